@@ -1,0 +1,78 @@
+package link
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/keepalive"
+)
+
+// Names of the sockets in the run directory.
+const (
+	NetworkSocket  = "network.sock"
+	ProcessSocket  = "process.sock"
+	HandoverSocket = "handover.sock"
+)
+
+// MaxMessageBytes bounds every message of the contract.
+const MaxMessageBytes = 4 << 20
+
+// connectTimeout bounds the time from accept to the first complete HTTP/2
+// preface, so that a silent peer holds no place.
+const connectTimeout = 10 * time.Second
+
+// Listen opens a Unix socket in the run directory, replacing one that an earlier
+// instance left behind. Whoever can reach the directory may connect; credentials
+// decide who may speak. network is "unix" or "unixpacket".
+func Listen(ctx context.Context, network, runDir, name string) (*net.UnixListener, error) {
+	path := filepath.Join(runDir, name)
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("remove the stale socket: %w", err)
+	}
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, network, path)
+	if err != nil {
+		return nil, fmt.Errorf("open the contract socket: %w", err)
+	}
+	if err := os.Chmod(path, 0o666); err != nil {
+		l.Close()
+		return nil, fmt.Errorf("open the contract socket to the other container: %w", err)
+	}
+	return l.(*net.UnixListener), nil
+}
+
+// NewServer makes a gRPC server with the contract's limits.
+func NewServer(creds Credentials) *grpc.Server {
+	return grpc.NewServer(
+		grpc.Creds(creds),
+		grpc.MaxRecvMsgSize(MaxMessageBytes),
+		grpc.MaxSendMsgSize(MaxMessageBytes),
+		grpc.MaxConcurrentStreams(64),
+		grpc.MaxHeaderListSize(16<<10),
+		grpc.ConnectionTimeout(connectTimeout),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 20 * time.Second, Timeout: 20 * time.Second}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
+	)
+}
+
+// NewClient makes a gRPC client of a contract socket. It connects at the first
+// call; the caller closes it.
+func NewClient(runDir, name string, creds Credentials) (*grpc.ClientConn, error) {
+	conn, err := grpc.NewClient("unix:"+filepath.Join(runDir, name),
+		grpc.WithTransportCredentials(creds),
+		grpc.WithNoProxy(),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessageBytes), grpc.MaxCallSendMsgSize(MaxMessageBytes)),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 20 * time.Second, Timeout: 20 * time.Second, PermitWithoutStream: true}),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("contract client for %s: %w", name, err)
+	}
+	return conn, nil
+}

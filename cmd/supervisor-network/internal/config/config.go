@@ -1,0 +1,134 @@
+// Package config is the network daemon's configuration: one struct, flags over
+// environment.
+//
+// It answers the threat of a setting that is not what the operator believes: every
+// problem is reported, nothing unknown is ignored. It is the only package of this
+// daemon that reads the environment.
+package config
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/caarlos0/env/v11"
+
+	"github.com/splitpod/splitpod/pkg/core/settings"
+)
+
+//go:generate go run github.com/splitpod/splitpod/docs/configdoc -package config -struct Config -prefix SPLITPOD_NETWORK_ -help help_gen.go -page ../../../../docs/configuration-network.md -title supervisor-network
+
+// Prefix starts the name of every environment variable of this daemon.
+const Prefix = "SPLITPOD_NETWORK_"
+
+// Config is everything that can be set at start. What may change while the daemon
+// runs is in the policy file.
+type Config struct {
+	// Policy file, YAML. Required. It is watched: a valid new version replaces the
+	// old one as a whole, an invalid one is refused and reported (see
+	// invalid-policy).
+	Policy string `env:"POLICY" flag:"policy"`
+	// Listen is an address such as 127.0.0.1:3128 on which to run as a standalone
+	// proxy, without a process daemon that hands over listeners. Empty: wait for the
+	// process daemon. Whoever can reach the address can use the proxy.
+	Listen string `env:"LISTEN" flag:"listen"`
+	// Identity says how binary rules are judged. process: ask the process daemon,
+	// deny when it cannot say. off: do not ask; a policy with binary rules is refused.
+	// ignore: do not ask and treat every binaries list as satisfied, which lets any
+	// program use any endpoint of the policy.
+	Identity string `env:"IDENTITY" envDefault:"process" flag:"identity"`
+	// Credentials file. Not supported by this release: a value is an error, so that
+	// nobody believes credentials are injected.
+	Credentials string `env:"CREDENTIALS" flag:"credentials"`
+	// CAOut is where the interception CA's certificate is written for clients outside
+	// a sandbox. Empty: nowhere. The private key stays in the state directory.
+	CAOut string `env:"CA_OUT" flag:"ca-out"`
+	// StateDir keeps the CA across restarts of this container. It must belong to this
+	// daemon alone and should be in memory.
+	StateDir string `env:"STATE_DIR" envDefault:"/var/lib/splitpod" flag:"state-dir"`
+	// RunDir holds the sockets between the two daemons. Only their two containers may
+	// see it.
+	RunDir string `env:"RUN_DIR" envDefault:"/run/splitpod" flag:"run-dir"`
+	// ProcessUID is the uid of the process daemon, the only one that may speak on the
+	// contract's sockets.
+	ProcessUID uint32 `env:"PROCESS_UID" envDefault:"0" flag:"process-uid"`
+	// ProxyPort is the port of the proxy inside the workload's network namespace.
+	ProxyPort uint16 `env:"PROXY_PORT" envDefault:"3128" flag:"proxy-port"`
+	// AdminListen is the address of /livez, /readyz and /metrics. They hold no secret
+	// and the workload cannot reach them. Empty: none.
+	AdminListen string `env:"ADMIN_LISTEN" envDefault:":9901" flag:"admin-listen"`
+	// InvalidPolicy says what a changed policy file that is invalid does. keep: the
+	// last valid policy stays in force. deny: everything is denied until the file is
+	// valid.
+	InvalidPolicy string `env:"INVALID_POLICY" envDefault:"keep" flag:"invalid-policy"`
+	// MaxConnections bounds the workload's connections at one time; more are answered
+	// 503. Each takes two descriptors.
+	MaxConnections int `env:"MAX_CONNECTIONS" envDefault:"20000" flag:"max-connections"`
+	// HeadTimeout bounds the time from accept to a complete request head.
+	HeadTimeout time.Duration `env:"HEAD_TIMEOUT" envDefault:"30s" flag:"head-timeout"`
+	// ConnectTimeout bounds resolving and dialling a destination together.
+	ConnectTimeout time.Duration `env:"CONNECT_TIMEOUT" envDefault:"30s" flag:"connect-timeout"`
+	// IdleTimeout ends a tunnel in which nothing moved in either direction.
+	IdleTimeout time.Duration `env:"IDLE_TIMEOUT" envDefault:"1h" flag:"idle-timeout"`
+	// DrainTimeout is how long connections may go on after SIGTERM.
+	DrainTimeout time.Duration `env:"DRAIN_TIMEOUT" envDefault:"10s" flag:"drain-timeout"`
+	// LogLevel of the log on standard error: debug, info, warn or error. Records go
+	// to standard output whatever the level.
+	LogLevel string `env:"LOG_LEVEL" envDefault:"info" flag:"log-level"`
+}
+
+// Load reads the configuration from environ ("NAME=value" entries) and args. The
+// remaining arguments are returned. flag.ErrHelp means that help was printed.
+func Load(name string, args, environ []string) (*Config, []string, error) {
+	cfg := &Config{}
+	if err := settings.UnknownError(settings.Unknown(environ, Prefix, cfg)); err != nil {
+		return nil, nil, err
+	}
+	if err := env.ParseWithOptions(cfg, env.Options{Prefix: Prefix, Environment: env.ToMap(environ)}); err != nil {
+		return nil, nil, fmt.Errorf("environment: %w", err)
+	}
+	fs := flag.NewFlagSet(name, flag.ContinueOnError)
+	fs.SetOutput(os.Stderr)
+	settings.Bind(fs, cfg, help)
+	if err := fs.Parse(args); err != nil {
+		return nil, nil, err
+	}
+	return cfg, fs.Args(), nil
+}
+
+// Environ is the process's environment, read here and nowhere else.
+func Environ() []string { return os.Environ() }
+
+// Validate returns every problem with the values, joined.
+func (c *Config) Validate() error {
+	var errs []error
+	bad := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	bad(c.Policy != "", "--policy: which policy file?")
+	bad(c.Identity == "process" || c.Identity == "off" || c.Identity == "ignore", "--identity %q: say process, off or ignore", c.Identity)
+	bad(c.Listen != "" || c.Identity == "process", "--identity %s needs --listen: a sandbox's process daemon always identifies", c.Identity)
+	bad(c.Credentials == "", "--credentials: this release does not inject credentials; remove the setting")
+	bad(c.InvalidPolicy == "keep" || c.InvalidPolicy == "deny", "--invalid-policy %q: say keep or deny", c.InvalidPolicy)
+	bad(c.ProxyPort != 0, "--proxy-port 0: say 1 to 65535")
+	bad(c.MaxConnections > 0, "--max-connections %d: say 1 or more", c.MaxConnections)
+	bad(filepath.IsAbs(c.StateDir), "--state-dir %q: needs an absolute path", c.StateDir)
+	bad(filepath.IsAbs(c.RunDir), "--run-dir %q: needs an absolute path", c.RunDir)
+	for name, d := range map[string]time.Duration{"head": c.HeadTimeout, "connect": c.ConnectTimeout, "idle": c.IdleTimeout} {
+		bad(d > 0, "--%s-timeout %s: needs more than zero", name, d)
+	}
+	bad(c.DrainTimeout >= 0, "--drain-timeout %s: cannot be negative", c.DrainTimeout)
+	for name, addr := range map[string]string{"listen": c.Listen, "admin-listen": c.AdminListen} {
+		_, _, err := net.SplitHostPort(addr)
+		bad(addr == "" || err == nil, "--%s %q: needs host:port", name, addr)
+	}
+	bad(strings.Contains(" debug info warn error ", " "+c.LogLevel+" "), "--log-level %q: say debug, info, warn or error", c.LogLevel)
+	return errors.Join(errs...)
+}

@@ -1,0 +1,78 @@
+package record
+
+import (
+	"time"
+
+	"github.com/splitpod/splitpod/pkg/core"
+)
+
+// Entry is the record of one connection while it is being handled. It belongs to
+// one goroutine.
+type Entry struct {
+	Event   core.Event
+	r       *Recorder
+	started time.Time
+	written bool
+}
+
+// Begin opens the record of a connection that was accepted at started. Until
+// something better is known it is an internal error that denied.
+func (r *Recorder) Begin(id core.RequestID, started time.Time) *Entry {
+	return &Entry{r: r, started: started, Event: core.Event{
+		Kind: core.EventConnection, RequestID: id, Instance: r.context.Instance,
+		Stage: core.StageListen, Severity: core.SeverityMedium, Protocol: "tcp", Reason: core.ReasonInternal,
+	}}
+}
+
+// Who notes the identity.
+func (e *Entry) Who(who core.Identity) {
+	e.Event.Process, e.Event.UID, e.Event.Program, e.Event.Ancestors = who.Process, who.UID, who.Program, who.Ancestors
+}
+
+// Deny writes the record of a refusal. It returns when the record is written (or
+// after a short bound), so that the answer to the workload comes after it.
+func (e *Entry) Deny(stage core.Stage, reason core.Reason, detail string) {
+	e.Event.Verdict, e.Event.Stage, e.Event.Reason, e.Event.Detail = core.Deny, stage, reason, detail
+	e.Event.Severity = severityOf(reason)
+	e.write(true)
+}
+
+// Allow notes that the connection was allowed by rule; the record is written by
+// End, when its sizes are known.
+func (e *Entry) Allow(stage core.Stage, rule string, generation core.Generation) {
+	e.Event.Verdict, e.Event.Stage, e.Event.Reason = core.Allow, stage, core.ReasonAllowed
+	e.Event.Severity = core.SeverityInfo
+	e.Event.Rule, e.Event.Generation = rule, generation
+}
+
+// Fail notes how an allowed connection went wrong; it stays allowed.
+func (e *Entry) Fail(reason core.Reason, detail string) {
+	e.Event.Reason, e.Event.Detail, e.Event.Severity = reason, detail, core.SeverityLow
+}
+
+// End writes the record unless a refusal was written already. Call it by defer.
+func (e *Entry) End() { e.write(false) }
+
+func (e *Entry) write(wait bool) {
+	if e.written {
+		return
+	}
+	e.written = true
+	e.Event.Time = e.r.now()
+	e.Event.Duration = e.Event.Time.Sub(e.started)
+	e.Event.Clip()
+	e.r.count(&e.Event)
+	if e.r.box != nil && e.Event.Verdict == core.Deny {
+		e.r.box.Add(e.Event)
+	}
+	e.r.Event(e.Event, wait)
+}
+
+func severityOf(reason core.Reason) core.Severity {
+	switch reason {
+	case core.ReasonClientClosed, core.ReasonUpstreamUnreachable, core.ReasonUpstreamTimeout, core.ReasonNotReady, core.ReasonRequestTimeout:
+		return core.SeverityLow
+	default:
+		return core.SeverityMedium
+	}
+}

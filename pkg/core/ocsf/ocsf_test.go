@@ -1,0 +1,87 @@
+package ocsf_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/splitpod/splitpod/pkg/core"
+	"github.com/splitpod/splitpod/pkg/core/ocsf"
+)
+
+var update = flag.Bool("update", false, "write the golden file")
+
+var (
+	when    = time.UnixMilli(1790000000123).UTC()
+	context = ocsf.Context{Build: core.Build{Component: "supervisor-network", Version: "0.1.0"}, Hostname: "pod-7", Instance: "0123456789abcdef0123456789abcdef"}
+)
+
+func events() []core.Event {
+	return []core.Event{
+		{Kind: core.EventConnection, Time: when, RequestID: "0123456789abcdef", Stage: core.StageConnect, Severity: core.SeverityInfo,
+			Verdict: core.Allow, Reason: core.ReasonAllowed, Host: "api.example.com", Port: 443, Protocol: "tcp", Rule: "api", Address: "192.0.2.7:443",
+			Process: core.ProcessRef{PID: 7, StartTime: 99}, UID: 1000, Program: core.Program{Path: "/usr/bin/curl", SHA256: "aa"},
+			Ancestors: []core.Program{{Path: "/bin/sh"}}, BytesUp: 10, BytesDn: 20, Duration: 1500 * time.Millisecond, Generation: 3},
+		{Kind: core.EventConnection, Time: when, Stage: core.StageForward, Severity: core.SeverityMedium, Reason: core.ReasonPolicyDenied,
+			Host: "10.0.0.1", Port: 80, Method: "GET", Path: "/a", Detail: "no rule"},
+		{Kind: core.EventBypass, Time: when, Stage: core.StageBypass, Severity: core.SeverityMedium, Reason: core.ReasonBypass,
+			Host: "2001:db8::1", Port: 53, Protocol: "udp", UID: 1000, Count: 4},
+		{Kind: core.EventWorkload, Time: when, Stage: core.StageLaunch, Severity: core.SeverityInfo, Reason: ocsf.ReasonExited, ExitCode: 0,
+			Process: core.ProcessRef{PID: 2}, Program: core.Program{Path: "/bin/agent"}},
+		{Kind: core.EventFinding, Time: when, Stage: core.StageControl, Severity: core.SeverityHigh, Reason: "fence_tampered", Detail: "a rule is gone"},
+		{Kind: core.EventLifecycle, Time: when, Stage: core.StageConfig, Severity: core.SeverityInfo, Reason: "policy_loaded"},
+	}
+}
+
+func TestRecordsMatchTheGoldenFile(t *testing.T) {
+	var got []byte
+	for _, e := range events() {
+		got = ocsf.Append(got, &e, context)
+	}
+	const golden = "testdata/records.golden"
+	if *update {
+		if err := os.WriteFile(golden, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(want) == 0 || !bytes.Equal(got, want) {
+		t.Errorf("records differ from %s (-update writes it):\n%s", golden, got)
+	}
+}
+
+func TestHostileStringsStayInsideOneLine(t *testing.T) {
+	hostile := "a\nb\r\x1b[31m\"}{\x00\xff\u2028" + strings.Repeat("h", 1<<20)
+	e := core.Event{Kind: core.EventConnection, Time: when, Host: hostile, Path: hostile, Method: hostile, Detail: hostile,
+		Program: core.Program{Path: hostile}, Ancestors: []core.Program{{Path: hostile}}}
+	e.Clip()
+	line := ocsf.Append(nil, &e, context)
+	if n := bytes.Count(line, []byte("\n")); n != 1 || line[len(line)-1] != '\n' {
+		t.Errorf("%d newlines in one record", n)
+	}
+	if bytes.ContainsAny(line, "\x1b\x00\r") {
+		t.Error("a control byte is not escaped")
+	}
+	if len(line) > 16<<10 {
+		t.Errorf("record of %d bytes", len(line))
+	}
+	if !json.Valid(line) {
+		t.Error("not JSON")
+	}
+}
+
+func BenchmarkAppend(b *testing.B) {
+	e := events()[0]
+	buf := make([]byte, 0, 4096)
+	b.ReportAllocs()
+	for b.Loop() {
+		buf = ocsf.Append(buf[:0], &e, context)
+	}
+}

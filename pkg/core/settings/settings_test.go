@@ -1,0 +1,76 @@
+package settings_test
+
+import (
+	"flag"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/splitpod/splitpod/pkg/core/settings"
+)
+
+type example struct {
+	Name   string        `env:"NAME" flag:"name"`
+	Wait   time.Duration `env:"WAIT" flag:"wait"`
+	UID    uint32        `env:"UID" flag:"uid"`
+	Port   uint16        `env:"PORT" flag:"port"`
+	On     bool          `env:"ON" flag:"on"`
+	List   []string      `env:"LIST" flag:"list"`
+	Token  string        `env:"TOKEN" flag:"token" secret:"true"`
+	hidden int
+}
+
+func parse(t *testing.T, args ...string) (example, error) {
+	t.Helper()
+	cfg := example{Name: "default"}
+	fs := flag.NewFlagSet("x", flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	settings.Bind(fs, &cfg, nil)
+	return cfg, fs.Parse(args)
+}
+
+func TestFlagsSetTheirFields(t *testing.T) {
+	cfg := example{Name: "default"}
+	fs := flag.NewFlagSet("x", flag.ContinueOnError)
+	settings.Bind(fs, &cfg, nil)
+	if err := fs.Parse([]string{"--wait=3s", "--uid=4294967295", "--port", "65535", "--on", "--list=a,b"}); err != nil {
+		t.Fatal(err)
+	}
+	want := example{Name: "default", Wait: 3 * time.Second, UID: 4294967295, Port: 65535, On: true, List: []string{"a", "b"}}
+	if diff := cmp.Diff(want, cfg, cmp.AllowUnexported(example{})); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestValuesOutOfRangeAreRefused(t *testing.T) {
+	for _, arg := range []string{"--uid=4294967296", "--uid=-1", "--port=65536", "--port=x", "--wait=3", "--unknown=1"} {
+		if _, err := parse(t, arg); err == nil {
+			t.Errorf("%s was accepted", arg)
+		}
+	}
+}
+
+func TestUnknownVariablesWithThePrefixAreNamed(t *testing.T) {
+	environ := []string{"P_NAME=x", "P_NAMES=y", "OTHER_NAMES=z", "P_=", "P_SECRET=hunter2"}
+	got := settings.Unknown(environ, "P_", &example{})
+	if diff := cmp.Diff([]string{"P_", "P_NAMES", "P_SECRET"}, got); diff != "" {
+		t.Error(diff)
+	}
+	if err := settings.UnknownError(got); err == nil || strings.Contains(err.Error(), "hunter2") {
+		t.Errorf("error %v must name variables, never values", err)
+	}
+}
+
+func TestLinesMaskSecrets(t *testing.T) {
+	for _, l := range settings.Lines("P_", &example{Name: "n", Token: "hunter2", hidden: 1}) {
+		if strings.Contains(l.Value, "hunter2") {
+			t.Errorf("%s shows its secret", l.Name)
+		}
+		if l.Name == "P_TOKEN" && l.Value != "(set)" {
+			t.Errorf("P_TOKEN = %q", l.Value)
+		}
+	}
+}

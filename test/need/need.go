@@ -1,0 +1,88 @@
+// Package need says what a test needs of the machine: root, namespaces, a
+// program.
+//
+// It answers the threat of a green run that tested nothing: without
+// SPLITPOD_TEST_REQUIRE a missing need skips the test with its reason; with it
+// the test fails. SPLITPOD_TEST_REQUIRE is a comma-separated list of needs
+// ("root", "netns", "program:nft"), or "all", which is what CI sets.
+package need
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// Root needs effective uid 0.
+func Root(t testing.TB) {
+	t.Helper()
+	check(t, "root", func() error {
+		if uid := os.Geteuid(); uid != 0 {
+			return fmt.Errorf("effective uid is %d", uid)
+		}
+		return nil
+	})
+}
+
+// NetNS needs the right to make a network namespace.
+func NetNS(t testing.TB) {
+	t.Helper()
+	check(t, "netns", tryNetNS)
+}
+
+// Program needs an executable in PATH and returns where it is.
+func Program(t testing.TB, name string) string {
+	t.Helper()
+	var path string
+	check(t, "program:"+name, func() (err error) {
+		path, err = exec.LookPath(name)
+		return err
+	})
+	return path
+}
+
+// tryNetNS unshares on a thread that is never unlocked, so that the runtime ends
+// the thread instead of reusing it in the wrong namespace. It starts from a
+// fresh goroutine: the main thread must not be the one.
+func tryNetNS() error {
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		old, err := os.Open("/proc/thread-self/ns/net")
+		if err != nil {
+			done <- err
+			return
+		}
+		defer old.Close()
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			done <- os.NewSyscallError("unshare(CLONE_NEWNET)", err)
+			return
+		}
+		if err := unix.Setns(int(old.Fd()), unix.CLONE_NEWNET); err != nil {
+			done <- os.NewSyscallError("setns", err)
+			return
+		}
+		runtime.UnlockOSThread()
+		done <- nil
+	}()
+	return <-done
+}
+
+func check(t testing.TB, need string, has func() error) {
+	t.Helper()
+	err := has()
+	if err == nil {
+		return
+	}
+	required := strings.Split(os.Getenv("SPLITPOD_TEST_REQUIRE"), ",")
+	if slices.Contains(required, need) || slices.Contains(required, "all") {
+		t.Fatalf("needs %s, which SPLITPOD_TEST_REQUIRE says must be here: %v", need, err)
+	}
+	t.Skipf("needs %s: %v", need, err)
+}
