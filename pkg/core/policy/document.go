@@ -1,7 +1,7 @@
 package policy
 
 // Document is one policy file, version 1. A Document that Parse returned is
-// valid: every rule of Validate holds and defaults are filled in where the field
+// valid: every rule of the schema holds and defaults are filled in where the field
 // says so.
 type Document struct {
 	Version     int                   // always 1

@@ -1,0 +1,99 @@
+package policy
+
+import "strings"
+
+// ruleSet is where the matchers of an endpoint are, in the order of Allow and Deny.
+type ruleSet struct {
+	allow, deny []value
+}
+
+// checkRuleSet checks the rules of an endpoint against each other.
+func (er endpointReader) checkRuleSet() {
+	switch er.e.Protocol {
+	case ProtocolWebSocket:
+		er.checkWebSocketSet()
+	case ProtocolMCP:
+		er.checkMCPSet()
+	}
+}
+
+func (er endpointReader) checkWebSocketSet() {
+	if !er.e.hasGraphQLRules() {
+		return
+	}
+	for i, m := range er.e.Allow {
+		if m.Method == "WEBSOCKET_TEXT" {
+			er.rules.allow[i].fail("WEBSOCKET_TEXT would allow every operation past the GraphQL rules; remove this rule")
+		}
+	}
+}
+
+const toolCall = "tools/call"
+
+// bareToolCall reports whether a matcher is about every call of a tool.
+func (m *Matcher) bareToolCall() bool {
+	return m.Method == toolCall && m.Tool == "" && m.Params["name"] == ""
+}
+
+// aboutTool reports whether a matcher names tools.
+func (m *Matcher) aboutTool() bool { return m.Tool != "" || m.Params["name"] != "" }
+
+func (er endpointReader) checkMCPSet() {
+	specific := false
+	for _, m := range er.e.Allow {
+		specific = specific || m.aboutTool()
+	}
+	if !specific {
+		return
+	}
+	for i, m := range er.e.Allow {
+		if m.bareToolCall() {
+			er.rules.allow[i].fail("tools/call without a tool allows every tool, and other rules name tools; remove one of the two")
+		}
+	}
+	for i, m := range er.e.Deny {
+		if m.bareToolCall() {
+			er.rules.deny[i].fail("tools/call without a tool denies every tool that other rules allow; remove one of the two")
+		}
+	}
+}
+
+func (mr matcherReader) checkMCP() {
+	all := mr.e.MCP.AllowAllKnownMCPMethods
+	method := mr.m.Method
+	if !mr.has("method") && !(all && mr.m.aboutTool()) {
+		mr.missing("method", "the method is missing; write it out, such as tools/call")
+	}
+	if wild := strings.IndexAny(method, wildcards); wild >= 0 && (!strings.HasPrefix(method, "tools/") || wild < len("tools/")) {
+		mr.fields["method"].fail("%s has a wildcard outside tools/; write the method out", quoted(method))
+	} else if method != "" {
+		mr.fields["method"].checkNameGlob(method)
+	}
+	mr.checkMCPTool(all)
+}
+
+func (mr matcherReader) checkMCPTool(all bool) {
+	for name := range mr.m.Params {
+		if name != "name" {
+			v := mr.fields["params"]
+			v.path = join(v.path, name)
+			v.fail("parameter %s is not read with protocol: mcp; write tool, or params with name only", quoted(name))
+		}
+	}
+	key, tool := "tool", mr.m.Tool
+	if tool == "" {
+		key, tool = "params", mr.m.Params["name"]
+	} else if mr.m.Params["name"] != "" {
+		mr.fields["tool"].fail("tool and params.name are both set; keep tool")
+	}
+	if tool == "" {
+		return
+	}
+	v := mr.fields[key]
+	if mr.m.Method != toolCall && !(all && mr.m.Method == "") {
+		v.fail("a tool is named, and the method is not tools/call; write method: tools/call")
+	}
+	if !mr.e.MCP.StrictToolNames && strings.ContainsAny(tool, wildcards) {
+		v.fail("%s has a wildcard, which needs mcp.strict_tool_names: true; set that or write the tool out", quoted(tool))
+	}
+}
