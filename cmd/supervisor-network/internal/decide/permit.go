@@ -2,6 +2,7 @@ package decide
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/splitpod/splitpod/pkg/core"
 )
@@ -59,6 +60,13 @@ func (p Permit) Opaque() bool { return p.opaque }
 
 // Generation is the policy the decision was made on.
 func (p Permit) Generation() core.Generation { return p.generation }
+
+// SameTerms reports whether p authorises the same destination under the same
+// conditions as q, whatever rule and generation they come from.
+func (p Permit) SameTerms(q Permit) bool {
+	return p.valid && q.valid && p.host == q.host && p.port == q.port && p.mode == q.mode &&
+		p.opaque == q.opaque && slices.Equal(p.prefixes, q.prefixes)
+}
 
 // Denial is a refused decision: why, for machines and for people. Detail never
 // names anything the workload did not send or may not know.

@@ -1,0 +1,157 @@
+package http1
+
+import (
+	"strconv"
+	"strings"
+)
+
+// BodyKind says how a body ends.
+type BodyKind uint8
+
+// The body kinds.
+const (
+	NoBody     BodyKind = iota
+	Length              // Framing.Length bytes
+	Chunked             // by its last chunk
+	UntilClose          // responses only: with the connection
+)
+
+// Framing is where a message ends.
+type Framing struct {
+	Kind   BodyKind
+	Length int64
+}
+
+// requestFraming applies RFC 9112 section 6.3 without any of its leniency.
+func requestFraming(f Fields, minor int) (Framing, error) {
+	te, coded := f.Get("Transfer-Encoding")
+	length, hasLength, err := contentLength(f)
+	switch {
+	case err != nil:
+		return Framing{}, err
+	case coded > 0 && hasLength:
+		return Framing{}, bad("a message has Content-Length or Transfer-Encoding, not both")
+	case coded > 1 || coded == 1 && !strings.EqualFold(te, "chunked"):
+		return Framing{}, bad("Transfer-Encoding is exactly one field with the value chunked")
+	case coded == 1 && minor == 0:
+		return Framing{}, bad("HTTP/1.0 has no Transfer-Encoding")
+	case coded == 1:
+		return Framing{Kind: Chunked}, nil
+	case hasLength && length > 0:
+		return Framing{Kind: Length, Length: length}, nil
+	default:
+		return Framing{}, nil
+	}
+}
+
+// contentLength takes equal repetitions as one field, and nothing but digits.
+func contentLength(f Fields) (n int64, has bool, err error) {
+	var first string
+	for _, field := range f {
+		if !strings.EqualFold(field.Name, "Content-Length") {
+			continue
+		}
+		if has && field.Value != first {
+			return 0, false, bad("Content-Length has one value")
+		}
+		first, has = field.Value, true
+	}
+	if !has {
+		return 0, false, nil
+	}
+	for i := range len(first) {
+		if first[i] < '0' || first[i] > '9' {
+			return 0, false, bad("Content-Length is a decimal number")
+		}
+	}
+	n, perr := strconv.ParseInt(first, 10, 64)
+	if perr != nil {
+		return 0, false, bad("Content-Length is a decimal number below 2^63")
+	}
+	return n, true, nil
+}
+
+// Response is a response head.
+type Response struct {
+	Status  int
+	Phrase  string
+	Fields  Fields
+	Framing Framing
+	Close   bool // the origin will close
+}
+
+// ParseResponse reads one response head to a request of the given method. Only
+// what frames it alike for every reader is accepted.
+func ParseResponse(head []byte, method string) (*Response, error) {
+	line, rest, err := splitHead(head)
+	if err != nil {
+		return nil, err
+	}
+	r := &Response{}
+	minor := 1
+	version, after, _ := strings.Cut(line, " ")
+	code, phrase, _ := strings.Cut(after, " ")
+	if version == "HTTP/1.0" {
+		minor = 0
+	} else if version != "HTTP/1.1" {
+		return nil, bad("a response starts with HTTP/1.0 or HTTP/1.1")
+	}
+	r.Status, err = strconv.Atoi(code)
+	if err != nil || len(code) != 3 || r.Status < 100 || strings.IndexFunc(phrase, controlByte) >= 0 {
+		return nil, bad("a status code has three digits")
+	}
+	r.Phrase = phrase
+	if r.Fields, err = parseFields(rest); err != nil {
+		return nil, err
+	}
+	r.Close = minor == 0 || hasOption(r.Fields, "close")
+	r.Framing, err = responseFraming(r, method, minor)
+	return r, err
+}
+
+func responseFraming(r *Response, method string, minor int) (Framing, error) {
+	framing, err := requestFraming(r.Fields, minor)
+	_, _, lengthErr := contentLength(r.Fields)
+	switch {
+	case err != nil || lengthErr != nil:
+		return Framing{}, err
+	case method == "HEAD" || r.Status < 200 || r.Status == 204 || r.Status == 304:
+		return Framing{}, nil
+	case framing.Kind != NoBody:
+		return framing, nil
+	}
+	if _, has, _ := contentLength(r.Fields); has {
+		return Framing{}, nil
+	}
+	return Framing{Kind: UntilClose}, nil
+}
+
+// hasOption reports whether a Connection field lists the option.
+func hasOption(f Fields, option string) bool {
+	for _, field := range f {
+		if !strings.EqualFold(field.Name, "Connection") {
+			continue
+		}
+		for o := range strings.SplitSeq(field.Value, ",") {
+			if strings.EqualFold(strings.Trim(o, " \t"), option) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// Hop lists the fields that end at this proxy: the standard ones and every one
+// that a Connection field names, lower-case (RFC 9110 section 7.6.1).
+func (f Fields) Hop() []string {
+	out := []string{"connection", "keep-alive", "proxy-connection", "proxy-authorization", "proxy-authenticate", "te", "trailer", "transfer-encoding", "upgrade"}
+	for _, field := range f {
+		if !strings.EqualFold(field.Name, "Connection") {
+			continue
+		}
+		for o := range strings.SplitSeq(field.Value, ",") {
+			out = append(out, strings.ToLower(strings.Trim(o, " \t")))
+		}
+	}
+	return out
+}

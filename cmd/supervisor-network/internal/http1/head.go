@@ -1,0 +1,194 @@
+package http1
+
+import (
+	"strings"
+	"unicode/utf8"
+)
+
+// Field is one header field. Name has the case it was sent in.
+type Field struct{ Name, Value string }
+
+// Fields are header fields in order.
+type Fields []Field
+
+// Get returns the first value of the field, and how many fields have that name.
+func (f Fields) Get(name string) (value string, count int) {
+	for _, field := range f {
+		if strings.EqualFold(field.Name, name) {
+			if count == 0 {
+				value = field.Value
+			}
+			count++
+		}
+	}
+	return value, count
+}
+
+// Without returns the fields whose name is not in the list (lower-case names).
+func (f Fields) Without(names ...string) Fields {
+	out := make(Fields, 0, len(f))
+next:
+	for _, field := range f {
+		for _, n := range names {
+			if strings.EqualFold(field.Name, n) {
+				continue next
+			}
+		}
+		out = append(out, field)
+	}
+	return out
+}
+
+// Request is a request head.
+type Request struct {
+	Method  string
+	Target  string // as sent
+	Minor   int    // HTTP/1.Minor, 0 or 1
+	Fields  Fields
+	Framing Framing
+}
+
+// ParseRequest reads one request head, its final empty line included.
+func ParseRequest(head []byte) (*Request, error) {
+	line, rest, err := splitHead(head)
+	if err != nil {
+		return nil, err
+	}
+	r := &Request{}
+	if err := r.parseLine(line); err != nil {
+		return nil, err
+	}
+	if r.Fields, err = parseFields(rest); err != nil {
+		return nil, err
+	}
+	if _, n := r.Fields.Get("Host"); n > 1 || n == 0 && r.Minor == 1 {
+		return nil, bad("an HTTP/1.1 request has exactly one Host field")
+	}
+	if r.Framing, err = requestFraming(r.Fields, r.Minor); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// splitHead checks what holds for every head and separates its first line.
+func splitHead(head []byte) (line, rest string, err error) {
+	if !utf8.Valid(head) {
+		return "", "", bad("a message head is UTF-8")
+	}
+	s := string(head)
+	if !strings.HasSuffix(s, "\r\n\r\n") {
+		return "", "", bad("a message head ends with an empty line")
+	}
+	for i := range len(s) {
+		switch s[i] {
+		case '\n':
+			if i == 0 || s[i-1] != '\r' {
+				return "", "", bad("a line ends with CR LF, not with a bare LF")
+			}
+		case '\r':
+			if i+1 == len(s) || s[i+1] != '\n' {
+				return "", "", bad("CR stands only before LF")
+			}
+		case 0:
+			return "", "", bad("a message head contains no NUL")
+		}
+	}
+	line, rest, _ = strings.Cut(s, "\r\n")
+	return line, rest, nil
+}
+
+func (r *Request) parseLine(line string) error {
+	method, after, ok := strings.Cut(line, " ")
+	target, version, ok2 := strings.Cut(after, " ")
+	switch {
+	case !ok || !ok2:
+		return bad("the request line is METHOD SP target SP HTTP/1.1")
+	case len(method) > MaxMethodBytes || !isToken(method):
+		return bad("the method is a token of at most 32 characters")
+	case len(target) > MaxTargetBytes:
+		return &SyntaxError{Status: 414, Reason: "invalid_request_target", Detail: "the request target is at most 4096 bytes long"}
+	case version == "HTTP/1.1":
+		r.Minor = 1
+	case version == "HTTP/1.0":
+		r.Minor = 0
+	default:
+		return &SyntaxError{Status: 505, Reason: "bad_request", Detail: "the version is HTTP/1.0 or HTTP/1.1, after single spaces"}
+	}
+	if target == "" || strings.IndexFunc(target, notVisibleASCII) >= 0 {
+		return badTarget("the request target is visible ASCII")
+	}
+	r.Method, r.Target = method, target
+	return nil
+}
+
+func notVisibleASCII(c rune) bool { return c <= ' ' || c >= 0x7f }
+
+func parseFields(block string) (Fields, error) {
+	fields := make(Fields, 0, 16)
+	for block != "\r\n" {
+		line, rest, _ := strings.Cut(block, "\r\n")
+		block = rest
+		if len(fields) == MaxFields {
+			return nil, &SyntaxError{Status: 431, Reason: "header_too_large", Detail: "a head has at most 200 fields"}
+		}
+		if line == "" {
+			return nil, bad("a message head has one empty line, at its end")
+		}
+		if line[0] == ' ' || line[0] == '\t' {
+			return nil, bad("a field is not continued on the next line")
+		}
+		name, value, ok := strings.Cut(line, ":")
+		if !ok || !isToken(name) {
+			return nil, bad("a field is a token, a colon directly behind it, and a value")
+		}
+		value = strings.Trim(value, " \t")
+		if strings.IndexFunc(value, controlByte) >= 0 {
+			return nil, bad("a field value contains no control character")
+		}
+		if strings.EqualFold(name, "Connection") {
+			if err := checkConnection(value); err != nil {
+				return nil, err
+			}
+		}
+		fields = append(fields, Field{name, value})
+	}
+	return fields, nil
+}
+
+func controlByte(c rune) bool { return c < ' ' && c != '\t' || c == 0x7f }
+
+// checkConnection refuses a Connection field that would take away what frames or
+// addresses the message.
+func checkConnection(value string) error {
+	for option := range strings.SplitSeq(value, ",") {
+		option = strings.Trim(option, " \t")
+		if option == "" && value == "" {
+			return nil
+		}
+		if !isToken(option) {
+			return bad("Connection lists tokens")
+		}
+		switch strings.ToLower(option) {
+		case "host", "content-length", "transfer-encoding":
+			return bad("Connection does not name Host, Content-Length or Transfer-Encoding")
+		}
+	}
+	return nil
+}
+
+func isToken(s string) bool {
+	if s == "" {
+		return false
+	}
+	for i := range len(s) {
+		if !tokenByte(s[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+// tokenByte is tchar of RFC 9110 section 5.6.2.
+func tokenByte(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0
+}

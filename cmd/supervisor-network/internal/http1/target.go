@@ -1,0 +1,178 @@
+package http1
+
+import (
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/splitpod/splitpod/pkg/core"
+)
+
+// Target is where a request wants to go.
+type Target struct {
+	Host  string // lower-case; IPv6 without brackets
+	Port  uint16
+	Path  string // absolute-form only: starts with a slash, without query
+	Query string // absolute-form only: with its question mark, verbatim
+}
+
+// Authority renders host and port as a Host field does; the port is left out when
+// it is the scheme's own.
+func (t Target) Authority(defaultPort uint16) string {
+	host := t.Host
+	if strings.Contains(host, ":") {
+		host = "[" + host + "]"
+	}
+	if t.Port == defaultPort {
+		return host
+	}
+	return host + ":" + strconv.Itoa(int(t.Port))
+}
+
+// Authority reads the authority-form target of a CONNECT and requires its Host
+// field to say the same.
+func (r *Request) Authority() (Target, error) {
+	t, err := parseAuthority(r.Target, 0)
+	if err != nil {
+		return Target{}, err
+	}
+	if host, n := r.Fields.Get("Host"); n == 1 {
+		h, err := parseAuthority(host, t.Port)
+		if err != nil || h.Host != t.Host || h.Port != t.Port {
+			return Target{}, bad("the Host field of a CONNECT names the same host and port as its target")
+		}
+	}
+	if r.Framing.Kind != NoBody {
+		return Target{}, bad("a CONNECT has no body")
+	}
+	return t, nil
+}
+
+// Absolute reads the absolute-form target of a proxied request.
+func (r *Request) Absolute() (Target, error) {
+	scheme, rest, ok := strings.Cut(r.Target, "://")
+	if !ok {
+		return Target{}, badTarget("this is a proxy: send CONNECT host:port, or an absolute http:// target")
+	}
+	switch strings.ToLower(scheme) {
+	case "http":
+	case "https":
+		return Target{}, &SyntaxError{Status: 400, Reason: core.ReasonUnsupportedScheme, Detail: "https goes through CONNECT host:443"}
+	default:
+		return Target{}, &SyntaxError{Status: 400, Reason: core.ReasonUnsupportedScheme, Detail: "the proxy forwards http only; other schemes go through CONNECT"}
+	}
+	end := strings.IndexAny(rest, "/?#")
+	authority, tail := rest, "/"
+	if end >= 0 {
+		authority, tail = rest[:end], rest[end:]
+	}
+	t, err := parseAuthority(authority, 80)
+	if err != nil {
+		return Target{}, err
+	}
+	if strings.HasPrefix(tail, "?") {
+		tail = "/" + tail
+	}
+	return t, t.setPath(tail)
+}
+
+func (t *Target) setPath(tail string) error {
+	if strings.Contains(tail, "#") {
+		return badTarget("a request target has no fragment")
+	}
+	if strings.Contains(tail, "\\") {
+		return badTarget("a request target has no backslash")
+	}
+	for i := 0; i < len(tail); i++ {
+		if tail[i] == '%' && (i+2 >= len(tail) || !isHex(tail[i+1]) || !isHex(tail[i+2])) {
+			return badTarget("a percent sign is followed by two hexadecimal digits")
+		}
+	}
+	t.Path = tail
+	if i := strings.IndexByte(tail, '?'); i >= 0 {
+		t.Path, t.Query = tail[:i], tail[i:]
+	}
+	return nil
+}
+
+func isHex(c byte) bool {
+	return c >= '0' && c <= '9' || c >= 'a' && c <= 'f' || c >= 'A' && c <= 'F'
+}
+
+// parseAuthority reads host:port, [v6]:port, or host alone when there is a default
+// port.
+func parseAuthority(s string, defaultPort uint16) (Target, error) {
+	host, port := s, ""
+	bracketed := strings.HasPrefix(s, "[")
+	if bracketed {
+		end := strings.IndexByte(s, ']')
+		if end < 0 {
+			return Target{}, badTarget("an IPv6 address stands in brackets")
+		}
+		host, port = s[1:end], s[end+1:]
+	} else if i := strings.IndexByte(s, ':'); i >= 0 {
+		host, port = s[:i], s[i:]
+	}
+	t := Target{Host: strings.ToLower(host), Port: defaultPort}
+	if port != "" || defaultPort == 0 {
+		n, err := strconv.ParseUint(strings.TrimPrefix(port, ":"), 10, 16)
+		if err != nil || n == 0 || !strings.HasPrefix(port, ":") || port[1] == '+' || port[1] == '0' {
+			return Target{}, badTarget("the target is host:port, with a port from 1 to 65535")
+		}
+		t.Port = uint16(n)
+	}
+	return t, checkHost(t.Host, bracketed)
+}
+
+// checkHost accepts IP literals in their canonical form and names of letters,
+// digits, hyphens and underscores. Whatever a resolver might read as a number is
+// refused.
+func checkHost(host string, bracketed bool) error {
+	if addr, err := netip.ParseAddr(host); err == nil {
+		if addr.Zone() != "" {
+			return badTarget("an address has no zone")
+		}
+		if addr.Is6() != bracketed {
+			return badTarget("IPv6 addresses stand in brackets, others do not")
+		}
+		return nil
+	}
+	if bracketed {
+		return badTarget("only an IPv6 address stands in brackets")
+	}
+	if len(host) == 0 || len(host) > 253 {
+		return badTarget("a host name has 1 to 253 characters")
+	}
+	last := ""
+	for label := range strings.SplitSeq(host, ".") {
+		if !isLabel(label) {
+			return badTarget("a host name has labels of 1 to 63 letters, digits, hyphens or underscores; others in punycode")
+		}
+		last = label
+	}
+	if isNumeric(last) {
+		return badTarget("a host name does not end in a number; write an IPv4 address in its four decimal parts")
+	}
+	return nil
+}
+
+func isLabel(s string) bool {
+	if len(s) == 0 || len(s) > 63 {
+		return false
+	}
+	for i := range len(s) {
+		c := s[i]
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '_' {
+			return false
+		}
+	}
+	return s[0] != '-' && s[len(s)-1] != '-'
+}
+
+// isNumeric is what the URL standard calls a number: decimal, octal or hexadecimal.
+func isNumeric(s string) bool {
+	if digits := strings.TrimPrefix(s, "0x"); digits != s {
+		return strings.Trim(digits, "0123456789abcdef") == ""
+	}
+	return strings.Trim(s, "0123456789") == ""
+}

@@ -1,0 +1,269 @@
+// Package listen accepts the workload's connections and makes a request of each:
+// a CONNECT tunnel or an absolute-form request.
+//
+// It answers the threats of a client that sends nothing, sends slowly, sends too
+// much, or opens too many connections: head size, head time and connections are
+// bounded, and running out of descriptors pauses the loop instead of ending it. It
+// does not judge what is asked for.
+//
+// Invariant: the handler is called exactly once for every accepted connection,
+// with Conn.Err set when no request could be made of it, so that every connection
+// can leave one record.
+package listen
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
+	"github.com/splitpod/splitpod/pkg/core"
+)
+
+// Gauge counts the connections of all listeners against one limit. Make it with
+// NewGauge. Safe for concurrent use.
+type Gauge struct {
+	limit   int64
+	open    atomic.Int64
+	refused atomic.Uint64
+}
+
+// NewGauge makes a Gauge that admits limit connections at a time.
+func NewGauge(limit int) *Gauge { return &Gauge{limit: int64(limit)} }
+
+// Open is the number of connections now.
+func (g *Gauge) Open() int64 { return g.open.Load() }
+
+// Refused is the number of connections that were above the limit.
+func (g *Gauge) Refused() uint64 { return g.refused.Load() }
+
+func (g *Gauge) enter() bool {
+	if g.open.Add(1) <= g.limit {
+		return true
+	}
+	g.refused.Add(1)
+	return false
+}
+
+func (g *Gauge) leave() { g.open.Add(-1) }
+
+// Options configures Serve.
+type Options struct {
+	HeadTimeout  time.Duration // from accept to a complete head
+	DrainTimeout time.Duration // for handlers, after the context ended
+	Gauge        *Gauge
+	Log          *slog.Logger
+}
+
+// Kind says what a request asks for.
+type Kind uint8
+
+// The kinds of request.
+const (
+	Tunnel  Kind = iota + 1 // CONNECT
+	Forward                 // absolute-form
+)
+
+// Conn is one accepted connection. It belongs to the handler until it returns;
+// then it is closed.
+type Conn struct {
+	TCP      *net.TCPConn
+	ID       core.RequestID
+	Tuple    core.Tuple
+	Accepted time.Time
+
+	Err     *http1.SyntaxError // set: there is no request, and this is what to answer
+	Kind    Kind
+	Request *http1.Request
+	target  http1.Target
+	reader  *bufio.Reader // of TCP; holds what came behind the head
+}
+
+// Target is where the request wants to go; zero when Err is set.
+func (c *Conn) Target() http1.Target { return c.target }
+
+// Reader reads what comes behind the request's head.
+func (c *Conn) Reader() *bufio.Reader { return c.reader }
+
+// Early returns the bytes that already arrived behind the head. They are no longer
+// in Reader.
+func (c *Conn) Early() []byte {
+	early := make([]byte, c.reader.Buffered())
+	_, _ = c.reader.Read(early) // what is buffered needs no I/O
+	return early
+}
+
+// answerTimeout bounds the writing of a refusal.
+const answerTimeout = 5 * time.Second
+
+// Answer refuses the connection with a readable error. What the client still
+// sends is read for a moment, so that a reset does not overtake the answer.
+func (c *Conn) Answer(status int, body http1.ErrorBody) {
+	_ = c.TCP.SetDeadline(time.Now().Add(answerTimeout))
+	if http1.Answer(c.TCP, status, body) != nil || c.TCP.CloseWrite() != nil {
+		return
+	}
+	_ = c.TCP.SetReadDeadline(time.Now().Add(time.Second))
+	buf := make([]byte, 4096)
+	for range 64 {
+		if _, err := c.TCP.Read(buf); err != nil {
+			return
+		}
+	}
+}
+
+// Serve accepts on l and calls handle, each in its own goroutine, until ctx ends;
+// it closes l, gives handlers DrainTimeout and then ends their context. It returns
+// an error only when accepting cannot go on.
+func Serve(ctx context.Context, l net.Listener, opt Options, handle func(context.Context, *Conn)) error {
+	handlers, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { l.Close() })
+	defer stop()
+	defer l.Close()
+	var wg sync.WaitGroup
+	var back backoff
+	for {
+		c, err := l.Accept()
+		if err == nil {
+			back = backoff{}
+			tcp := c.(*net.TCPConn)
+			wg.Go(func() { serveOne(handlers, tcp, opt, handle) })
+			continue
+		}
+		if ctx.Err() != nil {
+			break
+		}
+		wait, fatal := back.after(err)
+		if fatal {
+			drain(&wg, cancel, 0)
+			return err
+		}
+		opt.Log.Warn("accept failed; trying again", slog.Any("error", err), slog.Duration("pause", wait))
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+	}
+	drain(&wg, cancel, opt.DrainTimeout)
+	return nil
+}
+
+func drain(wg *sync.WaitGroup, cancel context.CancelFunc, limit time.Duration) {
+	timer := time.AfterFunc(limit, cancel)
+	defer timer.Stop()
+	wg.Wait()
+}
+
+// backoff turns accept errors into pauses.
+type backoff struct {
+	scarce  int // consecutive errors for want of a resource
+	unknown int // consecutive errors of unknown meaning
+}
+
+func (b *backoff) after(err error) (wait time.Duration, fatal bool) {
+	const shortest, longest = 100 * time.Millisecond, 5 * time.Second
+	for _, e := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM} {
+		if errors.Is(err, e) {
+			wait = min(shortest<<min(b.scarce, 10), longest)
+			b.scarce++
+			return wait, false
+		}
+	}
+	for _, e := range []error{syscall.ECONNABORTED, syscall.ECONNRESET, syscall.EINTR, syscall.EPROTO, syscall.ENETDOWN, syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.EAGAIN} {
+		if errors.Is(err, e) {
+			return shortest, false
+		}
+	}
+	for _, e := range []error{net.ErrClosed, os.ErrClosed, syscall.EBADF, syscall.EINVAL, syscall.ENOTSOCK} {
+		if errors.Is(err, e) {
+			return 0, true
+		}
+	}
+	b.unknown++
+	return shortest, b.unknown >= 5
+}
+
+func serveOne(ctx context.Context, tcp *net.TCPConn, opt Options, handle func(context.Context, *Conn)) {
+	defer tcp.Close()
+	c := &Conn{TCP: tcp, ID: core.NewRequestID(), Accepted: time.Now(), Tuple: tupleOf(tcp)}
+	admitted := opt.Gauge.enter()
+	defer opt.Gauge.leave()
+	if admitted {
+		c.read(opt.HeadTimeout)
+	} else {
+		c.Err = &http1.SyntaxError{Status: 503, Reason: core.ReasonTooManyConnections, Detail: "too many connections are open; close some and try again"}
+	}
+	handle(ctx, c)
+}
+
+// read takes the head and finds the target.
+func (c *Conn) read(limit time.Duration) {
+	_ = c.TCP.SetReadDeadline(c.Accepted.Add(limit))
+	c.reader = readers.Get().(*bufio.Reader)
+	c.reader.Reset(c.TCP)
+	head, err := http1.ReadHead(c.reader, http1.MaxRequestHead)
+	if err == nil {
+		c.Request, err = http1.ParseRequest(head)
+	}
+	if err == nil {
+		err = c.understand()
+	}
+	c.Err = syntaxError(err)
+	_ = c.TCP.SetReadDeadline(time.Time{})
+}
+
+// Done gives the connection's read buffer back. The handler calls it when it has
+// taken Early and reads no more through Reader, so that an idle tunnel holds no
+// buffer.
+func (c *Conn) Done() {
+	if c.reader == nil {
+		return
+	}
+	c.reader.Reset(nil)
+	readers.Put(c.reader)
+	c.reader = nil
+}
+
+var readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, http1.MaxRequestHead) }}
+
+func (c *Conn) understand() (err error) {
+	if c.Request.Method == "CONNECT" {
+		c.Kind = Tunnel
+		c.target, err = c.Request.Authority()
+		return err
+	}
+	c.Kind = Forward
+	c.target, err = c.Request.Absolute()
+	return err
+}
+
+func syntaxError(err error) *http1.SyntaxError {
+	if err == nil {
+		return nil
+	}
+	if e, ok := errors.AsType[*http1.SyntaxError](err); ok {
+		return e
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return &http1.SyntaxError{Status: 408, Reason: core.ReasonRequestTimeout, Detail: "the request head did not arrive in time"}
+	}
+	return &http1.SyntaxError{Status: 400, Reason: core.ReasonClientClosed, Detail: "the connection ended before a complete request head"}
+}
+
+func tupleOf(c *net.TCPConn) core.Tuple {
+	return core.Tuple{Client: addrPort(c.RemoteAddr()), Server: addrPort(c.LocalAddr())}
+}
+
+func addrPort(a net.Addr) netip.AddrPort {
+	ap := a.(*net.TCPAddr).AddrPort()
+	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+}

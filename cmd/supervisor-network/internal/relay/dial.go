@@ -1,0 +1,282 @@
+// Package relay reaches the destination of a permitted connection and moves its
+// bytes.
+//
+// It answers the threats of a permitted name that leads to a forbidden address, of
+// an answer that changes between the check and the connection, of a destination
+// that never answers, and of a tunnel that is held open for nothing. It resolves
+// once, judges every address, and dials only what it judged. It does not look at
+// what is carried.
+//
+// Invariant: this package holds the only dialer of the daemon, and it takes a
+// decide.Permit.
+//
+// Sources: RFC 8305 for staggered dialling; splice(2) through net.TCPConn.ReadFrom.
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/address"
+	"github.com/splitpod/splitpod/pkg/core"
+)
+
+// Error is a destination that is refused or cannot be reached. Detail may be shown
+// to the workload.
+type Error struct {
+	Reason core.Reason // ssrf_denied, upstream_unreachable or upstream_timeout
+	Detail string
+	Err    error // the cause, for the log; may be nil
+}
+
+// Error implements error.
+func (e *Error) Error() string {
+	if e.Err == nil {
+		return fmt.Sprintf("%s: %s", e.Reason, e.Detail)
+	}
+	return fmt.Sprintf("%s: %s: %v", e.Reason, e.Detail, e.Err)
+}
+
+// Unwrap implements errors.Unwrap.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Resolver is the part of net.Resolver that is used.
+type Resolver interface {
+	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
+}
+
+// Config configures a Dialer. Zero fields take their defaults.
+type Config struct {
+	Resolver   Resolver      // default: the system's, in pure Go
+	Timeout    time.Duration // resolving and dialling together, default 30 s
+	DNSTimeout time.Duration // default 5 s
+	Attempt    time.Duration // one address, default 10 s
+	Stagger    time.Duration // until the next address is tried beside it, default 250 ms
+}
+
+// maxAddresses bounds the answers of one name that are tried.
+const maxAddresses = 16
+
+// Dialer makes every outgoing connection of this daemon. Make it with New. Safe for
+// concurrent use.
+type Dialer struct {
+	cfg      Config
+	classify func(netip.Addr) (address.Class, string) // tests only replace it
+}
+
+// New makes a Dialer.
+func New(cfg Config) *Dialer {
+	if cfg.Resolver == nil {
+		cfg.Resolver = &net.Resolver{PreferGo: true}
+	}
+	for _, d := range []struct {
+		field *time.Duration
+		value time.Duration
+	}{{&cfg.Timeout, 30 * time.Second}, {&cfg.DNSTimeout, 5 * time.Second}, {&cfg.Attempt, 10 * time.Second}, {&cfg.Stagger, 250 * time.Millisecond}} {
+		if *d.field <= 0 {
+			*d.field = d.value
+		}
+	}
+	return &Dialer{cfg: cfg, classify: address.Classify}
+}
+
+// destination is what a Permit says about addresses.
+type destination struct {
+	host     string
+	port     uint16
+	mode     decide.AddressMode
+	prefixes []netip.Prefix
+}
+
+// Dial connects to the host of a Permit. It fails with *Error, or with the
+// context's error when the client went away. The caller closes the connection.
+func (d *Dialer) Dial(ctx context.Context, p decide.Permit) (*net.TCPConn, error) {
+	if !p.Valid() {
+		return nil, &Error{Reason: core.ReasonInternal, Detail: "the connection was not permitted"}
+	}
+	return d.dial(ctx, destination{p.Host(), p.Port(), p.AddressMode(), p.Prefixes()})
+}
+
+func (d *Dialer) dial(ctx context.Context, to destination) (*net.TCPConn, error) {
+	ctx, cancel := context.WithTimeout(ctx, d.cfg.Timeout)
+	defer cancel()
+	if address.ControlPlanePort(to.port) {
+		return nil, refuse(to, "port %d belongs to the cluster's control plane", to.port)
+	}
+	addrs, err := d.resolve(ctx, to)
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range addrs {
+		if err := d.check(to, a); err != nil {
+			return nil, err
+		}
+	}
+	return d.race(ctx, to, interleave(addrs))
+}
+
+func refuse(to destination, format string, args ...any) *Error {
+	return &Error{Reason: core.ReasonSSRFDenied, Detail: fmt.Sprintf("%s:%d blocked: %s", to.host, to.port, fmt.Sprintf(format, args...))}
+}
+
+// resolve finds every address once. The workload's own hosts file plays no part.
+func (d *Dialer) resolve(ctx context.Context, to destination) ([]netip.Addr, error) {
+	if a, err := netip.ParseAddr(to.host); err == nil {
+		return []netip.Addr{a.Unmap()}, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, d.cfg.DNSTimeout)
+	defer cancel()
+	addrs, err := d.cfg.Resolver.LookupNetIP(ctx, "ip", to.host)
+	switch dns, ok := errors.AsType[*net.DNSError](err); {
+	case err == nil && len(addrs) == 0:
+		return nil, &Error{Reason: core.ReasonUpstreamUnreachable, Detail: to.host + " has no address"}
+	case ok && dns.IsNotFound:
+		return nil, &Error{Reason: core.ReasonUpstreamUnreachable, Detail: to.host + " does not exist", Err: err}
+	case err != nil:
+		return nil, &Error{Reason: core.ReasonUpstreamTimeout, Detail: to.host + " could not be resolved", Err: err}
+	}
+	for i := range addrs {
+		addrs[i] = addrs[i].Unmap()
+	}
+	return addrs[:min(len(addrs), maxAddresses)], nil
+}
+
+// check judges one address; one that is refused refuses the whole destination.
+func (d *Dialer) check(to destination, a netip.Addr) error {
+	class, why := d.classify(a)
+	switch {
+	case class == address.Blocked:
+		return refuse(to, "%s is never reachable (%s)", a, why)
+	case to.mode == decide.AddressListed:
+		for _, p := range to.prefixes {
+			if p.Contains(a) {
+				return nil
+			}
+		}
+		return refuse(to, "allowed_ips check failed: %s is not in the endpoint's allowed_ips", a)
+	case class == address.Internal && to.mode != decide.AddressDeclared:
+		return refuse(to, "internal address: %s is %s; name the host exactly, or list it in allowed_ips", a, why)
+	default:
+		return nil
+	}
+}
+
+// interleave orders addresses as RFC 8305 section 4 does: families in turn,
+// starting with the first answer's.
+func interleave(addrs []netip.Addr) []netip.Addr {
+	var first, second []netip.Addr
+	for _, a := range addrs {
+		if a.Is4() == addrs[0].Is4() {
+			first = append(first, a)
+		} else {
+			second = append(second, a)
+		}
+	}
+	out := make([]netip.Addr, 0, len(addrs))
+	for i := range max(len(first), len(second)) {
+		if i < len(first) {
+			out = append(out, first[i])
+		}
+		if i < len(second) {
+			out = append(out, second[i])
+		}
+	}
+	return out
+}
+
+type attempt struct {
+	conn *net.TCPConn
+	err  error
+}
+
+// race tries the addresses one after the other, the next one as soon as the one
+// before failed or took longer than the stagger, and keeps the first that answers.
+func (d *Dialer) race(ctx context.Context, to destination, addrs []netip.Addr) (*net.TCPConn, error) {
+	if len(addrs) == 1 {
+		c, err := d.connect(ctx, to, addrs[0])
+		if err != nil {
+			return nil, failed(ctx, to, err)
+		}
+		return c, nil
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	results := make(chan attempt)
+	started, pending := 0, 0
+	defer func() {
+		cancel()
+		go discard(results, pending)
+	}()
+	next := time.NewTimer(0)
+	defer next.Stop()
+	var errs []error
+	for {
+		select {
+		case <-next.C:
+			if started < len(addrs) {
+				a := addrs[started]
+				go func() {
+					c, err := d.connect(ctx, to, a)
+					results <- attempt{c, err}
+				}()
+				started++
+				pending++
+				next.Reset(d.cfg.Stagger)
+			}
+		case r := <-results:
+			pending--
+			if r.err == nil {
+				return r.conn, nil
+			}
+			errs = append(errs, r.err)
+			if pending == 0 && started == len(addrs) {
+				return nil, failed(ctx, to, errors.Join(errs...))
+			}
+			next.Reset(0)
+		case <-ctx.Done():
+			return nil, failed(ctx, to, ctx.Err())
+		}
+	}
+}
+
+// discard closes what answers too late.
+func discard(results <-chan attempt, pending int) {
+	for range pending {
+		if r := <-results; r.conn != nil {
+			r.conn.Close()
+		}
+	}
+}
+
+// connect dials one address, and checks again at the last moment that it is that
+// one and no other.
+func (d *Dialer) connect(ctx context.Context, to destination, a netip.Addr) (*net.TCPConn, error) {
+	want := netip.AddrPortFrom(a, to.port)
+	nd := net.Dialer{
+		Timeout: d.cfg.Attempt,
+		ControlContext: func(_ context.Context, _, addr string, _ syscall.RawConn) error {
+			if got, err := netip.ParseAddrPort(addr); err != nil || got != want {
+				return fmt.Errorf("BUG: about to dial %s instead of %s", addr, want)
+			}
+			return nil
+		},
+	}
+	c, err := nd.DialContext(ctx, "tcp", want.String())
+	if err != nil {
+		return nil, err
+	}
+	return c.(*net.TCPConn), nil
+}
+
+func failed(ctx context.Context, to destination, err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) || errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return &Error{Reason: core.ReasonUpstreamTimeout, Detail: fmt.Sprintf("%s:%d did not answer in time", to.host, to.port), Err: err}
+	}
+	return &Error{Reason: core.ReasonUpstreamUnreachable, Detail: fmt.Sprintf("connection to %s:%d failed", to.host, to.port), Err: err}
+}
