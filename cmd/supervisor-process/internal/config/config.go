@@ -1,0 +1,105 @@
+// Package config is the process daemon's configuration: one struct, flags over
+// environment.
+//
+// It answers the threat of an agent image that configures its own supervisor: what
+// weakens isolation has no setting at all, and an unknown variable with our prefix
+// ends the start. It is the only package of this daemon that reads the environment.
+package config
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/caarlos0/env/v11"
+
+	"github.com/splitpod/splitpod/pkg/core/settings"
+)
+
+//go:generate go run github.com/splitpod/splitpod/docs/configdoc -package config -struct Config -prefix SPLITPOD_PROCESS_ -help help_gen.go -page ../../../../docs/configuration-process.md -title supervisor-process
+
+// Prefix starts the name of every environment variable of this daemon.
+const Prefix = "SPLITPOD_PROCESS_"
+
+// Config is everything that can be set at start.
+type Config struct {
+	// Policy file to take the static sections from when there is no network daemon.
+	// The workload then has no network at all. Empty: the network daemon sends them.
+	Policy string `env:"POLICY" flag:"policy"`
+	// RunDir holds the sockets between the two daemons. The workload sees an empty
+	// directory there that holds only public certificates.
+	RunDir string `env:"RUN_DIR" envDefault:"/run/splitpod" flag:"run-dir"`
+	// NetworkUID is the uid of the network daemon, the only one that may speak on the
+	// contract's sockets. A policy that runs the workload as this uid is refused.
+	NetworkUID uint32 `env:"NETWORK_UID" envDefault:"65532" flag:"network-uid"`
+	// Workdir is the workload's working directory. Empty: this daemon's own.
+	Workdir string `env:"WORKDIR" flag:"workdir"`
+	// PID is the root of the process tree that attach answers for. Other commands
+	// ignore it.
+	PID int `env:"PID" flag:"pid"`
+	// StartTimeout ends a start in which something does not happen: attaching,
+	// configuration, fence, hand-over, readiness. It never opens anything.
+	StartTimeout time.Duration `env:"START_TIMEOUT" envDefault:"120s" flag:"start-timeout"`
+	// Grace is the time between SIGTERM and SIGKILL when the workload is ended.
+	Grace time.Duration `env:"GRACE" envDefault:"10s" flag:"grace"`
+	// ExitTimeout is how long the daemon stays after the workload's end to deliver
+	// its last events.
+	ExitTimeout time.Duration `env:"EXIT_TIMEOUT" envDefault:"2s" flag:"exit-timeout"`
+	// AdminListen is the address of /livez, /readyz and /metrics. The workload cannot
+	// reach it. Empty: none.
+	AdminListen string `env:"ADMIN_LISTEN" envDefault:":9902" flag:"admin-listen"`
+	// LogLevel of the log on standard error: debug, info, warn or error. Records go
+	// to standard output whatever the level.
+	LogLevel string `env:"LOG_LEVEL" envDefault:"info" flag:"log-level"`
+	// Records is where records are written: stdout, stderr, or a file to append to.
+	// The workload's own output goes to this daemon's standard output too.
+	Records string `env:"RECORDS" envDefault:"stdout" flag:"records"`
+}
+
+// Load reads the configuration from environ ("NAME=value" entries) and args. The
+// remaining arguments are returned. flag.ErrHelp means that help was printed.
+func Load(name string, args, environ []string) (*Config, []string, error) {
+	cfg := &Config{}
+	if err := settings.UnknownError(settings.Unknown(environ, Prefix, cfg)); err != nil {
+		return nil, nil, err
+	}
+	if err := env.ParseWithOptions(cfg, env.Options{Prefix: Prefix, Environment: env.ToMap(environ)}); err != nil {
+		return nil, nil, fmt.Errorf("environment: %w", err)
+	}
+	fs := flag.NewFlagSet(name, flag.ContinueOnError)
+	fs.SetOutput(os.Stderr)
+	settings.Bind(fs, cfg, help)
+	if err := fs.Parse(args); err != nil {
+		return nil, nil, err
+	}
+	return cfg, fs.Args(), nil
+}
+
+// Environ is the process's environment, read here and nowhere else.
+func Environ() []string { return os.Environ() }
+
+// Validate returns every problem with the values, joined.
+func (c *Config) Validate() error {
+	var errs []error
+	bad := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	bad(filepath.IsAbs(c.RunDir), "--run-dir %q: needs an absolute path", c.RunDir)
+	bad(c.Workdir == "" || filepath.IsAbs(c.Workdir), "--workdir %q: needs an absolute path", c.Workdir)
+	bad(c.PID >= 0, "--pid %d: needs a process id", c.PID)
+	bad(c.StartTimeout > 0, "--start-timeout %s: needs more than zero", c.StartTimeout)
+	bad(c.Grace >= 0, "--grace %s: cannot be negative", c.Grace)
+	bad(c.ExitTimeout >= 0, "--exit-timeout %s: cannot be negative", c.ExitTimeout)
+	_, _, err := net.SplitHostPort(c.AdminListen)
+	bad(c.AdminListen == "" || err == nil, "--admin-listen %q: needs host:port", c.AdminListen)
+	bad(strings.Contains(" debug info warn error ", " "+c.LogLevel+" "), "--log-level %q: say debug, info, warn or error", c.LogLevel)
+	bad(c.Records == "stdout" || c.Records == "stderr" || filepath.IsAbs(c.Records), "--records %q: say stdout, stderr or an absolute path", c.Records)
+	return errors.Join(errs...)
+}

@@ -1,0 +1,155 @@
+package launch
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+)
+
+// Names this binary is started under again. A process list inside the sandbox
+// shows nothing but these words.
+const (
+	nameSetup = "init-setup"
+	nameServe = "init"
+	nameStage = "stage"
+)
+
+// lifeLine is init's end of the socketpair.
+const lifeLine = 3
+
+// Init is what the caller does inside init.
+type Init struct {
+	// Setup runs first, with every privilege, in the new namespaces. It gets the
+	// caller's data and returns a report and named descriptors for the daemon.
+	Setup func(data json.RawMessage) (report any, files []Named, err error)
+	// Query answers the daemon's questions later on.
+	Query func(name string) (any, error)
+	// Keep are the capabilities that queries need.
+	Keep []int
+}
+
+// Named is a descriptor with a name.
+type Named struct {
+	Name string
+	File *os.File
+}
+
+// Reexec runs what this process was started again for, and returns its exit code;
+// ok is false when it is an ordinary start. It is the first thing main does.
+func Reexec(args []string, i Init) (code int, ok bool) {
+	if len(args) != 1 {
+		return 0, false
+	}
+	switch args[0] {
+	case nameSetup:
+		return result(i.setup()), true
+	case nameServe:
+		return result(i.serve()), true
+	case nameStage:
+		return stage(), true
+	default:
+		return 0, false
+	}
+}
+
+func result(err error) int {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "supervisor-process: init:", err)
+		return 1
+	}
+	return 0
+}
+
+// connect opens the life line.
+func connect() (*net.UnixConn, error) {
+	f := os.NewFile(lifeLine, "life line")
+	defer f.Close()
+	c, err := net.FileConn(f)
+	if err != nil {
+		return nil, fmt.Errorf("life line: %w", err)
+	}
+	u, ok := c.(*net.UnixConn)
+	if !ok {
+		return nil, errors.New("life line: not a Unix socket")
+	}
+	return u, nil
+}
+
+// setup is the first half of init: everything that needs privileges, then the
+// second half is executed without them.
+func (i Init) setup() error {
+	runtime.LockOSThread() // capabilities are per thread, and execve keeps this one
+	if os.Getpid() != 1 {
+		return errors.New("this is started by supervisor-process only")
+	}
+	// net.FileConn duplicates; the original stays for the second half.
+	keep, err := unix.FcntlInt(lifeLine, unix.F_DUPFD_CLOEXEC, 100)
+	if err != nil {
+		return os.NewSyscallError("fcntl(F_DUPFD)", err)
+	}
+	line, err := connect()
+	if err != nil {
+		return err
+	}
+	m, _, err := receive(line, make([]byte, maxMessage))
+	if err != nil || m.Op != "setup" {
+		return fmt.Errorf("expected setup, got %q: %w", m.Op, err)
+	}
+	if err := i.prepare(line, m.Data); err != nil {
+		return errors.Join(err, send(line, message{Op: "failed", Error: err.Error()}))
+	}
+	if err := limitTo(append([]int{unix.CAP_SETUID, unix.CAP_SETGID, unix.CAP_SETPCAP, unix.CAP_KILL}, i.Keep...)); err != nil {
+		return errors.Join(err, send(line, message{Op: "failed", Error: err.Error()}))
+	}
+	line.Close()
+	if err := unix.Dup3(keep, lifeLine, 0); err != nil {
+		return os.NewSyscallError("dup3", err)
+	}
+	return os.NewSyscallError("execve", unix.Exec("/proc/self/exe", []string{nameServe}, nil))
+}
+
+func (i Init) prepare(line *net.UnixConn, data json.RawMessage) error {
+	report, named, err := i.Setup(data)
+	if err != nil {
+		return err
+	}
+	text, err := json.Marshal(report)
+	if err != nil {
+		return fmt.Errorf("encode the setup's report: %w", err)
+	}
+	ready := message{Op: "ready", Data: text}
+	var files []*os.File
+	for _, n := range named {
+		ready.Names = append(ready.Names, n.Name)
+		files = append(files, n.File)
+	}
+	defer closeAll(files)
+	return send(line, ready, files...)
+}
+
+// limitTo takes every other capability out of the bounding set, so that the next
+// execve of root keeps only these.
+func limitTo(keep []int) error {
+	wanted := make(map[int]bool)
+	for _, c := range keep {
+		wanted[c] = true
+	}
+	for c := range 64 {
+		if wanted[c] {
+			continue
+		}
+		err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(c), 0, 0, 0)
+		if errors.Is(err, unix.EINVAL) {
+			break // beyond the last capability
+		}
+		if err != nil {
+			return os.NewSyscallError("prctl(PR_CAPBSET_DROP)", err)
+		}
+	}
+	return nil
+}

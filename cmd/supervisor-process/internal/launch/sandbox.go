@@ -1,0 +1,285 @@
+package launch
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"runtime"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/confine"
+	"github.com/splitpod/splitpod/pkg/core"
+)
+
+// ErrEnded is returned by calls on a sandbox whose init is gone.
+var ErrEnded = errors.New("the sandbox has ended")
+
+// LaunchError says that a program was not executed, and which exit code that
+// deserves: 127 not found, 126 not executable, 125 not confined.
+type LaunchError struct {
+	Code   int
+	Detail string
+}
+
+// Error implements error.
+func (e *LaunchError) Error() string { return e.Detail }
+
+// Sandbox is a running init. Make it with Start. Safe for concurrent use.
+type Sandbox struct {
+	Report json.RawMessage     // what the setup reported
+	Files  map[string]*os.File // the setup's descriptors; Close closes them
+
+	line    *net.UnixConn
+	pid     int
+	stop    func()
+	ended   chan struct{} // closed when init is gone
+	mu      sync.Mutex
+	next    uint64                  // guarded by mu
+	waiting map[uint64]chan message // guarded by mu; sessions and queries
+}
+
+// namespaces of the workload.
+const namespaces = unix.CLONE_NEWNET | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS
+
+// Start starts init in new namespaces, runs its setup with data, and waits until it
+// is ready. When ctx ends before, nothing is left.
+func Start(ctx context.Context, data any) (*Sandbox, error) {
+	text, err := json.Marshal(data)
+	if err != nil {
+		return nil, fmt.Errorf("encode the setup's data: %w", err)
+	}
+	own, theirs, err := socketpair()
+	if err != nil {
+		return nil, err
+	}
+	s := &Sandbox{line: own, ended: make(chan struct{}), waiting: make(map[uint64]chan message)}
+	if err := s.spawn(theirs); err != nil {
+		own.Close()
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, s.kill)
+	defer stop()
+	if err := s.await(text); err != nil {
+		s.Close()
+		return nil, errors.Join(err, context.Cause(ctx))
+	}
+	go s.read()
+	return s, nil
+}
+
+func socketpair() (own *net.UnixConn, theirs *os.File, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, os.NewSyscallError("socketpair", err)
+	}
+	mine := os.NewFile(uintptr(fds[0]), "life line")
+	theirs = os.NewFile(uintptr(fds[1]), "life line")
+	defer mine.Close()
+	c, err := net.FileConn(mine)
+	if err != nil {
+		theirs.Close()
+		return nil, nil, fmt.Errorf("life line: %w", err)
+	}
+	return c.(*net.UnixConn), theirs, nil
+}
+
+// spawn starts init from a thread that lives as long as init does: the parent-death
+// signal is sent when the thread that forked ends, not the process.
+func (s *Sandbox) spawn(theirs *os.File) error {
+	null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
+	if err != nil {
+		theirs.Close()
+		return fmt.Errorf("init's standard input: %w", err)
+	}
+	started := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		p, err := os.StartProcess("/proc/self/exe", []string{nameSetup}, &os.ProcAttr{
+			Env:   []string{},
+			Files: []*os.File{null, null, os.Stderr, theirs},
+			Sys:   &syscall.SysProcAttr{Cloneflags: namespaces, Pdeathsig: syscall.SIGKILL},
+		})
+		theirs.Close()
+		null.Close()
+		if err != nil {
+			started <- fmt.Errorf("start init in new namespaces: %w", err)
+			return
+		}
+		s.pid = p.Pid
+		started <- nil
+		_, _ = p.Wait()
+		close(s.ended)
+	}()
+	return <-started
+}
+
+// await gives init its data and takes its descriptors.
+func (s *Sandbox) await(data json.RawMessage) error {
+	if err := send(s.line, message{Op: "setup", Data: data}); err != nil {
+		return err
+	}
+	m, files, err := receive(s.line, make([]byte, maxMessage))
+	switch {
+	case err != nil:
+		return fmt.Errorf("init ended during its setup: %w", err)
+	case m.Op == "failed":
+		return errors.New(m.Error)
+	case m.Op != "ready" || len(files) != len(m.Names):
+		closeAll(files)
+		return fmt.Errorf("init answered %q with %d descriptors for %d names", m.Op, len(files), len(m.Names))
+	}
+	s.Report, s.Files = m.Data, make(map[string]*os.File)
+	for i, name := range m.Names {
+		s.Files[name] = files[i]
+	}
+	return nil
+}
+
+// read passes init's messages to whoever waits for them.
+func (s *Sandbox) read() {
+	buf := make([]byte, maxMessage)
+	for {
+		m, files, err := receive(s.line, buf)
+		closeAll(files) // init passes none any more
+		if err != nil {
+			s.kill() // init and daemon do not understand each other any more
+			return
+		}
+		s.mu.Lock()
+		ch := s.waiting[m.Session]
+		s.mu.Unlock()
+		if ch != nil {
+			ch <- m // at most three messages a session, and the channel holds them
+		}
+	}
+}
+
+func (s *Sandbox) enter() (uint64, chan message) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.next++
+	ch := make(chan message, 4)
+	s.waiting[s.next] = ch
+	return s.next, ch
+}
+
+func (s *Sandbox) leave(id uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.waiting, id)
+}
+
+// Spec is one program to run. Argv is passed byte for byte; Files are its standard
+// input, output and error and stay the caller's.
+type Spec struct {
+	Argv  []string
+	Env   []string
+	As    confine.Plan
+	Files [3]*os.File
+}
+
+// Session is one program in the sandbox, with its process group.
+type Session struct {
+	sandbox *Sandbox
+	id      uint64
+	pid     int
+	events  chan message
+}
+
+// Launch runs a program. It returns when the program is executed, or *LaunchError.
+func (s *Sandbox) Launch(ctx context.Context, spec Spec) (*Session, error) {
+	f, err := memoryFile(plan{Argv: spec.Argv, Env: spec.Env, Dir: spec.As.Dir, UID: spec.As.UID, GID: spec.As.GID, Groups: spec.As.Groups})
+	if err != nil {
+		return nil, fmt.Errorf("launch: %w", err)
+	}
+	defer f.Close()
+	id, events := s.enter()
+	if err := send(s.line, message{Op: "launch", Session: id}, f, spec.Files[0], spec.Files[1], spec.Files[2]); err != nil {
+		s.leave(id)
+		return nil, fmt.Errorf("launch: %w", err)
+	}
+	select {
+	case m := <-events:
+		if m.Op == "started" {
+			return &Session{sandbox: s, id: id, pid: m.PID, events: events}, nil
+		}
+		s.leave(id)
+		return nil, &LaunchError{Code: m.Code, Detail: m.Error}
+	case <-s.ended:
+		return nil, ErrEnded
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// PID is the program's pid as the workload sees it.
+func (p *Session) PID() int { return p.pid }
+
+// Wait returns how the program ended.
+func (p *Session) Wait(ctx context.Context) (core.Exit, error) {
+	select {
+	case m := <-p.events:
+		p.sandbox.leave(p.id)
+		return core.Exit{Code: m.Code, Signal: m.Signal}, nil
+	case <-p.sandbox.ended:
+		return core.Exit{}, ErrEnded
+	case <-ctx.Done():
+		return core.Exit{}, context.Cause(ctx)
+	}
+}
+
+// Signal signals the program's process group. A program that has ended is no error.
+func (p *Session) Signal(sig syscall.Signal) error {
+	return send(p.sandbox.line, message{Op: "signal", Session: p.id, Signal: int(sig)})
+}
+
+// SignalAll signals every process of the sandbox but init.
+func (s *Sandbox) SignalAll(sig syscall.Signal) error {
+	return send(s.line, message{Op: "all", Signal: int(sig)})
+}
+
+// Query asks init; the answer is stored in out.
+func (s *Sandbox) Query(ctx context.Context, name string, out any) error {
+	id, events := s.enter()
+	defer s.leave(id)
+	if err := send(s.line, message{Op: "query", Session: id, Name: name}); err != nil {
+		return err
+	}
+	select {
+	case m := <-events:
+		if m.Error != "" {
+			return errors.New(m.Error)
+		}
+		return json.Unmarshal(m.Data, out)
+	case <-s.ended:
+		return ErrEnded
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// Ended is closed when init, and with it every process of the sandbox, is gone.
+func (s *Sandbox) Ended() <-chan struct{} { return s.ended }
+
+// kill ends init; the kernel ends every other process of its pid namespace.
+func (s *Sandbox) kill() { _ = unix.Kill(s.pid, unix.SIGKILL) }
+
+// Close ends every process of the sandbox and waits until they are gone.
+func (s *Sandbox) Close() {
+	s.kill()
+	select {
+	case <-s.ended:
+	case <-time.After(10 * time.Second): // a process in uninterruptible sleep
+	}
+	s.line.Close()
+	for _, f := range s.Files {
+		f.Close()
+	}
+}

@@ -1,0 +1,120 @@
+package launch
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/confine"
+)
+
+// Descriptors the stage starts with.
+const (
+	stagePlan  = 3
+	stageError = 4
+)
+
+// stage confines itself and becomes the program. It returns only when that failed.
+func stage() int {
+	runtime.LockOSThread() // what follows is per thread, and execve keeps this one
+	report := os.NewFile(stageError, "error")
+	unix.CloseOnExec(stageError)
+	unix.CloseOnExec(stagePlan)
+	err := become(os.NewFile(stagePlan, "plan"))
+	failure := stageFailure{Error: err.Error(), Code: codeConfine}
+	switch {
+	case errors.Is(err, errNotFound):
+		failure.Code = codeNotFound
+	case errors.Is(err, errNotUsable):
+		failure.Code = codeNotUsable
+	}
+	_ = json.NewEncoder(report).Encode(failure)
+	return failure.Code
+}
+
+// Why a program was not executed.
+var (
+	errNotFound  = errors.New("program not found")
+	errNotUsable = errors.New("program cannot be executed")
+)
+
+func become(f *os.File) error {
+	var p plan
+	if err := json.NewDecoder(f).Decode(&p); err != nil {
+		return fmt.Errorf("read the plan: %w", err)
+	}
+	if len(p.Argv) == 0 || p.Argv[0] == "" {
+		return fmt.Errorf("%w: the command is empty", errNotFound)
+	}
+	applied, err := confine.Apply(confine.Plan{UID: p.UID, GID: p.GID, Groups: p.Groups, Dir: p.Dir})
+	if err != nil {
+		return err
+	}
+	return execute(applied, p)
+}
+
+// execute needs the proof of confinement; it looks the program up with the
+// workload's own rights.
+func execute(applied confine.Applied, p plan) error {
+	if !applied.Valid() {
+		return errors.New("BUG: nothing is executed unconfined")
+	}
+	path, err := lookup(p.Argv[0], p.Env)
+	if err != nil {
+		return err
+	}
+	err = unix.Exec(path, p.Argv, p.Env)
+	if errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("%w: %s, or the interpreter it names", errNotFound, path)
+	}
+	return fmt.Errorf("%w: %s: %v", errNotUsable, path, err)
+}
+
+// lookup finds a program as execvp(3) does.
+func lookup(name string, env []string) (string, error) {
+	if strings.Contains(name, "/") {
+		return name, usable(name)
+	}
+	search := "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+	for _, e := range env {
+		if v, ok := strings.CutPrefix(e, "PATH="); ok {
+			search = v
+		}
+	}
+	found := fmt.Errorf("%w: %s is not in PATH (%s)", errNotFound, name, search)
+	for dir := range strings.SplitSeq(search, ":") {
+		if dir == "" {
+			dir = "."
+		}
+		path := dir + "/" + name
+		switch err := usable(path); {
+		case err == nil:
+			return path, nil
+		case errors.Is(err, errNotUsable):
+			found = err
+		}
+	}
+	return "", found
+}
+
+func usable(path string) error {
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
+			return fmt.Errorf("%w: %s", errNotFound, path)
+		}
+		return fmt.Errorf("%w: %s: %v", errNotUsable, path, err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return fmt.Errorf("%w: %s is no regular file", errNotUsable, path)
+	}
+	if err := unix.Access(path, unix.X_OK); err != nil {
+		return fmt.Errorf("%w: %s: %v", errNotUsable, path, err)
+	}
+	return nil
+}

@@ -1,0 +1,74 @@
+// Package report writes the process daemon's records and queues its events for the
+// network daemon.
+//
+// It answers the threat of an event that is lost with a restart of the other
+// daemon: an event is written here first, then kept until it is acknowledged. It
+// does not decide what is an event.
+package report
+
+import (
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/splitpod/splitpod/pkg/core"
+	"github.com/splitpod/splitpod/pkg/core/ocsf"
+	"github.com/splitpod/splitpod/pkg/core/outbox"
+)
+
+// Reporter writes records to one stream. Make it with New. Safe for concurrent use.
+type Reporter struct {
+	context ocsf.Context
+	box     *outbox.Outbox // nil when there is no network daemon
+
+	events atomic.Uint64
+	errors atomic.Uint64
+
+	mu  sync.Mutex
+	out io.Writer // guarded by mu
+	buf []byte    // guarded by mu
+}
+
+// New makes a Reporter that writes to out. box may be nil.
+func New(out io.Writer, c ocsf.Context, box *outbox.Outbox) *Reporter {
+	return &Reporter{out: out, context: c, box: box}
+}
+
+// Own records an event of this daemon and queues it for the network daemon. Time
+// and Instance are filled in.
+func (r *Reporter) Own(ev core.Event) {
+	if ev.Time.IsZero() {
+		ev.Time = time.Now()
+	}
+	ev.Instance = r.context.Instance
+	ev.Clip()
+	r.write(&ev)
+	if r.box != nil {
+		r.box.Add(ev)
+	}
+}
+
+// Peer records an event that the network daemon reported.
+func (r *Reporter) Peer(ev core.Event) { r.write(&ev) }
+
+// Stats is a snapshot of what was recorded.
+type Stats struct {
+	Events uint64
+	Errors uint64 // records that could not be written
+}
+
+// Stats returns a snapshot.
+func (r *Reporter) Stats() Stats {
+	return Stats{Events: r.events.Load(), Errors: r.errors.Load()}
+}
+
+func (r *Reporter) write(ev *core.Event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.buf = ocsf.Append(r.buf[:0], ev, r.context)
+	r.events.Add(1)
+	if _, err := r.out.Write(r.buf); err != nil {
+		r.errors.Add(1)
+	}
+}
