@@ -1,0 +1,174 @@
+package decide
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/splitpod/splitpod/pkg/core"
+	"github.com/splitpod/splitpod/pkg/core/policy"
+	"github.com/splitpod/splitpod/pkg/core/policy/glob"
+)
+
+// Options are what a Snapshot depends on beside the policy.
+type Options struct {
+	Generation core.Generation
+	Digest     string // hex SHA-256 of the policy file
+	// Resolved maps a binary of the policy to further paths it leads to in the
+	// workload, which then count as well.
+	Resolved map[string][]string
+	// IgnoreBinaries treats every rule's programs as matching. For a proxy that is
+	// not told who asks.
+	IgnoreBinaries bool
+}
+
+// Compile makes a Snapshot of a valid policy. It fails when the policy asks for
+// something this build does not enforce; nothing of it is used then.
+func Compile(ctx context.Context, doc *policy.Document, opt Options) (*Snapshot, error) {
+	if err := enforceable(doc); err != nil {
+		return nil, err
+	}
+	c := compiler{
+		opt: opt, exact: map[string]any{}, patterns: map[string]any{}, rules: map[string]any{},
+		globs: globs{hosts: map[string]*glob.Host{}, paths: map[string]*glob.Pattern{}},
+	}
+	for _, name := range slices.Sorted(maps.Keys(doc.Network)) {
+		if err := c.rule(name, doc.Network[name]); err != nil {
+			return nil, err
+		}
+	}
+	data := map[string]any{"exact": c.exact, "patterns": c.patterns, "rules": c.rules}
+	ev, err := newEvaluator(ctx, data, c.globs)
+	if err != nil {
+		return nil, err
+	}
+	return &Snapshot{
+		generation: opt.Generation, digest: opt.Digest, ignore: opt.IgnoreBinaries,
+		empty: len(doc.Network) == 0, endpoints: c.endpoints, evaluator: ev, cache: newCache(),
+	}, nil
+}
+
+// enforceable refuses what would have to look into requests: a tunnel in its place
+// would let everything through.
+func enforceable(doc *policy.Document) error {
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(doc.Network)) {
+		for i, e := range doc.Network[name].Endpoints {
+			if what := inspection(&e); what != "" {
+				errs = append(errs, fmt.Errorf("line %d: network_policies.%s.endpoints[%d]: %s needs requests to be inspected, "+
+					"which this version cannot do yet; it is refused rather than tunnelled unseen", e.At.Line, name, i, what))
+			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(doc.Middlewares)) {
+		errs = append(errs, fmt.Errorf("line %d: network_middlewares.%s needs requests to be inspected, which this version cannot do yet",
+			doc.Middlewares[name].At.Line, name))
+	}
+	return errors.Join(errs...)
+}
+
+// inspection names what of an endpoint needs requests to be inspected.
+func inspection(e *policy.Endpoint) string {
+	switch {
+	case e.Protocol.Inspected():
+		return "protocol: " + string(e.Protocol)
+	case e.CredentialSigning != "":
+		return "credential_signing"
+	case e.CredentialBindingProvider != "":
+		return "credential_binding"
+	case e.RequestBodyCredentialRewrite:
+		return "request_body_credential_rewrite"
+	case e.WebSocketCredentialRewrite:
+		return "websocket_credential_rewrite"
+	default:
+		return ""
+	}
+}
+
+// HasBinaries reports whether a policy names programs, and so needs to know who
+// asks.
+func HasBinaries(doc *policy.Document) bool {
+	for _, r := range doc.Network {
+		if len(r.Binaries) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// compiler turns the policy into the module's data.
+type compiler struct {
+	opt       Options
+	exact     map[string]any // "port host" → []any of endpoints
+	patterns  map[string]any // "port suffix" → []any of endpoints
+	rules     map[string]any
+	globs     globs
+	endpoints []endpoint
+}
+
+func (c *compiler) rule(name string, r policy.Rule) error {
+	programs, err := c.programs(r.Binaries)
+	if err != nil {
+		return fmt.Errorf("network_policies.%s: %w", name, err)
+	}
+	c.rules[name] = programs
+	for i := range r.Endpoints {
+		if err := c.endpoint(name, &r.Endpoints[i]); err != nil {
+			return fmt.Errorf("network_policies.%s.endpoints[%d]: %w", name, i, err)
+		}
+	}
+	return nil
+}
+
+func (c *compiler) programs(binaries []policy.Binary) (map[string]any, error) {
+	exact, patterns := map[string]any{}, []any{}
+	for _, b := range binaries {
+		if !strings.Contains(b.Path, "*") {
+			exact[b.Path] = true
+			for _, p := range c.opt.Resolved[b.Path] {
+				exact[p] = true
+			}
+			continue
+		}
+		p, err := glob.Compile(b.Path, '/')
+		if err != nil {
+			return nil, fmt.Errorf("binary %q: %w", b.Path, err)
+		}
+		c.globs.paths[b.Path] = p
+		patterns = append(patterns, b.Path)
+	}
+	return map[string]any{"exact": exact, "patterns": patterns}, nil
+}
+
+func (c *compiler) endpoint(rule string, e *policy.Endpoint) error {
+	host, err := glob.CompileHost(e.Host)
+	if err != nil {
+		return fmt.Errorf("host %q: %w", e.Host, err)
+	}
+	entry := map[string]any{"id": len(c.endpoints), "rule": rule, "host": e.Host}
+	c.endpoints = append(c.endpoints, endpoint{rule: rule, source: e})
+	index, key := c.exact, e.Host
+	if _, exact := host.Exact(); !exact {
+		c.globs.hosts[e.Host] = host
+		index, key = c.patterns, suffixOf(e.Host)
+	}
+	for _, port := range e.Ports {
+		k := strconv.Itoa(int(port)) + " " + key
+		list, _ := index[k].([]any)
+		index[k] = append(list, entry)
+	}
+	return nil
+}
+
+func prefixesOf(e *policy.Endpoint) []netip.Prefix {
+	out := make([]netip.Prefix, len(e.AllowedIPs))
+	for i, a := range e.AllowedIPs {
+		out[i] = a.Prefix
+	}
+	return out
+}

@@ -1,0 +1,186 @@
+package decide
+
+import (
+	"context"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/rego"
+	"github.com/open-policy-agent/opa/v1/storage/inmem"
+	"github.com/open-policy-agent/opa/v1/topdown"
+	"github.com/open-policy-agent/opa/v1/types"
+
+	"github.com/splitpod/splitpod/pkg/core/policy/glob"
+)
+
+//go:embed rego/connection.rego
+var connectionModule string
+
+// deadline ends an evaluation that takes absurdly long; it is a denial.
+const deadline = time.Second
+
+// allowedBuiltins is what a module may call: pure functions over its own data.
+var allowedBuiltins = []string{
+	"eq", "equal", "neq", "lt", "lte", "gt", "gte", "assign",
+	"internal.member_2", "internal.member_3",
+	"and", "or", "minus", "plus", "count", "max", "min", "sort",
+	"lower", "upper", "startswith", "endswith", "contains", "split", "concat", "trim", "sprintf",
+	"object.get", "array.concat",
+}
+
+// capabilities is the allow-list as OPA wants it.
+func capabilities() *ast.Capabilities {
+	all := ast.CapabilitiesForThisVersion()
+	only := &ast.Capabilities{Features: all.Features, FutureKeywords: all.FutureKeywords, AllowNet: []string{}}
+	for _, b := range all.Builtins {
+		if slices.Contains(allowedBuiltins, b.Name) {
+			only.Builtins = append(only.Builtins, b)
+		}
+	}
+	return only
+}
+
+// globs are the compiled patterns of one policy, by text.
+type globs struct {
+	hosts map[string]*glob.Host
+	paths map[string]*glob.Pattern
+}
+
+// matcher makes a builtin of a matching function over compiled patterns.
+func matcher[P interface{ Match(string) bool }](name string, compiled map[string]P) func(*rego.Rego) {
+	decl := &rego.Function{Name: name, Decl: types.NewFunction(types.Args(types.S, types.S), types.B)}
+	return rego.Function2(decl, func(_ rego.BuiltinContext, pattern, text *ast.Term) (*ast.Term, error) {
+		p, ok1 := pattern.Value.(ast.String)
+		s, ok2 := text.Value.(ast.String)
+		m, ok3 := compiled[string(p)]
+		if !ok1 || !ok2 || !ok3 {
+			return nil, errors.New("BUG: " + name + " with " + pattern.String())
+		}
+		return ast.InternedTerm(m.Match(string(s))), nil
+	})
+}
+
+// evaluator is the prepared module over one policy's data.
+type evaluator struct{ query rego.PreparedEvalQuery }
+
+func newEvaluator(ctx context.Context, data map[string]any, g globs) (*evaluator, error) {
+	query, err := rego.New(
+		rego.Query("data.splitpod.connection.decision"),
+		rego.Module("connection.rego", connectionModule),
+		rego.Store(inmem.NewFromObjectWithOpts(map[string]any{"policy": data}, inmem.OptReturnASTValuesOnRead(true))),
+		rego.Capabilities(capabilities()),
+		rego.StrictBuiltinErrors(true),
+		matcher("splitpod.host_matches", g.hosts),
+		matcher("splitpod.path_matches", g.paths),
+	).PrepareForEval(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("prepare the decision: %w", err)
+	}
+	return &evaluator{query}, nil
+}
+
+// decision is what the module says.
+type decision struct {
+	granted []int    // numbers of the endpoints that allow it
+	near    []string // rules that name the destination, but not the program; sorted
+}
+
+var (
+	keyHost        = ast.InternedTerm("host")
+	keyDestination = ast.InternedTerm("destination")
+	keySuffixes    = ast.InternedTerm("suffixes")
+	keyPrograms    = ast.InternedTerm("programs")
+	keyAny         = ast.InternedTerm("any_program")
+)
+
+func (e *evaluator) evaluate(ctx context.Context, f *facts, ignore bool) (decision, error) {
+	cancel := topdown.NewCancel()
+	timer := time.AfterFunc(deadline, cancel.Cancel)
+	defer timer.Stop()
+	results, err := e.query.Eval(context.WithoutCancel(ctx),
+		rego.EvalParsedInput(inputOf(f, ignore)), rego.EvalExternalCancel(cancel))
+	if err != nil {
+		return decision{}, fmt.Errorf("evaluate the decision: %w", err)
+	}
+	if len(results) != 1 || len(results[0].Expressions) != 1 {
+		return decision{}, errors.New("the decision is undefined")
+	}
+	return readDecision(results[0].Expressions[0].Value)
+}
+
+func inputOf(f *facts, ignore bool) ast.Value {
+	port := strconv.Itoa(int(f.port)) + " "
+	programs := make([]*ast.Term, 0, 1+len(f.ancestors))
+	if !ignore {
+		programs = append(programs, ast.StringTerm(f.program))
+		for i := range f.ancestors {
+			programs = append(programs, ast.StringTerm(f.ancestors[i].Path))
+		}
+	}
+	var suffixes []*ast.Term
+	for s := range suffixesOf(f.host) {
+		suffixes = append(suffixes, ast.StringTerm(port+s))
+	}
+	return ast.NewObject(
+		[2]*ast.Term{keyHost, ast.StringTerm(f.host)},
+		[2]*ast.Term{keyDestination, ast.StringTerm(port + f.host)},
+		[2]*ast.Term{keySuffixes, ast.ArrayTerm(suffixes...)},
+		[2]*ast.Term{keyPrograms, ast.ArrayTerm(programs...)},
+		[2]*ast.Term{keyAny, ast.InternedTerm(ignore)},
+	)
+}
+
+// suffixesOf yields a host, what follows each of its dots, and the empty suffix.
+func suffixesOf(host string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for rest, more := host, true; more; {
+			if !yield(rest) {
+				return
+			}
+			_, rest, more = strings.Cut(rest, ".")
+		}
+		yield("")
+	}
+}
+
+// suffixOf is the index key of a pattern: the labels behind its last wildcard.
+func suffixOf(pattern string) string {
+	last := strings.LastIndexByte(pattern, '*')
+	_, after, _ := strings.Cut(pattern[last+1:], ".")
+	return after
+}
+
+func readDecision(v any) (decision, error) {
+	var d decision
+	object, ok := v.(map[string]any)
+	granted, ok1 := object["granted"].([]any)
+	near, ok2 := object["near"].([]any)
+	if !ok || !ok1 || !ok2 {
+		return decision{}, errors.New("the decision has another shape")
+	}
+	for _, g := range granted {
+		n, ok := g.(json.Number)
+		id, err := strconv.Atoi(n.String())
+		if !ok || err != nil {
+			return decision{}, errors.New("the decision has another shape")
+		}
+		d.granted = append(d.granted, id)
+	}
+	for _, r := range near {
+		name, ok := r.(string)
+		if !ok {
+			return decision{}, errors.New("the decision has another shape")
+		}
+		d.near = append(d.near, name)
+	}
+	slices.Sort(d.near)
+	return d, nil
+}
