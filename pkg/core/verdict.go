@@ -42,6 +42,8 @@ const (
 	ReasonUpstreamInvalid     Reason = "upstream_invalid_response"
 	ReasonTooManyConnections  Reason = "too_many_connections"
 	ReasonClientClosed        Reason = "client_closed" // the workload went away before a decision
+	ReasonIdle                Reason = "idle"          // a tunnel in which nothing moved
+	ReasonShutdown            Reason = "shutdown"      // the daemon stopped
 	ReasonBypass              Reason = "bypass"        // a direct connection the fence refused
 	ReasonInternal            Reason = "internal_error"
 )

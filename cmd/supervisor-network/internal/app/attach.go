@@ -1,0 +1,124 @@
+package app
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/splitpod/splitpod/pkg/core"
+)
+
+// attachState is what is known of the attached process daemon.
+type attachState struct {
+	mu       sync.Mutex
+	peer     core.Peer     // guarded by mu; zero: none
+	workload core.Workload // guarded by mu
+	taking   bool          // guarded by mu; its listeners are being taken over
+	serving  bool          // guarded by mu; its listeners are being served
+}
+
+// Attached implements control.Handler.
+func (d *daemon) Attached(ctx context.Context, peer core.Peer) {
+	a := &d.attach
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.peer, a.workload, a.taking, a.serving = peer, core.Workload{}, false, false
+	d.lifecycle("process_attached", peer.Build.String())
+	context.AfterFunc(ctx, func() { d.detached(peer) })
+}
+
+func (d *daemon) detached(peer core.Peer) {
+	a := &d.attach
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.peer.Instance != peer.Instance {
+		return
+	}
+	a.peer, a.workload, a.taking, a.serving = core.Peer{}, core.Workload{}, false, false
+	d.policies.serving("")
+	d.lifecycle("process_detached", peer.Build.String())
+}
+
+// Workload implements control.Handler: resolved links first, then the listeners,
+// and only then the word that this daemon is ready for them.
+func (d *daemon) Workload(ctx context.Context, w core.Workload) {
+	a := &d.attach
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if ctx.Err() != nil || a.peer.Instance != w.Instance {
+		return
+	}
+	before := a.workload
+	a.workload = w
+	if w.ResolvedGeneration != before.ResolvedGeneration {
+		if err := d.policies.resolvedAs(ctx, w.ResolvedGeneration, w.Resolved); err != nil {
+			d.log.Error("resolved binaries cannot be used", slog.Any("error", err))
+			return
+		}
+	}
+	if a.peer.Mode == core.ModeSandbox && !a.taking && w.Phase >= core.PhasePrepared && w.ResolvedGeneration != 0 {
+		a.taking = true
+		go d.takeOver(ctx, w.Instance)
+	}
+}
+
+// takeOver fetches the listeners, again until it works or the process daemon is
+// gone, serves them, and says so.
+func (d *daemon) takeOver(ctx context.Context, instance core.InstanceID) {
+	for {
+		listeners, err := d.hub.FetchListeners(ctx, instance)
+		if err == nil {
+			d.startServing(ctx, instance, listeners)
+			return
+		}
+		d.log.Error("the listeners could not be taken over", slog.Any("error", err))
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+func (d *daemon) startServing(ctx context.Context, instance core.InstanceID, listeners []*net.TCPListener) {
+	a := &d.attach
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if ctx.Err() != nil {
+		for _, l := range listeners {
+			l.Close()
+		}
+		return
+	}
+	a.serving = true
+	go d.serveListeners(ctx, instance, listeners)
+	d.policies.serving(instance)
+}
+
+// serveListeners accepts for one process daemon instance until it is gone.
+func (d *daemon) serveListeners(ctx context.Context, instance core.InstanceID, listeners []*net.TCPListener) {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, l := range listeners {
+		g.Go(func() error {
+			defer l.Close()
+			return d.accept(ctx, l, d.identifier(instance))
+		})
+	}
+	if err := g.Wait(); err != nil && ctx.Err() == nil {
+		d.log.Error("accepting for the workload ended", slog.Any("error", err))
+	}
+}
+
+// Event implements control.Handler.
+func (d *daemon) Event(ev core.Event) { d.record.Event(ev, true) }
+
+// Refused implements control.Handler.
+func (d *daemon) Refused(err error) {
+	d.record.Own(core.Event{Kind: core.EventFinding, Stage: core.StageControl, Severity: core.SeverityHigh,
+		Reason: "peer_refused", Detail: err.Error()})
+	d.log.Warn("a peer on the contract was refused", slog.Any("error", err))
+}

@@ -1,0 +1,127 @@
+// Package app wires the network daemon: it builds every stage, owns their order
+// and their end, and holds the commands.
+//
+// It answers the threat of a daemon that serves before everything it depends on is
+// there: the policy is read and compiled first, every listener is bound before
+// anything is accepted, and whatever ends ends the whole daemon with its cause.
+// It decides nothing itself.
+package app
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"runtime/debug"
+
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/config"
+	"github.com/splitpod/splitpod/pkg/core"
+	"github.com/splitpod/splitpod/pkg/core/settings"
+)
+
+// Exit codes, after sysexits.h where it has one.
+const (
+	exitOK     = 0
+	exitFailed = 1
+	exitUsage  = 64
+	exitConfig = 78
+)
+
+// version is set by the linker: -X …/app.version=0.1.0.
+var version = "devel"
+
+const usage = `supervisor-network decides what a sandboxed workload may reach.
+
+Usage:
+  supervisor-network serve [flags]             run the daemon
+  supervisor-network policy check FILE         validate a policy, say what it means
+  supervisor-network policy explain FILE --binary PATH --host HOST --port PORT
+                                               the decision, and the rule behind it
+  supervisor-network config [flags]            print the effective configuration
+  supervisor-network version                   print the version
+  supervisor-network healthcheck [--url URL]   ask a running daemon whether it is ready
+
+"serve -h" lists the flags; each has an environment variable, see
+docs/configuration-network.md.
+`
+
+// Main runs one command and returns the exit code.
+func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	if len(args) == 0 {
+		fmt.Fprint(stderr, usage)
+		return exitUsage
+	}
+	switch command, rest := args[0], args[1:]; command {
+	case "serve":
+		return serveCommand(ctx, rest, stdout, stderr)
+	case "policy":
+		return policyCommand(ctx, rest, stdout, stderr)
+	case "config":
+		return configCommand(rest, stdout, stderr)
+	case "version":
+		fmt.Fprintln(stdout, build())
+		return exitOK
+	case "healthcheck":
+		return healthCommand(ctx, rest, stdout, stderr)
+	case "help", "-h", "--help":
+		fmt.Fprint(stdout, usage)
+		return exitOK
+	default:
+		fmt.Fprintf(stderr, "supervisor-network: unknown command %q\n\n%s", command, usage)
+		return exitUsage
+	}
+}
+
+// load reads the configuration of a command; code is not exitOK when it failed and
+// has been reported.
+func load(command string, args []string, stderr io.Writer) (cfg *config.Config, code int) {
+	cfg, rest, err := config.Load("supervisor-network "+command, args, config.Environ())
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return nil, exitUsage
+	case err != nil:
+		fmt.Fprintf(stderr, "supervisor-network: %v\n", err)
+		return nil, exitConfig
+	case len(rest) > 0:
+		fmt.Fprintf(stderr, "supervisor-network: %s takes no argument %q\n", command, rest[0])
+		return nil, exitUsage
+	}
+	return cfg, exitOK
+}
+
+func configCommand(args []string, stdout, stderr io.Writer) int {
+	cfg, code := load("config", args, stderr)
+	if code != exitOK {
+		return code
+	}
+	for _, l := range settings.Lines(config.Prefix, cfg) {
+		fmt.Fprintf(stdout, "%s=%s\n", l.Name, l.Value)
+	}
+	if err := cfg.Validate(); err != nil {
+		fmt.Fprintf(stderr, "supervisor-network: %v\n", err)
+		return exitConfig
+	}
+	return exitOK
+}
+
+// build names this binary.
+func build() core.Build {
+	b := core.Build{Component: "supervisor-network", Version: version}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				b.Commit = s.Value[:min(len(s.Value), 12)]
+			}
+		}
+	}
+	return b
+}
+
+func newLogger(w io.Writer, level string, instance core.InstanceID) *slog.Logger {
+	var l slog.Level
+	_ = l.UnmarshalText([]byte(level)) // Validate has checked it
+	h := slog.NewJSONHandler(w, &slog.HandlerOptions{Level: l})
+	return slog.New(h).With(slog.String("component", "supervisor-network"), slog.String("instance", string(instance)))
+}

@@ -1,0 +1,160 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
+	"github.com/splitpod/splitpod/pkg/core"
+	"github.com/splitpod/splitpod/pkg/core/policy"
+)
+
+// policies turns what is known about the policy (its file, and what its binaries
+// resolve to in the workload) into the snapshot that decides, and says what the
+// process daemon has to know. Every change goes through here, one at a time.
+type policies struct {
+	ignoreBinaries bool // binary rules count as satisfied
+	refuseBinaries bool // a policy with binary rules is refused
+	denyOnInvalid  bool
+	engine         *decide.Engine
+	publish        func(core.Config)      // to the process daemon
+	changed        func(*decide.Snapshot) // after a new snapshot decides
+	event          func(core.Event)       // records
+	base           core.Config            // what does not come from the policy
+
+	mu         sync.Mutex
+	file       policyFile          // guarded by mu; the valid version in force
+	generation core.Generation     // guarded by mu; of file
+	resolved   map[string][]string // guarded by mu; of generation
+	resolvedAt core.Generation     // guarded by mu; generation that resolved is in force for; 0: none
+	quarantine bool                // guarded by mu; an invalid file denies everything
+	serves     core.InstanceID     // guarded by mu; whose listeners are served; empty: nobody's
+}
+
+// load puts a version of the file in force. An invalid one changes nothing, or
+// denies everything, as configured; either way its problems are returned.
+func (p *policies) load(ctx context.Context, f policyFile) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if f.err == nil {
+		f.err = p.use(ctx, f)
+	}
+	if f.err == nil {
+		p.quarantine = false
+		p.event(core.Event{Kind: core.EventLifecycle, Stage: core.StageConfig, Severity: core.SeverityInfo,
+			Reason: "policy_loaded", Detail: "sha256 " + f.digest, Generation: p.generation})
+		return nil
+	}
+	detail := "the previous policy stays in force: "
+	if p.denyOnInvalid && p.generation > 0 {
+		detail = "everything is denied until the file is valid: "
+		p.quarantine = true
+		p.engine.Publish(nil)
+		p.changed(nil)
+	}
+	p.event(core.Event{Kind: core.EventFinding, Stage: core.StageConfig, Severity: core.SeverityHigh,
+		Reason: "policy_invalid", Detail: detail + f.err.Error(), Generation: p.generation})
+	return f.err
+}
+
+var errBinaries = errors.New("the policy has rules with binaries, but --identity off asks nobody which program connects; " +
+	"use --identity process, or --identity ignore to let any program use any endpoint")
+
+// use compiles and publishes a valid version. Preconditions: mu is held.
+func (p *policies) use(ctx context.Context, f policyFile) error {
+	if p.refuseBinaries && decide.HasBinaries(f.doc) {
+		return errBinaries
+	}
+	next := p.generation + 1
+	resolved, resolvedAt := p.resolved, next
+	if p.resolvedAt == 0 || !sameBinaries(p.file.doc, f.doc) {
+		resolved, resolvedAt = nil, 0 // links are resolved again before they may grant anything
+	}
+	snap, err := p.compile(ctx, f, next, resolved)
+	if err != nil {
+		return err
+	}
+	p.file, p.generation, p.resolved, p.resolvedAt = f, next, resolved, resolvedAt
+	p.decideBy(snap)
+	return nil
+}
+
+// resolvedAs takes what the policy's binaries lead to in the workload, for one
+// generation; the answer to an older question is dropped.
+func (p *policies) resolvedAs(ctx context.Context, generation core.Generation, paths map[string][]string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if generation != p.generation {
+		return nil
+	}
+	snap, err := p.compile(ctx, p.file, generation, paths)
+	if err != nil {
+		return err
+	}
+	p.resolved, p.resolvedAt = paths, generation
+	if !p.quarantine {
+		p.decideBy(snap)
+	}
+	return nil
+}
+
+// serving says whose listeners are being served; the empty instance, that the
+// process daemon is gone, and what its binaries resolve to with it.
+func (p *policies) serving(instance core.InstanceID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.serves = instance
+	if instance == "" {
+		p.resolvedAt = 0
+	}
+	p.send()
+}
+
+// state is what readiness and metrics show.
+func (p *policies) state() (generation core.Generation, digest string, quarantine bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.generation, p.file.digest, p.quarantine
+}
+
+func (p *policies) compile(ctx context.Context, f policyFile, g core.Generation, resolved map[string][]string) (*decide.Snapshot, error) {
+	snap, err := decide.Compile(ctx, f.doc, decide.Options{
+		Generation: g, Digest: f.digest, Resolved: resolved, IgnoreBinaries: p.ignoreBinaries,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("compile the policy: %w", err)
+	}
+	return snap, nil
+}
+
+// decideBy makes a snapshot decide and tells everybody. Preconditions: mu is held.
+func (p *policies) decideBy(snap *decide.Snapshot) {
+	p.engine.Publish(snap)
+	p.changed(snap)
+	p.send()
+}
+
+// send publishes the configuration. Preconditions: mu is held.
+func (p *policies) send() {
+	c := p.base
+	c.Generation, c.PolicyDigest = p.generation, p.file.digest
+	if p.serves != "" && !p.quarantine {
+		c.Ready = core.Readiness{Process: p.serves, Generation: p.resolvedAt}
+	}
+	c.Static = staticOf(p.file.doc)
+	c.Binaries = exactBinaries(p.file.doc)
+	p.publish(c)
+}
+
+func staticOf(doc *policy.Document) core.StaticPolicy {
+	return core.StaticPolicy{
+		ReadOnly:       doc.Filesystem.ReadOnly,
+		ReadWrite:      doc.Filesystem.ReadWrite,
+		IncludeWorkdir: doc.Filesystem.IncludeWorkdir,
+		HardLandlock:   doc.Landlock.Compatibility == policy.HardRequirement,
+		RunAsUser:      doc.Process.RunAsUser,
+		RunAsGroup:     doc.Process.RunAsGroup,
+	}
+}

@@ -1,0 +1,122 @@
+package app
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
+	"github.com/splitpod/splitpod/pkg/core"
+)
+
+const policyUsage = `usage:
+  supervisor-network policy check FILE [--identity process|ignore]
+  supervisor-network policy explain FILE --host HOST --port PORT [--binary PATH [--ancestor PATH]...]
+`
+
+func policyCommand(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	if len(args) >= 2 && args[0] == "check" {
+		return policyCheck(ctx, args[1:], stdout, stderr)
+	}
+	if len(args) >= 2 && args[0] == "explain" {
+		return policyExplain(ctx, args[1:], stdout, stderr)
+	}
+	fmt.Fprint(stderr, policyUsage)
+	return exitUsage
+}
+
+// parseFile splits "FILE [flags]" or "[flags] FILE".
+func parseFile(fs *flag.FlagSet, args []string) (file string, err error) {
+	if !strings.HasPrefix(args[0], "-") {
+		file, args = args[0], args[1:]
+	}
+	if err := fs.Parse(args); err != nil {
+		return "", err
+	}
+	if file == "" {
+		file = fs.Arg(0)
+	}
+	if file == "" || fs.NArg() > 1 {
+		return "", fmt.Errorf("one policy file is needed")
+	}
+	return file, nil
+}
+
+// compileFile reads and compiles a policy for a command, reporting every problem.
+func compileFile(ctx context.Context, file string, ignoreBinaries bool, stderr io.Writer) (policyFile, *decide.Snapshot, int) {
+	f := readPolicy(file)
+	for _, w := range f.warnings {
+		fmt.Fprintf(stderr, "warning: %s\n", w)
+	}
+	if f.err != nil {
+		fmt.Fprintf(stderr, "%v\n", f.err)
+		return f, nil, exitConfig
+	}
+	snap, err := decide.Compile(ctx, f.doc, decide.Options{Generation: 1, Digest: f.digest, IgnoreBinaries: ignoreBinaries})
+	if err != nil {
+		fmt.Fprintf(stderr, "%v\n", err)
+		return f, nil, exitConfig
+	}
+	return f, snap, exitOK
+}
+
+func policyCheck(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	fs := flag.NewFlagSet("policy check", flag.ContinueOnError)
+	fs.SetOutput(stderr)
+	identity := fs.String("identity", "process", "process or ignore, as serve will be started")
+	file, err := parseFile(fs, args)
+	if err != nil {
+		fmt.Fprintf(stderr, "supervisor-network: %v\n%s", err, policyUsage)
+		return exitUsage
+	}
+	f, _, code := compileFile(ctx, file, *identity == "ignore", stderr)
+	if code != exitOK {
+		return code
+	}
+	fmt.Fprintf(stdout, "%s is valid, sha256 %s\n", file, f.digest)
+	for _, line := range decide.Describe(f.doc) {
+		fmt.Fprintln(stdout, line)
+	}
+	return exitOK
+}
+
+// pathList is a flag that may be given several times.
+type pathList []string
+
+func (p *pathList) String() string     { return strings.Join(*p, ",") }
+func (p *pathList) Set(s string) error { *p = append(*p, s); return nil }
+
+func policyExplain(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	fs := flag.NewFlagSet("policy explain", flag.ContinueOnError)
+	fs.SetOutput(stderr)
+	host := fs.String("host", "", "destination name or address")
+	port := fs.Uint("port", 0, "destination port")
+	binary := fs.String("binary", "", "path of the program that connects; empty: as with --identity ignore")
+	var ancestors pathList
+	fs.Var(&ancestors, "ancestor", "path of a parent program, nearest first; may be repeated")
+	file, err := parseFile(fs, args)
+	if err == nil && (*host == "" || *port == 0 || *port > 65535) {
+		err = fmt.Errorf("--host and --port (1 to 65535) are needed")
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "supervisor-network: %v\n%s", err, policyUsage)
+		return exitUsage
+	}
+	_, snap, code := compileFile(ctx, file, *binary == "", stderr)
+	if code != exitOK {
+		return code
+	}
+	who := core.Identity{Status: core.IdentityKnown, Program: core.Program{Path: *binary}}
+	for _, a := range ancestors {
+		who.Ancestors = append(who.Ancestors, core.Program{Path: a})
+	}
+	explanation, err := snap.Explain(ctx, decide.Question{Who: &who, Host: strings.ToLower(*host), Port: uint16(*port)})
+	if err != nil {
+		fmt.Fprintf(stderr, "supervisor-network: %v\n", err)
+		return exitFailed
+	}
+	fmt.Fprint(stdout, explanation)
+	return exitOK
+}

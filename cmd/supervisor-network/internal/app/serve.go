@@ -1,0 +1,275 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/config"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/control"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/identify"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/listen"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/mint"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/observe"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/record"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay"
+	"github.com/splitpod/splitpod/pkg/core"
+	"github.com/splitpod/splitpod/pkg/core/ocsf"
+	"github.com/splitpod/splitpod/pkg/core/outbox"
+)
+
+// daemon is everything `serve` runs.
+type daemon struct {
+	cfg      *config.Config
+	instance core.InstanceID
+	log      *slog.Logger
+	box      *outbox.Outbox // nil without a process daemon
+	record   *record.Recorder
+	ca       *mint.CA
+	engine   *decide.Engine
+	dialer   *relay.Dialer
+	policies *policies
+	hub      *control.Hub // nil without a process daemon
+	gauge    *listen.Gauge
+	live     live
+
+	attach attachState
+}
+
+// problem is an error with the exit code it deserves.
+type problem struct {
+	code int
+	err  error
+}
+
+func (p *problem) Error() string { return p.err.Error() }
+func (p *problem) Unwrap() error { return p.err }
+
+func serveCommand(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	cfg, code := load("serve", args, stderr)
+	if code != exitOK {
+		return code
+	}
+	if err := cfg.Validate(); err != nil {
+		fmt.Fprintf(stderr, "supervisor-network: configuration:\n%v\n", err)
+		return exitConfig
+	}
+	err := serve(ctx, cfg, stdout, stderr)
+	if p, ok := errors.AsType[*problem](err); ok {
+		fmt.Fprintf(stderr, "supervisor-network: %v\n", p.err)
+		return p.code
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "supervisor-network: %v\n", err)
+		return exitFailed
+	}
+	return exitOK
+}
+
+// serve builds the daemon in the order things depend on each other and runs it
+// until ctx ends. Nothing is accepted before everything is there.
+func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) error {
+	d := &daemon{cfg: cfg, instance: core.NewInstanceID(), engine: &decide.Engine{}}
+	d.log = newLogger(stderr, cfg.LogLevel, d.instance)
+	if cfg.Identity == "process" {
+		d.box = outbox.New(outbox.DefaultLimit)
+	}
+	hostname, _ := os.Hostname() // informational
+	d.record = record.New(stdout, ocsf.Context{Build: build(), Hostname: hostname, Instance: d.instance}, d.box)
+	d.dialer = relay.New(relay.Config{Timeout: cfg.ConnectTimeout})
+	d.gauge = listen.NewGauge(cfg.MaxConnections)
+
+	// The policy first: a mistake in it starts nothing.
+	file := readPolicy(cfg.Policy)
+	for _, w := range file.warnings {
+		d.log.Warn("policy warning", slog.String("problem", w.String()))
+	}
+	if err := d.openCA(); err != nil {
+		return &problem{exitConfig, err}
+	}
+	d.policies = d.newPolicies()
+	if cfg.Identity == "process" {
+		d.hub = control.New(control.Options{
+			RunDir: cfg.RunDir, PeerUID: cfg.ProcessUID, Build: build(), Instance: d.instance,
+			Log: d.log, Outbox: d.box, Handler: d,
+		})
+	}
+	if err := d.policies.load(ctx, file); err != nil {
+		return &problem{exitConfig, fmt.Errorf("the policy is not usable, nothing was started:\n%w", err)}
+	}
+	return d.run(ctx, file.digest)
+}
+
+// run binds every listener, then starts everything, and ends with the first
+// failure or with ctx.
+func (d *daemon) run(ctx context.Context, digest string) error {
+	var proxy, admin net.Listener
+	var contract *net.UnixListener
+	var err error
+	if d.cfg.Listen != "" {
+		if proxy, err = bind(ctx, d.cfg.Listen); err != nil {
+			return err
+		}
+		defer proxy.Close()
+	}
+	if d.cfg.AdminListen != "" {
+		if admin, err = bind(ctx, d.cfg.AdminListen); err != nil {
+			return err
+		}
+		defer admin.Close()
+	}
+	if d.hub != nil {
+		if contract, err = d.hub.Listen(ctx); err != nil {
+			return err
+		}
+		defer contract.Close()
+	}
+
+	// Records outlive everything that makes them.
+	records, stopRecords := context.WithCancel(context.WithoutCancel(ctx))
+	recordsDone := make(chan struct{})
+	go func() {
+		defer close(recordsDone)
+		_ = d.record.Run(records)
+	}()
+	defer func() {
+		stopRecords()
+		<-recordsDone
+	}()
+	d.lifecycle("started", build().String())
+	defer d.lifecycle("stopped", "")
+
+	g, ctx := errgroup.WithContext(ctx)
+	if proxy != nil {
+		g.Go(func() error { return d.accept(ctx, proxy.(*net.TCPListener), d.identifier("")) })
+	}
+	if admin != nil {
+		g.Go(func() error { return observe.New(d.metrics(), d.checks).Run(ctx, admin) })
+	}
+	if contract != nil {
+		g.Go(func() error { return d.hub.Run(ctx, contract) })
+	}
+	g.Go(func() error { return watchPolicy(ctx, d.cfg.Policy, digest, d.log, d.reload) })
+	return g.Wait()
+}
+
+func bind(ctx context.Context, addr string) (net.Listener, error) {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("bind %s: %w", addr, err)
+	}
+	return l, nil
+}
+
+// accept serves one listener until ctx ends.
+func (d *daemon) accept(ctx context.Context, l *net.TCPListener, who identify.Identifier) error {
+	p := &path{
+		identify: who, policy: d.engine, dialer: d.dialer, record: d.record, live: &d.live,
+		idle: d.cfg.IdleTimeout, ignoreIdentity: d.cfg.Identity != "process",
+	}
+	return listen.Serve(ctx, l, listen.Options{
+		HeadTimeout: d.cfg.HeadTimeout, DrainTimeout: d.cfg.DrainTimeout, Gauge: d.gauge, Log: d.log,
+	}, p.serve)
+}
+
+// identifier answers for the listeners of one process daemon instance; with the
+// empty instance, for whichever is attached.
+func (d *daemon) identifier(instance core.InstanceID) identify.Identifier {
+	if d.hub == nil {
+		return identify.Identifier{}
+	}
+	return identify.Identifier{Asker: asker{d.hub}, Instance: instance}
+}
+
+// asker asks whichever process daemon is attached when no instance is named.
+type asker struct{ hub *control.Hub }
+
+func (a asker) Identify(ctx context.Context, instance core.InstanceID, id core.RequestID, t core.Tuple) core.Identity {
+	if instance == "" {
+		peer, ok := a.hub.Attached()
+		if !ok {
+			return core.Identity{Status: core.IdentityNotReady, Detail: "no process daemon is attached"}
+		}
+		instance = peer.Instance
+	}
+	return a.hub.Identify(ctx, instance, id, t)
+}
+
+func (d *daemon) openCA() error {
+	if err := os.MkdirAll(d.cfg.StateDir, 0o700); err != nil {
+		return fmt.Errorf("state directory (--state-dir): %w", err)
+	}
+	ca, err := mint.Open(d.cfg.StateDir)
+	if err != nil {
+		return err
+	}
+	d.ca = ca
+	if d.cfg.CAOut != "" {
+		return ca.WriteCertificate(d.cfg.CAOut)
+	}
+	return nil
+}
+
+func (d *daemon) newPolicies() *policies {
+	return &policies{
+		ignoreBinaries: d.cfg.Identity != "process",
+		refuseBinaries: d.cfg.Identity == "off",
+		denyOnInvalid:  d.cfg.InvalidPolicy == "deny",
+		engine:         d.engine,
+		event:          d.record.Own,
+		base: core.Config{
+			NetworkInstance: d.instance, ProxyPort: d.cfg.ProxyPort,
+			CAPEM: d.ca.PEM(), RootsPEM: systemRoots(),
+		},
+		publish: func(c core.Config) {
+			if d.hub != nil {
+				d.hub.SetConfig(c)
+			}
+		},
+		changed: d.policyChanged,
+	}
+}
+
+// policyChanged ends the connections that the new policy refuses; with no policy,
+// all of them.
+func (d *daemon) policyChanged(snap *decide.Snapshot) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if n := d.live.recheck(ctx, snap); n > 0 {
+		d.log.Info("connections ended by the new policy", slog.Int("count", n))
+	}
+}
+
+func (d *daemon) reload(f policyFile) {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	if err := d.policies.load(ctx, f); err != nil {
+		d.log.Error("the changed policy file is not usable", slog.Any("error", err))
+	}
+}
+
+func (d *daemon) lifecycle(reason core.Reason, detail string) {
+	d.record.Own(core.Event{Kind: core.EventLifecycle, Stage: core.StageControl, Severity: core.SeverityInfo, Reason: reason, Detail: detail})
+}
+
+// systemRoots are this image's root certificates, for workload images that bring
+// none.
+func systemRoots() []byte {
+	for _, path := range []string{
+		"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem",
+	} {
+		if data, err := os.ReadFile(path); err == nil && len(data) < 1<<20 {
+			return data
+		}
+	}
+	return nil
+}

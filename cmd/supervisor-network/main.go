@@ -1,0 +1,30 @@
+// Command supervisor-network is the network half of Splitpod: the only way out of
+// a sandbox. It runs beside the workload without privilege, accepts on listeners
+// that live inside the workload's namespace, and decides what may leave.
+//
+// The way of a connection is one straight line, written once in internal/app:
+//
+//	listen → identify → decide → relay → record
+//
+// listen takes a connection and reads its head; identify asks the process daemon
+// which program it is; decide asks the policy and alone can make a decide.Permit;
+// relay resolves, checks and dials, and needs that Permit; record leaves one
+// record on every path out. Inspection and injection join the line with later
+// releases.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/app"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	code := app.Main(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
