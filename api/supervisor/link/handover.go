@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -32,8 +31,7 @@ type Descriptor struct {
 // FetchListeners asks the process daemon for its listeners. The caller closes the
 // files; on error there are none.
 func FetchListeners(ctx context.Context, runDir string, peerUID uint32, network, process core.InstanceID) ([]Descriptor, error) {
-	var d net.Dialer
-	c, err := d.DialContext(ctx, "unixpacket", filepath.Join(runDir, HandoverSocket))
+	c, err := Dial(ctx, "unixpacket", runDir, HandoverSocket)
 	if err != nil {
 		return nil, fmt.Errorf("fetch listeners: %w", err)
 	}
@@ -51,7 +49,7 @@ func FetchListeners(ctx context.Context, runDir string, peerUID uint32, network,
 	if _, err := c.Write(req); err != nil {
 		return nil, fmt.Errorf("fetch listeners: %w", err)
 	}
-	return readHandover(c.(*net.UnixConn))
+	return readHandover(c)
 }
 
 func readHandover(c *net.UnixConn) ([]Descriptor, error) {

@@ -48,6 +48,16 @@ func Listen(ctx context.Context, network, runDir, name string) (*net.UnixListene
 	return l.(*net.UnixListener), nil
 }
 
+// Dial connects to a Unix socket in the run directory. The caller checks the peer.
+func Dial(ctx context.Context, network, runDir, name string) (*net.UnixConn, error) {
+	var d net.Dialer
+	c, err := d.DialContext(ctx, network, filepath.Join(runDir, name))
+	if err != nil {
+		return nil, fmt.Errorf("connect to the contract socket: %w", err)
+	}
+	return c.(*net.UnixConn), nil
+}
+
 // NewServer makes a gRPC server with the contract's limits.
 func NewServer(creds Credentials) *grpc.Server {
 	return grpc.NewServer(

@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
@@ -151,9 +152,16 @@ func (l *Link) ReportEvents(stream grpc.BidiStreamingServer[pb.EventBatch, pb.Ev
 	return l.inbox.Receive(stream, l.opt.Handler.Event)
 }
 
+// maxHandovers bounds hand-overs in progress; a peer that connects and says nothing
+// holds one place for a few seconds.
+const maxHandovers = 8
+
 func (l *Link) serveHandover(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { l.handover.Close() })
 	defer stop()
+	slots := make(chan struct{}, maxHandovers)
+	var wg sync.WaitGroup
+	defer wg.Wait()
 	for {
 		c, err := l.handover.AcceptUnix()
 		if err != nil {
@@ -162,14 +170,22 @@ func (l *Link) serveHandover(ctx context.Context) error {
 			}
 			return fmt.Errorf("accept on the hand-over socket: %w", err)
 		}
-		err = link.ServeListener(c, l.opt.PeerUID, l.opt.Instance, func(network core.InstanceID) ([]link.Descriptor, error) {
-			if p := l.peer.Load(); p == nil || p.Instance != network {
-				return nil, errors.New("no handshake with this network daemon instance")
-			}
-			return l.opt.Handler.Listeners()
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			l.handOver(c)
 		})
-		if err != nil {
-			l.opt.Handler.Refused(err)
+	}
+}
+
+func (l *Link) handOver(c *net.UnixConn) {
+	err := link.ServeListener(c, l.opt.PeerUID, l.opt.Instance, func(network core.InstanceID) ([]link.Descriptor, error) {
+		if p := l.peer.Load(); p == nil || p.Instance != network {
+			return nil, errors.New("no handshake with this network daemon instance")
 		}
+		return l.opt.Handler.Listeners()
+	})
+	if err != nil {
+		l.opt.Handler.Refused(err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"runtime"
@@ -96,11 +97,14 @@ func (i Init) setup() error {
 	if err != nil {
 		return err
 	}
-	m, _, err := receive(line, make([]byte, maxMessage))
-	if err != nil || m.Op != "setup" {
-		return fmt.Errorf("expected setup, got %q: %w", m.Op, err)
+	m, given, err := receive(line, make([]byte, maxMessage))
+	if err != nil {
+		return fmt.Errorf("expected setup: %w", err)
 	}
-	if err := i.prepare(line, m.Data); err != nil {
+	if m.Op != "setup" || len(given) != 1 {
+		return fmt.Errorf("expected setup, got %q with %d descriptors", m.Op, len(given))
+	}
+	if err := i.prepare(line, given[0]); err != nil {
 		return errors.Join(err, send(line, message{Op: "failed", Error: err.Error()}))
 	}
 	if err := limitTo(append([]int{unix.CAP_SETUID, unix.CAP_SETGID, unix.CAP_SETPCAP, unix.CAP_KILL}, i.Keep...)); err != nil {
@@ -113,7 +117,11 @@ func (i Init) setup() error {
 	return os.NewSyscallError("execve", unix.Exec("/proc/self/exe", []string{nameServe}, nil))
 }
 
-func (i Init) prepare(line *net.UnixConn, data json.RawMessage) error {
+func (i Init) prepare(line *net.UnixConn, given *os.File) error {
+	data, err := io.ReadAll(given)
+	if err != nil {
+		return fmt.Errorf("read the setup's data: %w", err)
+	}
 	report, named, err := i.Setup(data)
 	if err != nil {
 		return err

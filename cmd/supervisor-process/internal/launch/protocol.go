@@ -14,7 +14,7 @@ import (
 // datagram, descriptors beside it:
 //
 //	daemon → init                       init → daemon
-//	setup   data                        ready    data, names + descriptors
+//	setup   1 descriptor (data)         ready    data, names + descriptors
 //	                                    failed   error
 //	launch  session + 4 descriptors     started  session, pid
 //	        (plan, stdin, out, err)     refused  session, error, code
@@ -136,8 +136,8 @@ func closeAll(files []*os.File) {
 	}
 }
 
-// plan is what the stage needs; it travels in a memory file, because argument
-// vectors are larger than a datagram.
+// plan is what the stage needs; it travels in a memory file, as the setup's data
+// does, because argument vectors and certificates are larger than a datagram.
 type plan struct {
 	Argv   []string `json:"argv"`
 	Env    []string `json:"env"`
@@ -166,11 +166,11 @@ func memoryFile(v any) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	fd, err := unix.MemfdCreate("plan", unix.MFD_CLOEXEC)
+	fd, err := unix.MemfdCreate("message", unix.MFD_CLOEXEC)
 	if err != nil {
 		return nil, os.NewSyscallError("memfd_create", err)
 	}
-	f := os.NewFile(uintptr(fd), "plan")
+	f := os.NewFile(uintptr(fd), "message")
 	if _, err := f.Write(text); err != nil {
 		f.Close()
 		return nil, err

@@ -51,10 +51,11 @@ const namespaces = unix.CLONE_NEWNET | unix.CLONE_NEWNS | unix.CLONE_NEWPID | un
 // Start starts init in new namespaces, runs its setup with data, and waits until it
 // is ready. When ctx ends before, nothing is left.
 func Start(ctx context.Context, data any) (*Sandbox, error) {
-	text, err := json.Marshal(data)
+	given, err := memoryFile(data)
 	if err != nil {
 		return nil, fmt.Errorf("encode the setup's data: %w", err)
 	}
+	defer given.Close()
 	own, theirs, err := socketpair()
 	if err != nil {
 		return nil, err
@@ -64,9 +65,9 @@ func Start(ctx context.Context, data any) (*Sandbox, error) {
 		own.Close()
 		return nil, err
 	}
-	stop := context.AfterFunc(ctx, s.kill)
+	stop := context.AfterFunc(ctx, s.Kill)
 	defer stop()
-	if err := s.await(text); err != nil {
+	if err := s.await(given); err != nil {
 		s.Close()
 		return nil, errors.Join(err, context.Cause(ctx))
 	}
@@ -121,8 +122,8 @@ func (s *Sandbox) spawn(theirs *os.File) error {
 }
 
 // await gives init its data and takes its descriptors.
-func (s *Sandbox) await(data json.RawMessage) error {
-	if err := send(s.line, message{Op: "setup", Data: data}); err != nil {
+func (s *Sandbox) await(data *os.File) error {
+	if err := send(s.line, message{Op: "setup"}, data); err != nil {
 		return err
 	}
 	m, files, err := receive(s.line, make([]byte, maxMessage))
@@ -149,7 +150,7 @@ func (s *Sandbox) read() {
 		m, files, err := receive(s.line, buf)
 		closeAll(files) // init passes none any more
 		if err != nil {
-			s.kill() // init and daemon do not understand each other any more
+			s.Kill() // init and daemon do not understand each other any more
 			return
 		}
 		s.mu.Lock()
@@ -268,12 +269,12 @@ func (s *Sandbox) Query(ctx context.Context, name string, out any) error {
 // Ended is closed when init, and with it every process of the sandbox, is gone.
 func (s *Sandbox) Ended() <-chan struct{} { return s.ended }
 
-// kill ends init; the kernel ends every other process of its pid namespace.
-func (s *Sandbox) kill() { _ = unix.Kill(s.pid, unix.SIGKILL) }
+// Kill ends init; the kernel ends every other process of its pid namespace.
+func (s *Sandbox) Kill() { _ = unix.Kill(s.pid, unix.SIGKILL) }
 
 // Close ends every process of the sandbox and waits until they are gone.
 func (s *Sandbox) Close() {
-	s.kill()
+	s.Kill()
 	select {
 	case <-s.ended:
 	case <-time.After(10 * time.Second): // a process in uninterruptible sleep
