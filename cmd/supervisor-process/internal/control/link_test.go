@@ -1,0 +1,289 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/splitpod/splitpod/api/supervisor/link"
+	pb "github.com/splitpod/splitpod/api/supervisor/v1"
+	"github.com/splitpod/splitpod/pkg/core"
+	"github.com/splitpod/splitpod/pkg/core/outbox"
+)
+
+var ownUID = uint32(os.Getuid())
+
+// handler is a Handler that tells a test what happened.
+type handler struct {
+	configs      chan core.Config
+	incompatible chan error
+	refused      chan error
+	file         *os.File
+}
+
+func (h *handler) Config(c core.Config) { h.configs <- c }
+func (h *handler) Identify(context.Context, core.RequestID, core.Tuple) core.Identity {
+	return core.Identity{Status: core.IdentityKnown, Program: core.Program{Path: "/bin/x"}}
+}
+func (h *handler) Listeners() ([]link.Descriptor, error) {
+	return []link.Descriptor{{Name: "proxy4", File: h.file}}, nil
+}
+func (h *handler) Event(core.Event)       {}
+func (h *handler) Incompatible(err error) { h.incompatible <- err }
+func (h *handler) Refused(err error) {
+	select {
+	case h.refused <- err:
+	default:
+	}
+}
+
+// network is a network daemon's NetworkService, as a test plays it.
+type network struct {
+	pb.UnimplementedNetworkServiceServer
+	id       core.InstanceID
+	revision uint32
+	configs  chan *pb.Config
+	refuse   error
+}
+
+func (n *network) Handshake(context.Context, *pb.HandshakeRequest) (*pb.HandshakeResponse, error) {
+	if n.refuse != nil {
+		return nil, n.refuse
+	}
+	return &pb.HandshakeResponse{Revision: n.revision, InstanceId: string(n.id), Build: &pb.Build{Component: "supervisor-network", Version: "9"}}, nil
+}
+
+func (n *network) WatchConfig(_ *pb.WatchConfigRequest, s grpc.ServerStreamingServer[pb.Config]) error {
+	for {
+		select {
+		case c := <-n.configs:
+			if err := s.Send(c); err != nil {
+				return err
+			}
+		case <-s.Context().Done():
+			return nil
+		}
+	}
+}
+
+func (n *network) ReportEvents(s grpc.BidiStreamingServer[pb.EventBatch, pb.EventAck]) error {
+	<-s.Context().Done()
+	return nil
+}
+
+func (n *network) serve(t *testing.T, dir string) (stop func()) {
+	t.Helper()
+	l, err := link.Listen(t.Context(), "unix", dir, link.NetworkSocket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := link.NewServer(link.Credentials{UID: ownUID})
+	pb.RegisterNetworkServiceServer(srv, n)
+	go func() { _ = srv.Serve(l) }()
+	t.Cleanup(srv.Stop)
+	return srv.Stop
+}
+
+func newNetwork() *network {
+	return &network{id: core.NewInstanceID(), revision: core.MaxRevision, configs: make(chan *pb.Config, 4)}
+}
+
+func (n *network) config(generation uint64) *pb.Config {
+	return link.ConfigToProto(core.Config{Generation: core.Generation(generation), NetworkInstance: n.id, ProxyPort: 3128})
+}
+
+func startLink(t *testing.T, uid uint32) (*Link, *handler, string) {
+	t.Helper()
+	dir := t.TempDir()
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := tcp.(*net.TCPListener).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { tcp.Close(); f.Close() })
+	h := &handler{make(chan core.Config, 8), make(chan error, 64), make(chan error, 64), f}
+	ctx, cancel := context.WithCancel(t.Context())
+	l, err := Open(ctx, Options{
+		RunDir: dir, PeerUID: uid, Build: core.Build{Component: "supervisor-process", Version: "1"}, Instance: core.NewInstanceID(),
+		Mode: core.ModeSandbox, Log: slog.New(slog.DiscardHandler), Outbox: outbox.New(64), Handler: h,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- l.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	})
+	return l, h, dir
+}
+
+func wait[T any](t *testing.T, what string, ch <-chan T) T {
+	t.Helper()
+	select {
+	case v := <-ch:
+		return v
+	case <-time.After(20 * time.Second):
+		t.Fatalf("waited in vain for %s", what)
+		panic("unreachable")
+	}
+}
+
+func TestConfigurationsOfEveryNetworkInstanceArrive(t *testing.T) {
+	l, h, dir := startLink(t, ownUID)
+	for generation := uint64(1); generation < 4; generation++ { // a restart each
+		n := newNetwork()
+		n.configs <- n.config(generation)
+		stop := n.serve(t, dir)
+		if c := wait(t, "a configuration", h.configs); uint64(c.Generation) != generation || c.NetworkInstance != n.id {
+			t.Fatalf("got %+v", c)
+		}
+		if p, ok := l.Peer(); !ok || p.Instance != n.id {
+			t.Errorf("attached to %+v", p)
+		}
+		stop()
+	}
+}
+
+func TestARefusedHandshakeIsToldWithItsReason(t *testing.T) {
+	_, h, dir := startLink(t, ownUID)
+	n := newNetwork()
+	n.refuse = status.Error(codes.FailedPrecondition, "supervisor-process 1 is too old: upgrade the supervisor-process image")
+	n.serve(t, dir)
+	if err := wait(t, "the reason", h.incompatible); !strings.Contains(err.Error(), "upgrade the supervisor-process image") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestARevisionWeDoNotSpeakIsRefused(t *testing.T) {
+	_, h, dir := startLink(t, ownUID)
+	n := newNetwork()
+	n.revision = core.MaxRevision + 1
+	n.configs <- n.config(1)
+	n.serve(t, dir)
+	if err := wait(t, "the reason", h.incompatible); !strings.Contains(err.Error(), "supervisor-network 9") || !strings.Contains(err.Error(), "supervisor-process 1") {
+		t.Errorf("got %v", err)
+	}
+	if len(h.configs) > 0 {
+		t.Error("its configuration was taken")
+	}
+}
+
+func TestAConfigurationOfAnotherInstanceIsRefused(t *testing.T) {
+	_, h, dir := startLink(t, ownUID)
+	n := newNetwork()
+	n.configs <- newNetwork().config(1)
+	n.serve(t, dir)
+	if err := wait(t, "the refusal", h.refused); !strings.Contains(err.Error(), "another network daemon instance") {
+		t.Errorf("got %v", err)
+	}
+	if len(h.configs) > 0 {
+		t.Error("it was taken")
+	}
+}
+
+func TestAnImpostorOfAnotherUIDIsRefused(t *testing.T) {
+	l, h, dir := startLink(t, ownUID+1)
+	n := newNetwork()
+	n.configs <- n.config(1)
+	n.serve(t, dir)
+	if err := wait(t, "the refusal", h.refused); !strings.Contains(err.Error(), "uid") {
+		t.Errorf("got %v", err)
+	}
+	if _, ok := l.Peer(); ok || len(h.configs) > 0 {
+		t.Error("it was believed")
+	}
+}
+
+func TestOnlyTheAttachedInstanceIsServed(t *testing.T) {
+	l, h, dir := startLink(t, ownUID)
+	if _, err := link.FetchListeners(t.Context(), dir, ownUID, core.NewInstanceID(), l.opt.Instance); err == nil {
+		t.Error("listeners were handed over without a handshake")
+	}
+	n := newNetwork()
+	n.configs <- n.config(1)
+	n.serve(t, dir)
+	wait(t, "a configuration", h.configs)
+	if _, err := link.FetchListeners(t.Context(), dir, ownUID, core.NewInstanceID(), l.opt.Instance); err == nil {
+		t.Error("listeners were handed over to another instance")
+	}
+	got, err := link.FetchListeners(t.Context(), dir, ownUID, n.id, l.opt.Instance)
+	if err != nil || len(got) != 1 {
+		t.Fatalf("got %v, %v", got, err)
+	}
+	got[0].File.Close()
+
+	conn, err := link.NewClient(dir, link.ProcessSocket, link.Credentials{UID: ownUID})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	client := pb.NewProcessServiceClient(conn)
+	l.SetWorkload(core.Workload{Instance: l.opt.Instance, Phase: core.PhaseRunning})
+	if got := firstWorkload(t, client, core.NewInstanceID(), l.opt.Instance); status.Code(got) != codes.FailedPrecondition {
+		t.Errorf("a workload snapshot for another instance: %v", got)
+	}
+	if err := firstWorkload(t, client, n.id, l.opt.Instance); err != nil {
+		t.Error(err)
+	}
+}
+
+func firstWorkload(t *testing.T, client pb.ProcessServiceClient, network, process core.InstanceID) error {
+	t.Helper()
+	s, err := client.WatchWorkload(t.Context(), &pb.WatchWorkloadRequest{NetworkInstanceId: string(network), ProcessInstanceId: string(process)})
+	if err != nil {
+		return err
+	}
+	_, err = s.Recv()
+	return err
+}
+
+// TestEveryQuestionIsAnswered: also those with an address that is none, and those
+// meant for another instance.
+func TestEveryQuestionIsAnswered(t *testing.T) {
+	l, _, dir := startLink(t, ownUID)
+	conn, err := link.NewClient(dir, link.ProcessSocket, link.Credentials{UID: ownUID})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	s, err := pb.NewProcessServiceClient(conn).Identify(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := link.AddressToProto(netip.MustParseAddrPort("127.0.0.1:80"))
+	for id, req := range map[uint64]*pb.IdentifyRequest{
+		1: {ProcessInstanceId: string(l.opt.Instance), Client: good, Server: good},
+		2: {ProcessInstanceId: string(core.NewInstanceID()), Client: good, Server: good},
+		3: {ProcessInstanceId: string(l.opt.Instance)},
+		4: {},
+	} {
+		req.Id, req.RequestId = id, string(core.NewRequestID())
+		if err := s.Send(req); err != nil {
+			t.Fatal(err)
+		}
+		resp, err := s.Recv()
+		if err != nil || resp.GetId() != id {
+			t.Fatalf("%v, %v", resp, err)
+		}
+		if known := resp.GetStatus() == pb.IdentityStatus_IDENTITY_STATUS_KNOWN; known != (id == 1) {
+			t.Errorf("question %d: %v", id, resp)
+		}
+	}
+}
