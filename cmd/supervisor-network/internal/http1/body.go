@@ -7,121 +7,190 @@ import (
 	"io"
 	"strconv"
 	"strings"
+
+	"github.com/splitpod/splitpod/pkg/core"
 )
 
 // ErrBody is a body that breaks its own framing.
 var ErrBody = errors.New("malformed message body")
 
+// WriteError is a body that could not be handed on; every other error of a copy is
+// about its source.
+type WriteError struct{ Err error }
+
+// Error implements error.
+func (e *WriteError) Error() string { return "write message body: " + e.Err.Error() }
+
+// Unwrap implements errors.Unwrap.
+func (e *WriteError) Unwrap() error { return e.Err }
+
 // ReadHead reads up to and including the empty line that ends a head, and not one
 // byte more. io.EOF means that the peer closed before the first byte.
 func ReadHead(r *bufio.Reader, limit int) ([]byte, error) {
 	var head []byte
+	lineStart := 0
 	for {
-		line, err := r.ReadSlice('\n')
-		if len(head)+len(line) > limit || errors.Is(err, bufio.ErrBufferFull) {
-			return nil, &SyntaxError{Status: 431, Reason: "header_too_large", Detail: fmt.Sprintf("a message head is at most %d bytes long", limit)}
+		part, err := r.ReadSlice('\n')
+		if len(head)+len(part) > limit {
+			return nil, &SyntaxError{Status: 431, Reason: core.ReasonHeaderTooLarge, Detail: fmt.Sprintf("a message head is at most %d bytes long", limit)}
 		}
-		head = append(head, line...)
-		if err != nil {
-			if errors.Is(err, io.EOF) && len(head) > 0 {
-				err = io.ErrUnexpectedEOF
-			}
+		head = append(head, part...)
+		switch {
+		case errors.Is(err, bufio.ErrBufferFull):
+			continue // a line may be longer than the reader's buffer, not than the limit
+		case errors.Is(err, io.EOF) && len(head) > 0:
+			return nil, io.ErrUnexpectedEOF
+		case err != nil:
 			return nil, err
 		}
-		if string(line) == "\r\n" || string(line) == "\n" {
+		if line := string(head[lineStart:]); line == "\r\n" || line == "\n" {
 			return head, nil
 		}
+		lineStart = len(head)
 	}
 }
 
-// CopyBody copies one body from r to w in the framing of w's message and stops
-// exactly behind it. Chunked bodies are written anew: no extension and no trailer
-// passes. flush is called whenever r has nothing more ready, so that nothing waits
-// in a buffer. It returns how many bytes of content it copied.
+// CopyBody copies one body from r to w in the framing of w's message, flushes it
+// and stops exactly behind it. Chunked bodies are written anew: no extension and no
+// trailer passes. It returns how many bytes of content it copied. It fails with
+// ErrBody, with *WriteError, or with the error of r.
 func CopyBody(w *bufio.Writer, r *bufio.Reader, f Framing) (int64, error) {
+	return copyBody(&copier{w: w, r: r, chunks: true}, f)
+}
+
+// CopyContent is CopyBody for a receiver that knows no chunks: it writes the content
+// alone, and the end of the connection has to end it.
+func CopyContent(w *bufio.Writer, r *bufio.Reader, f Framing) (int64, error) {
+	return copyBody(&copier{w: w, r: r}, f)
+}
+
+func copyBody(c *copier, f Framing) (int64, error) {
+	var err error
 	switch f.Kind {
 	case NoBody:
-		return 0, nil
 	case Length:
-		n, err := copyFlushing(w, r, f.Length)
-		if err == nil && n < f.Length {
-			err = fmt.Errorf("%w: it ended before its Content-Length", ErrBody)
-		}
-		return n, err
+		err = c.exactly(f.Length)
 	case Chunked:
-		return copyChunked(w, r)
+		err = c.chunked()
+	case UntilClose:
+		err = c.copy(-1)
 	default:
-		return copyFlushing(w, r, -1)
+		panic(fmt.Sprintf("BUG: body kind %d", f.Kind))
 	}
+	// What arrived is handed on even when the rest is missing: the receiver sees
+	// from the framing that it is not complete.
+	if flushErr := c.flush(); err == nil {
+		err = flushErr
+	}
+	return c.total, err
 }
 
-// copyFlushing copies limit bytes, or all when limit is negative, handing on what
-// is there before it waits for more.
-func copyFlushing(w *bufio.Writer, r *bufio.Reader, limit int64) (total int64, err error) {
-	for limit != total {
-		if _, err := r.Peek(1); err != nil {
-			if errors.Is(err, io.EOF) {
-				return total, w.Flush()
-			}
-			return total, err
+// copier moves one body.
+type copier struct {
+	w      *bufio.Writer
+	r      *bufio.Reader
+	chunks bool  // w gets chunks when r has them
+	total  int64 // content bytes written
+}
+
+func (c *copier) flush() error {
+	if err := c.w.Flush(); err != nil {
+		return &WriteError{err}
+	}
+	return nil
+}
+
+// fill waits for the next byte of r, and hands on what was written before it waits,
+// so that nothing is held back in a buffer.
+func (c *copier) fill() error {
+	if c.r.Buffered() > 0 {
+		return nil
+	}
+	if err := c.flush(); err != nil {
+		return err
+	}
+	_, err := c.r.Peek(1)
+	return err
+}
+
+// exactly copies n bytes.
+func (c *copier) exactly(n int64) error {
+	before := c.total
+	err := c.copy(n)
+	if err == nil && c.total-before < n {
+		err = fmt.Errorf("%w: it ended too early", ErrBody)
+	}
+	return err
+}
+
+// copy copies limit bytes, or all when limit is negative, or fewer when r ends.
+func (c *copier) copy(limit int64) error {
+	for limit != 0 {
+		if err := c.fill(); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
 		}
-		n := int64(r.Buffered())
+		n := int64(c.r.Buffered())
 		if limit >= 0 {
-			n = min(n, limit-total)
+			n = min(n, limit)
+			limit -= n
 		}
-		part, err := r.Peek(int(n))
-		if err != nil {
-			return total, err
+		part, _ := c.r.Peek(int(n)) // it is buffered
+		if _, err := c.w.Write(part); err != nil {
+			return &WriteError{err}
 		}
-		if _, err := w.Write(part); err != nil {
-			return total, err
-		}
-		_, _ = r.Discard(int(n))
-		total += n
-		if r.Buffered() == 0 {
-			if err := w.Flush(); err != nil {
-				return total, err
-			}
-		}
+		_, _ = c.r.Discard(int(n))
+		c.total += n
 	}
-	return total, nil
+	return nil
 }
 
-func copyChunked(w *bufio.Writer, r *bufio.Reader) (total int64, err error) {
+func (c *copier) chunked() error {
 	for {
-		size, err := readChunkSize(r)
+		size, err := c.chunkSize()
 		if err != nil {
-			return total, err
+			return err
 		}
 		if size == 0 {
-			if err := skipTrailers(r); err != nil {
-				return total, err
+			if err := c.skipTrailers(); err != nil {
+				return err
 			}
-			_, err := w.WriteString("0\r\n\r\n")
-			return total, errors.Join(err, w.Flush())
+			return c.frame("0\r\n\r\n")
 		}
-		if _, err := fmt.Fprintf(w, "%x\r\n", size); err != nil {
-			return total, err
-		}
-		n, err := copyFlushing(w, r, size)
-		total += n
-		if err == nil && n < size {
-			err = fmt.Errorf("%w: it ended inside a chunk", ErrBody)
-		}
-		if err == nil {
-			err = expectCRLF(r)
-		}
-		if err != nil {
-			return total, err
-		}
-		if _, err := w.WriteString("\r\n"); err != nil {
-			return total, err
+		if err := c.chunk(size); err != nil {
+			return err
 		}
 	}
 }
 
-func readChunkSize(r *bufio.Reader) (int64, error) {
-	line, err := readLine(r, maxChunkLine)
+// chunk copies the data of one chunk and the line end behind it.
+func (c *copier) chunk(size int64) error {
+	if err := c.frame(strconv.FormatInt(size, 16) + "\r\n"); err != nil {
+		return err
+	}
+	if err := c.exactly(size); err != nil {
+		return err
+	}
+	if _, err := c.line(len("\r\n")); err != nil {
+		return err
+	}
+	return c.frame("\r\n")
+}
+
+// frame writes a part of the chunked framing.
+func (c *copier) frame(s string) error {
+	if !c.chunks {
+		return nil
+	}
+	if _, err := c.w.WriteString(s); err != nil {
+		return &WriteError{err}
+	}
+	return nil
+}
+
+func (c *copier) chunkSize() (int64, error) {
+	line, err := c.line(maxChunkLine)
 	if err != nil {
 		return 0, err
 	}
@@ -133,9 +202,9 @@ func readChunkSize(r *bufio.Reader) (int64, error) {
 }
 
 // skipTrailers reads the trailer section and drops it.
-func skipTrailers(r *bufio.Reader) error {
+func (c *copier) skipTrailers() error {
 	for left := maxTrailerBytes; left > 0; {
-		line, err := readLine(r, left)
+		line, err := c.line(left)
 		if err != nil || line == "" {
 			return err
 		}
@@ -143,42 +212,33 @@ func skipTrailers(r *bufio.Reader) error {
 		if !ok || !isToken(name) {
 			return fmt.Errorf("%w: a trailer is a field", ErrBody)
 		}
-		left -= len(line) + 2
+		left -= len(line) + len("\r\n")
 	}
 	return fmt.Errorf("%w: too many trailers", ErrBody)
 }
 
-func expectCRLF(r *bufio.Reader) error {
-	line, err := readLine(r, 2)
-	if err == nil && line != "" {
-		err = fmt.Errorf("%w: a chunk is longer than its size", ErrBody)
-	}
-	return err
-}
-
-// readLine reads one line of at most limit bytes, terminator included, and returns
-// it without CR LF.
-func readLine(r *bufio.Reader, limit int) (string, error) {
+// line reads one line of at most limit bytes, terminator included, and returns it
+// without CR LF.
+func (c *copier) line(limit int) (string, error) {
 	var line []byte
 	for {
-		b, err := r.ReadByte()
-		if err != nil {
-			if errors.Is(err, io.EOF) {
-				err = io.ErrUnexpectedEOF
-			}
+		if err := c.fill(); errors.Is(err, io.EOF) {
+			return "", fmt.Errorf("%w: it ended before its last chunk", ErrBody)
+		} else if err != nil {
 			return "", err
 		}
+		b, _ := c.r.ReadByte() // it is buffered
 		line = append(line, b)
 		if b == '\n' {
 			break
 		}
 		if len(line) >= limit {
-			return "", fmt.Errorf("%w: a line is too long", ErrBody)
+			return "", fmt.Errorf("%w: a line of its framing is too long", ErrBody)
 		}
 	}
 	s, ok := strings.CutSuffix(string(line), "\r\n")
-	if !ok || strings.ContainsFunc(s, controlByte) || strings.Contains(s, "\r") {
-		return "", fmt.Errorf("%w: a line ends with CR LF and has no control character", ErrBody)
+	if !ok || strings.ContainsFunc(s, controlByte) {
+		return "", fmt.Errorf("%w: a line of its framing ends with CR LF and has no control character", ErrBody)
 	}
 	return s, nil
 }

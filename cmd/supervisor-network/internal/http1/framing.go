@@ -111,17 +111,16 @@ func ParseResponse(head []byte, method string) (*Response, error) {
 
 func responseFraming(r *Response, method string, minor int) (Framing, error) {
 	framing, err := requestFraming(r.Fields, minor)
-	_, _, lengthErr := contentLength(r.Fields)
 	switch {
-	case err != nil || lengthErr != nil:
+	case err != nil:
 		return Framing{}, err
 	case method == "HEAD" || r.Status < 200 || r.Status == 204 || r.Status == 304:
 		return Framing{}, nil
 	case framing.Kind != NoBody:
 		return framing, nil
 	}
-	if _, has, _ := contentLength(r.Fields); has {
-		return Framing{}, nil
+	if _, has := r.Fields.Get("Content-Length"); has > 0 {
+		return Framing{}, nil // it is zero
 	}
 	return Framing{Kind: UntilClose}, nil
 }
@@ -144,7 +143,7 @@ func hasOption(f Fields, option string) bool {
 // Hop lists the fields that end at this proxy: the standard ones and every one
 // that a Connection field names, lower-case (RFC 9110 section 7.6.1).
 func (f Fields) Hop() []string {
-	out := []string{"connection", "keep-alive", "proxy-connection", "proxy-authorization", "proxy-authenticate", "te", "trailer", "transfer-encoding", "upgrade"}
+	out := []string{"connection", "keep-alive", "proxy-connection", "proxy-authorization", "proxy-authenticate", "te", "trailer", "transfer-encoding", "upgrade", "http2-settings"}
 	for _, field := range f {
 		if !strings.EqualFold(field.Name, "Connection") {
 			continue

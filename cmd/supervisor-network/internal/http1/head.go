@@ -3,6 +3,8 @@ package http1
 import (
 	"strings"
 	"unicode/utf8"
+
+	"github.com/splitpod/splitpod/pkg/core"
 )
 
 // Field is one header field. Name has the case it was sent in.
@@ -106,13 +108,13 @@ func (r *Request) parseLine(line string) error {
 	case len(method) > MaxMethodBytes || !isToken(method):
 		return bad("the method is a token of at most 32 characters")
 	case len(target) > MaxTargetBytes:
-		return &SyntaxError{Status: 414, Reason: "invalid_request_target", Detail: "the request target is at most 4096 bytes long"}
+		return &SyntaxError{Status: 414, Reason: core.ReasonInvalidTarget, Detail: "the request target is at most 4096 bytes long"}
 	case version == "HTTP/1.1":
 		r.Minor = 1
 	case version == "HTTP/1.0":
 		r.Minor = 0
 	default:
-		return &SyntaxError{Status: 505, Reason: "bad_request", Detail: "the version is HTTP/1.0 or HTTP/1.1, after single spaces"}
+		return &SyntaxError{Status: 505, Reason: core.ReasonBadRequest, Detail: "the version is HTTP/1.0 or HTTP/1.1, after single spaces"}
 	}
 	if target == "" || strings.IndexFunc(target, notVisibleASCII) >= 0 {
 		return badTarget("the request target is visible ASCII")
@@ -129,7 +131,7 @@ func parseFields(block string) (Fields, error) {
 		line, rest, _ := strings.Cut(block, "\r\n")
 		block = rest
 		if len(fields) == MaxFields {
-			return nil, &SyntaxError{Status: 431, Reason: "header_too_large", Detail: "a head has at most 200 fields"}
+			return nil, &SyntaxError{Status: 431, Reason: core.ReasonHeaderTooLarge, Detail: "a head has at most 200 fields"}
 		}
 		if line == "" {
 			return nil, bad("a message head has one empty line, at its end")
@@ -140,6 +142,9 @@ func parseFields(block string) (Fields, error) {
 		name, value, ok := strings.Cut(line, ":")
 		if !ok || !isToken(name) {
 			return nil, bad("a field is a token, a colon directly behind it, and a value")
+		}
+		if looksLikeFraming(name) {
+			return nil, bad("a field that frames or addresses a message is not written with an underscore")
 		}
 		value = strings.Trim(value, " \t")
 		if strings.IndexFunc(value, controlByte) >= 0 {
@@ -153,6 +158,20 @@ func parseFields(block string) (Fields, error) {
 		fields = append(fields, Field{name, value})
 	}
 	return fields, nil
+}
+
+// looksLikeFraming reports whether name is one of the fields this package acts on to
+// a peer that reads underscores as hyphens, as CGI and WSGI do.
+func looksLikeFraming(name string) bool {
+	if strings.IndexByte(name, '_') < 0 {
+		return false
+	}
+	switch strings.ToLower(strings.ReplaceAll(name, "_", "-")) {
+	case "content-length", "transfer-encoding", "proxy-authorization", "proxy-connection", "keep-alive":
+		return true
+	default:
+		return false
+	}
 }
 
 func controlByte(c rune) bool { return c < ' ' && c != '\t' || c == 0x7f }

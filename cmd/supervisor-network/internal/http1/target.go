@@ -36,11 +36,8 @@ func (r *Request) Authority() (Target, error) {
 	if err != nil {
 		return Target{}, err
 	}
-	if host, n := r.Fields.Get("Host"); n == 1 {
-		h, err := parseAuthority(host, t.Port)
-		if err != nil || h.Host != t.Host || h.Port != t.Port {
-			return Target{}, bad("the Host field of a CONNECT names the same host and port as its target")
-		}
+	if err := r.checkHostField(t, t.Port); err != nil {
+		return Target{}, err
 	}
 	if r.Framing.Kind != NoBody {
 		return Target{}, bad("a CONNECT has no body")
@@ -48,7 +45,22 @@ func (r *Request) Authority() (Target, error) {
 	return t, nil
 }
 
-// Absolute reads the absolute-form target of a proxied request.
+// checkHostField requires the Host field, when there is one, to name the target: a
+// receiver that believes the field and one that believes the target must agree.
+func (r *Request) checkHostField(t Target, defaultPort uint16) error {
+	value, n := r.Fields.Get("Host")
+	if n == 0 {
+		return nil // HTTP/1.0
+	}
+	h, err := parseAuthority(value, defaultPort)
+	if err != nil || h.Host != t.Host || h.Port != t.Port {
+		return bad("the Host field names the same host and port as the request target")
+	}
+	return nil
+}
+
+// Absolute reads the absolute-form target of a proxied request and requires its Host
+// field to say the same.
 func (r *Request) Absolute() (Target, error) {
 	scheme, rest, ok := strings.Cut(r.Target, "://")
 	if !ok {
@@ -73,25 +85,34 @@ func (r *Request) Absolute() (Target, error) {
 	if strings.HasPrefix(tail, "?") {
 		tail = "/" + tail
 	}
-	return t, t.setPath(tail)
+	if err := r.checkHostField(t, 80); err != nil {
+		return Target{}, err
+	}
+	if err := t.setPath(tail); err != nil {
+		return Target{}, err
+	}
+	return t, nil
 }
 
+// setPath takes the path strictly; the query is the origin's own language and passes
+// as it is.
 func (t *Target) setPath(tail string) error {
 	if strings.Contains(tail, "#") {
 		return badTarget("a request target has no fragment")
 	}
-	if strings.Contains(tail, "\\") {
-		return badTarget("a request target has no backslash")
+	path, query := tail, ""
+	if i := strings.IndexByte(tail, '?'); i >= 0 {
+		path, query = tail[:i], tail[i:]
 	}
-	for i := 0; i < len(tail); i++ {
-		if tail[i] == '%' && (i+2 >= len(tail) || !isHex(tail[i+1]) || !isHex(tail[i+2])) {
-			return badTarget("a percent sign is followed by two hexadecimal digits")
+	if strings.Contains(path, "\\") {
+		return badTarget("a path has no backslash")
+	}
+	for i := range len(path) {
+		if path[i] == '%' && (i+2 >= len(path) || !isHex(path[i+1]) || !isHex(path[i+2])) {
+			return badTarget("a percent sign in a path is followed by two hexadecimal digits")
 		}
 	}
-	t.Path = tail
-	if i := strings.IndexByte(tail, '?'); i >= 0 {
-		t.Path, t.Query = tail[:i], tail[i:]
-	}
+	t.Path, t.Query = path, query
 	return nil
 }
 
@@ -113,7 +134,7 @@ func parseAuthority(s string, defaultPort uint16) (Target, error) {
 	} else if i := strings.IndexByte(s, ':'); i >= 0 {
 		host, port = s[:i], s[i:]
 	}
-	t := Target{Host: strings.ToLower(host), Port: defaultPort}
+	t := Target{Port: defaultPort}
 	if port != "" || defaultPort == 0 {
 		n, err := strconv.ParseUint(strings.TrimPrefix(port, ":"), 10, 16)
 		if err != nil || n == 0 || !strings.HasPrefix(port, ":") || port[1] == '+' || port[1] == '0' {
@@ -121,25 +142,48 @@ func parseAuthority(s string, defaultPort uint16) (Target, error) {
 		}
 		t.Port = uint16(n)
 	}
-	return t, checkHost(t.Host, bracketed)
+	var err error
+	if t.Host, err = canonicalHost(host, bracketed); err != nil {
+		return Target{}, err
+	}
+	return t, nil
 }
 
-// checkHost accepts IP literals in their canonical form and names of letters,
-// digits, hyphens and underscores. Whatever a resolver might read as a number is
-// refused.
-func checkHost(host string, bracketed bool) error {
-	if addr, err := netip.ParseAddr(host); err == nil {
-		if addr.Zone() != "" {
-			return badTarget("an address has no zone")
+// canonicalHost gives every host one spelling, so that the policy and the dialer see
+// what the workload meant however it wrote it.
+func canonicalHost(host string, bracketed bool) (string, error) {
+	addr, err := netip.ParseAddr(host)
+	if err != nil {
+		if bracketed {
+			return "", badTarget("only an IPv6 address stands in brackets")
 		}
-		if addr.Is6() != bracketed {
-			return badTarget("IPv6 addresses stand in brackets, others do not")
+		host = asciiLower(host)
+		return host, checkName(host)
+	}
+	if addr.Zone() != "" {
+		return "", badTarget("an address has no zone")
+	}
+	if addr.Is6() != bracketed {
+		return "", badTarget("IPv6 addresses stand in brackets, others do not")
+	}
+	return addr.String(), nil
+}
+
+// asciiLower leaves everything but A to Z alone: to strings.ToLower the Kelvin sign
+// is a k.
+func asciiLower(s string) string {
+	b := []byte(s)
+	for i, c := range b {
+		if c >= 'A' && c <= 'Z' {
+			b[i] = c + 'a' - 'A'
 		}
-		return nil
 	}
-	if bracketed {
-		return badTarget("only an IPv6 address stands in brackets")
-	}
+	return string(b)
+}
+
+// checkName accepts names of lower-case letters, digits, hyphens and underscores.
+// Whatever a resolver might read as a number is refused.
+func checkName(host string) error {
 	if len(host) == 0 || len(host) > 253 {
 		return badTarget("a host name has 1 to 253 characters")
 	}

@@ -1,0 +1,62 @@
+# Targets: build test race demo run lint fuzz generate check bench. `make check` is
+# what CI runs. Kernel tests need root; `make test` fails where they cannot run.
+
+VERSION ?= devel
+GO      ?= go
+LDFLAGS  = -s -w -X github.com/splitpod/splitpod/cmd/$(1)/internal/app.version=$(VERSION)
+DAEMONS  = supervisor-network supervisor-process
+ARCHES   = amd64 arm64
+
+export CGO_ENABLED = 0
+
+.PHONY: build
+build: $(DAEMONS:%=bin/%) ## both daemons for this machine
+
+.PHONY: $(DAEMONS:%=bin/%)
+$(DAEMONS:%=bin/%):
+	$(GO) build -trimpath -ldflags '$(call LDFLAGS,$(@F))' -o $@ ./cmd/$(@F)
+
+.PHONY: dist
+dist: ## both daemons for every architecture
+	$(foreach a,$(ARCHES),$(foreach d,$(DAEMONS),GOARCH=$(a) $(GO) build -trimpath -ldflags '$(call LDFLAGS,$(d))' -o dist/$(a)/$(d) ./cmd/$(d) &&)) true
+
+.PHONY: setup
+setup: ## programs the tests and the demo use
+	./test/setup.sh
+
+.PHONY: demo
+demo: setup build ## a real workload that reaches exactly what its policy says
+	./deploy/local/demo.sh
+
+.PHONY: run
+run: build ## one workload: make run POLICY=file.yaml CMD='curl -sS https://example.com'
+	./deploy/local/run.sh '$(POLICY)' $(CMD)
+
+.PHONY: test
+test: setup build dist ## everything: unit, kernel, end to end, race detector
+	SPLITPOD_TEST_REQUIRE=all $(GO) test ./...
+	SPLITPOD_TEST_REQUIRE=all CGO_ENABLED=1 $(GO) test -race -short ./...
+
+.PHONY: lint
+lint:
+	test -z "$$(gofmt -l . | tee /dev/stderr)"
+	$(GO) vet ./...
+	GOARCH=arm64 $(GO) vet ./cmd/... ./pkg/... ./api/...
+	$(GO) tool staticcheck ./...
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME
+	./test/fuzz.sh $(or $(FUZZTIME),10s)
+
+.PHONY: generate
+generate: ## generated code and pages; needs protoc
+	GOBIN=$(CURDIR)/bin/tools $(GO) install google.golang.org/protobuf/cmd/protoc-gen-go google.golang.org/grpc/cmd/protoc-gen-go-grpc
+	PATH=$(CURDIR)/bin/tools:$$PATH $(GO) generate ./...
+
+.PHONY: check
+check: setup lint generate test ## what CI runs
+	git diff --exit-code
+
+.PHONY: bench
+bench: build ## load through the proxy and without it, in one run
+	$(GO) run ./test/load

@@ -1,0 +1,119 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/config"
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/observe"
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/report"
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/watch/identity"
+	"github.com/splitpod/splitpod/pkg/core"
+	"github.com/splitpod/splitpod/pkg/core/ocsf"
+	"github.com/splitpod/splitpod/pkg/core/outbox"
+)
+
+// attachCommand answers for a process tree that already runs, in this daemon's own
+// namespaces. It confines nothing: there is no fence and no sandbox.
+func attachCommand(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	cfg, rest, code := load("attach", args, stderr)
+	if code != exitOK {
+		return code
+	}
+	if len(rest) > 0 || cfg.PID == 0 {
+		fmt.Fprintln(stderr, "supervisor-process: attach needs --pid PID and no further argument")
+		return exitUsage
+	}
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	d := &daemon{cfg: cfg, instance: core.NewInstanceID(), environ: config.Environ(),
+		configs: make(chan core.Config, 1), fatal: make(chan error, 1)}
+	d.log = newLogger(stderr, cfg.LogLevel, d.instance)
+	return exitCode(d.attach(ctx, stdout, stderr), stderr)
+}
+
+func (d *daemon) attach(ctx context.Context, stdout, stderr io.Writer) error {
+	out, err := openRecords(d.cfg.Records, stdout, stderr)
+	if err != nil {
+		return &problem{exitConfig, err}
+	}
+	d.box = outbox.New(outbox.DefaultLimit)
+	d.report = report.New(out, ocsf.Context{Build: build(), Instance: d.instance}, d.box)
+	resolver, err := openAttached(d.cfg.PID)
+	if err != nil {
+		return err
+	}
+	d.resolver.Store(resolver)
+	g, ctx := errgroup.WithContext(ctx)
+	admin, err := d.bindAdmin(ctx)
+	if err != nil {
+		return err
+	}
+	if err := d.openLink(ctx, core.ModeAttach); err != nil {
+		return err
+	}
+	g.Go(func() error { return d.link.Run(ctx) })
+	if admin != nil {
+		g.Go(func() error { return observe.New(d.metrics(), d.attachChecks).Run(ctx, admin) })
+	}
+	g.Go(func() error { d.followConfig(ctx); return nil })
+	g.Go(func() error { return ended(ctx, d.cfg.PID) })
+	err = g.Wait()
+	if errors.Is(err, errAttachedEnded) {
+		return nil
+	}
+	return err
+}
+
+func (d *daemon) attachChecks() []observe.Check {
+	peer, ok := d.link.Peer()
+	return []observe.Check{{Name: "network_daemon", OK: ok, Detail: peer.Build.String()}}
+}
+
+// openAttached makes a resolver for the tree below pid.
+func openAttached(pid int) (*identity.Resolver, error) {
+	diag, err := identity.OpenDiag()
+	if err != nil {
+		return nil, err
+	}
+	proc, err := os.Open("/proc")
+	if err != nil {
+		return nil, fmt.Errorf("attach: %w", err)
+	}
+	root, err := os.Open(fmt.Sprintf("/proc/%d/root", pid))
+	if err != nil {
+		return nil, fmt.Errorf("attach to pid %d: %w", pid, err)
+	}
+	return identity.Open(identity.Config{Diag: diag, Proc: proc, Root: root, Tree: pid})
+}
+
+var errAttachedEnded = errors.New("the process attached to has ended")
+
+// ended waits until the process is gone.
+func ended(ctx context.Context, pid int) error {
+	p, err := os.FindProcess(pid)
+	if err != nil {
+		return fmt.Errorf("attach to pid %d: %w", pid, err)
+	}
+	defer p.Release()
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			if p.Signal(syscall.Signal(0)) != nil {
+				return errAttachedEnded
+			}
+		}
+	}
+}

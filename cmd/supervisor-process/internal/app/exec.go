@@ -1,0 +1,261 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/splitpod/splitpod/api/supervisor/link"
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/launch"
+	"github.com/splitpod/splitpod/pkg/core"
+)
+
+// execSocket is where `exec` finds the daemon. Only this daemon's own uid may
+// connect, and the workload cannot see it.
+const execSocket = "exec.sock"
+
+// Limits of exec.
+const (
+	maxExecs    = 64       // at a time
+	maxExecSpec = 16 << 20 // bytes of arguments; the kernel's own limit is lower
+)
+
+// execRequest is what `exec` asks for, in a memory file beside its standard files.
+type execRequest struct {
+	Argv []string `json:"argv"`
+}
+
+// execMessage goes both ways behind the request: signals to the program, and at
+// last how it ended.
+type execMessage struct {
+	Signal int    `json:"signal,omitempty"`
+	Done   bool   `json:"done,omitempty"`
+	Code   int    `json:"code,omitempty"`
+	Error  string `json:"error,omitempty"`
+}
+
+// serveExec accepts `exec` requests until the returned function is called.
+func (d *daemon) serveExec(ctx context.Context) (stop func(), err error) {
+	l, err := link.Listen(ctx, "unixpacket", d.cfg.RunDir, execSocket)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, maxExecs)
+	wg.Go(func() {
+		for {
+			c, err := l.AcceptUnix()
+			if err != nil {
+				return
+			}
+			slots <- struct{}{}
+			wg.Go(func() {
+				defer func() { <-slots }()
+				d.exec(ctx, c)
+			})
+		}
+	})
+	return func() {
+		cancel()
+		l.Close()
+		wg.Wait()
+	}, nil
+}
+
+// exec runs one request.
+func (d *daemon) exec(ctx context.Context, c *net.UnixConn) {
+	defer c.Close()
+	stop := context.AfterFunc(ctx, func() { c.Close() })
+	defer stop()
+	if err := link.CheckPeer(c, uint32(os.Geteuid())); err != nil {
+		d.Refused(err)
+		return
+	}
+	code, err := d.execOne(ctx, c)
+	end := execMessage{Done: true, Code: code}
+	if err != nil {
+		end.Error = err.Error()
+	}
+	if text, err := json.Marshal(end); err == nil {
+		_, _ = c.Write(text)
+	}
+}
+
+func (d *daemon) execOne(ctx context.Context, c *net.UnixConn) (code int, err error) {
+	req, files, err := readExec(c)
+	if err != nil {
+		return exitUsage, err
+	}
+	session, err := d.sandbox.Launch(ctx, d.spec(req.Argv, [3]*os.File(files)))
+	for _, f := range files {
+		f.Close()
+	}
+	if e, ok := errors.AsType[*launch.LaunchError](err); ok {
+		return e.Code, e
+	}
+	if err != nil {
+		return exitFailed, err
+	}
+	d.workloadEvent(reasonLaunched, session.PID(), req.Argv[0], core.Exit{})
+	go d.passSignals(c, session)
+	exit, err := session.Wait(ctx)
+	if err != nil {
+		return exitFailed, err
+	}
+	d.workloadEvent(reasonExited, session.PID(), req.Argv[0], exit)
+	return exit.Code, nil
+}
+
+// readExec reads the request and the caller's standard files.
+func readExec(c *net.UnixConn) (execRequest, []*os.File, error) {
+	files, err := receiveFiles(c, 4)
+	if err != nil {
+		return execRequest{}, nil, err
+	}
+	defer files[0].Close()
+	var req execRequest
+	err = json.NewDecoder(io.LimitReader(io.NewSectionReader(files[0], 0, maxExecSpec), maxExecSpec)).Decode(&req)
+	if err == nil && (len(req.Argv) == 0 || req.Argv[0] == "") {
+		err = errors.New("the command is empty")
+	}
+	if err != nil {
+		for _, f := range files[1:] {
+			f.Close()
+		}
+		return execRequest{}, nil, fmt.Errorf("read the exec request: %w", err)
+	}
+	return req, files[1:], nil
+}
+
+// receiveFiles reads one datagram that carries exactly n descriptors.
+func receiveFiles(c *net.UnixConn, n int) ([]*os.File, error) {
+	oob := make([]byte, unix.CmsgSpace(4*n))
+	_, oobn, flags, _, err := c.ReadMsgUnix(make([]byte, 64), oob)
+	if err != nil {
+		return nil, fmt.Errorf("read the exec request: %w", err)
+	}
+	msgs, err := unix.ParseSocketControlMessage(oob[:oobn])
+	if err != nil {
+		return nil, fmt.Errorf("read the exec request: %w", err)
+	}
+	var files []*os.File
+	for i := range msgs {
+		fds, err := unix.ParseUnixRights(&msgs[i])
+		if err != nil {
+			continue
+		}
+		for _, fd := range fds {
+			unix.CloseOnExec(fd)
+			files = append(files, os.NewFile(uintptr(fd), "exec"))
+		}
+	}
+	if len(files) != n || flags&unix.MSG_CTRUNC != 0 {
+		for _, f := range files {
+			f.Close()
+		}
+		return nil, fmt.Errorf("read the exec request: %d descriptors instead of %d", len(files), n)
+	}
+	return files, nil
+}
+
+// passSignals forwards the caller's signals; when the caller is gone, the program
+// gets SIGHUP as from a terminal that closed.
+func (d *daemon) passSignals(c *net.UnixConn, session *launch.Session) {
+	buf := make([]byte, 256)
+	for {
+		n, err := c.Read(buf)
+		if err != nil || n == 0 {
+			_ = session.Signal(syscall.SIGHUP)
+			return
+		}
+		var m execMessage
+		if json.Unmarshal(buf[:n], &m) == nil && m.Signal > 0 && m.Signal < 65 {
+			_ = session.Signal(syscall.Signal(m.Signal))
+		}
+	}
+}
+
+// execCommand is the caller's side.
+func execCommand(ctx context.Context, args []string, stderr io.Writer) int {
+	cfg, argv, code := load("exec", args, stderr)
+	if code != exitOK {
+		return code
+	}
+	if len(argv) == 0 {
+		fmt.Fprintf(stderr, "supervisor-process: exec needs a command: exec [flags] -- CMD [ARG...]\n")
+		return exitUsage
+	}
+	c, err := link.Dial(ctx, "unixpacket", cfg.RunDir, execSocket)
+	if err != nil {
+		fmt.Fprintf(stderr, "supervisor-process: no workload runs here (%v)\n", err)
+		return exitFailed
+	}
+	defer c.Close()
+	if err := link.CheckPeer(c, uint32(os.Geteuid())); err != nil {
+		fmt.Fprintf(stderr, "supervisor-process: %v\n", err)
+		return exitFailed
+	}
+	code, err = askExec(c, argv)
+	if err != nil {
+		fmt.Fprintf(stderr, "supervisor-process: %v\n", err)
+	}
+	return code
+}
+
+func askExec(c *net.UnixConn, argv []string) (int, error) {
+	if err := sendExec(c, argv); err != nil {
+		return exitFailed, err
+	}
+	signals := make(chan os.Signal, 16)
+	signal.Notify(signals, forwarded...)
+	defer signal.Stop(signals)
+	go func() {
+		for sig := range signals {
+			text, _ := json.Marshal(execMessage{Signal: int(sig.(syscall.Signal))})
+			_, _ = c.Write(text)
+		}
+	}()
+	buf := make([]byte, 16<<10)
+	n, err := c.Read(buf)
+	if err != nil || n == 0 {
+		return exitFailed, errors.New("the sandbox ended")
+	}
+	var m execMessage
+	if err := json.Unmarshal(buf[:n], &m); err != nil {
+		return exitFailed, fmt.Errorf("read the answer: %w", err)
+	}
+	if m.Error != "" {
+		return m.Code, errors.New(m.Error)
+	}
+	return m.Code, nil
+}
+
+func sendExec(c *net.UnixConn, argv []string) error {
+	text, err := json.Marshal(execRequest{Argv: argv})
+	if err != nil {
+		return err
+	}
+	fd, err := unix.MemfdCreate("exec", unix.MFD_CLOEXEC)
+	if err != nil {
+		return os.NewSyscallError("memfd_create", err)
+	}
+	f := os.NewFile(uintptr(fd), "exec")
+	defer f.Close()
+	if _, err := f.Write(text); err != nil {
+		return fmt.Errorf("send the exec request: %w", err)
+	}
+	if _, _, err := c.WriteMsgUnix([]byte("exec"), unix.UnixRights(fd, 0, 1, 2), nil); err != nil {
+		return fmt.Errorf("send the exec request: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,195 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/splitpod/splitpod/api/supervisor/link"
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/config"
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/control"
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/launch"
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/prepare"
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/report"
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/watch/identity"
+	"github.com/splitpod/splitpod/pkg/core"
+	"github.com/splitpod/splitpod/pkg/core/outbox"
+)
+
+// daemon is one run of a workload.
+type daemon struct {
+	cfg      *config.Config
+	instance core.InstanceID
+	log      *slog.Logger
+	box      *outbox.Outbox // nil without a network daemon
+	report   *report.Reporter
+	link     *control.Link // nil without a network daemon
+	configs  chan core.Config
+	fatal    chan error // what ends a start
+
+	signals chan os.Signal
+	environ []string // of the container
+
+	started   core.Config // what the sandbox was built with
+	sandbox   *launch.Sandbox
+	account   prepare.Account
+	listeners atomic.Pointer[[]link.Descriptor]
+	resolver  atomic.Pointer[identity.Resolver]
+	fence     fence
+	workload  workloadState
+	main      atomic.Pointer[launch.Session] // nil until the workload runs
+	ending    sync.Once                      // the grace time has begun
+}
+
+// life is the straight line: from nothing to the workload's exit code. Each wait
+// in it ends with an error, never with something open.
+func (d *daemon) life(ctx context.Context, argv []string) (core.Exit, error) {
+	start, cancel := context.WithTimeoutCause(ctx, d.cfg.StartTimeout, errStartTimeout)
+	defer cancel()
+	go d.handleSignals(ctx, cancel)
+
+	// prepare: what must be enforced, and as whom. Nothing exists yet.
+	first, err := d.awaitConfig(start)
+	if err != nil {
+		return core.Exit{}, err
+	}
+	if d.account, err = d.chooseAccount(first); err != nil {
+		return core.Exit{}, &problem{exitConfig, err}
+	}
+	d.started = first
+
+	// isolate: namespaces, fence verified, listeners open. Nothing runs in them but
+	// our own init.
+	if err := d.isolate(start, first); err != nil {
+		return core.Exit{}, err
+	}
+	defer d.sandbox.Close()
+	stopWatching := sync.OnceFunc(d.watch(ctx))
+	defer stopWatching()
+
+	// The network daemon takes the listeners over and says that it serves the very
+	// generation we prepared. Only then anything of the workload is executed.
+	if err := d.awaitReady(start, first); err != nil {
+		return core.Exit{}, err
+	}
+
+	// confine and launch.
+	session, err := d.launchMain(start, argv)
+	if err != nil {
+		return core.Exit{}, err
+	}
+	d.main.Store(session)
+	d.workload.running(session.PID())
+	go d.followConfig(ctx)
+	stopExec, err := d.serveExec(ctx)
+	if err != nil {
+		return core.Exit{}, err
+	}
+	defer stopExec()
+
+	exit, err := session.Wait(ctx)
+	if err != nil {
+		return core.Exit{}, fmt.Errorf("the workload was lost: %w", err)
+	}
+	stopWatching() // what the fence refused last is reported before the end is
+	d.finish(argv[0], session.PID(), exit)
+	return exit, nil
+}
+
+var errStartTimeout = errors.New("the start took longer than --start-timeout")
+
+// awaitConfig waits for the first configuration.
+func (d *daemon) awaitConfig(ctx context.Context) (core.Config, error) {
+	select {
+	case c := <-d.configs:
+		return c, nil
+	case err := <-d.fatal:
+		return core.Config{}, err
+	case <-ctx.Done():
+		return core.Config{}, d.gaveUp(ctx, "the network daemon to attach and send a configuration")
+	}
+}
+
+// gaveUp explains why a wait of the start ended.
+func (d *daemon) gaveUp(ctx context.Context, what string) error {
+	if cause := context.Cause(ctx); errors.Is(cause, errStartTimeout) {
+		return fmt.Errorf("gave up waiting for %s after %s (--start-timeout); nothing was started", what, d.cfg.StartTimeout)
+	}
+	return fmt.Errorf("stopped while waiting for %s; nothing was started", what)
+}
+
+// awaitReady waits until the network daemon serves our listeners with the newest
+// configuration, resolving binaries again when it changes meanwhile.
+func (d *daemon) awaitReady(ctx context.Context, c core.Config) error {
+	if d.link == nil {
+		return nil
+	}
+	for {
+		if c.Ready.Process == d.instance && c.Ready.Generation == c.Generation {
+			return nil
+		}
+		select {
+		case next := <-d.configs:
+			if next.Generation != c.Generation {
+				d.resolve(next)
+			}
+			c = next
+		case err := <-d.fatal:
+			return err
+		case <-ctx.Done():
+			return d.gaveUp(ctx, "the network daemon to serve the sandbox's listeners")
+		}
+	}
+}
+
+// followConfig keeps what the policy's binaries lead to current while the workload
+// runs.
+func (d *daemon) followConfig(ctx context.Context) {
+	var last core.Generation
+	var network core.InstanceID
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case c := <-d.configs:
+			if c.Generation != last || c.NetworkInstance != network {
+				last, network = c.Generation, c.NetworkInstance
+				d.resolve(c)
+			}
+		}
+	}
+}
+
+// finish says how the workload ended and gives the last events a moment to be
+// delivered.
+func (d *daemon) finish(program string, pid int, exit core.Exit) {
+	d.workloadEvent(reasonExited, pid, program, exit)
+	d.workload.exited(exit)
+	if d.box == nil {
+		return
+	}
+	deadline := time.Now().Add(d.cfg.ExitTimeout)
+	for d.box.Stats().Waiting > 0 && time.Now().Before(deadline) {
+		time.Sleep(5 * time.Millisecond)
+	}
+	if n := d.box.Stats().Waiting; n > 0 {
+		d.log.Warn("events were not delivered to the network daemon", slog.Int("count", n))
+	}
+}
+
+// workdir is where the workload starts.
+func (d *daemon) workdir() string {
+	if d.cfg.Workdir != "" {
+		return d.cfg.Workdir
+	}
+	dir, err := os.Getwd()
+	if err != nil {
+		return "/"
+	}
+	return dir
+}

@@ -1,0 +1,257 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/config"
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/confine"
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/control"
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/launch"
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/observe"
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/prepare"
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/report"
+	"github.com/splitpod/splitpod/pkg/core"
+	"github.com/splitpod/splitpod/pkg/core/ocsf"
+	"github.com/splitpod/splitpod/pkg/core/outbox"
+	"github.com/splitpod/splitpod/pkg/core/policy"
+)
+
+func runCommand(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	cfg, argv, code := load("run", args, stderr)
+	if code != exitOK {
+		return code
+	}
+	if len(argv) == 0 {
+		fmt.Fprintf(stderr, "supervisor-process: run needs a command: run [flags] -- CMD [ARG...]\n")
+		return exitUsage
+	}
+	if err := prepare.CheckCapabilities(); err != nil {
+		fmt.Fprintf(stderr, "supervisor-process: %v\n", err)
+		return exitPrivilege
+	}
+	d := &daemon{cfg: cfg, instance: core.NewInstanceID(), environ: config.Environ(),
+		configs: make(chan core.Config, 1), fatal: make(chan error, 1), signals: make(chan os.Signal, 16)}
+	d.log = newLogger(stderr, cfg.LogLevel, d.instance)
+	exit, err := d.run(ctx, argv, stdout, stderr)
+	if e, ok := errors.AsType[*launch.LaunchError](err); ok {
+		fmt.Fprintf(stderr, "supervisor-process: %v\n", e)
+		return e.Code
+	}
+	if err != nil {
+		return exitCode(err, stderr)
+	}
+	return exit.Code
+}
+
+// run opens everything the life of the workload needs, lives it, and closes
+// everything.
+func (d *daemon) run(ctx context.Context, argv []string, stdout, stderr io.Writer) (core.Exit, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	signal.Notify(d.signals, forwarded...)
+	defer signal.Stop(d.signals)
+
+	out, err := openRecords(d.cfg.Records, stdout, stderr)
+	if err != nil {
+		return core.Exit{}, &problem{exitConfig, err}
+	}
+	if d.cfg.Policy == "" {
+		d.box = outbox.New(outbox.DefaultLimit)
+	}
+	hostname, _ := os.Hostname() // informational
+	d.report = report.New(out, ocsf.Context{Build: build(), Hostname: hostname, Instance: d.instance}, d.box)
+
+	g, gctx := errgroup.WithContext(ctx)
+	if err := d.open(gctx, g); err != nil {
+		return core.Exit{}, err
+	}
+	exit, err := d.life(ctx, argv)
+	cancel()
+	return exit, errors.Join(err, g.Wait())
+}
+
+// open binds what can be taken already, then serves it: the contract, or the static
+// sections of a file in its place, and the admin listener.
+func (d *daemon) open(ctx context.Context, g *errgroup.Group) error {
+	admin, err := d.bindAdmin(ctx)
+	if err != nil {
+		return err
+	}
+	if d.cfg.Policy != "" {
+		c, err := staticConfig(d.cfg.Policy, d.log)
+		if err != nil {
+			return &problem{exitConfig, err}
+		}
+		d.configs <- c
+	} else if err := d.openLink(ctx, core.ModeSandbox); err != nil {
+		return err
+	}
+	if d.link != nil {
+		g.Go(func() error { return d.endsStart(d.link.Run(ctx)) })
+	}
+	if admin != nil {
+		g.Go(func() error { return d.endsStart(observe.New(d.metrics(), d.checks).Run(ctx, admin)) })
+	}
+	return nil
+}
+
+// bindAdmin takes the address of health and metrics; nil when there is none.
+func (d *daemon) bindAdmin(ctx context.Context) (net.Listener, error) {
+	if d.cfg.AdminListen == "" {
+		return nil, nil
+	}
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", d.cfg.AdminListen)
+	if err != nil {
+		return nil, fmt.Errorf("bind %s (--admin-listen): %w", d.cfg.AdminListen, err)
+	}
+	return l, nil
+}
+
+// endsStart makes the failure of a part end a start that waits for it.
+func (d *daemon) endsStart(err error) error {
+	if err != nil {
+		select {
+		case d.fatal <- err:
+		default:
+		}
+	}
+	return err
+}
+
+func (d *daemon) openLink(ctx context.Context, mode core.Mode) error {
+	l, err := control.Open(ctx, control.Options{
+		RunDir: d.cfg.RunDir, PeerUID: d.cfg.NetworkUID, Build: build(), Instance: d.instance, Mode: mode,
+		Log: d.log, Outbox: d.box, Handler: d,
+	})
+	if err != nil {
+		return fmt.Errorf("open the contract's sockets: %w", err)
+	}
+	d.link, d.workload.link = l, l
+	d.workload.change(func(w *core.Workload) { w.Instance = d.instance })
+	return nil
+}
+
+// staticConfig takes the static sections of a policy file. The workload has no
+// network then, whatever the file says about it.
+func staticConfig(path string, log *slog.Logger) (core.Config, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return core.Config{}, fmt.Errorf("read the policy: %w", err)
+	}
+	doc, warnings, err := policy.Parse(path, data)
+	if err != nil {
+		return core.Config{}, err
+	}
+	for _, w := range warnings {
+		log.Warn("policy warning", slog.String("problem", w.String()))
+	}
+	if len(doc.Network) > 0 {
+		log.Warn("network_policies are not used: without a network daemon the workload has no network")
+	}
+	return core.Config{Generation: 1, Static: core.StaticPolicy{
+		ReadOnly: doc.Filesystem.ReadOnly, ReadWrite: doc.Filesystem.ReadWrite, IncludeWorkdir: doc.Filesystem.IncludeWorkdir,
+		HardLandlock: doc.Landlock.Compatibility == policy.HardRequirement,
+		RunAsUser:    doc.Process.RunAsUser, RunAsGroup: doc.Process.RunAsGroup,
+	}}, nil
+}
+
+func openRecords(where string, stdout, stderr io.Writer) (io.Writer, error) {
+	switch where {
+	case "stdout":
+		return stdout, nil
+	case "stderr":
+		return stderr, nil
+	}
+	f, err := os.OpenFile(where, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("--records: %w", err)
+	}
+	return f, nil
+}
+
+// chooseAccount finds as whom the workload runs, in the image's own files.
+func (d *daemon) chooseAccount(c core.Config) (prepare.Account, error) {
+	return prepare.LookupAccount("/", c.Static.RunAsUser, c.Static.RunAsGroup, d.cfg.NetworkUID)
+}
+
+// spec is one program as every program of this sandbox runs.
+func (d *daemon) spec(argv []string, files [3]*os.File) launch.Spec {
+	c := d.started
+	e := launch.Environment{Base: d.environ, Account: d.account, Provided: c.Environment}
+	if d.link != nil {
+		e.ProxyPort = c.ProxyPort
+		if len(c.CAPEM) > 0 {
+			e.CAFile, e.Bundle = d.cfg.RunDir+"/"+caFile, d.cfg.RunDir+"/"+bundleFile
+		}
+	}
+	return launch.Spec{Argv: argv, Env: e.Strings(), Files: files, As: confine.Plan{
+		UID: d.account.UID, GID: d.account.GID, Groups: d.account.Groups, Dir: d.workdir(),
+	}}
+}
+
+func (d *daemon) launchMain(ctx context.Context, argv []string) (*launch.Session, error) {
+	session, err := d.sandbox.Launch(ctx, d.spec(argv, [3]*os.File{os.Stdin, os.Stdout, os.Stderr}))
+	if e, ok := errors.AsType[*launch.LaunchError](err); ok {
+		d.finish(argv[0], 0, core.Exit{Code: e.Code})
+		return nil, e
+	}
+	if err != nil {
+		return nil, fmt.Errorf("launch the workload: %w", err)
+	}
+	d.workloadEvent(reasonLaunched, session.PID(), argv[0], core.Exit{})
+	return session, nil
+}
+
+// forwarded are the signals the workload gets from us.
+var forwarded = []os.Signal{
+	syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH, syscall.SIGCONT,
+}
+
+// handleSignals forwards signals to the workload. Before it runs, one that asks to
+// end stops the start.
+func (d *daemon) handleSignals(ctx context.Context, stopStart func()) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case sig := <-d.signals:
+			s := sig.(syscall.Signal)
+			if session := d.main.Load(); session != nil {
+				d.forward(session, s)
+			} else if ends(s) {
+				stopStart()
+			}
+		}
+	}
+}
+
+// ends reports whether a signal asks to end.
+func ends(sig syscall.Signal) bool {
+	return sig == syscall.SIGTERM || sig == syscall.SIGINT || sig == syscall.SIGQUIT
+}
+
+// forward sends a signal to the workload. One that asks it to end starts the grace
+// time, after which everything in the sandbox is killed.
+func (d *daemon) forward(session *launch.Session, sig syscall.Signal) {
+	if err := session.Signal(sig); err != nil {
+		d.log.Warn("a signal was not delivered", slog.String("signal", sig.String()), slog.Any("error", err))
+	}
+	if ends(sig) {
+		d.ending.Do(func() {
+			time.AfterFunc(d.cfg.Grace, func() { _ = d.sandbox.SignalAll(syscall.SIGKILL) })
+		})
+	}
+}

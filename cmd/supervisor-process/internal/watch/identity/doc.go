@@ -1,0 +1,28 @@
+// Package identity says which program of the workload owns a TCP connection.
+//
+// It answers the threats of a program that claims another one's name (argv[0] counts
+// for nothing, the kernel's path and the file's content do), of a connection shared
+// by different programs (said, never guessed), of a program whose file is replaced,
+// and of a recycled pid. The connection is found by an exact question to the kernel
+// (sock_diag), its owners only among the workload's own processes.
+//
+// How owners are found. A full pass over the workload's descriptors yields an index:
+// every process with its program, and every socket that was held. The next
+// connection is answered without a pass when a process of that index, still running
+// the same program, holds a socket that is not in the index. That is sound for
+// everything that is inherited: a process that was there before the socket cannot
+// have inherited it, a program that was executed before cannot share a descriptor
+// table with its parent, and whoever inherits it later is a descendant of the owner,
+// which the owner could serve as well. Everything else makes a new pass.
+//
+// Left over: a program that is handed a connected socket by another one (SCM_RIGHTS
+// to a process that was there before, pidfd_getfd) uses the rights of whichever is
+// found first, until a pass sees both. An interpreter is identified, not its script.
+// Ancestors are what the kernel says now; a parent that ended is not among them.
+//
+// Callers may rely on this: everything but core.IdentityKnown denies; nothing here
+// reads a process that is not below Config.Proc's pid namespace (or Config.Tree);
+// memory and work are bounded, and a bound that is reached denies.
+//
+// Sources: sock_diag(7), proc_pid_fd(5), proc_pid_stat(5), proc_pid_exe(5).
+package identity

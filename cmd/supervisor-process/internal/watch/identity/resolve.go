@@ -1,0 +1,46 @@
+package identity
+
+import (
+	"fmt"
+	"os"
+	"path"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxResolve bounds the paths of one question.
+const maxResolve = 10_000
+
+// Resolve says what paths of the policy lead to in the workload's file system, every
+// symbolic link on the way followed as the workload would. Only those that lead to
+// another path are in the result, so one that does not exist is not.
+func (r *Resolver) Resolve(paths []string) map[string][]string {
+	out := make(map[string][]string)
+	for _, p := range paths[:min(len(paths), maxResolve)] {
+		if to := r.follow(p); to != "" && to != p {
+			out[p] = []string{to}
+		}
+	}
+	return out
+}
+
+// follow returns the path the kernel would show for a program at p, "" if there is
+// none.
+func (r *Resolver) follow(p string) string {
+	root, err := number(r.cfg.Root)
+	if err != nil {
+		return ""
+	}
+	fd, err := unix.Openat2(root, path.Clean("/"+p), &unix.OpenHow{
+		Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+	})
+	if err != nil {
+		return ""
+	}
+	defer unix.Close(fd)
+	to, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
+	if err != nil || !path.IsAbs(to) {
+		return ""
+	}
+	return to
+}

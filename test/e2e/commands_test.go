@@ -1,0 +1,188 @@
+package e2e_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// command runs one of the programs to its end.
+func command(t *testing.T, name string, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	var out, errs strings.Builder
+	cmd := exec.Command(binary(t, name), args...)
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	cmd.Env = []string{"PATH=/usr/bin:/bin"}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	return cmd.ProcessState.ExitCode(), out.String(), errs.String()
+}
+
+func policyFile(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "policy.yaml")
+	must(t, os.WriteFile(path, []byte(text), 0o644))
+	return path
+}
+
+func TestPolicyCheckReportsEveryProblemAtItsPlace(t *testing.T) {
+	file := policyFile(t, "version: 1\nnetwork_policies:\n  a:\n    endpoints:\n      - {host: x.example.com, port: 70000}\n      - {hots: y.example.com, port: 1}\n")
+	code, _, errs := command(t, "supervisor-network", "policy", "check", file)
+	if code != 78 {
+		t.Errorf("exit code %d, want 78", code)
+	}
+	for _, want := range []string{file + ":5:", "port", file + ":6:", "hots"} {
+		if !strings.Contains(errs, want) {
+			t.Errorf("%q is not in:\n%s", want, errs)
+		}
+	}
+}
+
+func TestPolicyCheckSaysWhatEachEndpointMeans(t *testing.T) {
+	code, out, errs := command(t, "supervisor-network", "policy", "check", policyFile(t, policyText))
+	if code != 0 || !strings.Contains(out, "api.demo.test") || !strings.Contains(out, "/usr/bin/curl") {
+		t.Errorf("exit code %d, output %q, errors %q", code, out, errs)
+	}
+}
+
+func TestInspectionIsRefusedAtLoadAndNotTunnelled(t *testing.T) {
+	file := policyFile(t, "version: 1\nnetwork_policies:\n  a:\n    endpoints:\n      - {host: x.example.com, port: 443, protocol: rest, access: read-only, enforcement: enforce}\n    binaries: [{path: /usr/bin/curl}]\n")
+	code, _, errs := command(t, "supervisor-network", "serve", "--policy", file, "--listen", "127.0.0.1:0", "--identity", "ignore", "--admin-listen", "", "--state-dir", t.TempDir())
+	if code != 78 || !strings.Contains(errs, "inspect") {
+		t.Errorf("exit code %d, errors %q", code, errs)
+	}
+}
+
+func TestPolicyExplainNamesTheRule(t *testing.T) {
+	file := policyFile(t, policyText)
+	_, out, errs := command(t, "supervisor-network", "policy", "explain", file, "--binary", "/usr/bin/curl", "--host", "API.demo.test", "--port", "443")
+	if !strings.Contains(out, "allow") || !strings.Contains(out, "api") {
+		t.Errorf("output %q, errors %q", out, errs)
+	}
+	_, out, _ = command(t, "supervisor-network", "policy", "explain", file, "--binary", "/usr/bin/wget", "--host", "api.demo.test", "--port", "443")
+	if !strings.Contains(out, "deny") {
+		t.Errorf("output %q", out)
+	}
+}
+
+func TestUnknownVariablesWithThePrefixEndTheStart(t *testing.T) {
+	for name, prefix := range map[string]string{"supervisor-network": "SPLITPOD_NETWORK_", "supervisor-process": "SPLITPOD_PROCESS_"} {
+		cmd := exec.Command(binary(t, name), "config")
+		cmd.Env = []string{prefix + "POLICI=/x"}
+		out, _ := cmd.CombinedOutput()
+		if cmd.ProcessState.ExitCode() != 78 || !strings.Contains(string(out), prefix+"POLICI") {
+			t.Errorf("%s: exit code %d, output %q", name, cmd.ProcessState.ExitCode(), out)
+		}
+	}
+}
+
+func TestBinaryRulesWithIdentityOffAreRefused(t *testing.T) {
+	file := policyFile(t, policyText)
+	code, _, errs := command(t, "supervisor-network", "serve", "--policy", file, "--listen", "127.0.0.1:0", "--identity", "off", "--admin-listen", "", "--state-dir", t.TempDir())
+	if code != 78 || !strings.Contains(errs, "binaries") {
+		t.Errorf("exit code %d, errors %q", code, errs)
+	}
+}
+
+func TestCredentialsAreRefusedNotIgnored(t *testing.T) {
+	code, _, errs := command(t, "supervisor-network", "serve", "--policy", policyFile(t, policyText), "--credentials", "/x")
+	if code != 78 || !strings.Contains(errs, "credentials") {
+		t.Errorf("exit code %d, errors %q", code, errs)
+	}
+}
+
+func TestPreflightSaysWhatIsThere(t *testing.T) {
+	code, out, errs := command(t, "supervisor-process", "preflight")
+	if code != 0 || !strings.Contains(out, "NET_ADMIN") {
+		t.Errorf("exit code %d, output %q, errors %q", code, out, errs)
+	}
+	cmd := exec.Command("setpriv", "--bounding-set=-net_admin,-sys_admin", "--inh-caps=-net_admin,-sys_admin", binary(t, "supervisor-process"), "preflight")
+	got, _ := cmd.CombinedOutput()
+	if cmd.ProcessState.ExitCode() != 77 || !strings.Contains(string(got), "SYS_ADMIN") {
+		t.Errorf("without capabilities: exit code %d, output %q", cmd.ProcessState.ExitCode(), got)
+	}
+}
+
+func TestRunWithoutANetworkDaemonHasNoNetworkAtAll(t *testing.T) {
+	file := policyFile(t, policyText)
+	must(t, os.Chmod(filepath.Dir(file), 0o755))
+	code, out, errs := command(t, "supervisor-process", "run", "--policy", file, "--run-dir", t.TempDir(), "--admin-listen", "", "--records", "/dev/null", "--workdir", "/",
+		"--", "sh", "-c", "echo proxy=$HTTPS_PROXY; curl -sS -m 5 --noproxy '*' http://10.77.0.1/ && echo LEAK; id -u")
+	if code != 0 || !strings.Contains(out, "1000") || strings.Contains(out, "LEAK") || !strings.Contains(out, "proxy=\n") {
+		t.Errorf("exit code %d, output %q, errors %q", code, out, errs)
+	}
+}
+
+func TestExecRunsInTheSameSandbox(t *testing.T) {
+	p := newPair(t, policyText)
+	p.startNetwork()
+	p.startProcess("sh", "-c", "readlink /proc/self/ns/net /proc/self/ns/pid /proc/self/ns/mnt /proc/self/ns/ipc; echo ready; sleep 60")
+	eventually(t, "the workload", func() bool { return strings.Contains(p.process.out.String(), "ready") })
+	inside, _, _ := strings.Cut(p.process.out.String(), "ready")
+
+	cmd := exec.Command(binary(t, "supervisor-process"), "exec", "--run-dir", p.dir+"/run", "--",
+		"sh", "-c", "readlink /proc/self/ns/net /proc/self/ns/pid /proc/self/ns/mnt /proc/self/ns/ipc; id -u; grep CapBnd /proc/self/status; cat; exit 9")
+	cmd.Stdin = strings.NewReader("from stdin")
+	out, _ := cmd.CombinedOutput()
+	if code := cmd.ProcessState.ExitCode(); code != 9 {
+		t.Errorf("exit code %d, want 9; output %q", code, out)
+	}
+	for _, want := range []string{inside, "1000\n", "CapBnd:\t0000000000000000", "from stdin"} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("output %q does not contain %q", out, want)
+		}
+	}
+	p.process.kill(syscall.SIGTERM)
+	p.process.wait(t)
+}
+
+// TestAttachIdentifiesProcessesThatAlreadyRun: a standalone proxy with binary
+// rules, and a process daemon that builds no sandbox.
+func TestAttachIdentifiesProcessesThatAlreadyRun(t *testing.T) {
+	p := newPair(t, policyText)
+	p.startNetwork("--listen", "127.0.0.1:13128")
+	p.process = start(t, binary(t, "supervisor-process"), "attach", "--pid", fmt.Sprint(os.Getpid()), "--run-dir", p.dir+"/run",
+		"--network-uid", fmt.Sprint(networkUID), "--admin-listen", "", "--records", p.dir+"/process.records")
+	eventually(t, "attachment", func() bool { return strings.Contains(p.network.out.String(), "process_attached") })
+	fetch := func(argv ...string) string {
+		cmd := exec.Command(argv[0], argv[1:]...)
+		cmd.Env = []string{"https_proxy=http://127.0.0.1:13128", "PATH=/usr/bin:/bin"}
+		out, _ := cmd.CombinedOutput()
+		return string(out)
+	}
+	if out := fetch(curl("https://api.demo.test/")...); !strings.Contains(out, "hello from") {
+		t.Errorf("curl, which the policy allows: %q", out)
+	}
+	if out := fetch("python3", "-c", "import urllib.request as u; u.urlopen('https://api.demo.test/')"); !strings.Contains(out, "403") {
+		t.Errorf("python, which it does not: %q", out)
+	}
+}
+
+// TestPolicyChangeTakesEffectWithoutRestart: a new rule opens, a removed one ends
+// the tunnel that used it, and an invalid file changes nothing.
+func TestPolicyChangeTakesEffectWithoutRestart(t *testing.T) {
+	p := newPair(t, policyText)
+	p.startNetwork()
+	p.startProcess("sh", "-c", `
+code() { curl -s -o /dev/null -m 10 --cacert `+origins.CAFile+` -w '%{http_connect}\n' https://$1/ ; }
+echo before $(code other.demo.test)
+until [ "$(code other.demo.test)" = 200 ]; do sleep 0.1; done
+echo opened
+until [ "$(code api.demo.test)" = 403 ]; do sleep 0.1; done
+echo closed $(code other.demo.test)`)
+	eventually(t, "the first refusal", func() bool { return strings.Contains(p.process.out.String(), "before 403") })
+	p.policy(strings.Replace(policyText, "host: git.demo.test", "host: other.demo.test", 1) + "  extra: {endpoints: [{host: other.demo.test, port: 443}], binaries: [{path: /usr/bin/curl}]}\n")
+	eventually(t, "the new rule", func() bool { return strings.Contains(p.process.out.String(), "opened") })
+	p.policy("version: 2\n")
+	eventually(t, "a record of the invalid file", func() bool { return strings.Contains(p.network.out.String(), "policy_invalid") })
+	p.policy(strings.Replace(policyText, "host: api.demo.test", "host: api2.demo.test", 1) + "  extra: {endpoints: [{host: other.demo.test, port: 443}], binaries: [{path: /usr/bin/curl}]}\n")
+	if code := p.process.wait(t); code != 0 || !strings.Contains(p.process.out.String(), "closed 200") {
+		t.Errorf("exit code %d, output %q", code, p.process.out)
+	}
+}

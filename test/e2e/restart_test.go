@@ -1,0 +1,163 @@
+package e2e_test
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// workerScript connects again and again and prints what happened, one line each.
+const workerScript = `
+n=0
+while [ $n -lt %d ]; do
+  n=$((n+1))
+  curl -sS -m 30 --cacert %s -o /dev/null -w "%%{http_code}\n" https://api.demo.test/ || echo failed
+  curl -sS -m 3 --noproxy '*' http://10.77.0.1/ -o /dev/null 2>/dev/null && echo LEAK
+done
+echo done
+`
+
+// TestNetworkDaemonKilledUnderLoad: the workload keeps its pid, every connection
+// succeeds (some after waiting), the CA stays, and no refusal of the fence is lost.
+func TestNetworkDaemonKilledUnderLoad(t *testing.T) {
+	p := newPair(t, policyText)
+	p.startNetwork()
+	const rounds = 60
+	p.startProcess("sh", "-c", "echo pid $$; "+fmt.Sprintf(workerScript, rounds, origins.CAFile)+"echo pid $$")
+	for kill := range 3 {
+		eventually(t, "progress before a kill", func() bool { return strings.Count(p.process.out.String(), "200\n") >= 10*(kill+1) })
+		ca, err := os.ReadFile(p.dir + "/state/ca.pem")
+		must(t, err)
+		p.network.kill(syscall.SIGKILL)
+		<-p.network.ended
+		earlier := p.network
+		p.startNetwork()
+		_, _ = p.network.out.Write([]byte(earlier.out.String())) // keep all records in one place
+		again, err := os.ReadFile(p.dir + "/state/ca.pem")
+		must(t, err)
+		if string(ca) != string(again) {
+			t.Error("the CA changed with a restart")
+		}
+	}
+	if code := p.process.wait(t); code != 0 {
+		t.Fatalf("exit code %d", code)
+	}
+	out := p.process.out.String()
+	if n := strings.Count(out, "200\n"); n != rounds {
+		t.Errorf("%d of %d connections succeeded", n, rounds)
+	}
+	if strings.Contains(out, "LEAK") {
+		t.Error("something got out while the network daemon was away")
+	}
+	pids := strings.Split(strings.TrimSpace(out), "\n")
+	if pids[0] != pids[len(pids)-1] {
+		t.Errorf("the workload's pid changed: %s, %s", pids[0], pids[len(pids)-1])
+	}
+	var bypasses, delivered int
+	eventually(t, "delivery of every refusal of the fence", func() bool {
+		bypasses, delivered = bypassCount(t, p.processRecords()), bypassCount(t, p.network.out.String())
+		return bypasses > 0 && delivered >= bypasses
+	})
+}
+
+func bypassCount(t *testing.T, text string) (n int) {
+	for _, r := range parseRecords(t, text) {
+		if r.Unmapped.Kind == "bypass" {
+			n += max(r.Count, 1)
+		}
+	}
+	return n
+}
+
+// TestProcessDaemonKilled: no process of the workload survives, and the network
+// daemon serves the next instance.
+func TestProcessDaemonKilled(t *testing.T) {
+	p := newPair(t, policyText)
+	p.startNetwork()
+	mark := fmt.Sprintf("8%d", os.Getpid())
+	p.startProcess("sh", "-c", "sleep "+mark+" & setsid sleep "+mark+" & echo started; wait")
+	eventually(t, "the workload to start", func() bool { return strings.Contains(p.process.out.String(), "started") })
+	eventually(t, "both sleepers", func() bool { return countProcesses(t, "sleep\x00"+mark) == 2 })
+	p.process.kill(syscall.SIGKILL)
+	<-p.process.ended
+	eventually(t, "the end of every workload process", func() bool { return countProcesses(t, "sleep\x00"+mark) == 0 })
+
+	p.startProcess(curl("https://api.demo.test/")...)
+	if code := p.process.wait(t); code != 0 {
+		t.Errorf("the next instance's workload ended with %d", code)
+	}
+}
+
+func countProcesses(t *testing.T, cmdline string) (n int) {
+	t.Helper()
+	entries, err := os.ReadDir("/proc")
+	must(t, err)
+	for _, e := range entries {
+		if data, err := os.ReadFile("/proc/" + e.Name() + "/cmdline"); err == nil && strings.HasPrefix(string(data), cmdline) {
+			n++
+		}
+	}
+	return n
+}
+
+// TestStartInEitherOrder: whoever comes first waits for the other.
+func TestStartInEitherOrder(t *testing.T) {
+	p := newPair(t, policyText)
+	p.startProcess(curl("https://api.demo.test/")...)
+	eventually(t, "the process daemon's socket", func() bool {
+		_, err := os.Stat(p.dir + "/run/process.sock")
+		return err == nil
+	})
+	if out := p.process.out.String(); out != "" {
+		t.Errorf("the workload ran before the network daemon was there: %q", out)
+	}
+	p.startNetwork()
+	if code := p.process.wait(t); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+}
+
+func TestExitCodesAndSignals(t *testing.T) {
+	for name, tc := range map[string]struct {
+		command []string
+		code    int
+	}{
+		"success":              {[]string{"true"}, 0},
+		"its own code":         {[]string{"sh", "-c", "exit 7"}, 7},
+		"killed by a signal":   {[]string{"sh", "-c", "kill -KILL $$"}, 128 + 9},
+		"a program not found":  {[]string{"/no/such/program"}, 127},
+		"not executable":       {[]string{"/etc/hosts"}, 126},
+		"argv is byte-exact":   {[]string{"sh", "-c", `[ "$1" = "a  b" ] && [ "$2" = "" ] && [ "$3" = 'q"$x' ]`, "sh", "a  b", "", `q"$x`}, 0},
+		"newlines in argv too": {[]string{"sh", "-c", "[ \"$1\" = \"x\ny\" ]", "sh", "x\ny"}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if _, code, out := run(t, policyText, tc.command...); code != tc.code {
+				t.Errorf("exit code %d, want %d; output %q", code, tc.code, out)
+			}
+		})
+	}
+}
+
+func TestSIGTERMReachesTheWorkload(t *testing.T) {
+	p := newPair(t, policyText)
+	p.startNetwork()
+	p.startProcess("sh", "-c", "trap 'echo got it; exit 5' TERM; echo ready; while :; do sleep 0.05; done")
+	eventually(t, "the workload", func() bool { return strings.Contains(p.process.out.String(), "ready") })
+	p.process.kill(syscall.SIGTERM)
+	if code := p.process.wait(t); code != 5 || !strings.Contains(p.process.out.String(), "got it") {
+		t.Errorf("exit code %d, output %q", code, p.process.out)
+	}
+}
+
+func TestAWorkloadThatIgnoresSIGTERMIsKilledAfterTheGraceTime(t *testing.T) {
+	p := newPair(t, policyText)
+	p.startNetwork()
+	p.startProcess("sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.05; done")
+	eventually(t, "the workload", func() bool { return strings.Contains(p.process.out.String(), "ready") })
+	p.process.kill(syscall.SIGTERM)
+	if code := p.process.wait(t); code != 128+9 {
+		t.Errorf("exit code %d, want 137", code)
+	}
+}

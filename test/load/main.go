@@ -1,0 +1,155 @@
+// Command load measures the network daemon: connection rate, echo latency,
+// throughput and the memory of idle tunnels, through the proxy, through a bare
+// splice relay and directly, in turn within every round of one run.
+//
+// It answers the threat of a figure that nobody can repeat: it prints the command
+// that made it, and ratios formed within a round, because absolute rates of a
+// shared machine drift. It is no test: it asserts nothing about time.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/splitpod/splitpod/test/world"
+)
+
+func main() {
+	var (
+		bin    = flag.String("bin", "bin/supervisor-network", "the daemon to measure")
+		rounds = flag.Int("rounds", 5, "rounds; medians of in-round ratios are printed")
+		dur    = flag.Duration("dur", 800*time.Millisecond, "time of one cell")
+		idle   = flag.Int("idle", 1000, "tunnels of the idle measurement; 0: none")
+	)
+	flag.Parse()
+	if err := world.Enter(); err != nil {
+		fail(err)
+	}
+	if err := run(*bin, *rounds, *dur, *idle); err != nil {
+		fail(err)
+	}
+}
+
+func fail(err error) {
+	fmt.Fprintln(os.Stderr, "load:", err)
+	os.Exit(1)
+}
+
+const policyText = `version: 1
+network_policies:
+  origin:
+    endpoints:
+      - {host: %s, ports: [9001, 9002]}
+`
+
+// target is one way to the origin.
+type target struct {
+	name  string
+	proxy string // address of a CONNECT proxy; empty: direct
+	pid   int    // whose CPU time is charged; 0: nobody's
+}
+
+func run(bin string, rounds int, dur time.Duration, idle int) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	dir, err := os.MkdirTemp("", "splitpod-load-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	if err := startOrigins(ctx); err != nil {
+		return err
+	}
+	daemon, err := startDaemon(ctx, bin, dir)
+	if err != nil {
+		return err
+	}
+	floor, err := startFloor(ctx)
+	if err != nil {
+		return err
+	}
+	targets := []target{{name: "direct"}, floor, daemon}
+
+	fmt.Printf("command: %s\n", strings.Join(os.Args, " "))
+	fmt.Printf("%s, %d CPUs, %d rounds of %s\n\n", runtime.Version(), runtime.NumCPU(), rounds, dur)
+	results := make(map[string]map[string][]sample)
+	for range rounds {
+		for _, cell := range cells {
+			for _, t := range targets {
+				s, err := cell.measure(t, dur)
+				if err != nil {
+					return fmt.Errorf("%s through %s: %w", cell.name, t.name, err)
+				}
+				if results[cell.name] == nil {
+					results[cell.name] = make(map[string][]sample)
+				}
+				results[cell.name][t.name] = append(results[cell.name][t.name], s)
+			}
+		}
+	}
+	report(targets, results)
+	if idle > 0 {
+		return measureIdle(daemon, idle)
+	}
+	return nil
+}
+
+func report(targets []target, results map[string]map[string][]sample) {
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "cell\ttarget\tmedian\tunit\tx floor (median of rounds)\tCPU us/op (least)\t")
+	for _, cell := range cells {
+		for _, t := range targets {
+			own, floor := results[cell.name][t.name], results[cell.name]["floor"]
+			var rate, ratio, cpu []float64
+			for i, s := range own {
+				rate = append(rate, s.rate)
+				ratio = append(ratio, s.rate/floor[i].rate)
+				cpu = append(cpu, s.cpu)
+			}
+			spent := "-"
+			if t.pid != 0 {
+				spent = fmt.Sprintf("%.1f", slices.Min(cpu))
+			}
+			fmt.Fprintf(w, "%s\t%s\t%.1f\t%s\t%.2f\t%s\t\n", cell.name, t.name, median(rate), cell.unit, median(ratio), spent)
+		}
+	}
+	w.Flush()
+}
+
+func median(v []float64) float64 {
+	v = slices.Sorted(slices.Values(v))
+	return v[len(v)/2]
+}
+
+// startDaemon runs the network daemon as a standalone proxy without privilege.
+func startDaemon(ctx context.Context, bin, dir string) (target, error) {
+	policy := filepath.Join(dir, "policy.yaml")
+	if err := os.WriteFile(policy, fmt.Appendf(nil, policyText, world.Address), 0o644); err != nil {
+		return target{}, err
+	}
+	if err := os.Chmod(dir, 0o777); err != nil {
+		return target{}, err
+	}
+	bin, err := filepath.Abs(bin)
+	if err != nil {
+		return target{}, err
+	}
+	const addr = "127.0.0.1:3128"
+	cmd := exec.CommandContext(ctx, "setpriv", "--reuid", "65532", "--regid", "65532", "--clear-groups", "--bounding-set=-all", "--no-new-privs",
+		bin, "serve", "--policy", policy, "--listen", addr, "--identity", "ignore", "--admin-listen", "",
+		"--state-dir", filepath.Join(dir, "state"), "--run-dir", dir, "--log-level", "warn")
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		return target{}, err
+	}
+	return target{name: "splitpod", proxy: addr, pid: cmd.Process.Pid}, waitFor(addr)
+}

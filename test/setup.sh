@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Installs the programs that the tests, the demo and code generation use, on a
+# Debian-like machine. Does nothing where they are already there.
+set -euo pipefail
+
+declare -A package=(
+  [curl]=curl [git]=git [nft]=nftables [ip]=iproute2 [python3]=python3
+  [protoc]=protobuf-compiler [gcc]=gcc [nc]=netcat-openbsd
+)
+missing=()
+for program in "${!package[@]}"; do
+  command -v "$program" >/dev/null || missing+=("${package[$program]}")
+done
+[ ${#missing[@]} -eq 0 ] && exit 0
+if ! command -v apt-get >/dev/null; then
+  echo "setup: please install: ${missing[*]}" >&2
+  exit 1
+fi
+if [ "$(id -u)" -ne 0 ]; then
+  echo "setup: needs root to install: ${missing[*]}" >&2
+  exit 1
+fi
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
