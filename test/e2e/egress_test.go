@@ -110,13 +110,11 @@ git clone -q https://git.demo.test/repo.git r && cat r/README && git -C r log --
 // at several ports, one of them the proxy's own; it must never see anything.
 func TestNothingGetsAroundTheProxy(t *testing.T) {
 	need.Program(t, "python3")
-	var canaries []net.Listener
 	hit := make(chan string, 64)
 	for _, port := range []string{"3128", "9999"} {
 		l, err := net.Listen("tcp", net.JoinHostPort(world.Address, port))
 		must(t, err)
 		defer l.Close()
-		canaries = append(canaries, l)
 		go func() {
 			for {
 				c, err := l.Accept()

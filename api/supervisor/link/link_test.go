@@ -231,8 +231,10 @@ func TestHandoverRefuses(t *testing.T) {
 		asked core.InstanceID
 		want  string
 	}{
-		"for another instance":         {func(c *net.UnixConn) error { return ServeListener(c, ownUID, own, give) }, core.NewInstanceID(), "another process daemon instance"},
-		"with the reason of the check": {func(c *net.UnixConn) error { return ServeListener(c, ownUID, own, func(core.InstanceID) ([]Descriptor, error) { return nil, errors.New("not yet") }) }, own, "not yet"},
+		"for another instance": {func(c *net.UnixConn) error { return ServeListener(c, ownUID, own, give) }, core.NewInstanceID(), "another process daemon instance"},
+		"with the reason of the check": {func(c *net.UnixConn) error {
+			return ServeListener(c, ownUID, own, func(core.InstanceID) ([]Descriptor, error) { return nil, errors.New("not yet") })
+		}, own, "not yet"},
 		"to another uid":               {func(c *net.UnixConn) error { return ServeListener(c, ownUID+1, own, give) }, own, ""},
 		"garbage":                      {send([]byte("\xff\xff\xff"), nil), own, "receive listeners"},
 		"names without descriptors":    {send(two, nil), own, "2 names for 0 descriptors"},
@@ -293,9 +295,9 @@ func take[T any](ctx context.Context, ch chan T) (v T, err error) {
 
 type senderEnd struct{ wire }
 
-func (w senderEnd) Send(b *pb.EventBatch) error  { return pass(w.ctx, w.batches, b) }
+func (w senderEnd) Send(b *pb.EventBatch) error { return pass(w.ctx, w.batches, b) }
 func (w senderEnd) Recv() (*pb.EventAck, error) { return take(w.ctx, w.acks) }
-func (w senderEnd) CloseSend() error             { return nil }
+func (w senderEnd) CloseSend() error            { return nil }
 
 type receiverEnd struct{ wire }
 

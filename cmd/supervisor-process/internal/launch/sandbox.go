@@ -38,7 +38,6 @@ type Sandbox struct {
 
 	line    *net.UnixConn
 	pid     int
-	stop    func()
 	ended   chan struct{} // closed when init is gone
 	mu      sync.Mutex
 	next    uint64                  // guarded by mu

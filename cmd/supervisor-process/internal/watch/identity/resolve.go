@@ -28,7 +28,7 @@ func (r *Resolver) Resolve(paths []string) map[string][]string {
 // none.
 func (r *Resolver) follow(p string) string {
 	root, err := number(r.cfg.Root)
-	if err != nil {
+	if err != nil || !path.IsAbs(p) {
 		return ""
 	}
 	fd, err := unix.Openat2(root, path.Clean("/"+p), &unix.OpenHow{

@@ -1,0 +1,645 @@
+package identity
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/splitpod/splitpod/pkg/core"
+	"github.com/splitpod/splitpod/test/need"
+)
+
+// TestMain is also the programs that tests identify: "role NAME [ARG]".
+func TestMain(m *testing.M) {
+	if len(os.Args) > 2 && os.Args[1] == "role" {
+		if err := play(os.Args[2], os.Args[3:]); err != nil {
+			fmt.Println("error:", err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// play connects where it is told to, prints both ends, and stays until its standard
+// input ends.
+func play(role string, args []string) error {
+	switch role {
+	case "hold":
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		return nil
+	case "connect":
+		c, err := net.Dial("tcp", args[0])
+		if err != nil {
+			return err
+		}
+		fmt.Println(c.LocalAddr(), c.RemoteAddr())
+		return play("hold", nil)
+	case "again": // one connection for each line
+		for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+			c, err := net.Dial("tcp", args[0])
+			if err != nil {
+				return err
+			}
+			fmt.Println(c.LocalAddr(), c.RemoteAddr())
+			defer c.Close()
+		}
+		return nil
+	case "mapped":
+		return mapped(args[0])
+	case "share": // another program inherits the connection
+		c, err := net.Dial("tcp", args[0])
+		if err != nil {
+			return err
+		}
+		f, err := c.(*net.TCPConn).File()
+		if err != nil {
+			return err
+		}
+		cmd := exec.Command(args[1], "role", "hold")
+		cmd.Stdin, cmd.ExtraFiles = os.Stdin, []*os.File{f}
+		if err := cmd.Start(); err != nil {
+			return err
+		}
+		fmt.Println(c.LocalAddr(), c.RemoteAddr())
+		return cmd.Wait()
+	case "become": // another program in the same process
+		c, err := net.Dial("tcp", args[0])
+		if err != nil {
+			return err
+		}
+		f, err := c.(*net.TCPConn).File()
+		if err != nil {
+			return err
+		}
+		fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD, 10)
+		if err != nil {
+			return err
+		}
+		_ = fd
+		fmt.Println(c.LocalAddr(), c.RemoteAddr())
+		return syscall.Exec(args[1], []string{args[1], "role", "hold"}, nil)
+	case "thread":
+		return thread(args[0], args[1])
+	case "spawn": // starts another role as a child
+		cmd := exec.Command(args[0], append([]string{"role"}, args[1:]...)...)
+		cmd.Stdin, cmd.Stdout = os.Stdin, os.Stdout
+		return cmd.Run()
+	case "orphan": // starts another role and ends
+		cmd := exec.Command(args[0], append([]string{"role"}, args[1:]...)...)
+		cmd.Stdin, cmd.Stdout = os.Stdin, os.Stdout
+		return cmd.Start()
+	default:
+		return errors.New("unknown role")
+	}
+}
+
+// mapped connects an IPv6 socket to an IPv4 address.
+func mapped(address string) error {
+	to := netip.MustParseAddrPort(address)
+	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_STREAM, 0)
+	if err != nil {
+		return err
+	}
+	sa := &unix.SockaddrInet6{Addr: netip.AddrFrom16(to.Addr().As16()).As16(), Port: int(to.Port())}
+	if err := unix.Connect(fd, sa); err != nil {
+		return err
+	}
+	return printAndHold(fd)
+}
+
+func printAndHold(fd int) error {
+	own, err := unix.Getsockname(fd)
+	if err != nil {
+		return err
+	}
+	peer, err := unix.Getpeername(fd)
+	if err != nil {
+		return err
+	}
+	fmt.Println(text(own), text(peer))
+	return play("hold", nil)
+}
+
+func text(sa unix.Sockaddr) string {
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port)).String()
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), uint16(sa.Port)).String()
+	}
+	return ""
+}
+
+// thread hides a connection in the descriptor table of one thread, and lets another
+// program inherit it.
+func thread(address, program string) error {
+	runtime.LockOSThread()
+	if err := unix.Unshare(unix.CLONE_FILES); err != nil {
+		return err
+	}
+	to := netip.MustParseAddrPort(address)
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+	if err != nil {
+		return err
+	}
+	if err := unix.Connect(fd, &unix.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())}); err != nil {
+		return err
+	}
+	if _, err := syscall.ForkExec(program, []string{program, "role", "hold"}, &syscall.ProcAttr{Files: []uintptr{0, 1, 2, uintptr(fd)}}); err != nil {
+		return err
+	}
+	return printAndHold(fd)
+}
+
+// sandboxed runs body as pid 1 of new pid, mount and network namespaces, by running
+// this very test again there.
+func sandboxed(t *testing.T, body func(t *testing.T)) {
+	t.Helper()
+	need.Root(t)
+	need.NetNS(t)
+	if os.Getpid() != 1 {
+		self, err := os.Executable()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command(self, "-test.run=^"+t.Name()+"$", "-test.v")
+		cmd.Env = append(os.Environ(), "TMPDIR="+t.TempDir())
+		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWNET}
+		if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		return
+	}
+	enter(t)
+	body(t)
+}
+
+func enter(t testing.TB) {
+	t.Helper()
+	for _, err := range []error{
+		unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""),
+		unix.Mount("proc", "/proc", "proc", 0, ""),
+		exec.Command("ip", "link", "set", "lo", "up").Run(),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// bench is what tests of one sandbox share.
+type stand struct {
+	t       testing.TB
+	r       *Resolver
+	address string // of a listener
+	dir     string
+}
+
+func newStand(t testing.TB) *stand {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			if _, err := l.Accept(); err != nil {
+				return
+			}
+		}
+	}()
+	diag, err := OpenDiag()
+	if err != nil {
+		t.Fatal(err)
+	}
+	proc, err := os.Open("/proc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := os.Open("/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { diag.Close(); proc.Close(); root.Close() })
+	r, err := Open(Config{Diag: diag, Proc: proc, Root: root})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	return &stand{t, r, l.Addr().String(), dir}
+}
+
+// program copies this test binary to a path of its own.
+func (s *stand) program(name string) string {
+	s.t.Helper()
+	path := filepath.Join(s.dir, name)
+	self, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if err := os.WriteFile(path+".new", self, 0o755); err != nil {
+		s.t.Fatal(err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		s.t.Fatal(err)
+	}
+	return path
+}
+
+// actor is a running program.
+type actor struct {
+	cmd *exec.Cmd
+	in  io.WriteCloser
+	out *bufio.Scanner
+	t   testing.TB
+}
+
+func (s *stand) start(program string, args ...string) *actor {
+	s.t.Helper()
+	cmd := exec.Command(program, append([]string{"role"}, args...)...)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	a := &actor{cmd, in, bufio.NewScanner(out), s.t}
+	s.t.Cleanup(a.stop)
+	return a
+}
+
+func (a *actor) stop() {
+	a.in.Close()
+	_ = a.cmd.Process.Kill()
+	_ = a.cmd.Wait()
+}
+
+// tuple is the next connection the program made.
+func (a *actor) tuple() core.Tuple {
+	a.t.Helper()
+	if !a.out.Scan() {
+		a.t.Fatalf("%v said nothing", a.cmd.Args)
+	}
+	client, server, _ := strings.Cut(a.out.Text(), " ")
+	c, err1 := netip.ParseAddrPort(client)
+	v, err2 := netip.ParseAddrPort(server)
+	if err := errors.Join(err1, err2); err != nil {
+		a.t.Fatalf("%v said %q: %v", a.cmd.Args, a.out.Text(), err)
+	}
+	return core.Tuple{Client: c, Server: v}
+}
+
+func (s *stand) want(a *actor, status core.IdentityStatus, program string) core.Identity {
+	s.t.Helper()
+	who := s.r.Identify(s.t.Context(), a.tuple())
+	if who.Status != status || who.Program.Path != program {
+		s.t.Errorf("%v: got %s %q (%s), want %s %q", a.cmd.Args[2:], who.Status, who.Program.Path, who.Detail, status, program)
+	}
+	if status == core.IdentityKnown && (len(who.Program.SHA256) != 64 || who.Process.StartTime == 0) {
+		s.t.Errorf("incomplete: %+v", who)
+	}
+	return who
+}
+
+func TestAConnectionHasItsProgram(t *testing.T) {
+	sandboxed(t, func(t *testing.T) {
+		s := newStand(t)
+		a, b := s.program("a"), s.program("b")
+		client := s.start(a, "connect", s.address)
+		if who := s.want(client, core.IdentityKnown, a); who.Process.PID != client.cmd.Process.Pid || len(who.Ancestors) != 0 {
+			t.Errorf("got %+v", who)
+		}
+		s.want(s.start(a, "mapped", s.address), core.IdentityKnown, a)
+		who := s.want(s.start(b, "spawn", a, "connect", s.address), core.IdentityKnown, a)
+		if len(who.Ancestors) != 1 || who.Ancestors[0].Path != b || who.Ancestors[0].SHA256 != who.Program.SHA256 {
+			t.Errorf("ancestors %+v", who.Ancestors)
+		}
+		who = s.want(s.start(b, "orphan", a, "connect", s.address), core.IdentityKnown, a)
+		if len(who.Ancestors) > 1 {
+			t.Errorf("an orphan has ancestors %+v", who.Ancestors)
+		}
+		who = s.want(s.start(a, "connect", s.address, "/work/script.py", "relative", "/x/../y"), core.IdentityKnown, a)
+		if fmt.Sprint(who.CommandPaths) != "[/work/script.py]" {
+			t.Errorf("command-line paths %v", who.CommandPaths)
+		}
+	})
+}
+
+func TestIPv6ConnectionsAreFound(t *testing.T) {
+	sandboxed(t, func(t *testing.T) {
+		s := newStand(t)
+		l, err := net.Listen("tcp", "[::1]:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		a := s.program("a")
+		s.want(s.start(a, "connect", l.Addr().String()), core.IdentityKnown, a)
+	})
+}
+
+func TestSharedConnectionsAreNeverGuessed(t *testing.T) {
+	sandboxed(t, func(t *testing.T) {
+		s := newStand(t)
+		a, b := s.program("a"), s.program("b")
+		s.want(s.start(a, "share", s.address, a), core.IdentityKnown, a)
+		who := s.want(s.start(a, "share", s.address, b), core.IdentityAmbiguous, "")
+		if !strings.Contains(who.Detail, a) || !strings.Contains(who.Detail, b) {
+			t.Errorf("detail %q does not name both", who.Detail)
+		}
+		s.want(s.start(a, "become", s.address, b), core.IdentityKnown, b)
+		s.want(s.start(a, "thread", s.address, b), core.IdentityAmbiguous, "")
+	})
+}
+
+func TestAReplacedProgramIsNotTrusted(t *testing.T) {
+	sandboxed(t, func(t *testing.T) {
+		s := newStand(t)
+		a := s.program("a")
+		running := s.start(a, "again", s.address)
+		next := func() core.Tuple { fmt.Fprintln(running.in); return running.tuple() }
+		if who := s.r.Identify(t.Context(), next()); who.Status != core.IdentityKnown {
+			t.Fatalf("got %+v", who)
+		}
+		s.program("a") // the same content in another file
+		if who := s.r.Identify(t.Context(), next()); who.Status != core.IdentityChanged {
+			t.Errorf("a deleted program: %+v", who)
+		}
+		s.want(s.start(a, "connect", s.address), core.IdentityKnown, a)
+
+		f, err := os.OpenFile(a, os.O_APPEND|os.O_WRONLY, 0)
+		if errors.Is(err, unix.ETXTBSY) {
+			data, readErr := os.ReadFile(a)
+			if readErr != nil {
+				t.Fatal(readErr)
+			}
+			if err = os.Remove(a); err == nil {
+				err = os.WriteFile(a, append(data, "changed"...), 0o755)
+			}
+		} else if err == nil {
+			_, err = f.WriteString("changed")
+			f.Close()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		who := s.want(s.start(a, "connect", s.address), core.IdentityChanged, "")
+		if !strings.Contains(who.Detail, a) {
+			t.Errorf("detail %q", who.Detail)
+		}
+	})
+}
+
+// TestAKnownProcessNeedsNoPass, and whatever is new does.
+func TestAKnownProcessNeedsNoPass(t *testing.T) {
+	sandboxed(t, func(t *testing.T) {
+		s := newStand(t)
+		a, b := s.program("a"), s.program("b")
+		known := s.start(a, "again", s.address)
+		next := func() core.Tuple { fmt.Fprintln(known.in); return known.tuple() }
+		if who := s.r.Identify(t.Context(), next()); who.Status != core.IdentityKnown {
+			t.Fatalf("got %+v", who)
+		}
+		first := s.r.last.Load()
+		for range 5 {
+			if who := s.r.Identify(t.Context(), next()); who.Status != core.IdentityKnown || who.Program.Path != a {
+				t.Fatalf("got %+v", who)
+			}
+		}
+		if s.r.last.Load() != first {
+			t.Error("a known process needed another pass")
+		}
+		s.want(s.start(b, "connect", s.address), core.IdentityKnown, b)
+		if s.r.last.Load() == first {
+			t.Error("a new process was believed without a pass")
+		}
+	})
+}
+
+func TestWhatNobodyHoldsIsNotFound(t *testing.T) {
+	sandboxed(t, func(t *testing.T) {
+		s := newStand(t)
+		a := s.program("a")
+		client := s.start(a, "connect", s.address)
+		tuple := client.tuple()
+		for name, other := range map[string]core.Tuple{
+			"another port":    {Client: netip.AddrPortFrom(tuple.Client.Addr(), tuple.Client.Port()+1), Server: tuple.Server},
+			"another address": {Client: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), tuple.Client.Port()), Server: tuple.Server},
+			"another server":  {Client: tuple.Client, Server: netip.AddrPortFrom(tuple.Server.Addr(), 1)},
+		} {
+			if who := s.r.Identify(t.Context(), other); who.Status != core.IdentityNotFound {
+				t.Errorf("%s: %+v", name, who)
+			}
+		}
+		if who := s.r.Identify(t.Context(), core.Tuple{}); who.Status == core.IdentityKnown {
+			t.Errorf("an empty tuple: %+v", who)
+		}
+		client.stop()
+		if who := s.r.Identify(t.Context(), tuple); who.Status != core.IdentityNotFound {
+			t.Errorf("after its end: %+v", who)
+		}
+		// Held by this test alone, which is pid 1 and does not count.
+		c, err := net.Dial("tcp", s.address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		own := core.Tuple{Client: c.LocalAddr().(*net.TCPAddr).AddrPort(), Server: c.RemoteAddr().(*net.TCPAddr).AddrPort()}
+		if who := s.r.Identify(t.Context(), own); who.Status != core.IdentityNotFound {
+			t.Errorf("init's own connection: %+v", who)
+		}
+	})
+}
+
+func TestManyAskAtOnce(t *testing.T) {
+	sandboxed(t, func(t *testing.T) {
+		s := newStand(t)
+		a := s.program("a")
+		var tuples []core.Tuple
+		for range 8 {
+			tuples = append(tuples, s.start(a, "connect", s.address).tuple())
+		}
+		var wg sync.WaitGroup
+		for _, tuple := range tuples {
+			wg.Go(func() {
+				for range 20 {
+					if who := s.r.Identify(t.Context(), tuple); who.Status != core.IdentityKnown || who.Program.Path != a {
+						t.Errorf("got %+v", who)
+					}
+				}
+			})
+		}
+		wg.Wait()
+	})
+}
+
+func TestAnAnswerThatIsNotWaitedForIsFailed(t *testing.T) {
+	sandboxed(t, func(t *testing.T) {
+		s := newStand(t)
+		tuple := s.start(s.program("a"), "connect", s.address).tuple()
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if who := s.r.Identify(ctx, tuple); who.Status != core.IdentityFailed {
+			t.Errorf("got %+v", who)
+		}
+	})
+}
+
+func TestOnlyTheTreeCounts(t *testing.T) {
+	sandboxed(t, func(t *testing.T) {
+		s := newStand(t)
+		a, b := s.program("a"), s.program("b")
+		root := s.start(b, "spawn", a, "connect", s.address)
+		inside := root.tuple()
+		outside := s.start(a, "connect", s.address).tuple()
+		cfg := s.r.cfg
+		cfg.Tree = root.cmd.Process.Pid
+		r, err := Open(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		who := r.Identify(t.Context(), inside)
+		if who.Status != core.IdentityKnown || who.Program.Path != a || len(who.Ancestors) != 1 || who.Ancestors[0].Path != b {
+			t.Errorf("inside: %+v", who)
+		}
+		if who := r.Identify(t.Context(), outside); who.Status != core.IdentityNotFound {
+			t.Errorf("outside: %+v", who)
+		}
+	})
+}
+
+func TestStatIsReadBehindTheCommandName(t *testing.T) {
+	tail := " S 7 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 3 0 987654 1 1"
+	for _, comm := range []string{"(sh)", "(a b)", "(a) S 99 9 9)", "()", "(\n)", "(" + strings.Repeat(")", 15) + ")"} {
+		p := process{pid: 5}
+		if err := p.parseStat([]byte("5 " + comm + tail)); err != nil || p.parent != 7 || p.threads != 3 || p.start != 987654 {
+			t.Errorf("%q: %+v, %v", comm, p, err)
+		}
+	}
+	for _, bad := range []string{"", "5 sh S 7", "5 (sh) S 7", "5 (sh) S x" + tail[4:]} {
+		p := process{pid: 5}
+		if err := p.parseStat([]byte(bad)); err == nil {
+			t.Errorf("%q was read", bad)
+		}
+	}
+}
+
+func TestResolveFollowsEveryLink(t *testing.T) {
+	root := t.TempDir()
+	for _, dir := range []string{"usr/bin", "usr/lib/git", "etc/alternatives"} {
+		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, file := range []string{"usr/bin/python3.11", "usr/bin/plain", "usr/lib/git/git"} {
+		if err := os.WriteFile(filepath.Join(root, file), nil, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for link, to := range map[string]string{
+		"bin": "usr/bin", "usr/bin/python3": "python3.11", "usr/bin/git": "/usr/lib/git/git",
+		"etc/alternatives/py": "/usr/bin/python3", "usr/bin/py": "/etc/alternatives/py",
+		"usr/bin/loop": "loop", "usr/bin/escape": "../../../../../../etc/passwd", "usr/bin/broken": "nowhere",
+	} {
+		if err := os.Symlink(to, filepath.Join(root, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f, err := os.Open(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	r := &Resolver{cfg: Config{Root: f}}
+	got := r.Resolve([]string{
+		"/usr/bin/plain", "/usr/bin/python3", "/bin/python3", "/bin/plain", "/usr/bin/git", "/usr/bin/py",
+		"/usr/bin/loop", "/usr/bin/escape", "/usr/bin/broken", "/missing", "",
+	})
+	want := map[string]string{
+		"/usr/bin/python3": "/usr/bin/python3.11", "/bin/python3": "/usr/bin/python3.11", "/bin/plain": "/usr/bin/plain",
+		"/usr/bin/git": "/usr/lib/git/git", "/usr/bin/py": "/usr/bin/python3.11",
+	}
+	for p, to := range want {
+		// The root is no root of this test's own, so that its path stands before.
+		if !slices.Equal(got[p], []string{root + to}) {
+			t.Errorf("%s leads to %v, want %s", p, got[p], root+to)
+		}
+	}
+	for p, to := range got {
+		if want[p] == "" && p != "/usr/bin/plain" {
+			t.Errorf("%s leads to %v", p, to)
+		}
+	}
+}
+
+// BenchmarkIdentify answers for a process that connected before, and for one that
+// did not, with 1,000 other processes in the sandbox.
+func BenchmarkIdentify(b *testing.B) {
+	if os.Getpid() != 1 {
+		need.Root(b)
+		self, err := os.Executable()
+		if err != nil {
+			b.Fatal(err)
+		}
+		cmd := exec.Command(self, "-test.run=^$", "-test.bench=^BenchmarkIdentify$", "-test.benchmem")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWNET}
+		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+		if err := cmd.Run(); err != nil {
+			b.Fatal(err)
+		}
+		b.SkipNow() // the figures stand above
+	}
+	enter(b)
+	s := newStand(b)
+	for range 1000 {
+		cmd := exec.Command("sleep", "1000")
+		if err := cmd.Start(); err != nil {
+			b.Fatal(err)
+		}
+		defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
+	}
+	known := s.start(s.program("a"), "again", s.address)
+	next := func() core.Tuple { fmt.Fprintln(known.in); return known.tuple() }
+	b.Run("known_process", func(b *testing.B) {
+		s.r.Identify(b.Context(), next())
+		tuple := next()
+		b.ReportAllocs()
+		for b.Loop() {
+			if who := s.r.Identify(b.Context(), tuple); who.Status != core.IdentityKnown {
+				b.Fatal(who)
+			}
+		}
+	})
+	b.Run("new_process", func(b *testing.B) {
+		tuple := next()
+		for b.Loop() {
+			s.r.last.Store(nil)
+			if who := s.r.Identify(b.Context(), tuple); who.Status != core.IdentityKnown {
+				b.Fatal(who)
+			}
+		}
+	})
+}
