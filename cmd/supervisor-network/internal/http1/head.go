@@ -1,6 +1,7 @@
 package http1
 
 import (
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -28,17 +29,11 @@ func (f Fields) Get(name string) (value string, count int) {
 
 // Without returns the fields whose name is not in the list (lower-case names).
 func (f Fields) Without(names ...string) Fields {
-	out := make(Fields, 0, len(f))
-next:
-	for _, field := range f {
-		for _, n := range names {
-			if strings.EqualFold(field.Name, n) {
-				continue next
-			}
-		}
-		out = append(out, field)
+	drop := make(map[string]bool, len(names)) // a Connection field can name thousands
+	for _, n := range names {
+		drop[n] = true
 	}
-	return out
+	return slices.DeleteFunc(slices.Clone(f), func(field Field) bool { return drop[strings.ToLower(field.Name)] })
 }
 
 // Request is a request head.

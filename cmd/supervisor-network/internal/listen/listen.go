@@ -31,29 +31,35 @@ import (
 // Gauge counts the connections of all listeners against one limit. Make it with
 // NewGauge. Safe for concurrent use.
 type Gauge struct {
-	limit   int64
-	open    atomic.Int64
-	refused atomic.Uint64
+	limit    int64
+	open     atomic.Int64
+	refused  atomic.Uint64
+	refusing atomic.Int64 // refused, and not closed yet
 }
 
 // NewGauge makes a Gauge that admits limit connections at a time.
 func NewGauge(limit int) *Gauge { return &Gauge{limit: int64(limit)} }
 
-// Open is the number of connections now.
+// Open is the number of admitted connections now.
 func (g *Gauge) Open() int64 { return g.open.Load() }
 
 // Refused is the number of connections that were above the limit.
 func (g *Gauge) Refused() uint64 { return g.refused.Load() }
 
-func (g *Gauge) enter() bool {
-	if g.open.Add(1) <= g.limit {
-		return true
-	}
-	g.refused.Add(1)
-	return false
-}
+// maxLingering is how many refused connections may wait for their clients to read
+// the answer.
+const maxLingering = 64
 
-func (g *Gauge) leave() { g.open.Add(-1) }
+// enter takes a place. A refused connection takes none, so that a flood of them
+// cannot keep the places of connections that ended.
+func (g *Gauge) enter() (admitted, linger bool, leave func()) {
+	if g.open.Add(1) <= g.limit {
+		return true, true, func() { g.open.Add(-1) }
+	}
+	g.open.Add(-1)
+	g.refused.Add(1)
+	return false, g.refusing.Add(1) <= maxLingering, func() { g.refusing.Add(-1) }
+}
 
 // Options configures Serve.
 type Options struct {
@@ -85,6 +91,7 @@ type Conn struct {
 	Request *http1.Request
 	target  http1.Target
 	reader  *bufio.Reader // of TCP; holds what came behind the head
+	linger  bool          // Answer may wait for the client to read
 }
 
 // Target is where the request wants to go; zero when Err is set.
@@ -108,7 +115,11 @@ const answerTimeout = 5 * time.Second
 // sends is read for a moment, so that a reset does not overtake the answer.
 func (c *Conn) Answer(status int, body http1.ErrorBody) {
 	_ = c.TCP.SetDeadline(time.Now().Add(answerTimeout))
-	if http1.Answer(c.TCP, status, body) != nil || c.TCP.CloseWrite() != nil {
+	method := ""
+	if c.Request != nil {
+		method = c.Request.Method
+	}
+	if http1.Answer(c.TCP, method, status, body) != nil || c.TCP.CloseWrite() != nil || !c.linger {
 		return
 	}
 	_ = c.TCP.SetReadDeadline(time.Now().Add(time.Second))
@@ -178,7 +189,8 @@ func (b *backoff) after(err error) (wait time.Duration, fatal bool) {
 			return wait, false
 		}
 	}
-	for _, e := range []error{syscall.ECONNABORTED, syscall.ECONNRESET, syscall.EINTR, syscall.EPROTO, syscall.ENETDOWN, syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.EAGAIN} {
+	// What accept(2) passes on from the connection, and what a firewall makes of it.
+	for _, e := range []error{syscall.ECONNABORTED, syscall.ECONNRESET, syscall.EINTR, syscall.EPROTO, syscall.ENETDOWN, syscall.EHOSTDOWN, syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.ENONET, syscall.ENOPROTOOPT, syscall.EPERM, syscall.EAGAIN} {
 		if errors.Is(err, e) {
 			return shortest, false
 		}
@@ -195,10 +207,12 @@ func (b *backoff) after(err error) (wait time.Duration, fatal bool) {
 func serveOne(ctx context.Context, tcp *net.TCPConn, opt Options, handle func(context.Context, *Conn)) {
 	defer tcp.Close()
 	c := &Conn{TCP: tcp, ID: core.NewRequestID(), Accepted: time.Now(), Tuple: tupleOf(tcp)}
-	admitted := opt.Gauge.enter()
-	defer opt.Gauge.leave()
+	admitted, linger, leave := opt.Gauge.enter()
+	defer leave()
+	defer c.Done()
+	c.linger = linger
 	if admitted {
-		c.read(opt.HeadTimeout)
+		c.read(ctx, opt.HeadTimeout)
 	} else {
 		c.Err = &http1.SyntaxError{Status: 503, Reason: core.ReasonTooManyConnections, Detail: "too many connections are open; close some and try again"}
 	}
@@ -206,8 +220,10 @@ func serveOne(ctx context.Context, tcp *net.TCPConn, opt Options, handle func(co
 }
 
 // read takes the head and finds the target.
-func (c *Conn) read(limit time.Duration) {
+func (c *Conn) read(ctx context.Context, limit time.Duration) {
 	_ = c.TCP.SetReadDeadline(c.Accepted.Add(limit))
+	// A client that is silent does not hold up the end of the daemon.
+	stop := context.AfterFunc(ctx, func() { _ = c.TCP.SetReadDeadline(time.Unix(1, 0)) })
 	c.reader = readers.Get().(*bufio.Reader)
 	c.reader.Reset(c.TCP)
 	head, err := http1.ReadHead(c.reader, http1.MaxRequestHead)
@@ -218,7 +234,12 @@ func (c *Conn) read(limit time.Duration) {
 		err = c.understand()
 	}
 	c.Err = syntaxError(err)
-	_ = c.TCP.SetReadDeadline(time.Time{})
+	if c.Err != nil && ctx.Err() != nil {
+		c.Err = &http1.SyntaxError{Status: 503, Reason: core.ReasonShutdown, Detail: "the daemon is stopping"}
+	}
+	if stop() {
+		_ = c.TCP.SetReadDeadline(time.Time{})
+	}
 }
 
 // Done gives the connection's read buffer back. The handler calls it when it has

@@ -61,7 +61,7 @@ type Config struct {
 	Stagger    time.Duration // until the next address is tried beside it, default 250 ms
 }
 
-// maxAddresses bounds the answers of one name that are tried.
+// maxAddresses bounds the answers of one name that are tried. All of them are judged.
 const maxAddresses = 16
 
 // Dialer makes every outgoing connection of this daemon. Make it with New. Safe for
@@ -95,8 +95,8 @@ type destination struct {
 	prefixes []netip.Prefix
 }
 
-// Dial connects to the host of a Permit. It fails with *Error, or with the
-// context's error when the client went away. The caller closes the connection.
+// Dial connects to the host of a Permit. It fails with *Error, which wraps the
+// context's error when that has ended. The caller closes the connection.
 func (d *Dialer) Dial(ctx context.Context, p decide.Permit) (*net.TCPConn, error) {
 	if !p.Valid() {
 		return nil, &Error{Reason: core.ReasonInternal, Detail: "the connection was not permitted"}
@@ -119,7 +119,8 @@ func (d *Dialer) dial(ctx context.Context, to destination) (*net.TCPConn, error)
 			return nil, err
 		}
 	}
-	return d.race(ctx, to, interleave(addrs))
+	addrs = interleave(addrs)
+	return d.race(ctx, to, addrs[:min(len(addrs), maxAddresses)])
 }
 
 func refuse(to destination, format string, args ...any) *Error {
@@ -145,7 +146,7 @@ func (d *Dialer) resolve(ctx context.Context, to destination) ([]netip.Addr, err
 	for i := range addrs {
 		addrs[i] = addrs[i].Unmap()
 	}
-	return addrs[:min(len(addrs), maxAddresses)], nil
+	return addrs, nil
 }
 
 // check judges one address; one that is refused refuses the whole destination.

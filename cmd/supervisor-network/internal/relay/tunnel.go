@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -15,8 +16,12 @@ import (
 const (
 	bufferBytes = 32 << 10 // read when readable, held only while copying
 	fullReads   = 4        // full buffers in a row before a direction is spliced
-	spliceBytes = 8 << 20  // spliced at a time
+	spliceBytes = 1 << 20  // spliced at a time
 )
+
+// spliceTime is how long a splice waits for more. Behind it the direction is read
+// again, so that one that fell quiet gives its pipe back and is seen to be quiet.
+const spliceTime = time.Second
 
 // halfClosedIdle ends a tunnel whose one side has finished when the other one is
 // quiet for this long.
@@ -58,8 +63,7 @@ func (t *Tunnel) Run(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { end(context.Cause(ctx)) })
 	defer stop()
 	var half atomic.Bool
-	idle := t.watch(&half, end)
-	defer idle.Stop()
+	defer t.watch(&half, end)()
 
 	done := make(chan struct{})
 	go func() {
@@ -91,13 +95,18 @@ func (t *Tunnel) early() error {
 	return err
 }
 
-// watch compares the counters now and then, so that copying costs no timer.
-func (t *Tunnel) watch(half *atomic.Bool, end func(error)) *time.Timer {
+// watch compares the counters now and then, so that copying costs no timer. The
+// function it returns ends that.
+func (t *Tunnel) watch(half *atomic.Bool, end func(error)) func() {
 	var last int64 = -1
-	var timer atomic.Pointer[time.Timer]
+	var timer *time.Timer
+	var over atomic.Bool
 	quiet := time.Duration(0)
-	step := max(t.Idle/4, time.Millisecond)
-	first := time.AfterFunc(time.Hour, func() {
+	step := min(max(t.Idle/4, time.Millisecond), halfClosedIdle/4)
+	timer = time.AfterFunc(time.Hour, func() {
+		if over.Load() { // stop came while this function set the timer anew
+			return
+		}
 		moved := t.up.Load() + t.down.Load()
 		quiet += step
 		if moved != last {
@@ -107,11 +116,13 @@ func (t *Tunnel) watch(half *atomic.Bool, end func(error)) *time.Timer {
 			end(ErrIdle)
 			return
 		}
-		timer.Load().Reset(step)
+		timer.Reset(step)
 	})
-	timer.Store(first)
-	first.Reset(step)
-	return first
+	timer.Reset(step) // not before timer is set, which the function reads
+	return func() {
+		over.Store(true)
+		timer.Stop()
+	}
 }
 
 // direction copies src to dst until src ends, then half-closes dst.
@@ -151,13 +162,26 @@ func pump(dst, src *net.TCPConn, moved *atomic.Int64) error {
 			continue
 		}
 		full = 0
-		spliced, err := dst.ReadFrom(&io.LimitedReader{R: src, N: spliceBytes})
-		moved.Add(spliced)
-		if err != nil {
+		if ended, err := splice(dst, src, moved); ended || err != nil {
 			return err
 		}
-		if spliced < spliceBytes {
-			return nil // src ended
+	}
+}
+
+// splice lets the kernel copy until src ends or pauses.
+func splice(dst, src *net.TCPConn, moved *atomic.Int64) (ended bool, err error) {
+	defer func() { _ = src.SetReadDeadline(time.Time{}) }()
+	for {
+		_ = src.SetReadDeadline(time.Now().Add(spliceTime))
+		n, err := dst.ReadFrom(&io.LimitedReader{R: src, N: spliceBytes})
+		moved.Add(n)
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return false, nil // nothing was lost: what left src has reached dst
+		case err != nil:
+			return true, err
+		case n < spliceBytes:
+			return true, nil
 		}
 	}
 }

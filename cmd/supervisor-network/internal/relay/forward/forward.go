@@ -18,6 +18,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
@@ -38,46 +39,104 @@ type Exchange struct {
 	Idle time.Duration
 }
 
+// running is an Exchange under way.
+type running struct {
+	Exchange
+	watch      *idle
+	responding atomic.Bool // the final response has begun
+	closes     bool        // the response to the client ends with the connection
+}
+
 // Stats is what an exchange moved.
 type Stats struct {
 	Up, Down int64 // body bytes
-	// Answered says that the client got at least a status line, so that no other
-	// answer may be written.
+	// Answered says that the client may have got a part of the final response, so
+	// that no other answer may be written.
 	Answered bool
 }
 
 // Do runs the exchange. Its error is a *http1.SyntaxError whose status can be
-// answered while Stats.Answered is false.
-func Do(ctx context.Context, x Exchange) (Stats, error) {
+// answered while Stats.Answered is false. A complete response is followed by the
+// end of the connection to the client.
+func Do(ctx context.Context, exchange Exchange) (Stats, error) {
+	x := &running{Exchange: exchange, watch: newIdle(exchange)}
+	defer x.watch.stop()
 	stop := context.AfterFunc(ctx, func() {
+		_ = x.Client.SetLinger(0) // a cut response must not look like a complete one
 		x.Client.Close()
 		x.Upstream.Close()
 	})
 	defer stop()
 	var stats Stats
 	sent := make(chan error, 1)
-	watch := newIdle(x)
-	defer watch.stop()
 	go func() {
-		n, err := x.send(watch)
+		n, err := x.send()
 		stats.Up = n
+		if blameClient(err) && !x.responding.Load() {
+			// The origin waits for the rest. A reset tells it that none comes.
+			_ = x.Upstream.SetLinger(0)
+			x.Upstream.Close()
+		}
 		sent <- err
 	}()
-	down, answered, err := x.receive(watch)
+	down, err := x.receive()
 	// The response is over, or failed: whatever the client still sends goes nowhere.
 	_ = x.Upstream.Close()
 	_ = x.Client.SetReadDeadline(time.Unix(1, 0))
 	sendErr := <-sent
-	stats.Down, stats.Answered = down, answered
-	if err != nil && !answered && errors.Is(sendErr, http1.ErrBody) {
-		return stats, &http1.SyntaxError{Status: 400, Reason: core.ReasonBadRequest, Detail: sendErr.Error()}
+	stats.Down, stats.Answered = down, x.responding.Load()
+	x.watch.stop() // from here on the deadlines are set by others
+	switch {
+	case err == nil:
+		linger(x.Client)
+		return stats, nil
+	case x.closes:
+		_ = x.Client.SetLinger(0) // only a reset tells this response from a complete one
 	}
-	return stats, err
+	return stats, x.fault(err, sendErr)
+}
+
+// blameClient reports whether the request ended before its framing did.
+func blameClient(sendErr error) bool {
+	_, toOrigin := errors.AsType[*http1.WriteError](sendErr)
+	return sendErr != nil && !toOrigin
+}
+
+// fault says what to answer: when the request was never complete, that is why there
+// is no response.
+func (x *running) fault(err, sendErr error) error {
+	switch {
+	case x.responding.Load() || !blameClient(sendErr):
+		return err
+	case errors.Is(sendErr, http1.ErrBody):
+		return &http1.SyntaxError{Status: 400, Reason: core.ReasonBadRequest, Detail: sendErr.Error()}
+	case x.watch.expired():
+		return &http1.SyntaxError{Status: 408, Reason: core.ReasonRequestTimeout, Detail: "the request body did not arrive in time"}
+	case errors.Is(sendErr, os.ErrDeadlineExceeded):
+		return err // receive failed first, and ended the sending
+	default:
+		return &http1.SyntaxError{Status: 400, Reason: core.ReasonClientClosed, Detail: "the connection ended before a complete request"}
+	}
+}
+
+// linger ends the connection to the client so that the response arrives: a close
+// with unread bytes is a reset, and a reset overtakes what the client has not read.
+func linger(client *net.TCPConn) {
+	if client.CloseWrite() != nil {
+		return
+	}
+	_ = client.SetReadDeadline(time.Now().Add(time.Second))
+	buf := make([]byte, 4096)
+	for range 256 {
+		if _, err := client.Read(buf); err != nil {
+			return
+		}
+	}
 }
 
 // send writes the head anew and exactly the body behind it.
-func (x Exchange) send(watch *idle) (int64, error) {
-	w := bufio.NewWriterSize(watch.writer(x.Upstream), 4096)
+func (x *running) send() (int64, error) {
+	w := bufio.NewWriterSize(x.watch.writer(x.Upstream), 4096)
 	path := x.Target.Path + x.Target.Query
 	fmt.Fprintf(w, "%s %s HTTP/1.1\r\nHost: %s\r\n", x.Request.Method, path, x.Target.Authority(80))
 	drop := append(x.Request.Fields.Hop(), "host", "content-length")
@@ -91,11 +150,9 @@ func (x Exchange) send(watch *idle) (int64, error) {
 	}
 	fmt.Fprintf(w, "Via: %s%s\r\nConnection: close\r\n", passed, via)
 	writeFraming(w, x.Request.Framing, hasLength(x.Request.Fields))
-	if _, err := w.WriteString("\r\n"); err != nil {
-		return 0, err
-	}
-	if err := w.Flush(); err != nil {
-		return 0, err
+	fmt.Fprint(w, "\r\n")
+	if err := w.Flush(); err != nil { // every write error comes back here
+		return 0, &http1.WriteError{Err: err}
 	}
 	return http1.CopyBody(w, x.Reader, x.Request.Framing)
 }
@@ -114,55 +171,87 @@ func writeFraming(w io.Writer, f http1.Framing, zero bool) {
 	}
 }
 
-// receive passes on interim responses and then the final one.
-func (x Exchange) receive(watch *idle) (n int64, answered bool, err error) {
-	r := bufio.NewReaderSize(watch.reader(x.Upstream), 4096)
-	w := bufio.NewWriterSize(watch.writer(x.Client), 4096)
-	for range 16 { // interim responses of one exchange
-		head, err := http1.ReadHead(r, http1.MaxResponseHead)
+// maxInterim bounds the interim responses of one exchange.
+const maxInterim = 16
+
+// receive passes on interim responses and then the final one, and returns how many
+// bytes of content that had.
+func (x *running) receive() (int64, error) {
+	r := bufio.NewReaderSize(x.watch.reader(x.Upstream), 4096)
+	w := bufio.NewWriterSize(x.watch.writer(x.Client), 4096)
+	for range maxInterim + 1 {
+		resp, err := x.readHead(r)
 		if err != nil {
-			return 0, answered, upstreamError(err, watch)
+			return 0, err
 		}
-		resp, err := http1.ParseResponse(head, x.Request.Method)
-		if err != nil {
-			return 0, answered, invalid(err)
+		if resp.Status >= 200 {
+			x.responding.Store(true)
+			return x.respond(w, r, resp)
 		}
-		if resp.Status == 101 {
-			return 0, answered, invalid(errors.New("the origin switches protocols, which nobody asked for"))
+		if x.Request.Minor == 0 {
+			continue // HTTP/1.0 knows no interim responses
 		}
-		x.writeHead(w, resp)
-		answered = true
-		if resp.Status < 200 {
-			if err := w.Flush(); err != nil {
-				return 0, true, err
-			}
-			continue
+		writeHead(w, resp)
+		if err := w.Flush(); err != nil {
+			return 0, err
 		}
-		n, err = http1.CopyBody(w, r, resp.Framing)
-		if err == nil {
-			err = w.Flush()
-		}
-		return n, true, err
 	}
-	return 0, answered, invalid(errors.New("too many interim responses"))
+	return 0, invalid(errors.New("too many interim responses"))
 }
 
-func (x Exchange) writeHead(w io.Writer, resp *http1.Response) {
-	fmt.Fprintf(w, "HTTP/1.1 %d %s\r\n", resp.Status, resp.Phrase)
-	drop := append(resp.Fields.Hop(), "content-length")
-	if resp.Framing.Kind == http1.NoBody {
-		drop = resp.Fields.Hop() // HEAD and 304 tell the length of what they do not carry
+func (x *running) readHead(r *bufio.Reader) (*http1.Response, error) {
+	head, err := http1.ReadHead(r, http1.MaxResponseHead)
+	if err != nil {
+		return nil, upstreamError(err, x.watch)
 	}
+	resp, err := http1.ParseResponse(head, x.Request.Method)
+	if err != nil {
+		return nil, invalid(err)
+	}
+	if resp.Status == 101 {
+		return nil, invalid(errors.New("the origin switches protocols, which nobody asked for"))
+	}
+	return resp, nil
+}
+
+// respond passes the final response on.
+func (x *running) respond(w *bufio.Writer, r *bufio.Reader, resp *http1.Response) (int64, error) {
+	framing := resp.Framing
+	if x.Request.Minor == 0 && framing.Kind == http1.Chunked {
+		resp.Framing.Kind = http1.UntilClose // HTTP/1.0 knows no chunks
+	}
+	x.closes = resp.Framing.Kind == http1.UntilClose
+	writeHead(w, resp)
+	if x.closes {
+		return http1.CopyContent(w, r, framing)
+	}
+	return http1.CopyBody(w, r, framing)
+}
+
+func writeHead(w io.Writer, resp *http1.Response) {
+	fmt.Fprintf(w, "HTTP/1.1 %d %s\r\n", resp.Status, resp.Phrase)
+	// Alt-Svc would send the client to a protocol that does not pass here.
+	drop := append(resp.Fields.Hop(), "content-length", "alt-svc")
 	for _, f := range resp.Fields.Without(drop...) {
 		fmt.Fprintf(w, "%s: %s\r\n", f.Name, f.Value)
 	}
 	if resp.Status >= 200 {
-		if resp.Framing.Kind != http1.NoBody {
-			writeFraming(w, resp.Framing, false)
-		}
+		writeLength(w, resp)
 		fmt.Fprint(w, "Connection: close\r\n")
 	}
 	fmt.Fprint(w, "\r\n")
+}
+
+// writeLength writes the framing of a final response. The answer to HEAD, and 304,
+// tell the length of what they do not carry; 204 never has one.
+func writeLength(w io.Writer, resp *http1.Response) {
+	if resp.Framing.Kind != http1.NoBody {
+		writeFraming(w, resp.Framing, false)
+		return
+	}
+	if length, n := resp.Fields.Get("Content-Length"); n > 0 && resp.Status != 204 {
+		fmt.Fprintf(w, "Content-Length: %s\r\n", length)
+	}
 }
 
 func invalid(err error) error {

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// idle ends an exchange in which nothing has moved for a while, by closing the
-// upstream: its reader then reports a time-out, which can still be answered.
+// idle ends an exchange in which nothing has moved for a while by letting every
+// deadline pass: the readers then report a time-out, which can still be answered.
 type idle struct {
 	limit time.Duration
 	moved atomic.Int64 // monotonic nanoseconds since start
@@ -18,7 +18,8 @@ type idle struct {
 
 func newIdle(x Exchange) *idle {
 	i := &idle{limit: x.Idle, start: time.Now()}
-	i.timer = time.AfterFunc(i.limit, func() { i.check(x) })
+	i.timer = time.AfterFunc(time.Hour, func() { i.check(x) })
+	i.timer.Reset(i.limit) // not before timer is set, which check reads
 	return i
 }
 
