@@ -95,7 +95,7 @@ func lines(ca string) []line {
 		{"curl https://api.demo.test/", "allowed: host, port and program are in the policy",
 			curl("https://api.demo.test/"), succeeds("hello from api.demo.test")},
 		{"git clone https://git.demo.test/repo.git", "allowed: git and its helpers",
-			[]string{"sh", "-c", "d=$(mktemp -d) && git -c http.sslCAInfo=" + ca + " clone -q https://git.demo.test/repo.git $d/r && cat $d/r/README"}, succeeds("hello")},
+			[]string{"sh", "-c", "d=$(mktemp -d) && GIT_SSL_CAINFO=" + ca + " git clone -q https://git.demo.test/repo.git $d/r && cat $d/r/README"}, succeeds("hello")},
 		{"curl https://other.demo.test/", "denied: no rule names the host",
 			curl("https://other.demo.test/"), denied("policy_denied")},
 		{"curl https://api.demo.test:8443/", "denied: the rule names port 443",

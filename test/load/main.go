@@ -34,9 +34,24 @@ func main() {
 	if err := world.Enter(); err != nil {
 		fail(err)
 	}
-	if err := run(*bin, *rounds, *dur, *idle); err != nil {
+	err := keepFewTimeWaits()
+	if err == nil {
+		err = run(*bin, *rounds, *dur, *idle)
+	}
+	if err != nil {
 		fail(err)
 	}
+}
+
+// keepFewTimeWaits keeps the search for a free port, which would take most of the
+// time after some ten thousand connections, out of the figures.
+func keepFewTimeWaits() error {
+	for name, value := range map[string]string{"tcp_max_tw_buckets": "500", "ip_local_port_range": "10000 65000"} {
+		if err := os.WriteFile("/proc/sys/net/ipv4/"+name, []byte(value), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func fail(err error) {
@@ -47,6 +62,7 @@ func fail(err error) {
 const policyText = `version: 1
 network_policies:
   origin:
+    binaries: [{path: "/**"}]
     endpoints:
       - {host: %s, ports: [9001, 9002]}
 `
@@ -69,10 +85,11 @@ func run(bin string, rounds int, dur time.Duration, idle int) error {
 	if err := startOrigins(ctx); err != nil {
 		return err
 	}
-	daemon, err := startDaemon(ctx, bin, dir)
+	daemon, stop, err := startDaemon(bin, dir)
 	if err != nil {
 		return err
 	}
+	defer stop()
 	floor, err := startFloor(ctx)
 	if err != nil {
 		return err
@@ -131,25 +148,32 @@ func median(v []float64) float64 {
 }
 
 // startDaemon runs the network daemon as a standalone proxy without privilege.
-func startDaemon(ctx context.Context, bin, dir string) (target, error) {
+func startDaemon(bin, dir string) (t target, stop func(), err error) {
 	policy := filepath.Join(dir, "policy.yaml")
 	if err := os.WriteFile(policy, fmt.Appendf(nil, policyText, world.Address), 0o644); err != nil {
-		return target{}, err
+		return target{}, nil, err
 	}
 	if err := os.Chmod(dir, 0o777); err != nil {
-		return target{}, err
+		return target{}, nil, err
 	}
-	bin, err := filepath.Abs(bin)
-	if err != nil {
-		return target{}, err
+	if bin, err = filepath.Abs(bin); err != nil {
+		return target{}, nil, err
 	}
 	const addr = "127.0.0.1:3128"
-	cmd := exec.CommandContext(ctx, "setpriv", "--reuid", "65532", "--regid", "65532", "--clear-groups", "--bounding-set=-all", "--no-new-privs",
+	cmd := exec.Command("setpriv", "--reuid", "65532", "--regid", "65532", "--clear-groups", "--bounding-set=-all", "--no-new-privs",
 		bin, "serve", "--policy", policy, "--listen", addr, "--identity", "ignore", "--admin-listen", "",
 		"--state-dir", filepath.Join(dir, "state"), "--run-dir", dir, "--log-level", "warn")
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
-		return target{}, err
+		return target{}, nil, err
 	}
-	return target{name: "splitpod", proxy: addr, pid: cmd.Process.Pid}, waitFor(addr)
+	stop = func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}
+	if err := waitFor(addr); err != nil {
+		stop()
+		return target{}, nil, err
+	}
+	return target{name: "splitpod", proxy: addr, pid: cmd.Process.Pid}, stop, nil
 }

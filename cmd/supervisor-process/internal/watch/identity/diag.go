@@ -47,30 +47,41 @@ type diag struct {
 	buf []byte // guarded by mu
 }
 
-// lookup returns the inode of the client's end of a connection.
-func (d *diag) lookup(t core.Tuple) (uint64, error) {
+// socket is the client's end of a connection.
+type socket struct {
+	inode uint64
+	uid   uint32 // who made it
+}
+
+// lookup returns the client's end of a connection.
+func (d *diag) lookup(t core.Tuple) (socket, error) {
 	client, server := t.Client.Addr().Unmap(), t.Server.Addr().Unmap()
 	if client.Is4() != server.Is4() || !client.IsValid() {
-		return 0, fmt.Errorf("%s mixes address families", t)
+		return socket{}, fmt.Errorf("%s mixes address families", t)
 	}
+	client, server = client.WithZone(""), server.WithZone("")
+	t = core.Tuple{Client: netip.AddrPortFrom(client, t.Client.Port()), Server: netip.AddrPortFrom(server, t.Server.Port())}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.seq++
 	if err := unix.Sendto(d.fd, request(d.seq, client, server, t.Client.Port(), t.Server.Port()), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return 0, os.NewSyscallError("sendto(sock_diag)", err)
+		return socket{}, os.NewSyscallError("sendto(sock_diag)", err)
 	}
 	for {
-		n, _, err := unix.Recvfrom(d.fd, d.buf, 0)
+		n, from, err := unix.Recvfrom(d.fd, d.buf, 0)
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}
 		if err != nil {
-			return 0, os.NewSyscallError("recvfrom(sock_diag)", err)
+			return socket{}, os.NewSyscallError("recvfrom(sock_diag)", err)
+		}
+		if kernel, ok := from.(*unix.SockaddrNetlink); !ok || kernel.Pid != 0 {
+			continue
 		}
 		if n < unix.NLMSG_HDRLEN || binary.NativeEndian.Uint32(d.buf[8:]) != d.seq {
 			continue // the late answer to an earlier question
 		}
-		return inode(d.buf[:n])
+		return read(d.buf[:n], t)
 	}
 }
 
@@ -96,22 +107,35 @@ func request(seq uint32, client, server netip.Addr, sport, dport uint16) []byte 
 	return b
 }
 
-// inode reads the answer.
-func inode(b []byte) (uint64, error) {
+// read reads the answer. Where there is no connection the kernel answers with a
+// listener of the client's port, so that the answer is compared with the question.
+func read(b []byte, t core.Tuple) (socket, error) {
 	body := b[unix.NLMSG_HDRLEN:]
 	switch kind := binary.NativeEndian.Uint16(b[4:]); {
 	case kind == unix.NLMSG_ERROR && len(body) >= 4:
 		errno := unix.Errno(-int32(binary.NativeEndian.Uint32(body)))
 		if errno == unix.ENOENT {
-			return 0, errNoSocket
+			return socket{}, errNoSocket
 		}
-		return 0, os.NewSyscallError("sock_diag", errno)
+		return socket{}, os.NewSyscallError("sock_diag", errno)
 	case kind != sockDiagByFamily || len(body) < messageBytes:
-		return 0, fmt.Errorf("sock_diag: message %d of %d bytes", kind, len(b))
+		return socket{}, fmt.Errorf("sock_diag: message %d of %d bytes", kind, len(b))
 	}
-	n := binary.NativeEndian.Uint32(body[68:])
-	if n == 0 {
-		return 0, errNoSocket // closed by its owner already
+	const listening = 10 // TCP_LISTEN
+	big := binary.BigEndian
+	client := netip.AddrPortFrom(address(body[0], body[8:24]), big.Uint16(body[4:]))
+	server := netip.AddrPortFrom(address(body[0], body[24:40]), big.Uint16(body[6:]))
+	s := socket{inode: uint64(binary.NativeEndian.Uint32(body[68:])), uid: binary.NativeEndian.Uint32(body[64:])}
+	if body[1] == listening || client != t.Client || server != t.Server || s.inode == 0 {
+		return socket{}, errNoSocket // inode 0: closed by its owner already
 	}
-	return uint64(n), nil
+	return s, nil
+}
+
+// address reads an address of the answer; an IPv6 socket may hold an IPv4 one.
+func address(family byte, b []byte) netip.Addr {
+	if family == unix.AF_INET {
+		return netip.AddrFrom4([4]byte(b))
+	}
+	return netip.AddrFrom16([16]byte(b)).Unmap()
 }

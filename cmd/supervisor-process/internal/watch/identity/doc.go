@@ -6,19 +6,19 @@
 // and of a recycled pid. The connection is found by an exact question to the kernel
 // (sock_diag), its owners only among the workload's own processes.
 //
-// How owners are found. A full pass over the workload's descriptors yields an index:
-// every process with its program, and every socket that was held. The next
-// connection is answered without a pass when a process of that index, still running
-// the same program, holds a socket that is not in the index. That is sound for
-// everything that is inherited: a process that was there before the socket cannot
-// have inherited it, a program that was executed before cannot share a descriptor
-// table with its parent, and whoever inherits it later is a descendant of the owner,
-// which the owner could serve as well. Everything else makes a new pass.
+// How owners are found. A full pass over the workload's descriptors, every thread's
+// included, yields an index: every process with its program, and every socket that
+// was held. The next connection is answered without a pass when a process of that
+// index, still running the same program and without a child that is new, holds a
+// socket that is not in the index. That is sound for everything that is inherited: a
+// process that was there before the socket cannot have inherited it, and a program
+// that was executed before cannot share a descriptor table with its parent.
+// Everything else makes a new pass, which goes on until no process is new.
 //
 // Left over: a program that is handed a connected socket by another one (SCM_RIGHTS
-// to a process that was there before, pidfd_getfd) uses the rights of whichever is
-// found first, until a pass sees both. An interpreter is identified, not its script.
-// Ancestors are what the kernel says now; a parent that ended is not among them.
+// to a process that was there before, pidfd_getfd, a descriptor in flight) uses the
+// rights of whichever is found first, until a pass sees both. An orphan's ancestors
+// are what the kernel says now. An interpreter is identified, not its script.
 //
 // Callers may rely on this: everything but core.IdentityKnown denies; nothing here
 // reads a process that is not below Config.Proc's pid namespace (or Config.Tree);

@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/splitpod/splitpod/pkg/core"
 )
 
@@ -28,23 +30,33 @@ type Config struct {
 type Resolver struct {
 	cfg  Config
 	fs   procfs
+	root int // descriptor of cfg.Root
 	diag diag
 	tree int
 
-	trust   trust
-	last    atomic.Pointer[pass]
-	looking sync.Mutex // held during a pass
-	recent  recent
+	trust    trust
+	commands commands
+	last     atomic.Pointer[pass]
+	looking  sync.Mutex // held during a pass
+	recent   recent
 }
 
 // Open makes a Resolver.
 func Open(cfg Config) (*Resolver, error) {
-	r := &Resolver{cfg: cfg, tree: cfg.Tree}
+	r := &Resolver{cfg: cfg, tree: cfg.Tree, commands: make(commands, maxCommandLines)}
 	var err error
 	if r.diag.fd, err = number(cfg.Diag); err != nil {
 		return nil, fmt.Errorf("identify: %w", err)
 	}
 	if r.fs.fd, err = number(cfg.Proc); err != nil {
+		return nil, fmt.Errorf("identify: %w", err)
+	}
+	loadavg, err := unix.Openat(r.fs.fd, "loadavg", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("identify: %w", &os.PathError{Op: "open", Path: "loadavg", Err: err})
+	}
+	r.fs.loadavg = loadavg
+	if r.root, err = number(cfg.Root); err != nil {
 		return nil, fmt.Errorf("identify: %w", err)
 	}
 	r.diag.buf = make([]byte, 8192)
@@ -69,7 +81,7 @@ const attempts = 4
 // cannot be said is a status that denies.
 func (r *Resolver) Identify(ctx context.Context, t core.Tuple) core.Identity {
 	asked := time.Now()
-	inode, err := r.diag.lookup(t)
+	s, err := r.diag.lookup(t)
 	if err != nil {
 		return failure(err)
 	}
@@ -78,7 +90,8 @@ func (r *Resolver) Identify(ctx context.Context, t core.Tuple) core.Identity {
 			break
 		}
 		var who core.Identity
-		if who, err = r.owner(ctx, inode, asked); err == nil {
+		if who, err = r.owner(ctx, s.inode, asked); err == nil {
+			who.UID = s.uid
 			return who
 		}
 		if !errors.Is(err, errChanged) && !gone(err) {
@@ -96,7 +109,7 @@ func failure(err error) core.Identity {
 		status = core.IdentityNotFound
 	case errors.Is(err, errAmbiguous):
 		status = core.IdentityAmbiguous
-	case errors.Is(err, errProgramChanged), errors.Is(err, errDeleted):
+	case errors.Is(err, errProgramChanged), errors.Is(err, errDeleted), errors.Is(err, errElsewhere):
 		status = core.IdentityChanged
 	}
 	return core.Identity{Status: status, Detail: err.Error()}
@@ -106,6 +119,8 @@ var (
 	errNoOwner   = errors.New("no process of the workload holds the connection any more")
 	errAmbiguous = errors.New("the connection is shared by different programs")
 	errDeleted   = errors.New("the program's file was deleted or replaced while it runs")
+	errElsewhere = errors.New("the program is not the file at its path in the workload's file system")
+	errOutside   = fmt.Errorf("%w, one of them outside the process tree", errAmbiguous)
 )
 
 // owner finds the one program behind a socket: by the last pass where that is sound,
@@ -118,7 +133,8 @@ func (r *Resolver) owner(ctx context.Context, inode uint64, asked time.Time) (co
 				continue
 			}
 			now, err := r.fs.read(pid)
-			if err == nil && now.sameProgram(&before) {
+			if err == nil && now.sameProgram(&before) && (p.newest != 0 && p.newest == r.fs.lastPID() || !r.fs.childIsUnknown(&now, p.known)) {
+				r.recent.add(pid)
 				return r.describe(ctx, now)
 			}
 		}
@@ -153,6 +169,9 @@ func (r *Resolver) agreed(ctx context.Context, p *pass, pids []int) (core.Identi
 	}
 	var first core.Identity
 	for i, pid := range pids {
+		if r.tree != 0 && !p.inside[pid] {
+			return core.Identity{}, errOutside
+		}
 		who, err := r.describe(ctx, p.known[pid])
 		if err != nil {
 			return core.Identity{}, err
@@ -193,18 +212,19 @@ func (r *Resolver) describe(ctx context.Context, p process) (core.Identity, erro
 	if p.deleted() {
 		return core.Identity{}, fmt.Errorf("%w: %s", errDeleted, p.exe)
 	}
+	if !r.atItsPath(&p) {
+		return core.Identity{}, fmt.Errorf("%w: %s", errElsewhere, p.exe)
+	}
 	sum, err := r.trust.check(ctx, r.fs, &p)
 	if err != nil {
 		return core.Identity{}, err
 	}
 	who := core.Identity{
 		Status: core.IdentityKnown, Process: core.ProcessRef{PID: p.pid, StartTime: p.start},
-		Program: core.Program{Path: p.exe, SHA256: sum}, CommandPaths: r.fs.commandPaths(p.pid),
+		Program: core.Program{Path: p.exe, SHA256: sum},
 	}
-	if who.UID, err = r.fs.owner(p.pid); err != nil {
-		return core.Identity{}, err
-	}
-	if err := r.ancestors(ctx, &who, p); err != nil {
+	line, err := r.ancestors(ctx, &who, p)
+	if err != nil {
 		return core.Identity{}, err
 	}
 	now, err := r.fs.read(p.pid)
@@ -214,52 +234,37 @@ func (r *Resolver) describe(ctx context.Context, p process) (core.Identity, erro
 	if !now.sameProgram(&p) {
 		return core.Identity{}, errChanged
 	}
-	who.CommandPaths = r.others(who)
+	who.CommandPaths = r.commands.paths(r.fs, line[:min(len(line), 8)], who)
 	return who, nil
 }
 
-// ancestors adds the programs of the parents. One whose file was deleted, or that is
-// gone already, cannot grant anything and is left out.
-func (r *Resolver) ancestors(ctx context.Context, who *core.Identity, p process) error {
-	for steps := 0; p.pid != r.tree && p.parent > 1; steps++ {
-		if steps >= core.MaxAncestors {
-			return fmt.Errorf("the process has more than %d ancestors", core.MaxAncestors)
+// ancestors adds the programs of the parents and returns the pids of the whole line.
+// A parent whose file is not at its path (any more) cannot grant anything and is
+// left out.
+func (r *Resolver) ancestors(ctx context.Context, who *core.Identity, p process) (line []int, err error) {
+	line = append(line, p.pid)
+	for p.pid != r.tree && p.parent > 1 {
+		if len(line) > core.MaxAncestors {
+			return nil, fmt.Errorf("the process has more than %d ancestors", core.MaxAncestors)
 		}
 		parent, err := r.fs.read(p.parent)
 		if gone(err) {
-			return errChanged // it has another parent now
+			return nil, errChanged // it has another parent now
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if !parent.deleted() {
+		line = append(line, parent.pid)
+		if !parent.deleted() && r.atItsPath(&parent) {
 			sum, err := r.trust.check(ctx, r.fs, &parent)
 			if err != nil {
-				return err
+				return nil, err
 			}
 			who.Ancestors = append(who.Ancestors, core.Program{Path: parent.exe, SHA256: sum})
-			if steps < 8 {
-				who.CommandPaths = append(who.CommandPaths, r.fs.commandPaths(parent.pid)...)
-			}
 		}
 		p = parent
 	}
-	return nil
-}
-
-// maxCommandPaths bounds what explains a denial.
-const maxCommandPaths = 16
-
-// others are the command-line paths that are not programs of the identity already.
-func (r *Resolver) others(who core.Identity) []string {
-	var out []string
-	for _, path := range who.CommandPaths {
-		program := path == who.Program.Path || slices.ContainsFunc(who.Ancestors, func(a core.Program) bool { return a.Path == path })
-		if !program && !slices.Contains(out, path) && len(out) < maxCommandPaths {
-			out = append(out, path)
-		}
-	}
-	return out
+	return line, nil
 }
 
 // recent are the pids that connected last, newest first.

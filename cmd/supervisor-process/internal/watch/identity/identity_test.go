@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -26,6 +27,7 @@ import (
 
 // TestMain is also the programs that tests identify: "role NAME [ARG]".
 func TestMain(m *testing.M) {
+	runtime.LockOSThread() // a role may need the main thread
 	if len(os.Args) > 2 && os.Args[1] == "role" {
 		if err := play(os.Args[2], os.Args[3:]); err != nil {
 			fmt.Println("error:", err)
@@ -96,6 +98,57 @@ func play(role string, args []string) error {
 		return syscall.Exec(args[1], []string{args[1], "role", "hold"}, nil)
 	case "thread":
 		return thread(args[0], args[1])
+	case "twice": // another program inherits the second connection
+		if err := connectAndPrint(args[0]); err != nil {
+			return err
+		}
+		_, _ = os.Stdin.Read(make([]byte, 1))
+		fd, err := dial4(args[0])
+		if err != nil {
+			return err
+		}
+		if err := inherit(args[1], fd); err != nil {
+			return err
+		}
+		return printAndHold(fd)
+	case "listen": // says that a listening port is a connection
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return err
+		}
+		fmt.Println(l.Addr(), args[0])
+		return play("hold", nil)
+	case "mounted": // another file under the name of a program, for this process only
+		runtime.LockOSThread()
+		if err := errors.Join(unix.Unshare(unix.CLONE_NEWNS), unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""),
+			unix.Mount(args[2], args[1], "", unix.MS_BIND, "")); err != nil {
+			return err
+		}
+		return syscall.Exec(args[1], []string{args[1], "role", args[3], args[0]}, nil)
+	case "headless":
+		return headless(args[0], args[1])
+	case "escape": // a second holder leaves the tree
+		fd, err := dial4(args[0])
+		if err != nil {
+			return err
+		}
+		pid, err := syscall.ForkExec("/proc/self/exe", []string{"x", "role", "leave", args[1]}, &syscall.ProcAttr{Files: []uintptr{0, 1, 2, uintptr(fd)}})
+		if err != nil {
+			return err
+		}
+		_, _ = syscall.Wait4(pid, nil, 0, nil)
+		return printAndHold(fd)
+	case "leave":
+		return inherit(args[0], 3)
+	case "deep": // that many ancestors of the same program
+		if args[1] == "0" {
+			return play("connect", args)
+		}
+		n, err := strconv.Atoi(args[1])
+		if err != nil {
+			return err
+		}
+		return play("spawn", []string{"/proc/self/exe", "deep", args[0], strconv.Itoa(n - 1)})
 	case "spawn": // starts another role as a child
 		cmd := exec.Command(args[0], append([]string{"role"}, args[1:]...)...)
 		cmd.Stdin, cmd.Stdout = os.Stdin, os.Stdout
@@ -107,6 +160,62 @@ func play(role string, args []string) error {
 	default:
 		return errors.New("unknown role")
 	}
+}
+
+func connectAndPrint(address string) error {
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		return err
+	}
+	fmt.Println(c.LocalAddr(), c.RemoteAddr())
+	runtime.KeepAlive(c)
+	return nil
+}
+
+// dial4 connects without the runtime's help.
+func dial4(address string) (int, error) {
+	to := netip.MustParseAddrPort(address)
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0, err
+	}
+	return fd, unix.Connect(fd, &unix.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())})
+}
+
+// inherit starts another program that holds fd too, and returns when it runs.
+func inherit(program string, fd int) error {
+	_, err := syscall.ForkExec(program, []string{program, "role", "hold"}, &syscall.ProcAttr{Files: []uintptr{0, 1, 2, uintptr(fd)}})
+	return err
+}
+
+// headless keeps a connection that another program holds too, while its main thread
+// has ended.
+func headless(address, program string) error {
+	fd, err := dial4(address)
+	if err != nil {
+		return err
+	}
+	if err := inherit(program, fd); err != nil {
+		return err
+	}
+	main := unix.Getpid()
+	go func() {
+		runtime.LockOSThread()
+		for { // until the main thread is a zombie
+			stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", main))
+			if err == nil && strings.Contains(string(stat), ") Z ") {
+				break
+			}
+			runtime.Gosched()
+		}
+		_ = printAndHold(fd)
+	}()
+	runtime.LockOSThread()
+	if unix.Gettid() != main {
+		return errors.New("not the main thread")
+	}
+	unix.RawSyscall(unix.SYS_EXIT, 0, 0, 0)
+	return nil
 }
 
 // mapped connects an IPv6 socket to an IPv4 address.
@@ -153,15 +262,11 @@ func thread(address, program string) error {
 	if err := unix.Unshare(unix.CLONE_FILES); err != nil {
 		return err
 	}
-	to := netip.MustParseAddrPort(address)
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+	fd, err := dial4(address)
 	if err != nil {
 		return err
 	}
-	if err := unix.Connect(fd, &unix.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())}); err != nil {
-		return err
-	}
-	if _, err := syscall.ForkExec(program, []string{program, "role", "hold"}, &syscall.ProcAttr{Files: []uintptr{0, 1, 2, uintptr(fd)}}); err != nil {
+	if err := inherit(program, fd); err != nil {
 		return err
 	}
 	return printAndHold(fd)
@@ -370,8 +475,71 @@ func TestSharedConnectionsAreNeverGuessed(t *testing.T) {
 		if !strings.Contains(who.Detail, a) || !strings.Contains(who.Detail, b) {
 			t.Errorf("detail %q does not name both", who.Detail)
 		}
-		s.want(s.start(a, "become", s.address, b), core.IdentityKnown, b)
+		become := s.start(a, "become", s.address, b)
+		tuple := become.tuple()
+		for exe := ""; exe != b; { // it prints before it executes the other program
+			exe, _ = os.Readlink(fmt.Sprintf("/proc/%d/exe", become.cmd.Process.Pid))
+		}
+		if who := s.r.Identify(t.Context(), tuple); who.Status != core.IdentityKnown || who.Program.Path != b {
+			t.Errorf("got %+v", who)
+		}
 		s.want(s.start(a, "thread", s.address, b), core.IdentityAmbiguous, "")
+	})
+}
+
+// TestAKnownProcessDoesNotVouchForItsChild: the short cut for processes that
+// connected before sees what they start.
+func TestAKnownProcessDoesNotVouchForItsChild(t *testing.T) {
+	sandboxed(t, func(t *testing.T) {
+		s := newStand(t)
+		a, b := s.program("a"), s.program("b")
+		twice := s.start(a, "twice", s.address, b)
+		s.want(twice, core.IdentityKnown, a)
+		fmt.Fprintln(twice.in)
+		s.want(twice, core.IdentityAmbiguous, "")
+	})
+}
+
+func TestAListenerIsNoConnection(t *testing.T) {
+	sandboxed(t, func(t *testing.T) {
+		s := newStand(t)
+		s.want(s.start(s.program("a"), "listen", s.address), core.IdentityNotFound, "")
+	})
+}
+
+// TestAMountDoesNotLendAName: neither to the program that connects, nor to one that
+// wants to be its ancestor.
+func TestAMountDoesNotLendAName(t *testing.T) {
+	sandboxed(t, func(t *testing.T) {
+		s := newStand(t)
+		a, b := s.program("a"), s.program("b")
+		who := s.want(s.start(b, "mounted", s.address, a, b, "connect"), core.IdentityChanged, "")
+		if !strings.Contains(who.Detail, a) {
+			t.Errorf("detail %q", who.Detail)
+		}
+		s.want(s.start(a, "connect", s.address), core.IdentityKnown, a)
+	})
+}
+
+func TestAProcessWithoutAMainThreadIsSeen(t *testing.T) {
+	sandboxed(t, func(t *testing.T) {
+		s := newStand(t)
+		a, b := s.program("a"), s.program("b")
+		who := s.r.Identify(t.Context(), s.start(a, "headless", s.address, b).tuple())
+		if who.Status == core.IdentityKnown {
+			t.Errorf("got %+v", who)
+		}
+	})
+}
+
+func TestTheLineOfAncestorsHasALimit(t *testing.T) {
+	sandboxed(t, func(t *testing.T) {
+		s := newStand(t)
+		a := s.program("a")
+		if who := s.want(s.start(a, "deep", s.address, "64"), core.IdentityKnown, a); len(who.Ancestors) != 64 {
+			t.Errorf("%d ancestors", len(who.Ancestors))
+		}
+		s.want(s.start(a, "deep", s.address, "65"), core.IdentityFailed, "")
 	})
 }
 
@@ -525,8 +693,17 @@ func TestOnlyTheTreeCounts(t *testing.T) {
 		if who.Status != core.IdentityKnown || who.Program.Path != a || len(who.Ancestors) != 1 || who.Ancestors[0].Path != b {
 			t.Errorf("inside: %+v", who)
 		}
-		if who := r.Identify(t.Context(), outside); who.Status != core.IdentityNotFound {
+		if who := r.Identify(t.Context(), outside); who.Status == core.IdentityKnown {
 			t.Errorf("outside: %+v", who)
+		}
+		escape := s.start(a, "escape", s.address, b)
+		tuple := escape.tuple()
+		cfg.Tree = escape.cmd.Process.Pid
+		if r, err = Open(cfg); err != nil {
+			t.Fatal(err)
+		}
+		if who := r.Identify(t.Context(), tuple); who.Status != core.IdentityAmbiguous {
+			t.Errorf("inside and outside: %+v", who)
 		}
 	})
 }
@@ -573,7 +750,7 @@ func TestResolveFollowsEveryLink(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	r := &Resolver{cfg: Config{Root: f}}
+	r := &Resolver{root: int(f.Fd())}
 	got := r.Resolve([]string{
 		"/usr/bin/plain", "/usr/bin/python3", "/bin/python3", "/bin/plain", "/usr/bin/git", "/usr/bin/py",
 		"/usr/bin/loop", "/usr/bin/escape", "/usr/bin/broken", "/missing", "",

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strconv"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Limits of one pass. A workload that exceeds them is not identified.
@@ -16,51 +18,78 @@ const (
 // pass is what one look at all processes of the workload found. Immutable.
 type pass struct {
 	started time.Time
+	newest  int              // the pid given out last before the last listing
 	known   map[int]process  // every process, by pid
+	inside  map[int]bool     // the pids of Config.Tree, when there is one
 	holders map[uint64][]int // socket inode → pids that hold it
 }
 
-var errTooMany = errors.New("the workload has too many processes or sockets to be searched")
+var (
+	errTooMany  = errors.New("the workload has too many processes or sockets to be searched")
+	errRestless = errors.New("the workload starts processes faster than they can be searched")
+)
 
-// look makes a pass.
+// maxRounds bounds the listings of one pass.
+const maxRounds = 32
+
+// look makes a pass: it lists the processes again until none is new, so that what
+// was inherited during the pass is seen too.
 func (r *Resolver) look() (*pass, error) {
 	p := &pass{started: time.Now(), known: make(map[int]process), holders: make(map[uint64][]int)}
-	pids, err := r.members()
-	if err != nil {
-		return nil, err
-	}
-	if len(pids) > maxProcesses {
-		return nil, errTooMany
-	}
 	total := 0
-	for _, pid := range pids {
-		n, err := r.lookAt(p, pid)
+	for range maxRounds {
+		p.newest = r.fs.lastPID()
+		pids, err := r.fs.numbers(".")
 		if err != nil {
 			return nil, err
 		}
-		if total += n; total > maxSockets {
+		if len(pids) > maxProcesses {
 			return nil, errTooMany
 		}
+		fresh := 0
+		for _, pid := range pids {
+			if _, ok := p.known[pid]; ok || pid == 1 && r.tree == 0 {
+				continue
+			}
+			n, there, err := r.lookAt(p, pid)
+			if err != nil {
+				return nil, err
+			}
+			if there {
+				fresh++
+			}
+			if total += n; total > maxSockets {
+				return nil, errTooMany
+			}
+		}
+		if fresh == 0 {
+			p.findInside(r.tree)
+			return p, nil
+		}
 	}
-	return p, nil
+	return nil, errRestless
 }
 
 // lookAt adds one process: first what it is, then what it holds, so that a
 // descriptor it got before is never missed for the program it is now.
-func (r *Resolver) lookAt(p *pass, pid int) (sockets int, err error) {
+func (r *Resolver) lookAt(p *pass, pid int) (sockets int, there bool, err error) {
 	proc, err := r.fs.read(pid)
 	if gone(err) {
-		return 0, nil
+		return 0, false, nil
+	}
+	if r.foreign(err) {
+		p.known[pid] = proc // a process of another user, which may only exist outside the tree
+		return 0, true, nil
 	}
 	if err != nil {
-		return 0, fmt.Errorf("look at pid %d: %w", pid, err)
+		return 0, false, fmt.Errorf("look at pid %d: %w", pid, err)
 	}
 	p.known[pid] = proc
 	folders := []string{strconv.Itoa(pid) + "/fd"}
 	if proc.threads > 1 { // a thread may have a descriptor table of its own
 		tasks, err := r.fs.numbers(strconv.Itoa(pid) + "/task")
 		if err != nil && !gone(err) {
-			return 0, err
+			return 0, false, err
 		}
 		for _, tid := range tasks {
 			if tid != pid {
@@ -77,51 +106,31 @@ func (r *Resolver) lookAt(p *pass, pid int) (sockets int, err error) {
 			sockets++
 			return true
 		})
-		if err != nil && !gone(err) {
-			return sockets, fmt.Errorf("look at the descriptors of pid %d: %w", pid, err)
+		if err != nil && !gone(err) && !r.foreign(err) {
+			return sockets, true, fmt.Errorf("look at the descriptors of pid %d: %w", pid, err)
 		}
 	}
-	return sockets, nil
+	return sockets, true, nil
 }
 
-// members lists the pids that count: all of the workload's pid namespace but its
-// init, or the tree below Config.Tree.
-func (r *Resolver) members() ([]int, error) {
-	pids, err := r.fs.numbers(".")
-	if err != nil {
-		return nil, err
-	}
-	if r.tree == 0 {
-		out := pids[:0]
-		for _, pid := range pids {
-			if pid != 1 {
-				out = append(out, pid)
-			}
-		}
-		return out, nil
-	}
-	return r.below(pids), nil
+// foreign reports whether an error is about a process this daemon may not look at,
+// where that is to be expected: outside a sandbox.
+func (r *Resolver) foreign(err error) bool {
+	return r.tree != 0 && (errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM))
 }
 
-// below keeps the tree's root and its descendants.
-func (r *Resolver) below(pids []int) []int {
-	parent := make(map[int]int, len(pids))
-	for _, pid := range pids {
-		if stat, err := r.fs.file(pid, "stat", statBytes); err == nil {
-			p := process{pid: pid}
-			if p.parseStat(stat) == nil {
-				parent[pid] = p.parent
-			}
-		}
+// findInside finds the tree's root and its descendants.
+func (p *pass) findInside(tree int) {
+	if tree == 0 {
+		return
 	}
-	var out []int
-	for _, pid := range pids {
-		for at, steps := pid, 0; at > 1 && steps < 1000; at, steps = parent[at], steps+1 {
-			if at == r.tree {
-				out = append(out, pid)
+	p.inside = make(map[int]bool)
+	for pid := range p.known {
+		for at, steps := pid, 0; at > 1 && steps < 1000; at, steps = p.known[at].parent, steps+1 {
+			if at == tree {
+				p.inside[pid] = true
 				break
 			}
 		}
 	}
-	return out
 }

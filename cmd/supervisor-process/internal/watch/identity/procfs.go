@@ -6,18 +6,18 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path"
 	"slices"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/splitpod/splitpod/pkg/core"
 )
 
 // procfs is one mount of proc(5), read through its root descriptor.
-type procfs struct{ fd int }
+type procfs struct {
+	fd      int
+	loadavg int // descriptor of its loadavg
+}
 
 // process is what is known of one process at one moment.
 type process struct {
@@ -25,7 +25,8 @@ type process struct {
 	start   uint64 // clock ticks since boot
 	parent  int
 	threads int
-	exe     string // as the kernel shows it
+	zombie  bool   // its main thread has ended
+	exe     string // as the kernel shows it; empty when it cannot be said any more
 	file    fingerprint
 }
 
@@ -43,41 +44,65 @@ func (p *process) sameProgram(q *process) bool {
 
 // Limits of reading.
 const (
-	statBytes    = 4096
-	cmdlineBytes = 4096
+	statBytes     = 1024
+	childrenBytes = 4096
+	cmdlineBytes  = 4096
 )
 
 // read reads one process. It is gone when the error is ENOENT or ESRCH.
 func (fs procfs) read(pid int) (process, error) {
 	p := process{pid: pid}
-	stat, err := fs.file(pid, "stat", statBytes)
+	var buf [statBytes]byte
+	stat, err := fs.file(pid, "stat", buf[:])
 	if err != nil {
 		return p, err
 	}
 	if err := p.parseStat(stat); err != nil {
 		return p, err
 	}
-	return p, fs.readExe(&p)
+	if p.zombie && p.threads <= 1 {
+		return p, fmt.Errorf("pid %d has ended: %w", pid, unix.ESRCH)
+	}
+	if err := fs.readExe(&p); err != nil && !(p.zombie && gone(err)) {
+		return p, err
+	}
+	return p, nil
 }
 
 // parseStat reads the fields behind the command name, which may contain anything.
 func (p *process) parseStat(stat []byte) error {
 	i := bytes.LastIndexByte(stat, ')')
-	fields := strings.Fields(string(stat[i+1:]))
-	if i < 0 || len(fields) < 20 {
+	field, found := 0, 0
+	for f := range strings.FieldsSeq(string(stat[i+1:])) {
+		var err error
+		switch field {
+		case 0:
+			p.zombie = f == "Z" || f == "X"
+		case 1:
+			p.parent, err = strconv.Atoi(f)
+		case 17:
+			p.threads, err = strconv.Atoi(f)
+		case 19:
+			p.start, err = strconv.ParseUint(f, 10, 64)
+		default:
+			found--
+		}
+		if err != nil {
+			return fmt.Errorf("stat of pid %d: %w", p.pid, err)
+		}
+		field++
+		found++
+	}
+	if i < 0 || found != 4 {
 		return fmt.Errorf("stat of pid %d is malformed", p.pid)
 	}
-	var err1, err2, err3 error
-	p.parent, err1 = strconv.Atoi(fields[1])
-	p.threads, err2 = strconv.Atoi(fields[17])
-	p.start, err3 = strconv.ParseUint(fields[19], 10, 64)
-	return errors.Join(err1, err2, err3)
+	return nil
 }
 
 func (fs procfs) readExe(p *process) error {
 	name := strconv.Itoa(p.pid) + "/exe"
-	buf := make([]byte, unix.PathMax)
-	n, err := unix.Readlinkat(fs.fd, name, buf)
+	var buf [unix.PathMax]byte
+	n, err := unix.Readlinkat(fs.fd, name, buf[:])
 	if err != nil {
 		return &os.PathError{Op: "readlink", Path: name, Err: err}
 	}
@@ -94,18 +119,17 @@ func fingerprintOf(st *unix.Stat_t) fingerprint {
 	return fingerprint{uint64(st.Dev), st.Ino, st.Size, st.Mtim, st.Ctim}
 }
 
-// deleted reports whether the program's file is not (or no longer) at its path.
-func (p *process) deleted() bool { return strings.HasSuffix(p.exe, " (deleted)") }
+// deleted reports whether the program's file is gone from its path, or unknown.
+func (p *process) deleted() bool { return p.exe == "" || strings.HasSuffix(p.exe, " (deleted)") }
 
-// file reads the start of a file of a process.
-func (fs procfs) file(pid int, name string, most int) ([]byte, error) {
+// file reads the start of a file of a process into buf.
+func (fs procfs) file(pid int, name string, buf []byte) ([]byte, error) {
 	name = strconv.Itoa(pid) + "/" + name
 	fd, err := unix.Openat(fs.fd, name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: name, Err: err}
 	}
 	defer unix.Close(fd)
-	buf := make([]byte, most)
 	n, err := unix.Read(fd, buf)
 	if err != nil {
 		return nil, &os.PathError{Op: "read", Path: name, Err: err}
@@ -165,9 +189,9 @@ func (fs procfs) sockets(folder string, found func(inode uint64) bool) error {
 		return err
 	}
 	slices.SortFunc(fds, func(a, b int) int { return b - a })
-	buf := make([]byte, 64)
+	var buf [64]byte
 	for _, n := range fds {
-		l, err := unix.Readlinkat(fs.fd, folder+"/"+strconv.Itoa(n), buf)
+		l, err := unix.Readlinkat(fs.fd, folder+"/"+strconv.Itoa(n), buf[:])
 		if err != nil {
 			continue // closed meanwhile
 		}
@@ -193,26 +217,56 @@ func (fs procfs) holds(pid int, inode uint64) bool {
 	return has
 }
 
-// commandPaths are the absolute paths among a process's arguments.
-func (fs procfs) commandPaths(pid int) []string {
-	text, err := fs.file(pid, "cmdline", cmdlineBytes)
-	if err != nil {
-		return nil
-	}
-	var out []string
-	for arg := range bytes.SplitSeq(text, []byte{0}) {
-		if len(arg) > 1 && arg[0] == '/' && len(arg) <= core.MaxFieldBytes && path.Clean(string(arg)) == string(arg) {
-			out = append(out, string(arg))
+// childIsUnknown reports whether a process has a child that known does not have:
+// one that may have inherited what its parent opened since.
+func (fs procfs) childIsUnknown(p *process, known map[int]process) bool {
+	tasks := []int{p.pid}
+	if p.threads > 1 {
+		var err error
+		if tasks, err = fs.numbers(strconv.Itoa(p.pid) + "/task"); err != nil {
+			return true
 		}
 	}
-	return out
+	for _, tid := range tasks {
+		var buf [childrenBytes]byte
+		text, err := fs.file(p.pid, "task/"+strconv.Itoa(tid)+"/children", buf[:])
+		if gone(err) && tid != p.pid {
+			continue // the thread has ended
+		}
+		if err != nil || len(text) == len(buf) {
+			return true
+		}
+		for field := range strings.FieldsSeq(string(text)) {
+			pid, err := strconv.Atoi(field)
+			before, ok := known[pid]
+			if err != nil || !ok || fs.started(pid) != before.start {
+				return true
+			}
+		}
+	}
+	return false
 }
 
-// owner is the uid a process runs as.
-func (fs procfs) owner(pid int) (uint32, error) {
-	var st unix.Stat_t
-	if err := unix.Fstatat(fs.fd, strconv.Itoa(pid), &st, 0); err != nil {
-		return 0, &os.PathError{Op: "stat", Path: strconv.Itoa(pid), Err: err}
+// started is when a process started; 0 when it cannot be said.
+func (fs procfs) started(pid int) uint64 {
+	var buf [statBytes]byte
+	stat, err := fs.file(pid, "stat", buf[:])
+	p := process{pid: pid}
+	if err != nil || p.parseStat(stat) != nil {
+		return 0
 	}
-	return st.Uid, nil
+	return p.start
+}
+
+// lastPID is the pid given out last, as the kernel counts for this daemon; 0 when it
+// cannot be said. While it stays the same, there is no new process.
+func (fs procfs) lastPID() int {
+	var buf [128]byte
+	n, err := unix.Pread(fs.loadavg, buf[:], 0)
+	if err != nil {
+		return 0
+	}
+	text := strings.TrimSpace(string(buf[:n]))
+	last, _ := strconv.Atoi(text[strings.LastIndexByte(text, ' ')+1:])
+	return last
 }

@@ -27,11 +27,10 @@ func (r *Resolver) Resolve(paths []string) map[string][]string {
 // follow returns the path the kernel would show for a program at p, "" if there is
 // none.
 func (r *Resolver) follow(p string) string {
-	root, err := number(r.cfg.Root)
-	if err != nil || !path.IsAbs(p) {
+	if !path.IsAbs(p) {
 		return ""
 	}
-	fd, err := unix.Openat2(root, path.Clean("/"+p), &unix.OpenHow{
+	fd, err := unix.Openat2(r.root, p, &unix.OpenHow{
 		Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
 	})
 	if err != nil {
@@ -43,4 +42,19 @@ func (r *Resolver) follow(p string) string {
 		return ""
 	}
 	return to
+}
+
+// atItsPath reports whether a process runs the very file that its path leads to in
+// the workload's root. It does not in a mount namespace of its own where another
+// file is mounted over that path.
+func (r *Resolver) atItsPath(p *process) bool {
+	fd, err := unix.Openat2(r.root, p.exe, &unix.OpenHow{
+		Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_SYMLINKS,
+	})
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	return unix.Fstat(fd, &st) == nil && uint64(st.Dev) == p.file.dev && st.Ino == p.file.ino
 }

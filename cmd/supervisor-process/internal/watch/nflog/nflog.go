@@ -124,9 +124,10 @@ func Read(ctx context.Context, f *os.File, take func(Packet)) error {
 	buf := make([]byte, 64<<10)
 	for {
 		var n int
+		var from unix.Sockaddr
 		var readErr error
 		err := raw.Read(func(fd uintptr) bool {
-			n, _, readErr = unix.Recvfrom(int(fd), buf, 0)
+			n, from, readErr = unix.Recvfrom(int(fd), buf, 0)
 			return readErr != unix.EAGAIN
 		})
 		switch {
@@ -138,6 +139,9 @@ func Read(ctx context.Context, f *os.File, take func(Packet)) error {
 			continue
 		case readErr != nil:
 			return fmt.Errorf("read the fence's log: %w", readErr)
+		}
+		if kernel, ok := from.(*unix.SockaddrNetlink); !ok || kernel.Pid != 0 {
+			continue
 		}
 		for p := range parse(buf[:n]) {
 			take(p)
