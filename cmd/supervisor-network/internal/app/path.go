@@ -98,7 +98,11 @@ func (p *path) tunnel(ctx context.Context, ev *record.Entry, c *listen.Conn, up 
 	err := t.Run(ctx)
 	sent, received := t.Moved()
 	ev.Event.BytesUp, ev.Event.BytesDn = uint64(sent), uint64(received)
-	if reason, detail := outcome(ctx, err); reason != "" {
+	switch reason, detail := outcome(ctx, err); reason {
+	case "":
+	case core.ReasonClientClosed:
+		ev.Event.Detail = detail // many programs end with a reset; the tunnel has no opinion
+	default:
 		ev.Fail(reason, detail)
 	}
 }

@@ -1,0 +1,350 @@
+package launch
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/confine"
+	"github.com/splitpod/splitpod/test/need"
+)
+
+// TestMain is also init and stage of the sandboxes that tests start.
+func TestMain(m *testing.M) {
+	if code, ok := Reexec(os.Args, Init{Setup: testSetup, Query: testQuery}); ok {
+		os.Exit(code)
+	}
+	os.Exit(m.Run())
+}
+
+func testSetup(raw json.RawMessage) (any, []Named, error) {
+	var what string
+	if err := json.Unmarshal(raw, &what); err != nil {
+		return nil, nil, err
+	}
+	if what == "fail" {
+		return nil, nil, errors.New("the setup failed on purpose")
+	}
+	if err := errors.Join(
+		unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""),
+		unix.Mount("proc", "/proc", "proc", 0, ""),
+	); err != nil {
+		return nil, nil, err
+	}
+	f, err := os.Open("/proc/self/ns/net")
+	return len(what), []Named{{"net", f}}, err
+}
+
+// testQuery counts the processes of the sandbox.
+func testQuery(name string) (any, error) {
+	if name != "processes" {
+		return nil, errors.New("unknown query")
+	}
+	entries, err := os.ReadDir("/proc")
+	n := 0
+	for _, e := range entries {
+		if strings.Trim(e.Name(), "0123456789") == "" {
+			n++
+		}
+	}
+	return n, err
+}
+
+func startSandbox(t *testing.T) *Sandbox {
+	t.Helper()
+	need.Root(t)
+	need.NetNS(t)
+	s, err := Start(t.Context(), strings.Repeat("x", 500_000)) // more than a datagram holds
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	return s
+}
+
+var someUser = confine.Plan{UID: 1234, GID: 2345, Groups: []uint32{3456}, Dir: "/"}
+
+// program is one that runs, with what it writes.
+type program struct {
+	*Session
+	out chan string
+	in  *os.File
+}
+
+func start(t *testing.T, s *Sandbox, argv ...string) (program, error) {
+	t.Helper()
+	inRead, inWrite, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	outRead, outWrite, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { inWrite.Close(); outRead.Close() })
+	_, _ = inRead.Fd(), outWrite.Fd() // makes them blocking, as programs expect
+	session, err := s.Launch(t.Context(), Spec{
+		Argv: argv, Env: []string{"PATH=/usr/bin:/bin", "MARK=1"}, As: someUser, Files: [3]*os.File{inRead, outWrite, outWrite},
+	})
+	inRead.Close()
+	outWrite.Close()
+	p := program{session, make(chan string, 1), inWrite}
+	go func() {
+		text, _ := io.ReadAll(outRead)
+		p.out <- string(text)
+	}()
+	return p, err
+}
+
+func (p program) wait(t *testing.T) (code, signal int, out string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	exit, err := p.Wait(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return exit.Code, exit.Signal, <-p.out
+}
+
+func run(t *testing.T, s *Sandbox, argv ...string) (code int, out string) {
+	t.Helper()
+	p, err := start(t, s, argv...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.in.Close()
+	code, _, out = p.wait(t)
+	return code, out
+}
+
+func TestProgramsRunAndEnd(t *testing.T) {
+	s := startSandbox(t)
+	var given int
+	if err := json.Unmarshal(s.Report, &given); err != nil || given != 500_000 || s.Files["net"] == nil {
+		t.Errorf("report %s, files %v, %v", s.Report, s.Files, err)
+	}
+	if code, out := run(t, s, "sh", "-c", "echo hello $MARK; exit 7"); code != 7 || out != "hello 1\n" {
+		t.Errorf("code %d, output %q", code, out)
+	}
+	long := strings.Repeat("y", 100_000)
+	if code, out := run(t, s, "printf", "%s", long); code != 0 || out != long {
+		t.Errorf("a long argument: code %d, %d bytes", code, len(out))
+	}
+	p, err := start(t, s, "sh", "-c", "echo ready; exec sleep 1000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if code, signal, _ := p.wait(t); code != 128+15 || signal != 15 {
+		t.Errorf("killed: code %d, signal %d", code, signal)
+	}
+}
+
+func TestWhatCannotBeExecutedSaysWhy(t *testing.T) {
+	s := startSandbox(t)
+	dir := t.TempDir()
+	for d := dir; d != "/"; d = filepath.Dir(d) {
+		if st, err := os.Stat(d); err == nil && st.Mode()&0o005 != 0o005 {
+			if err := os.Chmod(d, st.Mode()|0o055); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	plain := filepath.Join(dir, "plain")
+	script := filepath.Join(dir, "script")
+	if err := errors.Join(os.WriteFile(plain, []byte("x"), 0o644), os.WriteFile(script, []byte("#!/no/interpreter\n"), 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		argv []string
+		code int
+	}{
+		"not in PATH":           {[]string{"no-such-program"}, 127},
+		"no such file":          {[]string{"/no/such/program"}, 127},
+		"not executable":        {[]string{plain}, 126},
+		"a directory":           {[]string{dir}, 126},
+		"no interpreter":        {[]string{script}, 127},
+		"an empty command":      {[]string{""}, 127},
+		"no command":            {nil, 127},
+		"too much of arguments": {[]string{"true", strings.Repeat("x", 5<<20)}, 126},
+	} {
+		_, err := start(t, s, tt.argv...)
+		e, ok := errors.AsType[*LaunchError](err)
+		if !ok || e.Code != tt.code || e.Detail == "" {
+			t.Errorf("%s: %v, want code %d", name, err, tt.code)
+		}
+	}
+	if code, _ := run(t, s, "true"); code != 0 {
+		t.Error("afterwards nothing runs any more")
+	}
+}
+
+func TestRootAndBadIDsAreRefused(t *testing.T) {
+	s := startSandbox(t)
+	null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	for _, as := range []confine.Plan{
+		{}, {UID: 0, GID: 5, Dir: "/"}, {UID: 5, GID: 0, Dir: "/"}, {UID: ^uint32(0), GID: 5, Dir: "/"}, {UID: 5, GID: ^uint32(0), Dir: "/"},
+		{UID: 5, GID: 5, Groups: []uint32{0}, Dir: "/"}, {UID: 5, GID: 5, Dir: "relative"}, {UID: 5, GID: 5, Dir: "/no/such/dir"}, {UID: 5, GID: 5, Dir: "/root"},
+	} {
+		_, err := s.Launch(t.Context(), Spec{Argv: []string{"true"}, Env: []string{"PATH=/usr/bin:/bin"}, As: as, Files: [3]*os.File{null, null, null}})
+		if e, ok := errors.AsType[*LaunchError](err); !ok || e.Code != 125 {
+			t.Errorf("%+v: %v", as, err)
+		}
+	}
+}
+
+// TestPostureOfAProgram compares what the kernel says of a program with what it is
+// promised to be, all of it.
+func TestPostureOfAProgram(t *testing.T) {
+	s := startSandbox(t)
+	_, out := run(t, s, "cat", "/proc/self/status")
+	status := make(map[string]string)
+	for line := range strings.Lines(out) {
+		name, value, _ := strings.Cut(line, ":")
+		status[name] = strings.Join(strings.Fields(value), " ")
+	}
+	for name, want := range map[string]string{
+		"Uid": "1234 1234 1234 1234", "Gid": "2345 2345 2345 2345", "Groups": "3456", "NoNewPrivs": "1", "Umask": "0022",
+		"CapInh": "0000000000000000", "CapPrm": "0000000000000000", "CapEff": "0000000000000000",
+		"CapBnd": "0000000000000000", "CapAmb": "0000000000000000",
+		"SigBlk": "0000000000000000", "SigIgn": "0000000000000000", "TracerPid": "0", "PPid": "1",
+	} {
+		if status[name] != want {
+			t.Errorf("%s is %q, want %q", name, status[name], want)
+		}
+	}
+	if _, out := run(t, s, "sh", "-c", "ulimit -c; ulimit -Hc; pwd; env | sort; ls /proc/$$/fd"); out != "0\n0\n/\nMARK=1\nPATH=/usr/bin:/bin\nPWD=/\n0\n1\n2\n" {
+		t.Errorf("limits, directory, environment, descriptors: %q", out)
+	}
+	for name, script := range map[string]string{
+		"gains root":                     "python3 -c 'import os; os.setuid(0)'",
+		"reads init's memory":            "cat /proc/1/environ",
+		"follows init's root":            "ls /proc/1/root/",
+		"kills init":                     "kill -KILL 1",
+		"changes the network":            "ip link set lo down",
+		"runs a set-user-id program":     "! [ \"$(su -c id root 2>&1 </dev/null | grep -c uid=0)\" = 0 ]",
+		"lists the supervisor's program": "ls -l /proc/1/exe",
+	} {
+		if code, out := run(t, s, "sh", "-c", script); code == 0 {
+			t.Errorf("a program %s: %q", name, out)
+		}
+	}
+}
+
+// TestOrphansAreReaped: thousands of processes whose parents are gone leave nothing.
+func TestOrphansAreReaped(t *testing.T) {
+	s := startSandbox(t)
+	const orphans = 2000
+	code, out := run(t, s, "python3", "-c", fmt.Sprintf(`
+import os
+for i in range(%d):
+    pid = os.fork()
+    if pid == 0:
+        if os.fork() == 0:
+            os._exit(0)
+        os._exit(0)
+    os.waitpid(pid, 0)
+print("done")
+`, orphans))
+	if code != 0 || out != "done\n" {
+		t.Fatalf("code %d, output %q", code, out)
+	}
+	deadline := time.Now().Add(20 * time.Second)
+	for n := 0; n != 1; {
+		if err := s.Query(t.Context(), "processes", &n); err != nil {
+			t.Fatal(err)
+		}
+		if n != 1 && time.Now().After(deadline) {
+			t.Fatalf("%d processes are left", n)
+		}
+	}
+}
+
+func TestTheEndOfTheSandboxIsTheEndOfEverything(t *testing.T) {
+	s := startSandbox(t)
+	p, err := start(t, s, "sh", "-c", "setsid sleep 1000 & trap '' TERM; sleep 1000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	if _, err := p.Wait(t.Context()); !errors.Is(err, ErrEnded) {
+		t.Errorf("got %v", err)
+	}
+	<-p.out // every holder of the pipe is gone
+	if _, err := start(t, s, "true"); err == nil {
+		t.Error("a program ran afterwards")
+	}
+	if err := s.Query(t.Context(), "processes", new(int)); err == nil {
+		t.Error("a query was answered afterwards")
+	}
+}
+
+func TestAFailedSetupLeavesNothing(t *testing.T) {
+	need.Root(t)
+	need.NetNS(t)
+	s, err := Start(t.Context(), "fail")
+	if err == nil || !strings.Contains(err.Error(), "failed on purpose") {
+		t.Fatalf("got %v, %v", s, err)
+	}
+}
+
+func TestProgramsRunBesideEachOther(t *testing.T) {
+	s := startSandbox(t)
+	var all []program
+	for i := range 20 {
+		p, err := start(t, s, "sh", "-c", fmt.Sprintf("read x; echo $x %d; exit %d", i, i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+	for i, p := range all {
+		if _, err := fmt.Fprintln(p.in, "line"); err != nil {
+			t.Fatal(err)
+		}
+		if code, _, out := p.wait(t); code != i || out != fmt.Sprintf("line %d\n", i) {
+			t.Errorf("program %d: code %d, output %q", i, code, out)
+		}
+	}
+}
+
+func TestGarbageOnTheLifeLineIsAnError(t *testing.T) {
+	a, theirs, err := socketpair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	defer theirs.Close()
+	fd, err := number(theirs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string][]byte{
+		"no JSON": []byte("hello"), "another type": []byte(`{"op":5}`), "too large": bytes.Repeat([]byte("x"), maxMessage+1),
+	} {
+		if err := unix.Sendmsg(fd, text, nil, nil, 0); err != nil {
+			t.Fatal(err)
+		}
+		if m, _, err := receive(a, make([]byte, maxMessage)); err == nil {
+			t.Errorf("%s: %+v", name, m)
+		}
+	}
+}
