@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"unicode"
 )
 
 // The architecture, as rules over the source files. The files are read here and
@@ -295,5 +296,34 @@ func TestNothingRunsAtInit(t *testing.T) {
 				t.Errorf("%s has an init function", s.path)
 			}
 		}
+	}
+}
+
+// TestThreatsNameTestsThatExist keeps THREATS.md honest: every test it names is
+// there.
+func TestThreatsNameTestsThatExist(t *testing.T) {
+	text, err := os.ReadFile("THREATS.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	there := make(map[string]bool)
+	for _, s := range sources(t) {
+		for _, decl := range s.tree.Decls {
+			if f, ok := decl.(*ast.FuncDecl); ok && s.test && f.Recv == nil {
+				there[f.Name.Name] = true
+			}
+		}
+	}
+	named := 0
+	for _, word := range strings.FieldsFunc(string(text), func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) }) {
+		if strings.HasPrefix(word, "Test") && word != "Test" {
+			named++
+			if !there[word] {
+				t.Errorf("THREATS.md names %s, which is gone", word)
+			}
+		}
+	}
+	if named < 30 {
+		t.Errorf("THREATS.md names only %d tests", named)
 	}
 }

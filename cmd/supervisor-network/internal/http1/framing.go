@@ -31,7 +31,7 @@ func requestFraming(f Fields, minor int) (Framing, error) {
 		return Framing{}, err
 	case coded > 0 && hasLength:
 		return Framing{}, bad("a message has Content-Length or Transfer-Encoding, not both")
-	case coded > 1 || coded == 1 && !strings.EqualFold(te, "chunked"):
+	case coded > 1 || coded == 1 && asciiLower(te) != "chunked":
 		return Framing{}, bad("Transfer-Encoding is exactly one field with the value chunked")
 	case coded == 1 && minor == 0:
 		return Framing{}, bad("HTTP/1.0 has no Transfer-Encoding")

@@ -96,6 +96,8 @@ func Do(ctx context.Context, exchange Exchange) (Stats, error) {
 	return stats, x.fault(err, sendErr)
 }
 
+var errClientGone = &http1.SyntaxError{Status: 400, Reason: core.ReasonClientClosed, Detail: "the connection ended before the exchange was over"}
+
 // blameClient reports whether the request ended before its framing did.
 func blameClient(sendErr error) bool {
 	_, toOrigin := errors.AsType[*http1.WriteError](sendErr)
@@ -115,7 +117,7 @@ func (x *running) fault(err, sendErr error) error {
 	case errors.Is(sendErr, os.ErrDeadlineExceeded):
 		return err // receive failed first, and ended the sending
 	default:
-		return &http1.SyntaxError{Status: 400, Reason: core.ReasonClientClosed, Detail: "the connection ended before a complete request"}
+		return errClientGone
 	}
 }
 
@@ -193,7 +195,7 @@ func (x *running) receive() (int64, error) {
 		}
 		writeHead(w, resp)
 		if err := w.Flush(); err != nil {
-			return 0, err
+			return 0, errClientGone
 		}
 	}
 	return 0, invalid(errors.New("too many interim responses"))

@@ -1,0 +1,251 @@
+package http1
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// request makes a head of a request line and fields.
+func request(line string, fields ...string) string {
+	return line + "\r\n" + strings.Join(append(fields, "\r\n"), "\r\n")
+}
+
+func get(fields ...string) string {
+	return request("GET http://ok.test/ HTTP/1.1", append([]string{"Host: ok.test"}, fields...)...)
+}
+
+// wantStatus checks that err refuses a message with this status; 0 means that it is
+// accepted.
+func wantStatus(t *testing.T, err error, status int) {
+	t.Helper()
+	if status == 0 {
+		if err != nil {
+			t.Fatalf("refused: %v", err)
+		}
+		return
+	}
+	e, ok := errors.AsType[*SyntaxError](err)
+	if !ok || e.Status != status {
+		t.Fatalf("got %v, want status %d", err, status)
+	}
+	if e.Reason == "" || e.Detail == "" {
+		t.Fatalf("a refusal without reason or detail: %+v", e)
+	}
+}
+
+var requestLines = []struct {
+	rule, line string
+	status     int
+}{
+	{"a plain line is accepted", "GET http://ok.test/ HTTP/1.1", 0},
+	{"HTTP/1.0 is accepted", "GET http://ok.test/ HTTP/1.0", 0},
+	{"methods are any token", "M-SEARCH!~ http://ok.test/ HTTP/1.1", 0},
+	{"methods have 32 characters", strings.Repeat("M", MaxMethodBytes) + " / HTTP/1.1", 0},
+	{"methods have no 33rd character", strings.Repeat("M", MaxMethodBytes+1) + " / HTTP/1.1", 400},
+	{"methods are tokens", "GE(T / HTTP/1.1", 400},
+	{"methods are not empty", " / HTTP/1.1", 400},
+	{"two spaces are refused", "GET  / HTTP/1.1", 505},
+	{"two spaces before the version are refused", "GET /  HTTP/1.1", 505},
+	{"a tab is no space", "GET\t/ HTTP/1.1", 400},
+	{"a tab in the target is refused", "GET /\ta HTTP/1.1", 400},
+	{"a trailing space is refused", "GET / HTTP/1.1 ", 505},
+	{"a leading space is refused", " GET / HTTP/1.1", 400},
+	{"HTTP/0.9 is refused", "GET /", 400},
+	{"HTTP/1.2 is refused", "GET / HTTP/1.2", 505},
+	{"HTTP/2.0 is refused", "PRI * HTTP/2.0", 505},
+	{"the version is upper-case", "GET / http/1.1", 505},
+	{"the version has no leading zero", "GET / HTTP/01.1", 505},
+	{"a non-ASCII target is refused", "GET /é HTTP/1.1", 400},
+	{"DEL in the target is refused", "GET /\x7f HTTP/1.1", 400},
+	{"a target has 4096 bytes", "GET /" + strings.Repeat("a", MaxTargetBytes-1) + " HTTP/1.1", 0},
+	{"a target has no 4097th byte", "GET /" + strings.Repeat("a", MaxTargetBytes) + " HTTP/1.1", 414},
+}
+
+func TestRequestLineHasOneForm(t *testing.T) {
+	for _, c := range requestLines {
+		t.Run(c.rule, func(t *testing.T) {
+			_, err := ParseRequest([]byte(c.line + "\r\nHost: ok.test\r\n\r\n"))
+			wantStatus(t, err, c.status)
+		})
+	}
+}
+
+var heads = []struct {
+	rule, head string
+	status     int
+}{
+	{"an ordinary field is accepted", get("Accept: */*"), 0},
+	{"an empty value is accepted", get("X-Empty:"), 0},
+	{"spaces and tabs around a value are dropped", get("X-A: \t b \t"), 0},
+	{"UTF-8 in a value is accepted", get("X-Name: é"), 0},
+	{"Latin-1 in a value is refused", get("X-Name: \xe9"), 400},
+	{"a tab inside a value is accepted", get("X-A: b\tc"), 0},
+	{"a vertical tab in a value is refused", get("X-A: \vb"), 400},
+	{"a form feed in a value is refused", get("X-A: b\f"), 400},
+	{"DEL in a value is refused", get("X-A: \x7f"), 400},
+	{"NUL in a value is refused", get("X-A: a\x00b"), 400},
+	{"NUL in a name is refused", get("X\x00A: b"), 400},
+	{"a bare LF ends no line", "GET / HTTP/1.1\nHost: a\r\n\r\n", 400},
+	{"a bare LF in a field is refused", get("X-A: b\nX-B: c"), 400},
+	{"a bare CR is refused", get("X-A: b\rX-B: c"), 400},
+	{"a CR before CR LF is refused", get("X-A: b\r"), 400},
+	{"a bare LF ends no head", "GET / HTTP/1.1\r\nHost: a\r\n\n", 400},
+	{"a leading empty line is refused", "\r\n" + get(), 400},
+	{"two empty lines are refused", get() + "\r\n", 400},
+	{"a head without end is refused", strings.TrimSuffix(get(), "\r\n"), 400},
+	{"a space before the colon is refused", get("X-A : b"), 400},
+	{"a tab before the colon is refused", get("X-A\t: b"), 400},
+	{"a continued line is refused", get("X-A: b", " c"), 400},
+	{"a line continued with a tab is refused", get("X-A: b", "\tc"), 400},
+	{"a continued request line is refused", "GET / HTTP/1.1\r\n Host: a\r\n\r\n", 400},
+	{"a line without colon is refused", get("nothing"), 400},
+	{"an empty name is refused", get(": b"), 400},
+	{"a name is a token", get("X(A): b"), 400},
+	{"a name with an underscore is accepted", get("api_key: b"), 0},
+	{"a Content_Length is refused", get("Content_Length: 5"), 400},
+	{"a TRANSFER_encoding is refused", get("TRANSFER_encoding: chunked"), 400},
+	{"a Transfer_Encodings is only similar", get("Transfer_Encodings: chunked"), 0},
+	{"HTTP/1.1 needs a Host", "GET / HTTP/1.1\r\nAccept: a\r\n\r\n", 400},
+	{"HTTP/1.0 needs none", "GET / HTTP/1.0\r\nAccept: a\r\n\r\n", 0},
+	{"two Host fields are refused", get("Host: ok.test"), 400},
+	{"two Host fields are refused in HTTP/1.0", "GET / HTTP/1.0\r\nHost: a\r\nhost: a\r\n\r\n", 400},
+	{"Connection names options", get("Connection: close, X-Hop"), 0},
+	{"Connection may be empty", get("Connection:"), 0},
+	{"Connection has no empty option", get("Connection: close,"), 400},
+	{"Connection lists tokens", get("Connection: a b"), 400},
+	{"Connection does not name Host", get("Connection: close, hOST"), 400},
+	{"Connection does not name Content-Length", get("Connection: Content-Length"), 400},
+	{"Connection does not name Transfer-Encoding", get("Connection: close\t,\ttransfer-encoding"), 400},
+	{"200 fields are accepted", get(manyFields(MaxFields - 1)...), 0},
+	{"201 fields are refused", get(manyFields(MaxFields)...), 431},
+}
+
+func manyFields(n int) []string {
+	out := make([]string, n)
+	for i := range out {
+		out[i] = "a: b"
+	}
+	return out
+}
+
+func TestHeadHasOneReading(t *testing.T) {
+	for _, c := range heads {
+		t.Run(c.rule, func(t *testing.T) {
+			_, err := ParseRequest([]byte(c.head))
+			wantStatus(t, err, c.status)
+		})
+	}
+}
+
+func TestParseRequestKeepsOrderAndCase(t *testing.T) {
+	got, err := ParseRequest([]byte("POST http://OK.test/ HTTP/1.1\r\nhOST: ok.test\r\nX-B: \t2 \r\nX-A: 1\r\nx-b: 3\r\nContent-Length: 007\r\n\r\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &Request{
+		Method: "POST", Target: "http://OK.test/", Minor: 1,
+		Fields:  Fields{{"hOST", "ok.test"}, {"X-B", "2"}, {"X-A", "1"}, {"x-b", "3"}, {"Content-Length", "007"}},
+		Framing: Framing{Kind: Length, Length: 7},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestWithoutLeavesTheOriginalAlone(t *testing.T) {
+	f := Fields{{"A", "1"}, {"b", "2"}, {"C", "3"}}
+	if diff := cmp.Diff(Fields{{"C", "3"}}, f.Without("a", "b")); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(Fields{{"A", "1"}, {"b", "2"}, {"C", "3"}}, f); diff != "" {
+		t.Errorf("the original changed: %s", diff)
+	}
+}
+
+func TestHopNamesWhatConnectionNames(t *testing.T) {
+	f := Fields{{"Connection", "X-One , x-two"}, {"X-One", ""}, {"connection", "X-Three"}, {"X-Four", ""}, {"Upgrade", "h2c"}, {"HTTP2-Settings", "AA"}, {"X-Three", ""}}
+	if diff := cmp.Diff(Fields{{"X-Four", ""}}, f.Without(f.Hop()...)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestReadHeadStopsBehindTheHead(t *testing.T) {
+	for _, size := range []int{16, 64, MaxRequestHead} { // lines longer than the buffer too
+		r := bufio.NewReaderSize(iotest.OneByteReader(strings.NewReader(get("X-Long: "+strings.Repeat("a", 100))+"rest")), size)
+		head, err := ReadHead(r, MaxRequestHead)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(head) != get("X-Long: "+strings.Repeat("a", 100)) {
+			t.Errorf("buffer %d: head is %q", size, head)
+		}
+		if rest, _ := io.ReadAll(r); string(rest) != "rest" {
+			t.Errorf("buffer %d: rest is %q", size, rest)
+		}
+	}
+}
+
+// A line whose part behind a full buffer is CR LF is no empty line.
+func TestReadHeadDoesNotMistakeTheEndOfALongLineForTheEndOfTheHead(t *testing.T) {
+	const size = 16
+	head := strings.Repeat("a", 2*size) + "\r\nb: c\r\n\r\n"
+	got, err := ReadHead(bufio.NewReaderSize(strings.NewReader(head), size), 1024)
+	if err != nil || string(got) != head {
+		t.Errorf("got %q, %v", got, err)
+	}
+}
+
+func TestReadHeadLimit(t *testing.T) {
+	atLimit := "GET / HTTP/1.1\r\nA: "
+	atLimit += strings.Repeat("a", MaxRequestHead-len(atLimit)-4) + "\r\n\r\n"
+	for _, c := range []struct {
+		rule, in string
+		status   int
+	}{
+		{"8192 bytes are accepted", atLimit, 0},
+		{"8193 bytes are refused", "G" + atLimit, 431},
+		{"a line without end is refused", strings.Repeat("a", 2*MaxRequestHead), 431},
+		{"lines without end are refused", strings.Repeat("a: b\r\n", MaxRequestHead), 431},
+	} {
+		for _, size := range []int{64, MaxRequestHead, 2 * MaxRequestHead} {
+			_, err := ReadHead(bufio.NewReaderSize(strings.NewReader(c.in), size), MaxRequestHead)
+			t.Run(c.rule, func(t *testing.T) { wantStatus(t, err, c.status) })
+		}
+	}
+}
+
+func TestReadHeadTellsAnEarlyEndFromNone(t *testing.T) {
+	for in, want := range map[string]error{
+		"":                     io.EOF,
+		"G":                    io.ErrUnexpectedEOF,
+		"GET / HTTP/1.1\r\n":   io.ErrUnexpectedEOF,
+		"GET / HTTP/1.1\r\n\r": io.ErrUnexpectedEOF,
+	} {
+		if _, err := ReadHead(bufio.NewReader(strings.NewReader(in)), 100); !errors.Is(err, want) {
+			t.Errorf("%q: got %v, want %v", in, err, want)
+		}
+	}
+}
+
+func TestAnswerToHeadHasNoBody(t *testing.T) {
+	for method, hasBody := range map[string]bool{"": true, "GET": true, "HEAD": false} {
+		var out strings.Builder
+		if err := Answer(&out, method, 403, ErrorBody{Error: "policy_denied", Detail: "<no>"}); err != nil {
+			t.Fatal(err)
+		}
+		head, body, _ := strings.Cut(out.String(), "\r\n\r\n")
+		resp, err := ParseResponse([]byte(head+"\r\n\r\n"), "GET")
+		if err != nil || resp.Status != 403 || !resp.Close {
+			t.Fatalf("%v %+v", err, resp)
+		}
+		if hasBody && int64(len(body)) != resp.Framing.Length || !hasBody && body != "" || resp.Framing.Length == 0 {
+			t.Errorf("%q: body %q, length %d", method, body, resp.Framing.Length)
+		}
+	}
+}
