@@ -226,14 +226,7 @@ func (c *Conn) read(ctx context.Context, limit time.Duration) {
 	stop := context.AfterFunc(ctx, func() { _ = c.TCP.SetReadDeadline(time.Unix(1, 0)) })
 	c.reader = readers.Get().(*bufio.Reader)
 	c.reader.Reset(c.TCP)
-	head, err := http1.ReadHead(c.reader, http1.MaxRequestHead)
-	if err == nil {
-		c.Request, err = http1.ParseRequest(head)
-	}
-	if err == nil {
-		err = c.understand()
-	}
-	c.Err = syntaxError(err)
+	c.Err = syntaxError(c.readRequest())
 	if c.Err != nil && ctx.Err() != nil {
 		c.Err = &http1.SyntaxError{Status: 503, Reason: core.ReasonShutdown, Detail: "the daemon is stopping"}
 	}
@@ -241,6 +234,25 @@ func (c *Conn) read(ctx context.Context, limit time.Duration) {
 		_ = c.TCP.SetReadDeadline(time.Time{})
 	}
 }
+
+func (c *Conn) readRequest() error {
+	if first, err := c.reader.Peek(1); err == nil && first[0] == tlsHandshake {
+		return &http1.SyntaxError{Status: 400, Reason: core.ReasonBadRequest,
+			Detail: "the proxy itself speaks plain HTTP; its address starts with http://, also for https destinations"}
+	}
+	head, err := http1.ReadHead(c.reader, http1.MaxRequestHead)
+	if err != nil {
+		return err
+	}
+	if c.Request, err = http1.ParseRequest(head); err != nil {
+		return err
+	}
+	return c.understand()
+}
+
+// tlsHandshake is the first byte of a TLS client (RFC 8446 section 5.1). It would
+// wait for an answer instead of sending the end of a line.
+const tlsHandshake = 22
 
 // Done gives the connection's read buffer back. The handler calls it when it has
 // taken Early and reads no more through Reader, so that an idle tunnel holds no
