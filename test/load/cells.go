@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"sync"
@@ -245,11 +246,37 @@ func serveFlow(c *net.TCPConn) {
 	}
 }
 
-// startFloor runs the least a Go relay can do, in this process: CONNECT, then
-// io.Copy, which splices.
-func startFloor(ctx context.Context) (target, error) {
-	const addr = "127.0.0.1:3129"
-	return target{name: "floor", proxy: addr}, listenAndServe(ctx, addr, func(c *net.TCPConn) {
+// floorAddress is where the floor listens.
+const floorAddress = "127.0.0.1:3129"
+
+// startFloor runs the floor in a process of its own, as the daemon is.
+func startFloor() (t target, stop func(), err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return target{}, nil, err
+	}
+	cmd := exec.Command(self, floorRole)
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		return target{}, nil, err
+	}
+	stop = func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}
+	if err := waitFor(floorAddress); err != nil {
+		stop()
+		return target{}, nil, err
+	}
+	return target{name: "floor", proxy: floorAddress, pid: cmd.Process.Pid}, stop, nil
+}
+
+// floorRole is the argument that makes this program the floor.
+const floorRole = "be-the-floor"
+
+// floor is the least a Go relay can do: CONNECT, then io.Copy, which splices.
+func floor(ctx context.Context) error {
+	err := listenAndServe(ctx, floorAddress, func(c *net.TCPConn) {
 		req, err := http.ReadRequest(bufio.NewReaderSize(c, 1024))
 		if err != nil {
 			return
@@ -271,6 +298,11 @@ func startFloor(ctx context.Context) (target, error) {
 		go func() { _, _ = io.Copy(c, up); end() }()
 		<-done
 	})
+	if err != nil {
+		return err
+	}
+	<-ctx.Done()
+	return nil
 }
 
 func waitFor(addr string) error {

@@ -24,6 +24,12 @@ import (
 )
 
 func main() {
+	if len(os.Args) == 2 && os.Args[1] == floorRole {
+		if err := floor(context.Background()); err != nil {
+			fail(err)
+		}
+		return
+	}
 	var (
 		bin    = flag.String("bin", "bin/supervisor-network", "the daemon to measure")
 		rounds = flag.Int("rounds", 5, "rounds; medians of in-round ratios are printed")
@@ -90,10 +96,11 @@ func run(bin string, rounds int, dur time.Duration, idle int) error {
 		return err
 	}
 	defer stop()
-	floor, err := startFloor(ctx)
+	floor, stopFloor, err := startFloor()
 	if err != nil {
 		return err
 	}
+	defer stopFloor()
 	targets := []target{{name: "direct"}, floor, daemon}
 
 	fmt.Printf("command: %s\n", strings.Join(os.Args, " "))
