@@ -36,6 +36,21 @@ func NetNS(t testing.TB) {
 	check(t, "netns", tryNetNS)
 }
 
+// Landlock needs a kernel with at least this Landlock ABI.
+func Landlock(t testing.TB, abi int) {
+	t.Helper()
+	check(t, "landlock", func() error {
+		have, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
+		if errno != 0 {
+			return fmt.Errorf("needs ABI %d: %w", abi, errno)
+		}
+		if int(have) < abi {
+			return fmt.Errorf("needs ABI %d, the kernel has %d", abi, have)
+		}
+		return nil
+	})
+}
+
 // Program needs an executable in PATH and returns where it is.
 func Program(t testing.TB, name string) string {
 	t.Helper()

@@ -38,6 +38,7 @@ type daemon struct {
 	started   core.Config // what the sandbox was built with
 	sandbox   *launch.Sandbox
 	account   prepare.Account
+	files     prepare.Files
 	listeners atomic.Pointer[[]link.Descriptor]
 	resolver  atomic.Pointer[identity.Resolver]
 	fence     fence
@@ -62,6 +63,7 @@ func (d *daemon) life(ctx context.Context, argv []string) (core.Exit, error) {
 		return core.Exit{}, &problem{exitConfig, err}
 	}
 	d.started = first
+	d.files = prepare.PlanFiles("/", first.Static, d.account, d.workdir(), d.cfg.RunDir)
 
 	// isolate: namespaces, fence verified, listeners open. Nothing runs in them but
 	// our own init.
@@ -92,9 +94,9 @@ func (d *daemon) life(ctx context.Context, argv []string) (core.Exit, error) {
 	}
 	defer stopExec()
 
-	exit, err := session.Wait(ctx)
+	exit, err := d.await(ctx, session)
 	if err != nil {
-		return core.Exit{}, fmt.Errorf("the workload was lost: %w", err)
+		return core.Exit{}, err
 	}
 	stopWatching() // what the fence refused last is reported before the end is
 	d.finish(argv[0], session.PID(), exit)

@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/confine/landlock"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/launch"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/prepare"
 )
@@ -45,8 +45,10 @@ func preflightCommand(stdout, stderr io.Writer) int {
 		detail = err.Error()
 	}
 	line(err == nil, true, "sandbox", detail)
-	abi, ok := landlockABI()
-	line(ok, false, "landlock", "ABI "+strconv.Itoa(abi)+"; this release does not apply it yet")
+	abi := landlock.Version()
+	line(abi >= landlock.HardABI, false, "landlock", fmt.Sprintf("ABI %d; hard_requirement needs %d, best_effort takes what there is", abi, landlock.HardABI))
+	_, err = unix.PrctlRetInt(unix.PR_GET_SECCOMP, 0, 0, 0, 0)
+	line(err == nil, true, "seccomp", "filters are applied to every program")
 	return code
 }
 
@@ -76,10 +78,4 @@ func trySandbox() (string, error) {
 		detail += "; " + f
 	}
 	return detail, nil
-}
-
-// landlockABI asks the kernel for its Landlock version.
-func landlockABI() (int, bool) {
-	n, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
-	return int(n), errno == 0
 }

@@ -9,6 +9,8 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"slices"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -17,6 +19,7 @@ import (
 
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/config"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/confine"
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/confine/landlock"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/control"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/launch"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/observe"
@@ -199,6 +202,7 @@ func (d *daemon) spec(argv []string, files [3]*os.File) launch.Spec {
 	}
 	return launch.Spec{Argv: argv, Env: e.Strings(), Files: files, As: confine.Plan{
 		UID: d.account.UID, GID: d.account.GID, Groups: d.account.Groups, Dir: d.workdir(),
+		Files: landlock.Rules{ReadOnly: d.files.ReadOnly, ReadWrite: d.files.ReadWrite, Hard: c.Static.HardLandlock},
 	}}
 }
 
@@ -211,8 +215,24 @@ func (d *daemon) launchMain(ctx context.Context, argv []string) (*launch.Session
 	if err != nil {
 		return nil, fmt.Errorf("launch the workload: %w", err)
 	}
+	d.confined(session.Applied)
 	d.workloadEvent(reasonLaunched, session.PID(), argv[0], core.Exit{})
 	return session, nil
+}
+
+// confined records what was really applied to the workload.
+func (d *daemon) confined(files landlock.Report) {
+	ev := core.Event{Kind: core.EventLifecycle, Stage: core.StageLaunch, Severity: core.SeverityInfo, Reason: "confined",
+		Detail: fmt.Sprintf("landlock ABI %d: %d paths read-only, %d read-write, %d skipped; seccomp allow-list; no capability; uid %d, gid %d",
+			files.ABI, files.ReadOnly, files.ReadWrite, len(files.Skipped), d.account.UID, d.account.GID)}
+	if files.ABI == 0 {
+		ev.Kind, ev.Severity, ev.Reason = core.EventFinding, core.SeverityHigh, "landlock_unavailable"
+		ev.Detail = "the kernel has no Landlock, so that only the workload's user limits its files; use landlock: {compatibility: hard_requirement} to refuse this"
+	}
+	d.report.Own(ev)
+	for _, detail := range slices.Concat(d.files.Findings, files.Skipped) {
+		d.report.Own(core.Event{Kind: core.EventFinding, Stage: core.StageLaunch, Severity: core.SeverityLow, Reason: "path_not_granted", Detail: detail})
+	}
 }
 
 // forwarded are the signals the workload gets from us.
@@ -243,10 +263,15 @@ func ends(sig syscall.Signal) bool {
 	return sig == syscall.SIGTERM || sig == syscall.SIGINT || sig == syscall.SIGQUIT
 }
 
-// forward sends a signal to the workload. One that asks it to end starts the grace
-// time, after which everything in the sandbox is killed.
+// forward sends a signal to the workload. SIGTERM goes to every process of the
+// sandbox, and like every signal that asks to end starts the grace time, after which
+// they are killed.
 func (d *daemon) forward(session *launch.Session, sig syscall.Signal) {
-	if err := session.Signal(sig); err != nil {
+	send := session.Signal
+	if sig == syscall.SIGTERM {
+		send = d.sandbox.SignalAll
+	}
+	if err := send(sig); err != nil {
 		d.log.Warn("a signal was not delivered", slog.String("signal", sig.String()), slog.Any("error", err))
 	}
 	if ends(sig) {
@@ -254,4 +279,28 @@ func (d *daemon) forward(session *launch.Session, sig syscall.Signal) {
 			time.AfterFunc(d.cfg.Grace, func() { _ = d.sandbox.SignalAll(syscall.SIGKILL) })
 		})
 	}
+}
+
+// exitTimeout is the exit code of a workload that ran too long, as of timeout(1).
+const exitTimeout = 124
+
+// await waits for the workload's end; after --timeout it is ended like by SIGTERM.
+func (d *daemon) await(ctx context.Context, session *launch.Session) (core.Exit, error) {
+	var late atomic.Bool
+	if d.cfg.Timeout > 0 {
+		timer := time.AfterFunc(d.cfg.Timeout, func() {
+			late.Store(true)
+			d.forward(session, syscall.SIGTERM)
+		})
+		defer timer.Stop()
+	}
+	exit, err := session.Wait(ctx)
+	if err != nil {
+		return core.Exit{}, fmt.Errorf("the workload was lost: %w", err)
+	}
+	if late.Load() {
+		d.log.Warn("the workload was ended after --timeout", slog.Duration("timeout", d.cfg.Timeout))
+		exit.Code = exitTimeout
+	}
+	return exit, nil
 }

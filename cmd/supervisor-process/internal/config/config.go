@@ -47,6 +47,9 @@ type Config struct {
 	StartTimeout time.Duration `env:"START_TIMEOUT" envDefault:"120s" flag:"start-timeout"`
 	// Grace is the time between SIGTERM and SIGKILL when the workload is ended.
 	Grace time.Duration `env:"GRACE" envDefault:"10s" flag:"grace"`
+	// Timeout ends the workload after this time, like SIGTERM, with exit code 124. 0:
+	// never.
+	Timeout time.Duration `env:"TIMEOUT" envDefault:"0s" flag:"timeout"`
 	// ExitTimeout is how long the daemon stays after the workload's end to deliver
 	// its last events.
 	ExitTimeout time.Duration `env:"EXIT_TIMEOUT" envDefault:"2s" flag:"exit-timeout"`
@@ -96,6 +99,7 @@ func (c *Config) Validate() error {
 	bad(c.PID >= 0, "--pid %d: needs a process id", c.PID)
 	bad(c.StartTimeout > 0, "--start-timeout %s: needs more than zero", c.StartTimeout)
 	bad(c.Grace >= 0, "--grace %s: cannot be negative", c.Grace)
+	bad(c.Timeout >= 0, "--timeout %s: cannot be negative", c.Timeout)
 	bad(c.ExitTimeout >= 0, "--exit-timeout %s: cannot be negative", c.ExitTimeout)
 	_, _, err := net.SplitHostPort(c.AdminListen)
 	bad(c.AdminListen == "" || err == nil, "--admin-listen %q: needs host:port", c.AdminListen)

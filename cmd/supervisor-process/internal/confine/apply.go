@@ -9,6 +9,9 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/confine/landlock"
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/confine/seccomp"
 )
 
 // Plan is as whom and where a program runs. The zero Plan is refused.
@@ -16,13 +19,20 @@ type Plan struct {
 	UID, GID uint32
 	Groups   []uint32 // supplementary groups, exactly; may be empty
 	Dir      string   // working directory, absolute
+	Files    landlock.Rules
 }
 
 // Step is one step of confinement and why it stands where it stands.
 type Step struct {
 	Name   string
 	Reason string
-	do     func(*Plan) error
+	do     func(*work) error
+}
+
+// work is a Plan being applied.
+type work struct {
+	Plan
+	files landlock.Report
 }
 
 // Steps is the order. The session (setsid) is made by the fork before it, so that
@@ -30,7 +40,6 @@ type Step struct {
 var Steps = []Step{
 	{"descriptors", "first, so that whatever fails later leaks nothing into an executed program", closeDescriptors},
 	{"umask", "before anything could create a file", setUmask},
-	{"signals", "a blocked or ignored signal would be inherited by the program", resetSignals},
 	{"rlimits", "while the hard limits may still be set; no core dumps, because they hold memory", setLimits},
 	{"bounding set", "needs CAP_SETPCAP, which the next steps take away; an empty set makes file capabilities worthless", dropBounding},
 	{"securebits", "needs CAP_SETPCAP; uid 0 means nothing any more, for this process and all its children", lockSecurebits},
@@ -40,6 +49,9 @@ var Steps = []Step{
 	{"capabilities", "whatever the change of uid left: permitted, effective, inheritable and ambient", clearCapabilities},
 	{"no_new_privs", "after the last privileged step; set-user-id programs gain nothing from here on", setNoNewPrivs},
 	{"working directory", "as the final identity, so that the supervisor's rights open no directory", changeDir},
+	{"landlock", "as the final identity, so that what the user cannot open is not opened for it; needs no_new_privs", restrictFiles},
+	{"signals", "a blocked or ignored signal would be inherited; after Landlock, which reaches the other threads by a signal", resetSignals},
+	{"seccomp", "after everything that needs a call the program may not make; needs no_new_privs", filterCalls},
 	{"verification", "last: what the kernel says, not what the calls returned", verify},
 }
 
@@ -57,7 +69,10 @@ func (e *StepError) Unwrap() error { return e.Err }
 
 // Applied is the proof that a Plan was applied to the calling thread. Only Apply
 // makes one that is valid.
-type Applied struct{ ok bool }
+type Applied struct {
+	Files landlock.Report // which files it may use
+	ok    bool
+}
 
 // Valid reports whether Apply made it.
 func (a Applied) Valid() bool { return a.ok }
@@ -68,28 +83,29 @@ func Apply(p Plan) (Applied, error) {
 	if p.UID == 0 || p.GID == 0 || p.UID == ^uint32(0) || p.GID == ^uint32(0) || slices.Contains(p.Groups, 0) || !strings.HasPrefix(p.Dir, "/") {
 		return Applied{}, &StepError{"plan", errors.New("uid, gid and groups are neither 0 nor 4294967295, and the directory is absolute")}
 	}
+	w := work{Plan: p}
 	for _, s := range Steps {
-		if err := s.do(&p); err != nil {
+		if err := s.do(&w); err != nil {
 			return Applied{}, &StepError{s.Name, err}
 		}
 	}
-	return Applied{ok: true}, nil
+	return Applied{Files: w.files, ok: true}, nil
 }
 
-func closeDescriptors(*Plan) error {
+func closeDescriptors(*work) error {
 	return os.NewSyscallError("close_range(CLOEXEC)", unix.CloseRange(3, ^uint(0), unix.CLOSE_RANGE_CLOEXEC))
 }
 
-func setUmask(*Plan) error {
+func setUmask(*work) error {
 	unix.Umask(0o022)
 	return nil
 }
 
-func setLimits(*Plan) error {
+func setLimits(*work) error {
 	return os.NewSyscallError("setrlimit(CORE)", unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}))
 }
 
-func dropBounding(*Plan) error {
+func dropBounding(*work) error {
 	last, err := lastCapability()
 	if err != nil {
 		return err
@@ -120,14 +136,14 @@ const securebits = 1<<0 | 1<<1 | // SECBIT_NOROOT and its lock
 	1<<5 | // SECBIT_KEEP_CAPS_LOCKED
 	1<<6 | 1<<7 // SECBIT_NO_CAP_AMBIENT_RAISE and its lock
 
-func lockSecurebits(*Plan) error {
+func lockSecurebits(*work) error {
 	return os.NewSyscallError("prctl(PR_SET_SECUREBITS)", unix.Prctl(unix.PR_SET_SECUREBITS, securebits, 0, 0, 0))
 }
 
 // The raw system calls act on this thread; those of package syscall would act on
 // every thread of the process, which is about to be replaced anyway.
 
-func setGroups(p *Plan) error {
+func setGroups(p *work) error {
 	groups := p.Groups
 	if len(groups) > 65536 {
 		return errors.New("too many groups")
@@ -135,12 +151,12 @@ func setGroups(p *Plan) error {
 	return os.NewSyscallError("setgroups", rawSetgroups(groups))
 }
 
-func setGID(p *Plan) error {
+func setGID(p *work) error {
 	_, _, errno := unix.RawSyscall(unix.SYS_SETRESGID, uintptr(p.GID), uintptr(p.GID), uintptr(p.GID))
 	return syscallError("setresgid", errno)
 }
 
-func setUID(p *Plan) error {
+func setUID(p *work) error {
 	_, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, uintptr(p.UID), uintptr(p.UID), uintptr(p.UID))
 	return syscallError("setresuid", errno)
 }
@@ -152,7 +168,7 @@ func syscallError(name string, errno unix.Errno) error {
 	return os.NewSyscallError(name, errno)
 }
 
-func clearCapabilities(*Plan) error {
+func clearCapabilities(*work) error {
 	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
 	if err := unix.Capset(&hdr, &data[0]); err != nil {
@@ -161,19 +177,26 @@ func clearCapabilities(*Plan) error {
 	return os.NewSyscallError("prctl(PR_CAP_AMBIENT_CLEAR_ALL)", unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0))
 }
 
-func setNoNewPrivs(*Plan) error {
+func setNoNewPrivs(*work) error {
 	return os.NewSyscallError("prctl(PR_SET_NO_NEW_PRIVS)", unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 }
 
-func changeDir(p *Plan) error {
+func changeDir(p *work) error {
 	if err := unix.Chdir(p.Dir); err != nil {
 		return fmt.Errorf("working directory %s as uid %d: %w", p.Dir, p.UID, os.NewSyscallError("chdir", err))
 	}
 	return nil
 }
 
+func restrictFiles(p *work) (err error) {
+	p.files, err = landlock.Apply(p.Plan.Files)
+	return err
+}
+
+func filterCalls(*work) error { return seccomp.Apply() }
+
 // verify reads back what the steps promised.
-func verify(p *Plan) error {
+func verify(p *work) error {
 	var r, e, s int
 	if r, e, s = unix.Getresuid(); !all(p.UID, r, e, s) {
 		return fmt.Errorf("uids are %d %d %d, want %d", r, e, s, p.UID)
@@ -191,6 +214,9 @@ func verify(p *Plan) error {
 	}
 	if v, err := unix.PrctlRetInt(unix.PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0); err != nil || v != 1 {
 		return fmt.Errorf("no_new_privs is %d (%v), want 1", v, err)
+	}
+	if v, err := unix.PrctlRetInt(unix.PR_GET_SECCOMP, 0, 0, 0, 0); err != nil || v != unix.SECCOMP_MODE_FILTER {
+		return fmt.Errorf("the seccomp mode is %d (%v), want %d", v, err, unix.SECCOMP_MODE_FILTER)
 	}
 	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, 0, 0, 0); errno == 0 {
 		return errors.New("uid 0 can be taken again")

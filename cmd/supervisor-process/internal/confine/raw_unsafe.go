@@ -21,7 +21,7 @@ func rawSetgroups(groups []uint32) error {
 
 // resetSignals unblocks every signal and gives it back its default action. Handled
 // signals lose their handler by execve itself; ignored ones would stay ignored.
-func resetSignals(*Plan) error {
+func resetSignals(*work) error {
 	var none uint64
 	if _, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGPROCMASK, 2 /* SIG_SETMASK */, uintptr(unsafe.Pointer(&none)), 0, 8, 0, 0); errno != 0 {
 		return syscallError("rt_sigprocmask", errno)

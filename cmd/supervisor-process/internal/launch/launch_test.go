@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/confine"
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/confine/landlock"
 	"github.com/splitpod/splitpod/test/need"
 )
 
@@ -73,7 +74,9 @@ func startSandbox(t *testing.T) *Sandbox {
 	return s
 }
 
-var someUser = confine.Plan{UID: 1234, GID: 2345, Groups: []uint32{3456}, Dir: "/"}
+var someFiles = landlock.Rules{ReadOnly: []string{"/usr", "/bin", "/lib", "/lib64", "/etc", "/proc", "/no/such/path"}, ReadWrite: []string{"/tmp", "/dev/null"}}
+
+var someUser = confine.Plan{UID: 1234, GID: 2345, Groups: []uint32{3456}, Dir: "/", Files: someFiles}
 
 // program is one that runs, with what it writes.
 type program struct {
@@ -204,6 +207,7 @@ func TestRootAndBadIDsAreRefused(t *testing.T) {
 		{}, {UID: 0, GID: 5, Dir: "/"}, {UID: 5, GID: 0, Dir: "/"}, {UID: ^uint32(0), GID: 5, Dir: "/"}, {UID: 5, GID: ^uint32(0), Dir: "/"},
 		{UID: 5, GID: 5, Groups: []uint32{0}, Dir: "/"}, {UID: 5, GID: 5, Dir: "relative"}, {UID: 5, GID: 5, Dir: "/no/such/dir"}, {UID: 5, GID: 5, Dir: "/root"},
 	} {
+		as.Files = someFiles
 		_, err := s.Launch(t.Context(), Spec{Argv: []string{"true"}, Env: []string{"PATH=/usr/bin:/bin"}, As: as, Files: [3]*os.File{null, null, null}})
 		if e, ok := errors.AsType[*LaunchError](err); !ok || e.Code != 125 {
 			t.Errorf("%+v: %v", as, err)
@@ -222,7 +226,7 @@ func TestPostureOfAProgram(t *testing.T) {
 		status[name] = strings.Join(strings.Fields(value), " ")
 	}
 	for name, want := range map[string]string{
-		"Uid": "1234 1234 1234 1234", "Gid": "2345 2345 2345 2345", "Groups": "3456", "NoNewPrivs": "1", "Umask": "0022",
+		"Uid": "1234 1234 1234 1234", "Gid": "2345 2345 2345 2345", "Groups": "3456", "NoNewPrivs": "1", "Umask": "0022", "Seccomp": "2",
 		"CapInh": "0000000000000000", "CapPrm": "0000000000000000", "CapEff": "0000000000000000",
 		"CapBnd": "0000000000000000", "CapAmb": "0000000000000000",
 		"SigBlk": "0000000000000000", "SigIgn": "0000000000000000", "TracerPid": "0", "PPid": "1",
@@ -235,6 +239,15 @@ func TestPostureOfAProgram(t *testing.T) {
 		t.Errorf("limits, directory, environment, descriptors: %q", out)
 	}
 	for name, script := range map[string]string{
+		"opens a vsock":                  "python3 -c 'import socket; socket.socket(40, 1)'",
+		"opens a packet socket":          "python3 -c 'import socket; socket.socket(17, 3)'",
+		"opens a netfilter socket":       "python3 -c 'import socket; socket.socket(16, 3, 12)'",
+		"opens an AF_ALG socket":         "python3 -c 'import socket; socket.socket(38, 5)'",
+		"makes a user namespace":         "unshare -Ur true",
+		"makes a network namespace":      "unshare -n true",
+		"reads what no rule names":       "ls /var",
+		"writes below a read-only path":  "touch /usr/x 2>&1",
+		"traces":                         "python3 -c 'import ctypes,sys; sys.exit(ctypes.CDLL(None).ptrace(0,0,0,0) == -1)'",
 		"gains root":                     "python3 -c 'import os; os.setuid(0)'",
 		"reads init's memory":            "cat /proc/1/environ",
 		"follows init's root":            "ls /proc/1/root/",
@@ -246,6 +259,102 @@ func TestPostureOfAProgram(t *testing.T) {
 		if code, out := run(t, s, "sh", "-c", script); code == 0 {
 			t.Errorf("a program %s: %q", name, out)
 		}
+	}
+}
+
+// TestWhatWasAppliedIsReported, and a path that cannot be used is named.
+func TestWhatWasAppliedIsReported(t *testing.T) {
+	need.Landlock(t, landlock.HardABI)
+	s := startSandbox(t)
+	p, err := start(t, s, "true")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := p.Applied
+	if got.ABI < landlock.HardABI || got.ReadOnly != 6 || got.ReadWrite != 2 || len(got.Skipped) != 1 || !strings.Contains(got.Skipped[0], "/no/such/path: no such file") {
+		t.Errorf("got %+v", got)
+	}
+	null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	for name, files := range map[string]landlock.Rules{
+		"a path that is not there, where everything is required": {ReadOnly: []string{"/usr", "/no/such/path"}, Hard: true},
+		"a path the user cannot reach":                           {ReadOnly: []string{"/usr", "/root/x"}, Hard: true},
+		"nothing at all":                                         {},
+		"nothing that is there":                                  {ReadOnly: []string{"/no/such/path"}},
+	} {
+		as := someUser
+		as.Files = files
+		_, err := s.Launch(t.Context(), Spec{Argv: []string{"true"}, Env: []string{"PATH=/usr/bin:/bin"}, As: as, Files: [3]*os.File{null, null, null}})
+		if e, ok := errors.AsType[*LaunchError](err); !ok || e.Code != 125 || !strings.Contains(e.Detail, "landlock") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestFilesAreLimited: what may be done below each kind of path, by real programs.
+func TestFilesAreLimited(t *testing.T) {
+	need.Landlock(t, landlock.HardABI)
+	s := startSandbox(t)
+	dir, err := os.MkdirTemp("/var/tmp", "splitpod-files-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	for _, sub := range []string{"ro", "rw", "other"} {
+		path := filepath.Join(dir, sub)
+		if err := errors.Join(os.Mkdir(path, 0o777), os.Chmod(path, 0o777), os.WriteFile(path+"/file", []byte("text"), 0o666), os.Chmod(path+"/file", 0o666)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	as := someUser
+	as.Files.ReadOnly = append([]string{dir + "/ro"}, someFiles.ReadOnly...)
+	as.Files.ReadWrite = append([]string{dir + "/rw"}, someFiles.ReadWrite...)
+	for _, tt := range []struct {
+		script string
+		works  bool
+	}{
+		{"cat ro/file", true}, {"ls ro", true}, {"echo x > ro/file", false}, {"truncate -s 0 ro/file", false}, {"rm ro/file", false},
+		{"touch ro/new", false}, {"mkdir ro/dir", false}, {"ln -s x ro/link", false}, {"mv ro/file rw/moved", false},
+		{"cat rw/file", true}, {"echo x > rw/file", true}, {"truncate -s 0 rw/file", true}, {"mkdir rw/dir && mv rw/file rw/dir/", true},
+		{"cp /bin/true rw/prog && rw/prog", true}, {"ln ro/file rw/hard", false},
+		{"cat other/file", false}, {"ls other", false}, {"touch other/new", false}, {"cat rw/../other/file", false},
+		{"ln -s ../other/file rw/link; cat rw/link", false},
+	} {
+		null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		session, err := s.Launch(t.Context(), Spec{Argv: []string{"sh", "-c", "cd " + dir + " 2>/dev/null; " + tt.script}, Env: []string{"PATH=/usr/bin:/bin"}, As: as, Files: [3]*os.File{null, null, null}})
+		null.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		exit, err := session.Wait(t.Context())
+		if err != nil || (exit.Code == 0) != tt.works {
+			t.Errorf("%s: exit code %d (%v), want it to work: %t", tt.script, exit.Code, err, tt.works)
+		}
+	}
+}
+
+// TestSessionsCannotSignalEachOther: the scopes of Landlock.
+func TestSessionsCannotSignalEachOther(t *testing.T) {
+	need.Landlock(t, landlock.HardABI)
+	s := startSandbox(t)
+	p, err := start(t, s, "sleep", "1000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if code, _ := run(t, s, "kill", "-KILL", fmt.Sprint(p.PID())); code == 0 {
+		t.Error("one session killed another")
+	}
+	if code, out := run(t, s, "sh", "-c", "sleep 1000 & kill -KILL $! && echo killed"); code != 0 || !strings.Contains(out, "killed") {
+		t.Errorf("a session cannot signal its own: code %d, %q", code, out)
 	}
 }
 

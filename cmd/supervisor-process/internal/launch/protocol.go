@@ -8,6 +8,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/confine/landlock"
 )
 
 // The messages on the socketpair between the daemon and init, one JSON object a
@@ -16,7 +18,7 @@ import (
 //	daemon → init                       init → daemon
 //	setup   1 descriptor (data)         ready    data, names + descriptors
 //	                                    failed   error
-//	launch  session + 4 descriptors     started  session, pid
+//	launch  session + 4 descriptors     started  session, pid, data (what was applied)
 //	        (plan, stdin, out, err)     refused  session, error, code
 //	                                    exited   session, code, signal
 //	signal  session, signal
@@ -139,18 +141,21 @@ func closeAll(files []*os.File) {
 // plan is what the stage needs; it travels in a memory file, as the setup's data
 // does, because argument vectors and certificates are larger than a datagram.
 type plan struct {
-	Argv   []string `json:"argv"`
-	Env    []string `json:"env"`
-	Dir    string   `json:"dir"`
-	UID    uint32   `json:"uid"`
-	GID    uint32   `json:"gid"`
-	Groups []uint32 `json:"groups"`
+	Argv   []string       `json:"argv"`
+	Env    []string       `json:"env"`
+	Dir    string         `json:"dir"`
+	UID    uint32         `json:"uid"`
+	GID    uint32         `json:"gid"`
+	Groups []uint32       `json:"groups"`
+	Files  landlock.Rules `json:"files"`
 }
 
-// stageFailure is what the stage says on its error pipe when nothing was executed.
-type stageFailure struct {
-	Error string `json:"error"`
-	Code  int    `json:"code"` // 126 or 127 as shells use them, else 125
+// stageWord is what the stage says on its pipe: what was applied, or why nothing was
+// executed, or both.
+type stageWord struct {
+	Applied *landlock.Report `json:"applied,omitempty"`
+	Error   string           `json:"error,omitempty"`
+	Code    int              `json:"code,omitempty"` // 126 or 127 as shells use them, else 125
 }
 
 // Exit codes of a program that was not executed, as shells use them.

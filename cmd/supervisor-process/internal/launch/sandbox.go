@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/confine"
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/confine/landlock"
 	"github.com/splitpod/splitpod/pkg/core"
 )
 
@@ -187,6 +188,8 @@ type Spec struct {
 
 // Session is one program in the sandbox, with its process group.
 type Session struct {
+	Applied landlock.Report // which files the program may use
+
 	sandbox *Sandbox
 	id      uint64
 	pid     int
@@ -195,7 +198,7 @@ type Session struct {
 
 // Launch runs a program. It returns when the program is executed, or *LaunchError.
 func (s *Sandbox) Launch(ctx context.Context, spec Spec) (*Session, error) {
-	f, err := memoryFile(plan{Argv: spec.Argv, Env: spec.Env, Dir: spec.As.Dir, UID: spec.As.UID, GID: spec.As.GID, Groups: spec.As.Groups})
+	f, err := memoryFile(plan{Argv: spec.Argv, Env: spec.Env, Dir: spec.As.Dir, UID: spec.As.UID, GID: spec.As.GID, Groups: spec.As.Groups, Files: spec.As.Files})
 	if err != nil {
 		return nil, fmt.Errorf("launch: %w", err)
 	}
@@ -208,7 +211,11 @@ func (s *Sandbox) Launch(ctx context.Context, spec Spec) (*Session, error) {
 	select {
 	case m := <-events:
 		if m.Op == "started" {
-			return &Session{sandbox: s, id: id, pid: m.PID, events: events}, nil
+			p := &Session{sandbox: s, id: id, pid: m.PID, events: events}
+			if err := json.Unmarshal(m.Data, &p.Applied); err != nil {
+				return nil, fmt.Errorf("launch: what was applied: %w", err)
+			}
+			return p, nil
 		}
 		s.leave(id)
 		return nil, &LaunchError{Code: m.Code, Detail: m.Error}

@@ -151,19 +151,10 @@ func (s *server) launch(session uint64, files []*os.File) error {
 
 // follow reports what becomes of one session.
 func (s *server) follow(session uint64, pid int, failures *os.File, status <-chan syscall.WaitStatus) {
-	text, err := io.ReadAll(io.LimitReader(failures, maxMessage/2))
+	applied, f := hear(failures)
 	failures.Close()
-	var f stageFailure
-	switch {
-	case err != nil:
-		f = stageFailure{Error: "error pipe: " + err.Error(), Code: codeConfine}
-	case len(text) > 0:
-		if json.Unmarshal(text, &f) != nil {
-			f = stageFailure{Error: "the stage failed without a reason", Code: codeConfine}
-		}
-	}
 	if f.Error == "" {
-		_ = s.send(message{Op: "started", Session: session, PID: pid})
+		_ = s.send(message{Op: "started", Session: session, PID: pid, Data: applied})
 	}
 	ws := <-status
 	s.mu.Lock()
@@ -179,6 +170,27 @@ func (s *server) follow(session uint64, pid int, failures *os.File, status <-cha
 		exit.Code = 128 + exit.Signal
 	}
 	_ = s.send(exit)
+}
+
+// hear reads what a stage says until it has become the program, which closes its
+// pipe.
+func hear(pipe io.Reader) (applied json.RawMessage, last stageWord) {
+	d := json.NewDecoder(io.LimitReader(pipe, maxMessage/2))
+	for {
+		var w stageWord
+		switch err := d.Decode(&w); {
+		case errors.Is(err, io.EOF) && applied == nil && last.Error == "":
+			return nil, stageWord{Error: "the stage ended without a word", Code: codeConfine}
+		case errors.Is(err, io.EOF):
+			return applied, last
+		case err != nil:
+			return nil, stageWord{Error: "the stage's words cannot be read: " + err.Error(), Code: codeConfine}
+		}
+		if w.Applied != nil {
+			applied, _ = json.Marshal(w.Applied) // it came from JSON
+		}
+		last = w
+	}
 }
 
 // reap collects every child that has ended: sessions and orphans alike.

@@ -25,8 +25,8 @@ func stage() int {
 	report := os.NewFile(stageError, "error")
 	unix.CloseOnExec(stageError)
 	unix.CloseOnExec(stagePlan)
-	err := become(os.NewFile(stagePlan, "plan"))
-	failure := stageFailure{Error: err.Error(), Code: codeConfine}
+	err := become(os.NewFile(stagePlan, "plan"), json.NewEncoder(report))
+	failure := stageWord{Error: err.Error(), Code: codeConfine}
 	switch {
 	case errors.Is(err, errNotFound):
 		failure.Code = codeNotFound
@@ -43,7 +43,7 @@ var (
 	errNotUsable = errors.New("program cannot be executed")
 )
 
-func become(f *os.File) error {
+func become(f *os.File, report *json.Encoder) error {
 	var p plan
 	if err := json.NewDecoder(f).Decode(&p); err != nil {
 		return fmt.Errorf("read the plan: %w", err)
@@ -51,9 +51,12 @@ func become(f *os.File) error {
 	if len(p.Argv) == 0 || p.Argv[0] == "" {
 		return fmt.Errorf("%w: the command is empty", errNotFound)
 	}
-	applied, err := confine.Apply(confine.Plan{UID: p.UID, GID: p.GID, Groups: p.Groups, Dir: p.Dir})
+	applied, err := confine.Apply(confine.Plan{UID: p.UID, GID: p.GID, Groups: p.Groups, Dir: p.Dir, Files: p.Files})
 	if err != nil {
 		return err
+	}
+	if err := report.Encode(stageWord{Applied: &applied.Files}); err != nil {
+		return fmt.Errorf("report what was applied: %w", err)
 	}
 	return execute(applied, p)
 }

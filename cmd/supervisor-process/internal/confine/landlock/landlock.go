@@ -1,0 +1,138 @@
+// Package landlock limits which files a program may use, whatever its user may.
+//
+// It answers the threats of a program that reads or changes files nobody meant to
+// give it, and of one that signals or speaks (over abstract sockets) with processes
+// outside its own sandbox. It handles every file right and scope the kernel has; not
+// the network, which the namespace and its fence decide about. It cannot take a
+// subdirectory out of a directory that is allowed, and a descriptor that is open
+// already is not judged again.
+//
+// Invariant: Apply restricts the calling process completely or fails; it never
+// applies an empty set of rules, which would forbid everything or nothing.
+//
+// Source: Documentation/userspace-api/landlock.rst.
+package landlock
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/landlock-lsm/go-landlock/landlock"
+	ll "github.com/landlock-lsm/go-landlock/landlock/syscall"
+	"golang.org/x/sys/unix"
+)
+
+// Rules are the paths a program may use, with everything below them.
+type Rules struct {
+	ReadOnly  []string `json:"read_only"`
+	ReadWrite []string `json:"read_write"`
+	// Hard fails when anything cannot be enforced: a path, or a kernel older than
+	// HardABI. Otherwise what is missing is reported.
+	Hard bool `json:"hard"`
+}
+
+// HardABI is the least kernel support for Rules.Hard: file rights with truncation and
+// device ioctls, and both scopes (Linux 6.12).
+const HardABI = 6
+
+// Report is what was really applied.
+type Report struct {
+	ABI       int      `json:"abi"` // of the kernel; 0: no Landlock, and nothing was applied
+	ReadOnly  int      `json:"read_only"`
+	ReadWrite int      `json:"read_write"`
+	Skipped   []string `json:"skipped,omitempty"` // paths with their reason
+}
+
+// configs are the library's, by ABI.
+var configs = []landlock.Config{
+	{}, landlock.V1, landlock.V2, landlock.V3, landlock.V4, landlock.V5, landlock.V6, landlock.V7, landlock.V8, landlock.V9, landlock.V10, landlock.V11,
+}
+
+// Rights of a path that is no directory.
+const (
+	fileRead  = ll.AccessFSExecute | ll.AccessFSReadFile
+	fileWrite = fileRead | ll.AccessFSWriteFile | ll.AccessFSTruncate | ll.AccessFSIoctlDev | ll.AccessFSResolveUnix
+	dirRead   = fileRead | ll.AccessFSReadDir
+)
+
+// Version is the kernel's Landlock ABI; 0: it has none, or does not let us use it.
+func Version() int {
+	v, err := ll.LandlockGetABIVersion()
+	if err != nil {
+		return 0
+	}
+	return v
+}
+
+// Apply restricts the calling process, all threads, and what it executes.
+func Apply(r Rules) (Report, error) {
+	abi := min(Version(), len(configs)-1)
+	switch {
+	case r.Hard && abi < HardABI:
+		return Report{ABI: abi}, fmt.Errorf("landlock: hard_requirement needs ABI %d of the kernel, which has %d; upgrade it, or use best_effort", HardABI, abi)
+	case abi == 0:
+		return Report{}, nil
+	}
+	report, rules, err := collect(r, abi)
+	if err != nil {
+		return report, err
+	}
+	if len(rules) == 0 {
+		return report, errors.New("landlock: no path of the policy can be used, so that nothing could be allowed; check filesystem_policy")
+	}
+	config := configs[abi]
+	config.HandledAccessNet = 0
+	if err := config.Restrict(rules...); err != nil {
+		return report, fmt.Errorf("landlock: %w", err)
+	}
+	return report, nil
+}
+
+// collect turns paths into rules. A path that cannot be opened by the program's own
+// user is no use to it.
+func collect(r Rules, abi int) (Report, []landlock.Rule, error) {
+	report := Report{ABI: abi}
+	var rules []landlock.Rule
+	add := func(path string, dir, file landlock.AccessFSSet, count *int) error {
+		mode, err := kind(path)
+		if err != nil && r.Hard {
+			return fmt.Errorf("landlock: filesystem_policy: %s cannot be used: %w", path, err)
+		}
+		if err != nil {
+			report.Skipped = append(report.Skipped, fmt.Sprintf("%s: %v", path, err))
+			return nil
+		}
+		rights := file
+		if mode == unix.S_IFDIR {
+			rights = dir
+		}
+		*count++
+		rules = append(rules, landlock.PathAccess(rights&configs[abi].HandledAccessFS, path))
+		return nil
+	}
+	for _, p := range r.ReadOnly {
+		if err := add(p, dirRead, fileRead, &report.ReadOnly); err != nil {
+			return report, nil, err
+		}
+	}
+	for _, p := range r.ReadWrite {
+		if err := add(p, configs[abi].HandledAccessFS, fileWrite, &report.ReadWrite); err != nil {
+			return report, nil, err
+		}
+	}
+	return report, rules, nil
+}
+
+// kind opens a path and returns what it is.
+func kind(path string) (uint32, error) {
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return 0, err
+	}
+	return st.Mode & unix.S_IFMT, nil
+}

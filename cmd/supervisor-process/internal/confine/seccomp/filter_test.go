@@ -1,0 +1,321 @@
+package seccomp
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"flag"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/elastic/go-seccomp-bpf/arch"
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+// filter interprets the program instead of loading it.
+type filter struct {
+	t  *testing.T
+	vm *bpf.VM
+	on *arch.Info
+
+	tried int
+}
+
+func newFilter(t *testing.T) filter {
+	t.Helper()
+	instructions, err := program()
+	if err != nil {
+		t.Fatal(err)
+	}
+	vm, err := bpf.NewVM(instructions)
+	if err != nil {
+		t.Fatal(err)
+	}
+	on, err := arch.GetInfo("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filter{t: t, vm: vm, on: on}
+}
+
+// raw runs the filter over a struct seccomp_data. The interpreter loads big-endian
+// words where the kernel loads native ones.
+func (f filter) raw(nr, machine uint32, args ...uint64) uint32 {
+	f.t.Helper()
+	data := make([]byte, 64)
+	word := func(at int, v uint32) { binary.BigEndian.PutUint32(data[at:], v) }
+	word(0, nr)
+	word(4, machine)
+	for i, a := range args {
+		word(16+8*i, uint32(a)) // low half first, as on the little-endian machines there are
+		word(20+8*i, uint32(a>>32))
+	}
+	n, err := f.vm.Run(data)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return uint32(n)
+}
+
+func (f filter) call(name string, args ...uint64) string {
+	f.t.Helper()
+	nr, ok := f.on.SyscallNames[name]
+	if !ok {
+		return "no such call"
+	}
+	return answer(f.raw(uint32(nr), uint32(f.on.ID), args...))
+}
+
+func answer(v uint32) string {
+	switch v {
+	case uint32(allow):
+		return "allow"
+	case uint32(eperm):
+		return "EPERM"
+	case uint32(nosys):
+		return "ENOSYS"
+	default:
+		return "?"
+	}
+}
+
+func TestCallsWithArguments(t *testing.T) {
+	f := newFilter(t)
+	const high = 1 << 32
+	for _, tt := range []struct {
+		why  string
+		call string
+		args []uint64
+		want string
+	}{
+		{"reading", "read", nil, "allow"},
+		{"executing", "execve", nil, "allow"},
+		{"a Unix socket", "socket", []uint64{1, 1, 0}, "allow"},
+		{"an IPv4 socket", "socket", []uint64{2, 1, 0}, "allow"},
+		{"an IPv6 socket", "socket", []uint64{10, 2, 0}, "allow"},
+		{"a routing socket", "socket", []uint64{16, 3, 0}, "allow"},
+		{"a netfilter socket", "socket", []uint64{16, 3, 12}, "EPERM"},
+		{"a sock_diag socket", "socket", []uint64{16, 3, 4}, "EPERM"},
+		{"a generic netlink socket, whose protocol is the number of ioctl", "socket", []uint64{16, 3, 16}, "EPERM"},
+		{"a family that is the number of prctl", "socket", []uint64{157, 1, 0}, "EPERM"},
+		{"a packet socket", "socket", []uint64{17, 3, 0}, "EPERM"},
+		{"a vsock to the host", "socket", []uint64{40, 1, 0}, "EPERM"},
+		{"AF_ALG", "socket", []uint64{38, 5, 0}, "EPERM"},
+		{"Bluetooth", "socket", []uint64{31, 1, 0}, "EPERM"},
+		{"a family with something above 32 bits", "socket", []uint64{2 | high, 1, 0}, "EPERM"},
+		{"a family that only differs above 32 bits", "socket", []uint64{40 | high, 1, 0}, "EPERM"},
+		{"a pair of Unix sockets", "socketpair", []uint64{1, 1, 0}, "allow"},
+		{"a pair of TIPC sockets", "socketpair", []uint64{30, 1, 0}, "EPERM"},
+		{"a thread", "clone", []uint64{0x3d0f00}, "allow"},
+		{"a process", "clone", []uint64{0x01200011}, "allow"},
+		{"a user namespace", "clone", []uint64{0x10000011}, "EPERM"},
+		{"a mount namespace", "clone", []uint64{0x00020011}, "EPERM"},
+		{"a user namespace by unshare", "unshare", []uint64{0x10000000}, "EPERM"},
+		{"a time namespace by unshare", "unshare", []uint64{0x80}, "EPERM"},
+		{"a file table of one's own", "unshare", []uint64{0x400}, "allow"},
+		{"clone3", "clone3", nil, "ENOSYS"},
+		{"executing a file without a path", "execveat", []uint64{3, 0, 0, 0, 0x1000}, "EPERM"},
+		{"executing relative to a directory", "execveat", []uint64{3, 0, 0, 0, 0}, "allow"},
+		{"the size of a terminal", "ioctl", []uint64{0, 0x5413}, "allow"},
+		{"typing into a terminal", "ioctl", []uint64{0, 0x5412}, "EPERM"},
+		{"typing, hidden above 32 bits", "ioctl", []uint64{0, 0x5412 | high}, "EPERM"},
+		{"typing, hidden by a sign", "ioctl", []uint64{0, 0xffffffff00005412}, "EPERM"},
+		{"a request as a negative int", "ioctl", []uint64{0, 0xffffffff80045430}, "allow"},
+		{"pasting into a console", "ioctl", []uint64{0, 0x541c}, "EPERM"},
+		{"the personality", "personality", []uint64{0xffffffff}, "allow"},
+		{"memory at fixed addresses", "personality", []uint64{0x0040000}, "EPERM"},
+		{"a name for a thread", "prctl", []uint64{15}, "allow"},
+		{"another filter by prctl", "prctl", []uint64{22, 2}, "EPERM"},
+		{"another filter by prctl, hidden", "prctl", []uint64{22 | high, 2}, "EPERM"},
+		{"another filter", "seccomp", []uint64{1}, "EPERM"},
+		{"another filter, hidden", "seccomp", []uint64{1 | high}, "EPERM"},
+		{"what actions there are", "seccomp", []uint64{2}, "allow"},
+		{"io_uring", "io_uring_setup", nil, "EPERM"},
+		{"BPF", "bpf", nil, "EPERM"},
+		{"tracing", "ptrace", nil, "EPERM"},
+		{"somebody's descriptor", "pidfd_getfd", nil, "EPERM"},
+		{"a mount", "mount", nil, "EPERM"},
+		{"a mount's attributes", "mount_setattr", nil, "EPERM"},
+		{"a file by its handle", "open_by_handle_at", nil, "EPERM"},
+		{"a key", "keyctl", nil, "EPERM"},
+	} {
+		if got := f.call(tt.call, tt.args...); got != tt.want {
+			t.Errorf("%s: %s %#x answers %s, want %s", tt.why, tt.call, tt.args, got, tt.want)
+		}
+	}
+}
+
+// slow reads the tables.
+func slow(name string, args [6]uint64) string {
+	in := func(groups []group) bool {
+		for _, g := range groups {
+			if slices.Contains(strings.Fields(g.names), name) {
+				return true
+			}
+		}
+		return false
+	}
+	for _, r := range conditional {
+		holds := r.call == name
+		for _, c := range r.conditions {
+			v := args[c.arg]
+			holds = holds && map[string]bool{
+				"==": v == c.value, "!=": v != c.value, "<=": v <= c.value, ">=": v >= c.value, "no bit of": v&c.value == 0,
+			}[c.op]
+		}
+		if holds {
+			return "allow"
+		}
+	}
+	switch {
+	case in(allowed):
+		return "allow"
+	case in(missing):
+		return "ENOSYS"
+	default:
+		return "EPERM"
+	}
+}
+
+// FuzzFilter compares the program with a reading of the tables.
+func FuzzFilter(f *testing.F) {
+	f.Add(uint16(41), uint64(16), uint64(3), uint64(16), uint64(0), uint64(0))
+	f.Add(uint16(16), uint64(0), uint64(1<<32|0x5412), uint64(0), uint64(0), uint64(0))
+	on, err := arch.GetInfo("")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, nr uint16, a, b, c, d, e uint64) {
+		name, ok := on.SyscallNumbers[int(nr)]
+		got := answer(newFilter(t).raw(uint32(nr), uint32(on.ID), a, b, c, d, e))
+		want := "ENOSYS"
+		if ok {
+			want = slow(name, [6]uint64{a, b, c, d, e})
+		}
+		if got != want {
+			t.Errorf("%s (%d) %#x answers %s, the tables say %s", name, nr, []uint64{a, b, c, d, e}, got, want)
+		}
+	})
+}
+
+// TestFilterAgreesWithTheTables on arguments that are likely to be special.
+func TestFilterAgreesWithTheTables(t *testing.T) {
+	f := newFilter(t)
+	special := []uint64{0, 1, 2, 8, 10, 16, 17, 22, 40, 0x80, 0x1000, 0x5412, 0x541c, 0x10000000, 1 << 32, 0xffffffff, 0xffffffff80000000, 0xffffffffffffffff}
+	for r := rand.New(rand.NewPCG(3, 4)); f.tried < 200_000; f.tried++ {
+		nr := r.IntN(470)
+		name, ok := f.on.SyscallNumbers[nr]
+		if !ok {
+			continue
+		}
+		var args [6]uint64
+		for i := range args {
+			args[i] = special[r.IntN(len(special))]
+			if r.IntN(4) == 0 {
+				args[i] |= uint64(r.IntN(470))
+			}
+		}
+		if got, want := answer(f.raw(uint32(nr), uint32(f.on.ID), args[:]...)), slow(name, args); got != want {
+			t.Fatalf("%s %#x answers %s, the tables say %s", name, args, got, want)
+		}
+	}
+}
+
+// TestOtherABIsHaveNoCalls: the same number means another call there.
+func TestOtherABIsHaveNoCalls(t *testing.T) {
+	f := newFilter(t)
+	for nr := range uint32(600) {
+		for name, other := range map[string]uint32{"i386": unix.AUDIT_ARCH_I386, "arm": unix.AUDIT_ARCH_ARM, "none": 0} {
+			if got := answer(f.raw(nr, other, 2, 1, 0)); got != "ENOSYS" {
+				t.Fatalf("%s call %d answers %s", name, nr, got)
+			}
+		}
+		if runtime.GOARCH == "amd64" {
+			if got := answer(f.raw(nr|0x40000000, uint32(f.on.ID), 2, 1, 0)); got != "ENOSYS" {
+				t.Fatalf("x32 call %d answers %s", nr, got)
+			}
+		}
+	}
+	for nr := uint32(600); nr < 5000; nr++ {
+		if got := answer(f.raw(nr, uint32(f.on.ID))); got != "ENOSYS" {
+			t.Fatalf("call %d of the future answers %s", nr, got)
+		}
+	}
+}
+
+// TestTablesCoverEveryCallOnce, on every machine we build for.
+func TestTablesCoverEveryCallOnce(t *testing.T) {
+	where := make(map[string]string)
+	for table, groups := range map[string][]group{"allowed": allowed, "missing": missing, "refused": refused} {
+		for _, g := range groups {
+			for name := range strings.FieldsSeq(g.names) {
+				if where[name] != "" {
+					t.Errorf("%s is in %s and %s", name, where[name], table)
+				}
+				where[name] = table
+			}
+			if g.why == "" {
+				t.Errorf("a group of %s has no reason", table)
+			}
+		}
+	}
+	for _, r := range conditional {
+		if w := where[r.call]; w != "" && w != "conditional" || r.why == "" {
+			t.Errorf("%s is in %s too, or has no reason", r.call, w)
+		}
+		where[r.call] = "conditional"
+	}
+	known := make(map[string]bool)
+	for _, on := range []*arch.Info{arch.X86_64, arch.AARCH64} {
+		for name := range on.SyscallNames {
+			known[name] = true
+			if where[name] == "" {
+				t.Errorf("%s of %s is in no table", name, on.Name)
+			}
+		}
+	}
+	for name := range where {
+		if !known[name] {
+			t.Errorf("%s exists nowhere", name)
+		}
+	}
+}
+
+// TestProfileIsTheGoldenOne: what a reviewer reads.
+func TestProfileIsTheGoldenOne(t *testing.T) {
+	f := newFilter(t)
+	profile := make(map[string]string)
+	for name := range f.on.SyscallNames {
+		profile[name] = f.call(name)
+	}
+	for _, r := range conditional {
+		if profile[r.call] != "" {
+			profile[r.call] = "by argument"
+		}
+	}
+	got, err := json.MarshalIndent(profile, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden := filepath.Join("testdata", "profile_"+runtime.GOARCH+".json")
+	if *update {
+		if err := os.WriteFile(golden, append(got, '\n'), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), string(got)+"\n"); diff != "" {
+		t.Errorf("the profile differs (-want +got); write it with -update if that is meant:\n%s", diff)
+	}
+}

@@ -1,0 +1,83 @@
+package prepare
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/splitpod/splitpod/pkg/core"
+)
+
+// What every program needs, where the image has it. A policy's own entries go first.
+var (
+	baseReadOnly = []string{
+		"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/etc", "/app", "/nix/store", "/var/log", "/proc",
+		"/sys/devices/system/cpu", "/sys/fs/cgroup", "/dev/urandom", "/dev/random", "/dev/zero", "/run/systemd/resolve",
+	}
+	baseReadWrite = []string{"/tmp", "/var/tmp", "/dev/null", "/dev/full", "/dev/tty", "/dev/pts", "/dev/ptmx", "/dev/shm"}
+
+	gpuMarks     = []string{"/dev/nvidiactl", "/dev/dxg", "/dev/kfd"}
+	gpuReadOnly  = []string{"/run/nvidia-persistenced", "/usr/lib/wsl", "/sys/class/kfd", "/sys/devices"}
+	gpuReadWrite = []string{"/dev/nvidia*", "/dev/dxg", "/dev/kfd", "/dev/dri", "/dev/infiniband", "/proc"} // CUDA names its threads in /proc
+)
+
+// Files are the paths a workload may use.
+type Files struct {
+	ReadOnly, ReadWrite []string
+	Findings            []string // what the policy asks for and is not granted
+}
+
+// PlanFiles adds to a policy's paths what every program needs, as the workload's own
+// file system below root has it: never what the policy mentions already, and nothing
+// that is not there. runDir holds the public certificates.
+func PlanFiles(root string, s core.StaticPolicy, a Account, workdir, runDir string) Files {
+	f := Files{ReadOnly: slices.Clone(s.ReadOnly), ReadWrite: slices.Clone(s.ReadWrite)}
+	switch {
+	case !s.IncludeWorkdir || slices.Contains(f.ReadWrite, workdir):
+	case workdir == "/":
+		f.Findings = append(f.Findings, "the working directory is /, which include_workdir does not open for writing; set --workdir, or list directories in read_write")
+	default:
+		f.ReadWrite = append(f.ReadWrite, workdir)
+	}
+	f.add(root, &f.ReadWrite, baseReadWrite...)
+	if a.Home != "/" && owns(filepath.Join(root, a.Home), a.UID) {
+		f.add(root, &f.ReadWrite, a.Home)
+	}
+	if slices.ContainsFunc(gpuMarks, func(p string) bool { return exists(filepath.Join(root, p)) }) {
+		f.add(root, &f.ReadWrite, gpuReadWrite...)
+		f.add(root, &f.ReadOnly, gpuReadOnly...)
+	}
+	f.add(root, &f.ReadOnly, baseReadOnly...)
+	f.add("/", &f.ReadOnly, runDir)
+	return f
+}
+
+// add appends the paths that exist and that neither list has.
+func (f *Files) add(root string, to *[]string, patterns ...string) {
+	for _, pattern := range patterns {
+		paths, err := filepath.Glob(filepath.Join(root, pattern))
+		if err != nil {
+			continue
+		}
+		for _, p := range paths {
+			p = "/" + strings.TrimPrefix(strings.TrimPrefix(p, root), "/")
+			if !slices.Contains(f.ReadOnly, p) && !slices.Contains(f.ReadWrite, p) {
+				*to = append(*to, p)
+			}
+		}
+	}
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+// owns reports whether path is a directory of the user.
+func owns(path string, uid uint32) bool {
+	var st unix.Stat_t
+	return unix.Lstat(path, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR && st.Uid == uid
+}
