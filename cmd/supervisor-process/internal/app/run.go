@@ -190,6 +190,15 @@ func (d *daemon) chooseAccount(c core.Config) (prepare.Account, error) {
 	return prepare.LookupAccount("/", c.Static.RunAsUser, c.Static.RunAsGroup, d.cfg.NetworkUID)
 }
 
+// makeDirectories creates what the policy's read_write names and the image lacks.
+func (d *daemon) makeDirectories(c core.Config) error {
+	made, err := prepare.MakeDirectories("/", c.Static.ReadWrite, d.account)
+	if len(made) > 0 {
+		d.log.Info("directories were created for the workload", slog.Any("paths", made))
+	}
+	return err
+}
+
 // spec is one program as every program of this sandbox runs.
 func (d *daemon) spec(argv []string, files [3]*os.File) launch.Spec {
 	c := d.started

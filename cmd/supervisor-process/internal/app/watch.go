@@ -84,6 +84,9 @@ func (d *daemon) checkFence(ctx context.Context) {
 	for _, n := range state.Refused {
 		total += n
 	}
+	if total <= d.fence.logged.Load()+d.fence.counted.Load() {
+		return
+	}
 	time.Sleep(50 * time.Millisecond) // the log's packets of these counts are on their way
 	known := d.fence.logged.Load() + d.fence.counted.Load()
 	if total <= known {

@@ -1,0 +1,107 @@
+package prepare
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/splitpod/splitpod/pkg/core"
+	"github.com/splitpod/splitpod/test/need"
+)
+
+// tree makes directories and files ("name" or "name/") below a new root.
+func tree(t *testing.T, names ...string) string {
+	t.Helper()
+	root := t.TempDir()
+	for _, n := range names {
+		path := filepath.Join(root, n)
+		err := os.MkdirAll(filepath.Dir(path), 0o755)
+		if strings.HasSuffix(n, "/") {
+			err = errors.Join(err, os.MkdirAll(path, 0o755))
+		} else {
+			err = errors.Join(err, os.WriteFile(path, nil, 0o644))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return root
+}
+
+func TestPlanFilesAddsWhatIsThere(t *testing.T) {
+	root := tree(t, "usr/", "etc/", "lib64/", "tmp/", "dev/null", "home/me/", "work/")
+	a := Account{UID: uint32(os.Getuid()), Home: "/home/me"}
+	for _, tt := range []struct {
+		name     string
+		policy   core.StaticPolicy
+		workdir  string
+		ro, rw   []string
+		findings int
+	}{
+		{"an empty policy", core.StaticPolicy{IncludeWorkdir: true}, "/work", []string{"/usr", "/lib64", "/etc"}, []string{"/work", "/tmp", "/dev/null", "/home/me"}, 0},
+		{"without the working directory", core.StaticPolicy{}, "/work", []string{"/usr", "/lib64", "/etc"}, []string{"/tmp", "/dev/null", "/home/me"}, 0},
+		{"the root is never opened for writing", core.StaticPolicy{IncludeWorkdir: true}, "/", []string{"/usr", "/lib64", "/etc"}, []string{"/tmp", "/dev/null", "/home/me"}, 1},
+		{"the policy's own entries win", core.StaticPolicy{ReadOnly: []string{"/tmp", "/home/me"}, ReadWrite: []string{"/etc", "/missing"}}, "/work",
+			[]string{"/tmp", "/home/me", "/usr", "/lib64"}, []string{"/etc", "/missing", "/dev/null"}, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got := PlanFiles(root, tt.policy, a, tt.workdir, "/no/run/dir")
+			if !slices.Equal(got.ReadOnly, tt.ro) || !slices.Equal(got.ReadWrite, tt.rw) || len(got.Findings) != tt.findings {
+				t.Errorf("got %+v", got)
+			}
+		})
+	}
+}
+
+func TestPlanFilesOpensDevicesOfAGPU(t *testing.T) {
+	root := tree(t, "dev/nvidiactl", "dev/nvidia0", "dev/nvidia-caps/", "dev/dri/", "proc/", "dev/other")
+	got := PlanFiles(root, core.StaticPolicy{}, Account{Home: "/"}, "/", "/no/run/dir")
+	for _, want := range []string{"/dev/nvidiactl", "/dev/nvidia0", "/dev/nvidia-caps", "/dev/dri", "/proc"} {
+		if !slices.Contains(got.ReadWrite, want) {
+			t.Errorf("%s is not among %v", want, got.ReadWrite)
+		}
+	}
+	if slices.Contains(got.ReadOnly, "/proc") || slices.Contains(got.ReadWrite, "/dev/other") {
+		t.Errorf("got %+v", got)
+	}
+	if got := PlanFiles(root, core.StaticPolicy{ReadOnly: []string{"/dev/nvidia0"}}, Account{Home: "/"}, "/", "/no"); slices.Contains(got.ReadWrite, "/dev/nvidia0") {
+		t.Error("what the policy grants for reading was opened for writing")
+	}
+}
+
+func TestMissingDirectoriesAreMadeForTheWorkload(t *testing.T) {
+	need.Root(t)
+	root := tree(t, "there/", "file")
+	for link, to := range map[string]string{"link": "/etc", "parent": "there"} {
+		if err := os.Symlink(to, filepath.Join(root, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a := Account{UID: 1234, GID: 2345}
+	made, err := MakeDirectories(root, []string{"/there", "/file", "/new/deep/er", "/there/inside"}, a)
+	if err != nil || !slices.Equal(made, []string{"/new", "/new/deep", "/new/deep/er", "/there/inside"}) {
+		t.Fatalf("made %v, %v", made, err)
+	}
+	for path, uid := range map[string]uint32{"there": 0, "new": 1234, "new/deep/er": 1234, "there/inside": 1234} {
+		var st unix.Stat_t
+		if err := unix.Lstat(filepath.Join(root, path), &st); err != nil || st.Uid != uid {
+			t.Errorf("%s: uid %d, want %d (%v)", path, st.Uid, uid, err)
+		}
+	}
+	for path, want := range map[string]string{
+		"/link": "symbolic link", "/link/x": "symbolic link", "/parent/x/y": "/parent is a symbolic link", "/file/x": "not a directory",
+	} {
+		made, err := MakeDirectories(root, []string{path}, a)
+		if err == nil || len(made) > 0 || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), path) {
+			t.Errorf("%s: made %v, %v; want an error with %q", path, made, err, want)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(root, "there/x")); err == nil {
+		t.Error("a directory was made through a link")
+	}
+}

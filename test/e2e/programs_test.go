@@ -1,0 +1,106 @@
+package e2e_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/splitpod/splitpod/test/need"
+)
+
+// TestProgramsPeopleRunWork under Landlock and seccomp: interpreters with threads and
+// children, compilers, package managers, databases.
+func TestProgramsPeopleRunWork(t *testing.T) {
+	need.Root(t)
+	need.NetNS(t)
+	programs := map[string]string{
+		"bash": "bash", "python": "python3", "node": "node", "npm": "npm", "pip": "python3", "gcc": "gcc", "go": "go", "git": "git",
+		"sqlite": "sqlite3", "perl": "perl", "tar": "tar", "java": "java", "terminal": "script",
+	}
+	for _, p := range programs {
+		need.Program(t, p)
+	}
+	script, err := os.ReadFile("testdata/programs.sh")
+	must(t, err)
+	dir, err := os.MkdirTemp("", "splitpod-programs-")
+	must(t, err)
+	defer os.RemoveAll(dir)
+	must(t, os.Chmod(dir, 0o755))
+	copied := filepath.Join(dir, "programs.sh")
+	must(t, os.WriteFile(copied, script, 0o644))
+	goProgram := need.Program(t, "go")
+	policy := policyFile(t, "version: 1\n"+who+"filesystem_policy: {read_only: ["+filepath.Dir(filepath.Dir(goProgram))+"]}\n")
+	d := start(t, binary(t, "supervisor-process"), "run", "--policy", policy, "--run-dir", t.TempDir(), "--admin-listen", "", "--records", "/dev/null", "--workdir", "/tmp",
+		"--", "env", "PATH="+filepath.Dir(goProgram)+":/usr/bin:/bin", "bash", copied)
+	if code := d.wait(t); code != 0 {
+		t.Errorf("exit code %d, %s", code, d.err)
+	}
+	for name := range programs {
+		if !strings.Contains(d.out.String(), "ok "+name+"\n") {
+			t.Errorf("%s does not work", name)
+		}
+	}
+	if t.Failed() {
+		t.Logf("output:\n%s", d.out)
+	}
+}
+
+// TestTimeoutEndsTheWorkload with the code of timeout(1), and with everything in it.
+func TestTimeoutEndsTheWorkload(t *testing.T) {
+	file := policyFile(t, policyText)
+	code, out, errs := command(t, "supervisor-process", "run", "--policy", file, "--run-dir", t.TempDir(), "--admin-listen", "", "--records", "/dev/null", "--workdir", "/",
+		"--timeout", "300ms", "--grace", "300ms", "--", "sh", "-c", "echo started; setsid sleep 1000 & trap '' TERM; while :; do sleep 0.05; done")
+	if code != 124 || !strings.Contains(out, "started") {
+		t.Errorf("exit code %d, output %q, errors %q", code, out, errs)
+	}
+}
+
+// TestAPolicyThatCannotBeEnforcedStartsNothing: hard_requirement and a path that is
+// not there.
+func TestAPolicyThatCannotBeEnforcedStartsNothing(t *testing.T) {
+	need.Root(t)
+	file := policyFile(t, "version: 1\n"+who+"landlock: {compatibility: hard_requirement}\nfilesystem_policy: {read_only: [/no/such/path]}\n")
+	code, out, errs := command(t, "supervisor-process", "run", "--policy", file, "--run-dir", t.TempDir(), "--admin-listen", "", "--records", "/dev/null", "--workdir", "/tmp",
+		"--", "echo", "ran")
+	if code != 125 || strings.Contains(out, "ran") || !strings.Contains(errs, "/no/such/path") {
+		t.Errorf("exit code %d, output %q, errors %q", code, out, errs)
+	}
+}
+
+// BenchmarkStart is the whole of a confined program without network: namespaces,
+// fence, Landlock, seccomp, exit. Compare it with BenchmarkPlainStart.
+func BenchmarkStart(b *testing.B) {
+	need.Root(b)
+	dir := b.TempDir()
+	file := filepath.Join(dir, "policy.yaml")
+	if err := os.WriteFile(file, []byte("version: 1\n"+who), 0o644); err != nil {
+		b.Fatal(err)
+	}
+	bin, err := filepath.Abs("../../bin/supervisor-process")
+	if err != nil {
+		b.Fatal(err)
+	}
+	run := filepath.Join(dir, "run")
+	if err := os.Mkdir(run, 0o755); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		runPlain(b, bin, "run", "--policy", file, "--run-dir", run, "--admin-listen", "", "--records", "/dev/null", "--workdir", "/", "--log-level", "error", "--", "/bin/true")
+	}
+}
+
+func BenchmarkPlainStart(b *testing.B) {
+	for b.Loop() {
+		runPlain(b, "/bin/true")
+	}
+}
+
+func runPlain(b *testing.B, argv ...string) {
+	b.Helper()
+	cmd := exec.Command(argv[0], argv[1:]...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		b.Fatalf("%v: %s", err, out)
+	}
+}
