@@ -48,6 +48,7 @@ const (
 	fileNFLog = "nflog" // the fence's log
 	fileProc  = "proc"  // the workload's own process table
 	fileRoot  = "root"  // the workload's root directory
+	fileNet   = "net"   // its network namespace
 )
 
 // setupSandbox runs as pid 1 of the new namespaces, before anything else is there.
@@ -95,7 +96,8 @@ func openFiles(proxyPort uint16, ipv6 bool) ([]launch.Named, error) {
 	log, logErr := nflog.Open(nft.LogGroup)
 	proc, procErr := os.Open("/proc")
 	root, rootErr := os.Open("/")
-	err = errors.Join(err, add(fileNFLog, log, logErr), add(fileProc, proc, procErr), add(fileRoot, root, rootErr))
+	ns, nsErr := os.Open("/proc/self/ns/net")
+	err = errors.Join(err, add(fileNFLog, log, logErr), add(fileProc, proc, procErr), add(fileRoot, root, rootErr), add(fileNet, ns, nsErr))
 	if err != nil || proxyPort == 0 {
 		return out, err
 	}

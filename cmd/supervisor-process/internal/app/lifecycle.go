@@ -96,6 +96,11 @@ func (d *daemon) life(ctx context.Context, argv []string) (core.Exit, error) {
 		return core.Exit{}, err
 	}
 	defer stopExec()
+	stopSSH, err := d.serveSSH(ctx)
+	if err != nil {
+		return core.Exit{}, err
+	}
+	defer stopSSH()
 
 	exit, err := d.await(ctx, session)
 	if err != nil {

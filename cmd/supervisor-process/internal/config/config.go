@@ -42,6 +42,12 @@ type Config struct {
 	// PID is the root of the process tree that attach answers for. Other commands
 	// ignore it.
 	PID int `env:"PID" flag:"pid"`
+	// SSH serves SSH on RunDir/ssh.sock: to this daemon's own uid and the network
+	// daemon's, never over TCP, with every session confined as the workload is.
+	SSH bool `env:"SSH" envDefault:"true" flag:"ssh"`
+	// SSHAuthorizedKeys is a file of public keys, as authorized_keys, one of which a
+	// client then has to have too. Empty: the socket's peer credentials are enough.
+	SSHAuthorizedKeys string `env:"SSH_AUTHORIZED_KEYS" flag:"ssh-authorized-keys"`
 	// StartTimeout ends a start in which something does not happen: attaching,
 	// configuration, fence, hand-over, readiness. It never opens anything.
 	StartTimeout time.Duration `env:"START_TIMEOUT" envDefault:"120s" flag:"start-timeout"`

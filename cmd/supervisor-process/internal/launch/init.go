@@ -53,6 +53,8 @@ func Reexec(args []string, i Init) (code int, ok bool) {
 		return result(i.serve()), true
 	case nameStage:
 		return stage(), true
+	case SFTPServer:
+		return result(serveSFTP()), true
 	default:
 		return 0, false
 	}

@@ -148,6 +148,10 @@ type plan struct {
 	GID    uint32         `json:"gid"`
 	Groups []uint32       `json:"groups"`
 	Files  landlock.Rules `json:"files"`
+	// Terminal makes standard input the controlling terminal.
+	Terminal bool `json:"terminal,omitempty"`
+	// Builtin, if not empty, is the program of this binary to become in place of Argv.
+	Builtin string `json:"builtin,omitempty"`
 }
 
 // stageWord is what the stage says on its pipe: what was applied, or why nothing was

@@ -184,7 +184,14 @@ type Spec struct {
 	Env   []string
 	As    confine.Plan
 	Files [3]*os.File
+	// Terminal says that Files are a terminal, which becomes the controlling one.
+	Terminal bool
+	// Builtin names a program of this binary to run in place of Argv: SFTPServer.
+	Builtin string
 }
+
+// SFTPServer is the built-in server of the SSH file transfer protocol.
+const SFTPServer = "sftp-server"
 
 // Session is one program in the sandbox, with its process group.
 type Session struct {
@@ -198,7 +205,7 @@ type Session struct {
 
 // Launch runs a program. It returns when the program is executed, or *LaunchError.
 func (s *Sandbox) Launch(ctx context.Context, spec Spec) (*Session, error) {
-	f, err := memoryFile(plan{Argv: spec.Argv, Env: spec.Env, Dir: spec.As.Dir, UID: spec.As.UID, GID: spec.As.GID, Groups: spec.As.Groups, Files: spec.As.Files})
+	f, err := memoryFile(plan{Argv: spec.Argv, Env: spec.Env, Dir: spec.As.Dir, UID: spec.As.UID, GID: spec.As.GID, Groups: spec.As.Groups, Files: spec.As.Files, Terminal: spec.Terminal, Builtin: spec.Builtin})
 	if err != nil {
 		return nil, fmt.Errorf("launch: %w", err)
 	}

@@ -48,8 +48,13 @@ func become(f *os.File, report *json.Encoder) error {
 	if err := json.NewDecoder(f).Decode(&p); err != nil {
 		return fmt.Errorf("read the plan: %w", err)
 	}
-	if len(p.Argv) == 0 || p.Argv[0] == "" {
+	if p.Builtin == "" && (len(p.Argv) == 0 || p.Argv[0] == "") {
 		return fmt.Errorf("%w: the command is empty", errNotFound)
+	}
+	if p.Terminal {
+		if err := unix.IoctlSetInt(0, unix.TIOCSCTTY, 0); err != nil {
+			return fmt.Errorf("take the terminal: %w", os.NewSyscallError("ioctl(TIOCSCTTY)", err))
+		}
 	}
 	applied, err := confine.Apply(confine.Plan{UID: p.UID, GID: p.GID, Groups: p.Groups, Dir: p.Dir, Files: p.Files})
 	if err != nil {
@@ -66,6 +71,11 @@ func become(f *os.File, report *json.Encoder) error {
 func execute(applied confine.Applied, p plan) error {
 	if !applied.Valid() {
 		return errors.New("BUG: nothing is executed unconfined")
+	}
+	if p.Builtin != "" {
+		// Executed anew, because only this thread is confined.
+		err := unix.Exec("/proc/self/exe", []string{p.Builtin}, p.Env)
+		return fmt.Errorf("%w: %s of this binary: %v", errNotUsable, p.Builtin, err)
 	}
 	path, err := lookup(p.Argv[0], p.Env)
 	if err != nil {

@@ -1,0 +1,177 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/gliderlabs/ssh"
+
+	"github.com/splitpod/splitpod/api/supervisor/link"
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/isolate/netns"
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/launch"
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/launch/sshd"
+	"github.com/splitpod/splitpod/pkg/core"
+)
+
+// sshSocket is where SSH is served: to this daemon's own uid and to the network
+// daemon's, and, if configured, only with an authorised key.
+const sshSocket = "ssh.sock"
+
+// serveSSH serves until the returned function is called.
+func (d *daemon) serveSSH(ctx context.Context) (stop func(), err error) {
+	if !d.cfg.SSH {
+		return func() {}, nil
+	}
+	keys, err := authorizedKeys(d.cfg.SSHAuthorizedKeys)
+	if err != nil {
+		return nil, &problem{exitConfig, err}
+	}
+	server, err := sshd.New(sshd.Config{
+		Admit: d.admitSSH, Launch: d.launchSSH, Dial: d.dialLoopback, Keys: keys, Log: d.log,
+		OpenTerminal: func() (*launch.Terminal, error) { return launch.OpenTerminal(d.account.UID) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	l, err := link.Listen(ctx, "unix", d.cfg.RunDir, sshSocket)
+	if err != nil {
+		return nil, err
+	}
+	d.log.Info("serving SSH", slog.String("host_key", server.Fingerprint))
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := server.Run(ctx, l); err != nil {
+			d.log.Error("SSH ended", slog.Any("error", err))
+		}
+	}()
+	return func() {
+		cancel()
+		<-done
+	}, nil
+}
+
+func authorizedKeys(path string) (keys []ssh.PublicKey, err error) {
+	if path == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("--ssh-authorized-keys: %w", err)
+	}
+	for len(text) > 0 {
+		key, _, _, rest, err := ssh.ParseAuthorizedKey(text)
+		if err != nil {
+			break
+		}
+		keys, text = append(keys, key), rest
+	}
+	if len(keys) == 0 {
+		return nil, fmt.Errorf("--ssh-authorized-keys: %s has no key", path)
+	}
+	return keys, nil
+}
+
+func (d *daemon) admitSSH(c net.Conn) error {
+	own := link.CheckPeer(c, uint32(os.Geteuid()))
+	if own == nil {
+		return nil
+	}
+	if err := link.CheckPeer(c, d.cfg.NetworkUID); err != nil {
+		d.Refused(err)
+		return err
+	}
+	return nil
+}
+
+// launchSSH launches a session exactly as the workload is launched.
+func (d *daemon) launchSSH(ctx context.Context, r sshd.Request) (sshd.Session, error) {
+	spec := d.spec(nil, r.Files)
+	spec.Env = append(slices.DeleteFunc(spec.Env, func(e string) bool { return setBy(r.Environ, e) }), r.Environ...)
+	spec.Terminal = r.Terminal
+	name := d.account.Shell
+	switch {
+	case r.SFTP:
+		self, err := os.Executable()
+		if err != nil {
+			return nil, fmt.Errorf("find this binary: %w", err)
+		}
+		spec.Builtin, name = launch.SFTPServer, launch.SFTPServer
+		spec.As.Files.ReadOnly = append(slices.Clone(spec.As.Files.ReadOnly), self)
+	case name == "":
+		return nil, errors.New("the image has no shell; only sftp is served")
+	case r.Command == "":
+		spec.Argv = []string{name, "-l"}
+	default:
+		spec.Argv = []string{name, "-c", r.Command}
+	}
+	session, err := d.sandbox.Launch(ctx, spec)
+	if err != nil {
+		return nil, err
+	}
+	d.workloadEvent(reasonLaunched, session.PID(), name, core.Exit{})
+	return &sshSession{session, d, name}, nil
+}
+
+// setBy reports whether list sets the variable of entry.
+func setBy(list []string, entry string) bool {
+	return slices.ContainsFunc(list, func(e string) bool { return nameOf(e) == nameOf(entry) })
+}
+
+func nameOf(entry string) string {
+	for i := range len(entry) {
+		if entry[i] == '=' {
+			return entry[:i]
+		}
+	}
+	return entry
+}
+
+// sshSession records its end.
+type sshSession struct {
+	*launch.Session
+	d    *daemon
+	name string
+}
+
+// Wait implements sshd.Session.
+func (s *sshSession) Wait(ctx context.Context) (core.Exit, error) {
+	exit, err := s.Session.Wait(ctx)
+	if err == nil {
+		s.d.workloadEvent(reasonExited, s.PID(), s.name, exit)
+	}
+	return exit, err
+}
+
+// dialLoopback connects inside the workload's network namespace.
+func (d *daemon) dialLoopback(ctx context.Context, host string, port uint16) (net.Conn, error) {
+	hosts := []string{host}
+	if host == "localhost" {
+		hosts = []string{"127.0.0.1", "::1"}
+	}
+	timeout := 10 * time.Second
+	if at, ok := ctx.Deadline(); ok {
+		timeout = time.Until(at)
+	}
+	var errs []error
+	for _, h := range hosts {
+		addr, err := netip.ParseAddr(h)
+		if err != nil {
+			return nil, err
+		}
+		c, err := netns.Dial(d.sandbox.Files[fileNet], netip.AddrPortFrom(addr, port), timeout)
+		if err == nil {
+			return c, nil
+		}
+		errs = append(errs, err)
+	}
+	return nil, errors.Join(errs...)
+}

@@ -1,0 +1,63 @@
+package sshd
+
+import (
+	"context"
+	"io"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/gliderlabs/ssh"
+	gossh "golang.org/x/crypto/ssh"
+)
+
+// dialTimeout bounds one connection to the workload's loopback.
+const dialTimeout = 10 * time.Second
+
+// forward connects a direct-tcpip channel (RFC 4254 section 7.2) to the workload's
+// loopback, and nowhere else. It dials before it says yes.
+func (s *Server) forward(_ *ssh.Server, _ *gossh.ServerConn, channel gossh.NewChannel, ctx ssh.Context) {
+	var to struct {
+		Host       string
+		Port       uint32
+		OriginHost string
+		OriginPort uint32
+	}
+	if err := gossh.Unmarshal(channel.ExtraData(), &to); err != nil || to.Port == 0 || to.Port > 65535 {
+		_ = channel.Reject(gossh.ConnectionFailed, "the request cannot be read")
+		return
+	}
+	addr, err := netip.ParseAddr(to.Host)
+	if to.Host != "localhost" && (err != nil || !addr.IsLoopback()) {
+		_ = channel.Reject(gossh.Prohibited, "only the sandbox's own loopback can be reached: localhost, 127.0.0.0/8, ::1")
+		return
+	}
+	dialCtx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	up, err := s.cfg.Dial(dialCtx, to.Host, uint16(to.Port))
+	if err != nil {
+		_ = channel.Reject(gossh.ConnectionFailed, err.Error())
+		return
+	}
+	defer up.Close()
+	down, requests, err := channel.Accept()
+	if err != nil {
+		return
+	}
+	defer down.Close()
+	go gossh.DiscardRequests(requests)
+	stop := context.AfterFunc(ctx, func() { up.Close() })
+	defer stop()
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		_, _ = io.Copy(up, down)
+		if c, ok := up.(interface{ CloseWrite() error }); ok {
+			_ = c.CloseWrite()
+		}
+	})
+	wg.Go(func() {
+		_, _ = io.Copy(down, up)
+		_ = down.CloseWrite()
+	})
+	wg.Wait()
+}

@@ -1,0 +1,202 @@
+// Package sshd serves SSH sessions in the sandbox: shells, commands, terminals, file
+// transfer, and connections to the workload's own loopback.
+//
+// It answers the threats of a session that is less confined than the workload (every
+// one is launched by the same function), of a forwarding that leads out of the
+// sandbox (only its loopback is dialled, from inside its namespace), and of clients
+// that hold sessions open or open too many. It listens on no TCP port; who may
+// connect is decided before a byte is read.
+//
+// Invariant: a session's processes are signalled when its connection ends; no output
+// is lost that was written before the exit.
+//
+// Sources: RFC 4253, RFC 4254 (sections 6.2, 6.7 to 6.10, 7.2).
+package sshd
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/gliderlabs/ssh"
+	gossh "golang.org/x/crypto/ssh"
+
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/launch"
+	"github.com/splitpod/splitpod/pkg/core"
+)
+
+// Limits.
+const (
+	maxConnections   = 64
+	maxChannels      = 16 // of one connection
+	handshakeTimeout = 15 * time.Second
+	keepalive        = 15 * time.Second
+	killAfter        = 2 * time.Second // from hanging up to SIGKILL
+	drainTimeout     = 2 * time.Second // of output after the exit
+)
+
+// Request is one session to launch.
+type Request struct {
+	Command  string // for the shell; empty: a login shell
+	SFTP     bool   // the file transfer server in place of a command
+	Environ  []string
+	Terminal bool // Files are a terminal
+	Files    [3]*os.File
+}
+
+// Session is a launched Request.
+type Session interface {
+	Wait(ctx context.Context) (core.Exit, error)
+	Signal(sig syscall.Signal) error
+}
+
+// Config is what a Server needs of the sandbox.
+type Config struct {
+	Admit        func(c net.Conn) error // of a new connection
+	Launch       func(ctx context.Context, r Request) (Session, error)
+	OpenTerminal func() (*launch.Terminal, error)
+	// Dial connects to a port of the workload's loopback.
+	Dial func(ctx context.Context, host string, port uint16) (net.Conn, error)
+	// Keys, if any, are the only ones that may log in.
+	Keys []ssh.PublicKey
+	Log  *slog.Logger
+}
+
+// Server serves connections. Make it with New.
+type Server struct {
+	cfg         Config
+	ssh         *ssh.Server
+	Fingerprint string // of the host key, which lives as long as the Server
+}
+
+// New makes a Server with a new host key.
+func New(cfg Config) (*Server, error) {
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("make the host key: %w", err)
+	}
+	signer, err := gossh.NewSignerFromKey(key)
+	if err != nil {
+		return nil, fmt.Errorf("make the host key: %w", err)
+	}
+	s := &Server{cfg: cfg, Fingerprint: gossh.FingerprintSHA256(signer.PublicKey())}
+	s.ssh = &ssh.Server{
+		Version: "Splitpod", HostSigners: []ssh.Signer{signer}, Handler: s.session,
+		SubsystemHandlers: map[string]ssh.SubsystemHandler{"sftp": s.session},
+		ChannelHandlers:   map[string]ssh.ChannelHandler{"session": s.limited(ssh.DefaultSessionHandler), "direct-tcpip": s.limited(s.forward)},
+		ConnCallback:      s.begin,
+		RequestHandlers:   map[string]ssh.RequestHandler{"keepalive@openssh.com": func(ssh.Context, *ssh.Server, *gossh.Request) (bool, []byte) { return true, nil }},
+	}
+	if len(cfg.Keys) > 0 {
+		s.ssh.PublicKeyHandler = func(_ ssh.Context, key ssh.PublicKey) bool {
+			return slices.ContainsFunc(cfg.Keys, func(k ssh.PublicKey) bool { return ssh.KeysEqual(k, key) })
+		}
+	}
+	return s, nil
+}
+
+// Run accepts on l until ctx ends, and closes l and every connection.
+func (s *Server) Run(ctx context.Context, l net.Listener) error {
+	stop := context.AfterFunc(ctx, func() { l.Close(); s.ssh.Close() })
+	defer stop()
+	var open atomic.Int64
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for {
+		c, err := l.Accept()
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("accept SSH connections: %w", err)
+		}
+		if err := s.cfg.Admit(c); err != nil || open.Load() >= maxConnections {
+			s.cfg.Log.Warn("an SSH connection was refused", slog.Any("error", err), slog.Int64("open", open.Load()))
+			c.Close()
+			continue
+		}
+		open.Add(1)
+		wg.Go(func() {
+			defer open.Add(-1)
+			stop := context.AfterFunc(ctx, func() { c.Close() })
+			defer stop()
+			s.ssh.HandleConn(c)
+		})
+	}
+}
+
+// connection is what is known of one connection.
+type connection struct {
+	channels atomic.Int64
+	alive    sync.Once
+}
+
+type connectionKey struct{}
+
+// begin bounds the handshake.
+func (s *Server) begin(ctx ssh.Context, c net.Conn) net.Conn {
+	ctx.SetValue(connectionKey{}, &connection{})
+	time.AfterFunc(handshakeTimeout, func() {
+		if ctx.Value(ssh.ContextKeyConn) == nil {
+			c.Close()
+		}
+	})
+	return c
+}
+
+// limited bounds the channels of a connection, and keeps it alive: a client that is
+// gone is noticed, one that is only quiet is not cut.
+func (s *Server) limited(next ssh.ChannelHandler) ssh.ChannelHandler {
+	return func(srv *ssh.Server, conn *gossh.ServerConn, channel gossh.NewChannel, ctx ssh.Context) {
+		c, ok := ctx.Value(connectionKey{}).(*connection)
+		if !ok || c.channels.Add(1) > maxChannels {
+			if ok {
+				c.channels.Add(-1)
+			}
+			_ = channel.Reject(gossh.ResourceShortage, "too many channels on one connection")
+			return
+		}
+		defer c.channels.Add(-1)
+		c.alive.Do(func() { go stayAlive(ctx, conn) })
+		next(srv, conn, channel, ctx)
+	}
+}
+
+func stayAlive(ctx context.Context, conn *gossh.ServerConn) {
+	tick := time.NewTicker(keepalive)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		gone := time.AfterFunc(2*keepalive, func() { conn.Close() })
+		_, _, err := conn.SendRequest("keepalive@openssh.com", true, nil)
+		gone.Stop()
+		if err != nil {
+			return
+		}
+	}
+}
+
+// accepted are the variables a client may set.
+func accepted(environ []string) (out []string) {
+	for _, e := range environ {
+		name, value, _ := strings.Cut(e, "=")
+		if (name == "LANG" || name == "COLORTERM" || name == "TZ" || strings.HasPrefix(name, "LC_")) && len(value) <= 256 && !strings.ContainsAny(value, "\x00\n") {
+			out = append(out, e)
+		}
+	}
+	return out
+}
