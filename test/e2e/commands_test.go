@@ -8,6 +8,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/splitpod/splitpod/test/need"
 )
 
 // command runs one of the programs to its end.
@@ -184,5 +186,30 @@ echo closed $(code other.demo.test)`)
 	p.policy(strings.Replace(policyText, "host: api.demo.test", "host: api2.demo.test", 1) + "  extra: {endpoints: [{host: other.demo.test, port: 443}], binaries: [{path: /usr/bin/curl}]}\n")
 	if code := p.process.wait(t); code != 0 || !strings.Contains(p.process.out.String(), "closed 200") {
 		t.Errorf("exit code %d, output %q", code, p.process.out)
+	}
+}
+
+// TestExecGivesATerminal when its caller has one, as with kubectl exec -it.
+func TestExecGivesATerminal(t *testing.T) {
+	script := need.Program(t, "script")
+	p := newPair(t, policyText)
+	p.startNetwork()
+	p.startProcess("sh", "-c", "echo ready; sleep 60")
+	eventually(t, "the workload", func() bool { return strings.Contains(p.process.out.String(), "ready") })
+	eventually(t, "exec", func() bool {
+		_, err := os.Stat(p.dir + "/run/exec.sock")
+		return err == nil
+	})
+	inner := binary(t, "supervisor-process") + " exec --run-dir " + p.dir + "/run -- bash -c 'test -t 0 && tty && test -w $(tty) && stty size && echo $TERM && id -u; exit 9'"
+	cmd := exec.Command(script, "-qec", "stty rows 33 cols 77; "+inner, "/dev/null")
+	cmd.Env = []string{"PATH=/usr/bin:/bin", "TERM=vt220"}
+	out, _ := cmd.CombinedOutput()
+	if code := cmd.ProcessState.ExitCode(); code != 9 {
+		t.Errorf("exit code %d, want 9; output %q", code, out)
+	}
+	for _, want := range []string{"/dev/pts/", "33 77", "vt220", "1000\r\n"} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("output %q lacks %q", out, want)
+		}
 	}
 }

@@ -9,12 +9,17 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
+	"golang.org/x/term"
 
 	"github.com/splitpod/splitpod/api/supervisor/link"
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/config"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/launch"
 	"github.com/splitpod/splitpod/pkg/core"
 )
@@ -32,15 +37,23 @@ const (
 // execRequest is what `exec` asks for, in a memory file beside its standard files.
 type execRequest struct {
 	Argv []string `json:"argv"`
+	// Terminal asks for one of the sandbox's own in place of the standard files.
+	Terminal bool   `json:"terminal,omitempty"`
+	Term     string `json:"term,omitempty"`
+	Columns  int    `json:"columns,omitempty"`
+	Rows     int    `json:"rows,omitempty"`
 }
 
-// execMessage goes both ways behind the request: signals to the program, and at
-// last how it ended.
+// execMessage goes both ways behind the request: the terminal's other end (as a
+// descriptor beside it), signals and sizes to the program, and at last how it ended.
 type execMessage struct {
-	Signal int    `json:"signal,omitempty"`
-	Done   bool   `json:"done,omitempty"`
-	Code   int    `json:"code,omitempty"`
-	Error  string `json:"error,omitempty"`
+	Master  bool   `json:"master,omitempty"`
+	Columns int    `json:"columns,omitempty"`
+	Rows    int    `json:"rows,omitempty"`
+	Signal  int    `json:"signal,omitempty"`
+	Done    bool   `json:"done,omitempty"`
+	Code    int    `json:"code,omitempty"`
+	Error   string `json:"error,omitempty"`
 }
 
 // serveExec accepts `exec` requests until the returned function is called.
@@ -96,9 +109,19 @@ func (d *daemon) execOne(ctx context.Context, c *net.UnixConn) (code int, err er
 	if err != nil {
 		return exitUsage, err
 	}
-	session, err := d.sandbox.Launch(ctx, d.spec(req.Argv, [3]*os.File(files)))
-	for _, f := range files {
-		f.Close()
+	spec := d.spec(req.Argv, [3]*os.File(files))
+	var terminal *launch.Terminal
+	if req.Terminal {
+		if terminal, err = d.execTerminal(c, req, &spec); err != nil {
+			closeFiles(files)
+			return exitFailed, err
+		}
+		defer terminal.Master.Close()
+	}
+	session, err := d.sandbox.Launch(ctx, spec)
+	closeFiles(files)
+	if terminal != nil {
+		terminal.Slave.Close()
 	}
 	if e, ok := errors.AsType[*launch.LaunchError](err); ok {
 		return e.Code, e
@@ -107,13 +130,53 @@ func (d *daemon) execOne(ctx context.Context, c *net.UnixConn) (code int, err er
 		return exitFailed, err
 	}
 	d.workloadEvent(reasonLaunched, session.PID(), req.Argv[0], core.Exit{})
-	go d.passSignals(c, session)
+	go d.passSignals(c, session, terminal)
 	exit, err := session.Wait(ctx)
 	if err != nil {
 		return exitFailed, err
 	}
 	d.workloadEvent(reasonExited, session.PID(), req.Argv[0], exit)
 	return exit.Code, nil
+}
+
+func closeFiles(files []*os.File) {
+	for _, f := range files {
+		f.Close()
+	}
+}
+
+// execTerminal opens a terminal for the program and gives its other end to the
+// caller.
+func (d *daemon) execTerminal(c *net.UnixConn, req execRequest, spec *launch.Spec) (*launch.Terminal, error) {
+	t, err := launch.OpenTerminal(d.account.UID)
+	if err != nil {
+		return nil, err
+	}
+	_ = t.Resize(req.Columns, req.Rows)
+	text, err := json.Marshal(execMessage{Master: true})
+	if err == nil {
+		err = sendFile(c, text, t.Master)
+	}
+	if err != nil {
+		t.Master.Close()
+		t.Slave.Close()
+		return nil, fmt.Errorf("hand the terminal over: %w", err)
+	}
+	spec.Files, spec.Terminal = [3]*os.File{t.Slave, t.Slave, t.Slave}, true
+	if req.Term != "" && len(req.Term) < 64 && !strings.ContainsRune(req.Term, 0) {
+		spec.Env = append(slices.DeleteFunc(spec.Env, func(e string) bool { return strings.HasPrefix(e, "TERM=") }), "TERM="+req.Term)
+	}
+	return t, nil
+}
+
+func sendFile(c *net.UnixConn, text []byte, f *os.File) error {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var sendErr error
+	err = raw.Control(func(fd uintptr) { _, _, sendErr = c.WriteMsgUnix(text, unix.UnixRights(int(fd)), nil) })
+	return errors.Join(err, sendErr)
 }
 
 // readExec reads the request and the caller's standard files.
@@ -144,11 +207,22 @@ func receiveFiles(c *net.UnixConn, n int) ([]*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the exec request: %w", err)
 	}
-	msgs, err := unix.ParseSocketControlMessage(oob[:oobn])
+	files, err := passedFiles(oob[:oobn])
 	if err != nil {
-		return nil, fmt.Errorf("read the exec request: %w", err)
+		return nil, err
 	}
-	var files []*os.File
+	if len(files) != n || flags&unix.MSG_CTRUNC != 0 {
+		closeFiles(files)
+		return nil, fmt.Errorf("read the exec request: %d descriptors instead of %d", len(files), n)
+	}
+	return files, nil
+}
+
+func passedFiles(oob []byte) (files []*os.File, err error) {
+	msgs, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return nil, fmt.Errorf("read passed descriptors: %w", err)
+	}
 	for i := range msgs {
 		fds, err := unix.ParseUnixRights(&msgs[i])
 		if err != nil {
@@ -156,21 +230,15 @@ func receiveFiles(c *net.UnixConn, n int) ([]*os.File, error) {
 		}
 		for _, fd := range fds {
 			unix.CloseOnExec(fd)
-			files = append(files, os.NewFile(uintptr(fd), "exec"))
+			files = append(files, os.NewFile(uintptr(fd), "passed"))
 		}
-	}
-	if len(files) != n || flags&unix.MSG_CTRUNC != 0 {
-		for _, f := range files {
-			f.Close()
-		}
-		return nil, fmt.Errorf("read the exec request: %d descriptors instead of %d", len(files), n)
 	}
 	return files, nil
 }
 
 // passSignals forwards the caller's signals; when the caller is gone, the program
 // gets SIGHUP as from a terminal that closed.
-func (d *daemon) passSignals(c *net.UnixConn, session *launch.Session) {
+func (d *daemon) passSignals(c *net.UnixConn, session *launch.Session, terminal *launch.Terminal) {
 	buf := make([]byte, 256)
 	for {
 		n, err := c.Read(buf)
@@ -179,8 +247,12 @@ func (d *daemon) passSignals(c *net.UnixConn, session *launch.Session) {
 			return
 		}
 		var m execMessage
-		if json.Unmarshal(buf[:n], &m) == nil && m.Signal > 0 && m.Signal < 65 {
+		switch err := json.Unmarshal(buf[:n], &m); {
+		case err != nil:
+		case m.Signal > 0 && m.Signal < 65:
 			_ = session.Signal(syscall.Signal(m.Signal))
+		case m.Columns > 0 && terminal != nil:
+			_ = terminal.Resize(m.Columns, m.Rows)
 		}
 	}
 }
@@ -205,23 +277,34 @@ func execCommand(ctx context.Context, args []string, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "supervisor-process: %v\n", err)
 		return exitFailed
 	}
-	code, err = askExec(c, argv)
+	code, err = askExec(c, argv, config.Term())
 	if err != nil {
 		fmt.Fprintf(stderr, "supervisor-process: %v\n", err)
 	}
 	return code
 }
 
-func askExec(c *net.UnixConn, argv []string) (int, error) {
-	if err := sendExec(c, argv); err != nil {
+func askExec(c *net.UnixConn, argv []string, term string) (int, error) {
+	req := execRequest{Argv: argv, Term: term}
+	if size, err := unix.IoctlGetWinsize(0, unix.TIOCGWINSZ); err == nil {
+		req.Terminal, req.Columns, req.Rows = true, int(size.Col), int(size.Row)
+	}
+	if err := sendExec(c, req); err != nil {
 		return exitFailed, err
+	}
+	if req.Terminal {
+		restore, err := attachTerminal(c)
+		if err != nil {
+			return exitFailed, err
+		}
+		defer restore()
 	}
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, forwarded...)
 	defer signal.Stop(signals)
 	go func() {
 		for sig := range signals {
-			text, _ := json.Marshal(execMessage{Signal: int(sig.(syscall.Signal))})
+			text, _ := json.Marshal(messageFor(sig.(syscall.Signal)))
 			_, _ = c.Write(text)
 		}
 	}()
@@ -240,8 +323,60 @@ func askExec(c *net.UnixConn, argv []string) (int, error) {
 	return m.Code, nil
 }
 
-func sendExec(c *net.UnixConn, argv []string) error {
-	text, err := json.Marshal(execRequest{Argv: argv})
+// messageFor passes a signal on; a change of the window, as its new size.
+func messageFor(sig syscall.Signal) execMessage {
+	if sig == syscall.SIGWINCH {
+		if size, err := unix.IoctlGetWinsize(0, unix.TIOCGWINSZ); err == nil {
+			return execMessage{Columns: int(size.Col), Rows: int(size.Row)}
+		}
+	}
+	return execMessage{Signal: int(sig)}
+}
+
+// attachTerminal takes the other end of the program's terminal and connects ours to
+// it, in raw mode until restore is called, which first shows what is left.
+func attachTerminal(c *net.UnixConn) (restore func(), err error) {
+	buf := make([]byte, 4096)
+	oob := make([]byte, unix.CmsgSpace(4))
+	n, oobn, _, _, err := c.ReadMsgUnix(buf, oob)
+	if err != nil || n == 0 {
+		return nil, errors.New("the sandbox ended")
+	}
+	var m execMessage
+	if err := json.Unmarshal(buf[:n], &m); err != nil {
+		return nil, fmt.Errorf("read the answer: %w", err)
+	}
+	if m.Error != "" {
+		return nil, errors.New(m.Error)
+	}
+	files, err := passedFiles(oob[:oobn])
+	if err != nil || len(files) != 1 || !m.Master {
+		closeFiles(files)
+		return nil, errors.New("the sandbox passed no terminal")
+	}
+	old, err := term.MakeRaw(0)
+	if err != nil {
+		closeFiles(files)
+		return nil, fmt.Errorf("set the terminal to raw mode: %w", err)
+	}
+	go func() { _, _ = io.Copy(files[0], os.Stdin) }()
+	shown := make(chan struct{})
+	go func() {
+		defer close(shown)
+		_, _ = io.Copy(os.Stdout, files[0]) // ends with EIO when the program's side is closed
+	}()
+	return func() {
+		select {
+		case <-shown:
+		case <-time.After(time.Second): // something in the background holds the terminal
+		}
+		_ = term.Restore(0, old)
+		files[0].Close()
+	}, nil
+}
+
+func sendExec(c *net.UnixConn, req execRequest) error {
+	text, err := json.Marshal(req)
 	if err != nil {
 		return err
 	}

@@ -92,6 +92,9 @@ func Load(name string, args, environ []string) (*Config, []string, error) {
 // Environ is the process's environment, read here and nowhere else.
 func Environ() []string { return os.Environ() }
 
+// Term is the kind of terminal that the caller of exec has.
+func Term() string { return os.Getenv("TERM") }
+
 // Validate returns every problem with the values, joined.
 func (c *Config) Validate() error {
 	var errs []error
