@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -102,5 +103,32 @@ func runPlain(b *testing.B, argv ...string) {
 	cmd := exec.Command(argv[0], argv[1:]...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		b.Fatalf("%v: %s", err, out)
+	}
+}
+
+// TestAnImageWithNothingButTheWorkload: no shell, no libc, no /etc.
+func TestAnImageWithNothingButTheWorkload(t *testing.T) {
+	need.Program(t, "go")
+	p := newPair(t, strings.Replace(policyText, "binaries: [{path: /usr/bin/curl}]", "binaries: [{path: /only}]", 1))
+	image := filepath.Join(p.dir, "image")
+	for _, dir := range []string{"", "proc", "dev", "tmp", "run", "old"} {
+		must(t, os.Mkdir(filepath.Join(image, dir), 0o755))
+	}
+	build := exec.Command("go", "build", "-o", image+"/only", "./testdata/only")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	daemonBinary, err := os.ReadFile(binary(t, "supervisor-process"))
+	must(t, err)
+	must(t, os.WriteFile(image+"/supervisor-process", daemonBinary, 0o755))
+	p.startNetwork()
+	p.process = start(t, "unshare", "-m", "sh", "-c", strings.Join([]string{
+		"mount --make-rprivate /", "mount --bind $1 $1", "mount -t proc proc $1/proc", "mount --rbind /dev $1/dev", "mount --bind $2/run $1/run",
+		"cd $1", "pivot_root . old",
+		"exec /supervisor-process run --run-dir /run --network-uid $3 --admin-listen '' --records /tmp/records --workdir / -- /only",
+	}, " && "), "sh", image, p.dir, fmt.Sprint(networkUID))
+	if code := p.process.wait(t); code != 0 || !strings.Contains(p.process.out.String(), "uid 1000\n200\n") {
+		t.Errorf("exit code %d, output %q, errors %q", code, p.process.out, p.process.err)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -197,6 +198,16 @@ func (d *daemon) makeDirectories(c core.Config) error {
 		d.log.Info("directories were created for the workload", slog.Any("paths", made))
 	}
 	return err
+}
+
+// searchPath is the container's PATH.
+func (d *daemon) searchPath() string {
+	for _, e := range d.environ {
+		if v, ok := strings.CutPrefix(e, "PATH="); ok {
+			return v
+		}
+	}
+	return launch.DefaultPath
 }
 
 // spec is one program as every program of this sandbox runs.

@@ -22,6 +22,9 @@ type Environment struct {
 	Bundle    string // system roots and the CA; empty: none
 }
 
+// DefaultPath is where programs are looked for when the container says nothing.
+const DefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
 // marker tells programs that they run in a sandbox. The name is the reference's,
 // because agents look for it.
 const marker = "OPENSHELL_SANDBOX"
@@ -56,7 +59,7 @@ func (e Environment) account(vars map[string]string) {
 	if e.Account.Shell != "" {
 		vars["SHELL"] = e.Account.Shell
 	}
-	for name, value := range map[string]string{"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "TERM": "dumb"} {
+	for name, value := range map[string]string{"PATH": DefaultPath, "TERM": "dumb"} {
 		if vars[name] == "" {
 			vars[name] = value
 		}

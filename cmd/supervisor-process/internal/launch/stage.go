@@ -93,7 +93,7 @@ func lookup(name string, env []string) (string, error) {
 	if strings.Contains(name, "/") {
 		return name, usable(name)
 	}
-	search := "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+	search := DefaultPath
 	for _, e := range env {
 		if v, ok := strings.CutPrefix(e, "PATH="); ok {
 			search = v

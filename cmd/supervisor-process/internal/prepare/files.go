@@ -55,6 +55,24 @@ func PlanFiles(root string, s core.StaticPolicy, a Account, workdir, runDir stri
 	return f
 }
 
+// Grant adds the workload's own program, wherever the image has it: who names it as
+// the command wants it to be executed. name is looked up as execvp(3) does.
+func (f *Files) Grant(root, name, search, workdir string) {
+	if strings.Contains(name, "/") {
+		if !filepath.IsAbs(name) {
+			name = filepath.Join(workdir, name)
+		}
+		f.add(root, &f.ReadOnly, filepath.Clean(name))
+		return
+	}
+	for _, dir := range filepath.SplitList(search) {
+		if p := filepath.Join(dir, name); filepath.IsAbs(p) && isProgram(filepath.Join(root, p)) {
+			f.add(root, &f.ReadOnly, p)
+			return
+		}
+	}
+}
+
 // add appends the paths that exist and that neither list has.
 func (f *Files) add(root string, to *[]string, patterns ...string) {
 	for _, pattern := range patterns {

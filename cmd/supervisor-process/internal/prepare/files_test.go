@@ -74,6 +74,24 @@ func TestPlanFilesOpensDevicesOfAGPU(t *testing.T) {
 	}
 }
 
+func TestTheWorkloadsProgramIsGranted(t *testing.T) {
+	root := tree(t, "srv/prog", "work/prog", "bin/prog", "bin/plain")
+	for _, p := range []string{"srv/prog", "work/prog", "bin/prog"} {
+		if err := os.Chmod(filepath.Join(root, p), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, want := range map[string]string{
+		"/srv/prog": "/srv/prog", "./prog": "/work/prog", "prog": "/bin/prog", "plain": "", "/missing": "", "missing": "", "/srv/../srv/prog": "/srv/prog",
+	} {
+		var f Files
+		f.Grant(root, name, "relative:/sbin:/bin", "/work")
+		if got := strings.Join(f.ReadOnly, " "); got != want {
+			t.Errorf("%s grants %q, want %q", name, got, want)
+		}
+	}
+}
+
 func TestMissingDirectoriesAreMadeForTheWorkload(t *testing.T) {
 	need.Root(t)
 	root := tree(t, "there/", "file")
