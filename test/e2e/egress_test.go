@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"net"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -219,6 +220,41 @@ echo "proxy: $HTTPS_PROXY $https_proxy $NO_PROXY"
 	for _, never := range []string{".sock", "supervisor"} {
 		if strings.Contains(out, never) {
 			t.Errorf("the workload sees %q:\n%s", never, out)
+		}
+	}
+}
+
+// TestADirectConnectionIsAttributed: the record names the program, not only the
+// address, and the attempt does not wait for a time-out.
+func TestADirectConnectionIsAttributed(t *testing.T) {
+	need.Program(t, "/usr/bin/python3")
+	p, code, out := run(t, policyText, "sh", "-c", `/usr/bin/python3 -c "
+import errno, socket
+for to in ('203.0.113.7', 443), ('2001:db8::7', 443):
+    s = socket.socket(socket.AF_INET6 if ':' in to[0] else socket.AF_INET)
+    s.settimeout(15)
+    try:
+        s.connect(to)
+        print('OPEN')
+    except OSError as e:
+        print(errno.errorcode.get(e.errno, 'TIMEOUT'))
+"; true`)
+	if code != 0 || strings.Contains(out, "OPEN") || strings.Contains(out, "TIMEOUT") {
+		t.Fatalf("exit code %d, output %q", code, out)
+	}
+	real, err := filepath.EvalSymlinks("/usr/bin/python3")
+	must(t, err)
+	for _, records := range []string{p.processRecords(), p.network.out.String()} {
+		named := map[string]string{}
+		for _, r := range parseRecords(t, records) {
+			if r.Unmapped.Kind == "bypass" {
+				named[r.Dst.IP] = r.Actor.Process.Name
+			}
+		}
+		for _, ip := range []string{"203.0.113.7", "2001:db8::7"} {
+			if named[ip] != real {
+				t.Errorf("the refusal of %s names %q, want %s", ip, named[ip], real)
+			}
 		}
 	}
 }

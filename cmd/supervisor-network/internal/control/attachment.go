@@ -64,7 +64,8 @@ func (a *attachment) keep(ctx context.Context, name string, stream func(context.
 		if time.Since(start) > longest {
 			pause = shortest
 		}
-		a.opt.Log.Warn("contract stream broke", slog.String("stream", name), slog.Any("error", err))
+		// What ends with its peer is ordinary; the detachment is logged.
+		a.opt.Log.Debug("contract stream broke", slog.String("stream", name), slog.Any("error", err))
 		select {
 		case <-ctx.Done():
 		case <-time.After(pause + rand.N(pause)):

@@ -39,6 +39,7 @@ type setup struct {
 
 // setupReport is what init says about the namespaces it built.
 type setupReport struct {
+	Held     bool     // the fence holds logged TCP attempts for us to end
 	Findings []string // what is weaker than it should be
 }
 
@@ -63,18 +64,27 @@ func setupSandbox(raw json.RawMessage) (any, []launch.Named, error) {
 		return nil, nil, err
 	}
 	report.Findings = append(report.Findings, findings...)
+	diag, err := identity.OpenDiag()
+	if err != nil {
+		return nil, nil, err
+	}
+	hold := identity.CanDestroy(diag)
+	if !hold {
+		report.Findings = append(report.Findings, "the kernel cannot end connections (INET_DIAG_DESTROY), so that direct connections are refused without knowing their program")
+	}
 	// lo comes up only behind the fence: the listeners need it, the workload too.
-	if err := nft.Install(); err != nil {
+	if err := nft.Install(hold); err != nil {
 		return nil, nil, err
 	}
 	ipv6, err := netns.Setup()
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := nft.Verify(); err != nil {
+	if err := nft.Verify(hold); err != nil {
 		return nil, nil, err
 	}
-	files, err := openFiles(s.ProxyPort, ipv6)
+	report.Held = hold
+	files, err := openFiles(diag, s.ProxyPort, ipv6)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -82,7 +92,7 @@ func setupSandbox(raw json.RawMessage) (any, []launch.Named, error) {
 }
 
 // openFiles opens what the daemon needs of the namespaces while it is inside them.
-func openFiles(proxyPort uint16, ipv6 bool) ([]launch.Named, error) {
+func openFiles(diag *os.File, proxyPort uint16, ipv6 bool) ([]launch.Named, error) {
 	var out []launch.Named
 	add := func(name string, f *os.File, err error) error {
 		if err != nil {
@@ -91,8 +101,7 @@ func openFiles(proxyPort uint16, ipv6 bool) ([]launch.Named, error) {
 		out = append(out, launch.Named{Name: name, File: f})
 		return nil
 	}
-	diag, err := identity.OpenDiag()
-	err = add(fileDiag, diag, err)
+	err := add(fileDiag, diag, nil)
 	log, logErr := nflog.Open(nft.LogGroup)
 	proc, procErr := os.Open("/proc")
 	root, rootErr := os.Open("/")
@@ -115,7 +124,7 @@ func openFiles(proxyPort uint16, ipv6 bool) ([]launch.Named, error) {
 
 // answerQuery runs in init later on.
 func answerQuery(name string) (any, error) {
-	if name != queryFence {
+	if name != queryFence && name != queryHoldingFence {
 		return nil, fmt.Errorf("unknown query %q", name)
 	}
 	counters, err := nft.Counters()
@@ -123,14 +132,17 @@ func answerQuery(name string) (any, error) {
 		return nil, err
 	}
 	state := fenceState{Refused: counters}
-	if err := nft.Verify(); err != nil {
+	if err := nft.Verify(name == queryHoldingFence); err != nil {
 		state.Damage = err.Error()
 	}
 	return state, nil
 }
 
-// queryFence asks for a fenceState.
-const queryFence = "fence"
+// The queries for a fenceState: of a fence that answers everything, or holds.
+const (
+	queryFence        = "fence"
+	queryHoldingFence = "holding-fence"
+)
 
 // fenceState is what the kernel says of the fence now.
 type fenceState struct {
@@ -168,6 +180,7 @@ func (d *daemon) adopt(sandbox *launch.Sandbox) error {
 		d.report.Own(core.Event{Kind: core.EventFinding, Stage: core.StageLaunch, Severity: core.SeverityMedium, Reason: "weaker_isolation", Detail: f})
 		d.log.Warn("isolation is weaker than it could be", slog.String("detail", f))
 	}
+	d.held = report.Held
 	r, err := identity.Open(identity.Config{Diag: sandbox.Files[fileDiag], Proc: sandbox.Files[fileProc], Root: sandbox.Files[fileRoot]})
 	if err != nil {
 		return err

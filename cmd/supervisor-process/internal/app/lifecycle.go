@@ -42,6 +42,7 @@ type daemon struct {
 	listeners atomic.Pointer[[]link.Descriptor]
 	resolver  atomic.Pointer[identity.Resolver]
 	fence     fence
+	held      bool // the fence holds logged TCP attempts until we end them
 	workload  workloadState
 	main      atomic.Pointer[launch.Session] // nil until the workload runs
 	ending    sync.Once                      // the grace time has begun

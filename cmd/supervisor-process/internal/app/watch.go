@@ -33,7 +33,11 @@ func (d *daemon) watch(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		err := nflog.Read(ctx, d.sandbox.Files[fileNFLog], d.refused)
+		slots := make(chan struct{}, maxAttributions)
+		err := nflog.Read(ctx, d.sandbox.Files[fileNFLog], func(p nflog.Packet) { d.refused(p, slots) })
+		for range maxAttributions { // wait for those under way
+			slots <- struct{}{}
+		}
 		if err != nil && ctx.Err() == nil {
 			d.log.Error("the fence's log cannot be read; refusals are only counted", slog.Any("error", err))
 		}
@@ -57,13 +61,52 @@ func (d *daemon) watch(ctx context.Context) (stop func()) {
 	}
 }
 
-// refused reports one packet.
-func (d *daemon) refused(p nflog.Packet) {
+// maxAttributions bounds the searches for owners of direct connections.
+const maxAttributions = 16
+
+// refused reports one packet. A TCP attempt that the fence holds is ended as soon as
+// its program is known, or at once when too many wait.
+func (d *daemon) refused(p nflog.Packet, slots chan struct{}) {
 	d.fence.logged.Add(1)
+	if p.Proto != "tcp" || !d.held {
+		d.reportRefused(p, core.Identity{UID: p.UID})
+		return
+	}
+	attempt := core.Tuple{Client: p.Src, Server: p.Dst}
+	select {
+	case slots <- struct{}{}:
+	default:
+		d.endAttempt(attempt)
+		d.reportRefused(p, core.Identity{UID: p.UID})
+		return
+	}
+	go func() {
+		defer func() { <-slots }()
+		ctx, cancel := context.WithTimeout(context.Background(), attributionTimeout)
+		defer cancel()
+		who := d.resolver.Load().Identify(ctx, attempt)
+		d.endAttempt(attempt)
+		if who.Status != core.IdentityKnown {
+			who = core.Identity{UID: p.UID}
+		}
+		d.reportRefused(p, who)
+	}()
+}
+
+// attributionTimeout is how long a direct connection may wait for its refusal.
+const attributionTimeout = 200 * time.Millisecond
+
+func (d *daemon) endAttempt(t core.Tuple) {
+	if err := d.resolver.Load().End(t); err != nil {
+		d.log.Warn("a direct connection was not ended; it will time out", slog.Any("error", err))
+	}
+}
+
+func (d *daemon) reportRefused(p nflog.Packet, who core.Identity) {
 	d.report.Own(core.Event{
 		Kind: core.EventBypass, Stage: core.StageBypass, Severity: core.SeverityMedium, Verdict: core.Deny, Reason: core.ReasonBypass,
 		Detail: "a direct connection was refused; use the proxy (HTTPS_PROXY, HTTP_PROXY)", Protocol: p.Proto, Host: p.Dst.Addr().String(),
-		Port: p.Dst.Port(), UID: p.UID,
+		Port: p.Dst.Port(), UID: who.UID, Process: who.Process, Program: who.Program, Ancestors: who.Ancestors,
 	})
 }
 
@@ -73,7 +116,11 @@ func (d *daemon) checkFence(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	var state fenceState
-	if err := d.sandbox.Query(ctx, queryFence, &state); err != nil {
+	query := queryFence
+	if d.held {
+		query = queryHoldingFence
+	}
+	if err := d.sandbox.Query(ctx, query, &state); err != nil {
 		if ctx.Err() == nil && !errors.Is(err, launch.ErrEnded) {
 			d.log.Error("the fence cannot be read", slog.Any("error", err))
 		}

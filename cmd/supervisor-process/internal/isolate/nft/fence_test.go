@@ -40,7 +40,7 @@ func inNamespace(t *testing.T, body func(t *testing.T)) {
 			t.Error(os.NewSyscallError("unshare(CLONE_NEWNET)", err))
 			return
 		}
-		if err := nft.Install(); err != nil {
+		if err := nft.Install(false); err != nil {
 			t.Error(err)
 			return
 		}
@@ -48,7 +48,7 @@ func inNamespace(t *testing.T, body func(t *testing.T)) {
 			t.Errorf("netns.Setup: IPv6 %t, %v", ipv6, err)
 			return
 		}
-		if err := nft.Verify(); err != nil {
+		if err := nft.Verify(false); err != nil {
 			t.Error(err)
 			return
 		}
@@ -235,6 +235,18 @@ func TestASourceAddressOpensNothing(t *testing.T) {
 func TestRulesetIsTheGoldenOne(t *testing.T) {
 	program := need.Program(t, "nft")
 	inNamespace(t, func(t *testing.T) {
+		if err := nft.Verify(true); err == nil {
+			t.Error("a fence that answers is taken for one that holds")
+		}
+		if out, err := exec.Command(program, "flush", "ruleset").CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		if err := nft.Install(true); err != nil {
+			t.Fatal(err)
+		}
+		if err := nft.Verify(true); err != nil {
+			t.Error(err)
+		}
 		out, err := exec.Command(program, "-s", "list", "ruleset").CombinedOutput()
 		if err != nil {
 			t.Fatalf("%v: %s", err, out)
@@ -278,7 +290,7 @@ func TestDamageIsFound(t *testing.T) {
 				t.Errorf("%s: %v: %s", script, err, out)
 				return
 			}
-			if err := nft.Verify(); err == nil {
+			if err := nft.Verify(false); err == nil {
 				t.Errorf("not found: %s", script)
 			}
 		})
@@ -318,10 +330,10 @@ func expand(t *testing.T, program, script string) string {
 // TestInstallIsAllOrNothing: a batch that fails leaves nothing behind.
 func TestInstallIsAllOrNothing(t *testing.T) {
 	inNamespace(t, func(t *testing.T) {
-		if err := nft.Install(); err != nil {
+		if err := nft.Install(false); err != nil {
 			return // refused as a whole
 		}
-		if err := nft.Verify(); err == nil {
+		if err := nft.Verify(false); err == nil {
 			t.Error("a second installation doubled the rules and Verify accepts it")
 		}
 	})
@@ -340,7 +352,7 @@ func TestCountersFailWithoutTheFence(t *testing.T) {
 		if got, err := nft.Counters(); err == nil {
 			t.Errorf("got %v", got)
 		}
-		if err := nft.Verify(); err == nil {
+		if err := nft.Verify(false); err == nil {
 			t.Error("an empty namespace is verified")
 		}
 	}()

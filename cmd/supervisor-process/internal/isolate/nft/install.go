@@ -10,13 +10,15 @@ import (
 )
 
 // Install puts the fence into the current network namespace, in one batch: all of
-// it or, with an error, nothing.
-func Install() error {
+// it or, with an error, nothing. With hold, the few TCP attempts that are logged get
+// no answer from the fence: the reader of the log has to end them (sock_diag(7),
+// SOCK_DESTROY), and has the time to find out whose they are.
+func Install(hold bool) error {
 	c, err := nftables.New()
 	if err != nil {
 		return fmt.Errorf("install the fence: %w", err)
 	}
-	table, chains := wanted()
+	table, chains := wanted(hold)
 	c.AddTable(table)
 	for _, class := range classes {
 		c.AddObject(&nftables.CounterObj{Table: table, Name: counterOf(class)})
@@ -36,19 +38,19 @@ func Install() error {
 }
 
 // Verify reads the fence of the current network namespace back and fails on the
-// first difference to what Install puts there, also when there is more.
-func Verify() error {
+// first difference to what Install(hold) puts there, also when there is more.
+func Verify(hold bool) error {
 	c, err := nftables.New()
 	if err != nil {
 		return fmt.Errorf("verify the fence: %w", err)
 	}
-	if err := verify(c); err != nil {
+	if err := verify(c, hold); err != nil {
 		return fmt.Errorf("verify the fence: %w", err)
 	}
 	return nil
 }
 
-func verify(c *nftables.Conn) error {
+func verify(c *nftables.Conn, hold bool) error {
 	tables, err := c.ListTables()
 	if err != nil {
 		return err
@@ -56,7 +58,7 @@ func verify(c *nftables.Conn) error {
 	if len(tables) != 1 || tables[0].Name != tableName || tables[0].Family != nftables.TableFamilyINet || tables[0].Flags != 0 {
 		return fmt.Errorf("there are other tables than inet %s, or it is dormant", tableName)
 	}
-	_, chains := wanted()
+	_, chains := wanted(hold)
 	have, err := c.ListChains()
 	if err != nil {
 		return err

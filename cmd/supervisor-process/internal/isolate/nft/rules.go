@@ -34,8 +34,9 @@ type chain struct {
 // tableName is the fence's table, family inet.
 const tableName = "splitpod"
 
-// wanted is the whole fence.
-func wanted() (*nftables.Table, []chain) {
+// wanted is the whole fence. hold keeps the few TCP attempts that are logged without
+// an answer, until whoever reads the log ends them.
+func wanted(hold bool) (*nftables.Table, []chain) {
 	table := &nftables.Table{Name: tableName, Family: nftables.TableFamilyINet}
 	drop := nftables.ChainPolicyDrop
 	base := func(name string, hook *nftables.ChainHook, rules ...rule) chain {
@@ -44,7 +45,7 @@ func wanted() (*nftables.Table, []chain) {
 	}
 	var chains []chain
 	for _, class := range classes {
-		chains = append(chains, chain{nftables.Chain{Name: chainOf(class), Table: table}, refuse(class)})
+		chains = append(chains, chain{nftables.Chain{Name: chainOf(class), Table: table}, refuse(class, hold)})
 	}
 	return table, append(chains,
 		base("input", nftables.ChainHookInput, join(interfaceIs(expr.MetaKeyIIFNAME, "lo"), accept)),
@@ -72,20 +73,35 @@ func output() []rule {
 }
 
 // refuse counts, logs a few, and answers at once: a reset for TCP, ICMP for others.
-func refuse(class string) []rule {
+func refuse(class string, hold bool) []rule {
 	const resetTCP, icmpx = unix.NFT_REJECT_TCP_RST, unix.NFT_REJECT_ICMPX_UNREACH
-	return []rule{
-		{&expr.Objref{Type: 1 /* NFT_OBJECT_COUNTER */, Name: counterOf(class)}},
-		{
-			&expr.Limit{Type: expr.LimitTypePkts, Rate: 5, Unit: expr.LimitTimeSecond, Burst: 10},
-			&expr.Log{
-				Key:   1<<unix.NFTA_LOG_GROUP | 1<<unix.NFTA_LOG_PREFIX | 1<<unix.NFTA_LOG_SNAPLEN,
-				Group: LogGroup, Snaplen: 128, Data: []byte(logPrefix + class),
-			},
-		},
-		join(protocol(unix.IPPROTO_TCP), rule{&expr.Reject{Type: resetTCP}}),
-		{&expr.Reject{Type: icmpx, Code: unix.NFT_REJECT_ICMPX_ADMIN_PROHIBITED}},
+	rules := []rule{{&expr.Objref{Type: 1 /* NFT_OBJECT_COUNTER */, Name: counterOf(class)}}}
+	if hold {
+		// The attempt stays in SYN_SENT, so that its owner can be found.
+		rules = append(rules, join(protocol(unix.IPPROTO_TCP), logged(class), rule{&expr.Verdict{Kind: expr.VerdictDrop}}))
+		rules = append(rules, join(notProtocol(unix.IPPROTO_TCP), logged(class)))
+	} else {
+		rules = append(rules, logged(class))
 	}
+	return append(rules,
+		join(protocol(unix.IPPROTO_TCP), rule{&expr.Reject{Type: resetTCP}}),
+		rule{&expr.Reject{Type: icmpx, Code: unix.NFT_REJECT_ICMPX_ADMIN_PROHIBITED}},
+	)
+}
+
+// logged lets some packets through to the log.
+func logged(class string) rule {
+	return rule{
+		&expr.Limit{Type: expr.LimitTypePkts, Rate: 5, Unit: expr.LimitTimeSecond, Burst: 10},
+		&expr.Log{
+			Key:   1<<unix.NFTA_LOG_GROUP | 1<<unix.NFTA_LOG_PREFIX | 1<<unix.NFTA_LOG_SNAPLEN,
+			Group: LogGroup, Snaplen: 128, Data: []byte(logPrefix + class),
+		},
+	}
+}
+
+func notProtocol(number byte) rule {
+	return rule{&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1}, &expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte{number}}}
 }
 
 func join(parts ...rule) (out rule) {

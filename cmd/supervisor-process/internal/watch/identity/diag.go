@@ -19,6 +19,7 @@ var errNoSocket = errors.New("no socket has this connection")
 // Of inet_diag.h.
 const (
 	sockDiagByFamily = 20
+	sockDestroy      = 21
 	requestBytes     = unix.NLMSG_HDRLEN + 56
 	messageBytes     = 72
 )
@@ -38,6 +39,18 @@ func OpenDiag() (*os.File, error) {
 	return os.NewFile(uintptr(fd), "sock_diag"), nil
 }
 
+// CanDestroy reports whether the kernel lets the opener of f end connections
+// (CONFIG_INET_DIAG_DESTROY, CAP_NET_ADMIN).
+func CanDestroy(f *os.File) bool {
+	fd, err := number(f)
+	if err != nil {
+		return false
+	}
+	d := diag{fd: fd, buf: make([]byte, 8192)}
+	nobody := netip.MustParseAddrPort("192.0.2.1:1")
+	return errors.Is(d.destroy(core.Tuple{Client: nobody, Server: nobody}), errNoSocket)
+}
+
 // diag asks the kernel, one question at a time; an answer takes microseconds.
 type diag struct {
 	fd int
@@ -54,7 +67,16 @@ type socket struct {
 }
 
 // lookup returns the client's end of a connection.
-func (d *diag) lookup(t core.Tuple) (socket, error) {
+func (d *diag) lookup(t core.Tuple) (socket, error) { return d.ask(sockDiagByFamily, t) }
+
+// destroy ends the client's end of a connection with ECONNABORTED.
+func (d *diag) destroy(t core.Tuple) error {
+	_, err := d.ask(sockDestroy, t)
+	return err
+}
+
+// ask sends one question and reads its answer.
+func (d *diag) ask(kind uint16, t core.Tuple) (socket, error) {
 	client, server := t.Client.Addr().Unmap(), t.Server.Addr().Unmap()
 	if client.Is4() != server.Is4() || !client.IsValid() {
 		return socket{}, fmt.Errorf("%s mixes address families", t)
@@ -64,7 +86,7 @@ func (d *diag) lookup(t core.Tuple) (socket, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.seq++
-	if err := unix.Sendto(d.fd, request(d.seq, client, server, t.Client.Port(), t.Server.Port()), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+	if err := unix.Sendto(d.fd, request(kind, d.seq, client, server, t.Client.Port(), t.Server.Port()), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return socket{}, os.NewSyscallError("sendto(sock_diag)", err)
 	}
 	for {
@@ -86,12 +108,15 @@ func (d *diag) lookup(t core.Tuple) (socket, error) {
 }
 
 // request is a struct inet_diag_req_v2 for one exact connection.
-func request(seq uint32, client, server netip.Addr, sport, dport uint16) []byte {
+func request(kind uint16, seq uint32, client, server netip.Addr, sport, dport uint16) []byte {
 	b := make([]byte, requestBytes)
 	native, big := binary.NativeEndian, binary.BigEndian
 	native.PutUint32(b[0:], requestBytes)
-	native.PutUint16(b[4:], sockDiagByFamily)
+	native.PutUint16(b[4:], kind)
 	native.PutUint16(b[6:], unix.NLM_F_REQUEST)
+	if kind == sockDestroy {
+		native.PutUint16(b[6:], unix.NLM_F_REQUEST|unix.NLM_F_ACK)
+	}
 	native.PutUint32(b[8:], seq)
 	r := b[unix.NLMSG_HDRLEN:]
 	r[0], r[1] = unix.AF_INET6, unix.IPPROTO_TCP
@@ -114,7 +139,10 @@ func read(b []byte, t core.Tuple) (socket, error) {
 	switch kind := binary.NativeEndian.Uint16(b[4:]); {
 	case kind == unix.NLMSG_ERROR && len(body) >= 4:
 		errno := unix.Errno(-int32(binary.NativeEndian.Uint32(body)))
-		if errno == unix.ENOENT {
+		switch errno {
+		case 0: // an acknowledgement
+			return socket{}, nil
+		case unix.ENOENT:
 			return socket{}, errNoSocket
 		}
 		return socket{}, os.NewSyscallError("sock_diag", errno)

@@ -102,6 +102,15 @@ func (r *Resolver) Identify(ctx context.Context, t core.Tuple) core.Identity {
 	return failure(err)
 }
 
+// End ends a connection of the workload at the workload's side, whatever state it is
+// in. One that is gone already is no error.
+func (r *Resolver) End(t core.Tuple) error {
+	if err := r.diag.destroy(t); err != nil && !errors.Is(err, errNoSocket) {
+		return fmt.Errorf("end %s: %w", t, err)
+	}
+	return nil
+}
+
 func failure(err error) core.Identity {
 	status := core.IdentityFailed
 	switch {
