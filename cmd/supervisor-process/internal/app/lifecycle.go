@@ -12,6 +12,7 @@ import (
 
 	"github.com/splitpod/splitpod/api/supervisor/link"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/config"
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/confine/seccomp"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/control"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/launch"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/prepare"
@@ -76,6 +77,10 @@ func (d *daemon) life(ctx context.Context, argv []string) (core.Exit, error) {
 		return core.Exit{}, err
 	}
 	defer d.sandbox.Close()
+	// From here on init starts programs, this process does not.
+	if err := seccomp.ApplyToDaemon(); err != nil {
+		return core.Exit{}, err
+	}
 	stopWatching := sync.OnceFunc(d.watch(ctx))
 	defer stopWatching()
 

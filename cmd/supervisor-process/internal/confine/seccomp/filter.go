@@ -78,5 +78,6 @@ func Apply() error {
 	if err != nil {
 		return fmt.Errorf("seccomp: %w", err)
 	}
-	return load(raw)
+	_, err = load(raw, 0)
+	return err
 }

@@ -3,9 +3,11 @@ package seccomp
 import (
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"flag"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -153,6 +155,43 @@ func TestCallsWithArguments(t *testing.T) {
 	}
 }
 
+// TestDaemonGivesUpWhatItNeedsNoMore, in a process of its own.
+func TestDaemonGivesUpWhatItNeedsNoMore(t *testing.T) {
+	if os.Getenv("SPLITPOD_TEST_DAEMON_FILTER") == "" {
+		cmd := exec.Command("/proc/self/exe", "-test.run=^TestDaemonGivesUpWhatItNeedsNoMore$", "-test.v")
+		cmd.Env = append(os.Environ(), "SPLITPOD_TEST_DAEMON_FILTER=1")
+		if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS") {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		return
+	}
+	if err := ApplyToDaemon(); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan bool)
+	for range 8 { // other threads too
+		go func() {
+			runtime.LockOSThread()
+			if err := unix.Exec("/bin/true", []string{"true"}, nil); !errors.Is(err, unix.EPERM) {
+				t.Errorf("execve: %v", err)
+			}
+			if err := unix.Mount("x", "/x", "tmpfs", 0, ""); !errors.Is(err, unix.EPERM) {
+				t.Errorf("mount: %v", err)
+			}
+			done <- true
+		}()
+	}
+	for range 8 {
+		<-done
+	}
+	if err := exec.Command("/bin/true").Run(); err == nil {
+		t.Error("a program was started")
+	}
+	if _, err := os.ReadFile("/proc/self/status"); err != nil {
+		t.Error(err)
+	}
+}
+
 // slow reads the tables.
 func slow(name string, args [6]uint64) string {
 	in := func(groups []group) bool {
@@ -254,6 +293,13 @@ func TestOtherABIsHaveNoCalls(t *testing.T) {
 // TestTablesCoverEveryCallOnce, on every machine we build for.
 func TestTablesCoverEveryCallOnce(t *testing.T) {
 	where := make(map[string]string)
+	for _, g := range daemonRefused {
+		for name := range strings.FieldsSeq(g.names) {
+			if _, ok := arch.X86_64.SyscallNames[name]; !ok {
+				t.Errorf("%s, which the daemon gives up, exists nowhere", name)
+			}
+		}
+	}
 	for table, groups := range map[string][]group{"allowed": allowed, "missing": missing, "refused": refused} {
 		for _, g := range groups {
 			for name := range strings.FieldsSeq(g.names) {

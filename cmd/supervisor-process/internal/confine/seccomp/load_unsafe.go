@@ -9,17 +9,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// load installs a program on the calling thread.
-func load(raw []bpf.RawInstruction) error {
+// load installs a program on the calling thread, or with SECCOMP_FILTER_FLAG_TSYNC on
+// all; then a result that is not 0 names a thread that cannot take it.
+func load(raw []bpf.RawInstruction, flags uintptr) (thread int, err error) {
 	filter := make([]unix.SockFilter, len(raw))
 	for i, r := range raw {
 		filter[i] = unix.SockFilter{Code: r.Op, Jt: r.Jt, Jf: r.Jf, K: r.K}
 	}
 	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
-	_, _, errno := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&prog)))
+	n, _, errno := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags, uintptr(unsafe.Pointer(&prog)))
 	runtime.KeepAlive(filter)
 	if errno != 0 {
-		return os.NewSyscallError("seccomp(SET_MODE_FILTER)", errno)
+		return 0, os.NewSyscallError("seccomp(SET_MODE_FILTER)", errno)
 	}
-	return nil
+	return int(n), nil
 }
