@@ -213,3 +213,26 @@ func TestExecGivesATerminal(t *testing.T) {
 		}
 	}
 }
+
+// TestRunGivesATerminal when the daemon has one, as in a container with a tty.
+func TestRunGivesATerminal(t *testing.T) {
+	script := need.Program(t, "script")
+	need.Root(t)
+	file := policyFile(t, policyText)
+	inner := binary(t, "supervisor-process") + " run --policy " + file + " --run-dir " + t.TempDir() +
+		" --admin-listen= --records /dev/null --log-level error --workdir / -- bash -ic 'tty && test -w $(tty) && stty size; sleep 1 & jobs; kill %1; exit 9'"
+	cmd := exec.Command(script, "-qec", "stty rows 31 cols 71; "+inner, "/dev/null")
+	cmd.Env = []string{"PATH=/usr/bin:/bin", "TERM=vt220", "HOME=/"}
+	out, _ := cmd.CombinedOutput()
+	if code := cmd.ProcessState.ExitCode(); code != 9 {
+		t.Errorf("exit code %d, want 9; output %q", code, out)
+	}
+	for _, want := range []string{"/dev/pts/", "31 71", "Running"} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("output %q lacks %q", out, want)
+		}
+	}
+	if strings.Contains(string(out), "no job control") {
+		t.Errorf("output %q", out)
+	}
+}

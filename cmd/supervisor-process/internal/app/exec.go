@@ -13,10 +13,8 @@ import (
 	"strings"
 	"sync"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
-	"golang.org/x/term"
 
 	"github.com/splitpod/splitpod/api/supervisor/link"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/config"
@@ -354,25 +352,11 @@ func attachTerminal(c *net.UnixConn) (restore func(), err error) {
 		closeFiles(files)
 		return nil, errors.New("the sandbox passed no terminal")
 	}
-	old, err := term.MakeRaw(0)
+	restore, err = connectTerminal(files[0])
 	if err != nil {
 		closeFiles(files)
-		return nil, fmt.Errorf("set the terminal to raw mode: %w", err)
 	}
-	go func() { _, _ = io.Copy(files[0], os.Stdin) }()
-	shown := make(chan struct{})
-	go func() {
-		defer close(shown)
-		_, _ = io.Copy(os.Stdout, files[0]) // ends with EIO when the program's side is closed
-	}()
-	return func() {
-		select {
-		case <-shown:
-		case <-time.After(time.Second): // something in the background holds the terminal
-		}
-		_ = term.Restore(0, old)
-		files[0].Close()
-	}, nil
+	return restore, err
 }
 
 func sendExec(c *net.UnixConn, req execRequest) error {

@@ -46,7 +46,10 @@ type daemon struct {
 	held      bool // the fence holds logged TCP attempts until we end them
 	workload  workloadState
 	main      atomic.Pointer[launch.Session] // nil until the workload runs
-	ending    sync.Once                      // the grace time has begun
+
+	terminal        *launch.Terminal // the workload's, when this daemon has one; set before main
+	restoreTerminal func()
+	ending          sync.Once // the grace time has begun
 }
 
 // life is the straight line: from nothing to the workload's exit code. Each wait
@@ -92,6 +95,9 @@ func (d *daemon) life(ctx context.Context, argv []string) (core.Exit, error) {
 
 	// confine and launch.
 	session, err := d.launchMain(start, argv)
+	if d.restoreTerminal != nil {
+		defer d.restoreTerminal()
+	}
 	if err != nil {
 		return core.Exit{}, err
 	}

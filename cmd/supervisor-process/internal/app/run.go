@@ -227,7 +227,14 @@ func (d *daemon) spec(argv []string, files [3]*os.File) launch.Spec {
 }
 
 func (d *daemon) launchMain(ctx context.Context, argv []string) (*launch.Session, error) {
-	session, err := d.sandbox.Launch(ctx, d.spec(argv, [3]*os.File{os.Stdin, os.Stdout, os.Stderr}))
+	spec := d.spec(argv, [3]*os.File{os.Stdin, os.Stdout, os.Stderr})
+	if err := d.mainTerminal(&spec); err != nil {
+		return nil, fmt.Errorf("launch the workload: %w", err)
+	}
+	session, err := d.sandbox.Launch(ctx, spec)
+	if d.terminal != nil {
+		d.terminal.Slave.Close()
+	}
 	if e, ok := errors.AsType[*launch.LaunchError](err); ok {
 		d.finish(argv[0], 0, core.Exit{Code: e.Code})
 		return nil, e
@@ -287,6 +294,10 @@ func ends(sig syscall.Signal) bool {
 // sandbox, and like every signal that asks to end starts the grace time, after which
 // they are killed.
 func (d *daemon) forward(session *launch.Session, sig syscall.Signal) {
+	if sig == syscall.SIGWINCH && d.terminal != nil {
+		d.resizeTerminal()
+		return
+	}
 	send := session.Signal
 	if sig == syscall.SIGTERM {
 		send = d.sandbox.SignalAll

@@ -361,7 +361,7 @@ func TestSessionsCannotSignalEachOther(t *testing.T) {
 // TestOrphansAreReaped: thousands of processes whose parents are gone leave nothing.
 func TestOrphansAreReaped(t *testing.T) {
 	s := startSandbox(t)
-	const orphans = 2000
+	const orphans = 10_000
 	code, out := run(t, s, "python3", "-c", fmt.Sprintf(`
 import os
 for i in range(%d):
