@@ -200,6 +200,19 @@ func (d *daemon) makeDirectories(c core.Config) error {
 	return err
 }
 
+// checkPIDLimit records that there is no limit of processes, or refuses it.
+func (d *daemon) checkPIDLimit() error {
+	_, err := prepare.PIDLimit("/")
+	if err == nil {
+		return nil
+	}
+	if d.cfg.RequirePIDLimit {
+		return fmt.Errorf("--require-pid-limit: %w", err)
+	}
+	d.report.Own(core.Event{Kind: core.EventFinding, Stage: core.StageLaunch, Severity: core.SeverityLow, Reason: "no_pid_limit", Detail: err.Error()})
+	return nil
+}
+
 // searchPath is the container's PATH.
 func (d *daemon) searchPath() string {
 	for _, e := range d.environ {

@@ -56,6 +56,10 @@ type Config struct {
 	// Timeout ends the workload after this time, like SIGTERM, with exit code 124. 0:
 	// never.
 	Timeout time.Duration `env:"TIMEOUT" envDefault:"0s" flag:"timeout"`
+	// RequirePIDLimit refuses to start when the container has no limit of processes
+	// (cgroup v2 pids.max), with which a fork bomb stays the pod's own problem.
+	// Otherwise its absence is recorded.
+	RequirePIDLimit bool `env:"REQUIRE_PID_LIMIT" flag:"require-pid-limit"`
 	// ExitTimeout is how long the daemon stays after the workload's end to deliver
 	// its last events.
 	ExitTimeout time.Duration `env:"EXIT_TIMEOUT" envDefault:"2s" flag:"exit-timeout"`

@@ -123,3 +123,18 @@ func TestMissingDirectoriesAreMadeForTheWorkload(t *testing.T) {
 		t.Error("a directory was made through a link")
 	}
 }
+
+func TestPIDLimit(t *testing.T) {
+	for text, want := range map[string]int{"512\n": 512, "max\n": 0, "0": 0, "-1": 0, "": 0, "1e3": 0} {
+		root := tree(t, "sys/fs/cgroup/pids.max")
+		if err := os.WriteFile(filepath.Join(root, "sys/fs/cgroup/pids.max"), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := PIDLimit(root); n != want || (err == nil) != (want > 0) {
+			t.Errorf("%q: %d, %v", text, n, err)
+		}
+	}
+	if n, err := PIDLimit(t.TempDir()); err == nil {
+		t.Errorf("without a cgroup: %d", n)
+	}
+}
