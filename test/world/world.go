@@ -36,7 +36,7 @@ var Hosts = map[string][]string{
 	"mixed.demo.test":    {Address, "127.0.0.1"},
 }
 
-// inside marks the re-executed program.
+// inside marks the re-executed program and names its folder.
 const inside = "SPLITPOD_TEST_WORLD"
 
 // Enter runs the program again inside a new world, unless it already is there. It
@@ -49,11 +49,19 @@ func Enter() error {
 	if err != nil {
 		return err
 	}
+	dir, err := os.MkdirTemp("", "splitpod-world-")
+	if err != nil {
+		return err
+	}
+	if err := os.Chmod(dir, 0o755); err != nil {
+		return err
+	}
 	cmd := exec.Command(self, os.Args[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.Env = append(os.Environ(), inside+"=1")
+	cmd.Env = append(os.Environ(), inside+"="+dir)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
 	err = cmd.Run()
+	_ = os.RemoveAll(dir)
 	var exit *exec.ExitError
 	switch {
 	case errors.As(err, &exit):
@@ -101,12 +109,9 @@ func writeHosts() error {
 			fmt.Fprintf(&b, "%s %s\n", a, name)
 		}
 	}
-	dir, err := os.MkdirTemp("", "splitpod-world-")
-	if err != nil {
-		return err
-	}
+	dir := os.Getenv(inside)
 	for path, text := range map[string]string{"/etc/hosts": b.String(), "/etc/resolv.conf": "nameserver " + Address + "\noptions timeout:1 attempts:1\n"} {
-		file := dir + strings.ReplaceAll(path, "/", "_")
+		file := dir + "/" + strings.ReplaceAll(path, "/", "_")
 		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 			return err
 		}
@@ -114,5 +119,5 @@ func writeHosts() error {
 			return fmt.Errorf("cover %s: %w", path, err)
 		}
 	}
-	return os.Chmod(dir, 0o755)
+	return nil
 }
