@@ -98,3 +98,14 @@ type Workload struct {
 
 // DefaultProxyPort is where the workload finds the proxy.
 const DefaultProxyPort = 3128
+
+// RelayTarget says where a connection that is relayed over the contract leads. The
+// zero value is refused.
+type RelayTarget uint8
+
+// The relay targets.
+const (
+	RelayUnspecified RelayTarget = iota
+	RelaySSH                     // the sandbox's SSH server
+	RelayLoopback                // a TCP port of the workload's loopback
+)

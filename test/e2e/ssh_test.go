@@ -209,3 +209,53 @@ func TestSSHAuthorizedKeys(t *testing.T) {
 		}
 	}
 }
+
+// TestSSHOffersNothingElse: no listening on behalf of clients, no agent, no X11.
+func TestSSHOffersNothingElse(t *testing.T) {
+	p := sandboxWithSSH(t)
+	for name, args := range map[string][]string{
+		"remote forwarding": {"-o", "ExitOnForwardFailure=yes", "-R", "9999:localhost:1"},
+		"a remote socket":   {"-o", "ExitOnForwardFailure=yes", "-R", "/tmp/x.sock:localhost:1"},
+	} {
+		cmd := exec.Command("ssh", append(append(args, p.sshOptions()...), "sandbox", "echo in")...)
+		cmd.Env = []string{"PATH=/usr/bin:/bin", "HOME=" + p.dir}
+		if out, err := cmd.CombinedOutput(); err == nil || strings.Contains(string(out), "in\n") {
+			t.Errorf("%s was granted: %s", name, out)
+		}
+	}
+	cmd := exec.Command("ssh", append(append([]string{"-A"}, p.sshOptions()...), "sandbox", "echo agent=$SSH_AUTH_SOCK display=$DISPLAY")...)
+	cmd.Env = []string{"PATH=/usr/bin:/bin", "HOME=" + p.dir, "DISPLAY=:0", "SSH_AUTH_SOCK=/no/such/socket"}
+	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "agent= display=\n") {
+		t.Errorf("%v, %q", err, out)
+	}
+}
+
+// TestRsyncWorks over SSH, both ways.
+func TestRsyncWorks(t *testing.T) {
+	need.Program(t, "rsync")
+	p := sandboxWithSSH(t)
+	for dir, n := range map[string]int{"from": 20, "back": 0} {
+		must(t, os.Mkdir(filepath.Join(p.dir, dir), 0o755))
+		for i := range n {
+			must(t, os.WriteFile(filepath.Join(p.dir, dir, fmt.Sprint(i)), bytes.Repeat([]byte{byte(i)}, 10_000), 0o644))
+		}
+	}
+	remote := fmt.Sprintf("/tmp/splitpod-rsync-%d", os.Getpid())
+	defer os.RemoveAll(remote)
+	wrapper := filepath.Join(p.dir, "wrapper")
+	script := "#!/bin/sh\nexec ssh"
+	for _, o := range p.sshOptions() {
+		script += " '" + o + "'"
+	}
+	must(t, os.WriteFile(wrapper, []byte(script+" \"$@\"\n"), 0o755))
+	for _, args := range [][]string{{p.dir + "/from/", "sandbox:" + remote}, {"sandbox:" + remote + "/", p.dir + "/back"}} {
+		cmd := exec.Command("rsync", append([]string{"-r", "-e", wrapper}, args...)...)
+		cmd.Env = []string{"PATH=/usr/bin:/bin", "HOME=" + p.dir}
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("rsync %v: %v: %s", args, err, out)
+		}
+	}
+	if out, err := exec.Command("diff", "-r", p.dir+"/from", p.dir+"/back").CombinedOutput(); err != nil {
+		t.Errorf("what came back differs: %s", out)
+	}
+}

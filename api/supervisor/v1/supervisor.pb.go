@@ -370,6 +370,59 @@ func (Verdict) EnumDescriptor() ([]byte, []int) {
 	return file_api_supervisor_v1_supervisor_proto_rawDescGZIP(), []int{5}
 }
 
+// RelayTarget says where a relayed connection leads.
+type RelayTarget int32
+
+const (
+	// Refused.
+	RelayTarget_RELAY_TARGET_UNSPECIFIED RelayTarget = 0
+	// The sandbox's SSH server.
+	RelayTarget_RELAY_TARGET_SSH RelayTarget = 1
+	// A TCP port of the workload's loopback.
+	RelayTarget_RELAY_TARGET_LOOPBACK RelayTarget = 2
+)
+
+// Enum value maps for RelayTarget.
+var (
+	RelayTarget_name = map[int32]string{
+		0: "RELAY_TARGET_UNSPECIFIED",
+		1: "RELAY_TARGET_SSH",
+		2: "RELAY_TARGET_LOOPBACK",
+	}
+	RelayTarget_value = map[string]int32{
+		"RELAY_TARGET_UNSPECIFIED": 0,
+		"RELAY_TARGET_SSH":         1,
+		"RELAY_TARGET_LOOPBACK":    2,
+	}
+)
+
+func (x RelayTarget) Enum() *RelayTarget {
+	p := new(RelayTarget)
+	*p = x
+	return p
+}
+
+func (x RelayTarget) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (RelayTarget) Descriptor() protoreflect.EnumDescriptor {
+	return file_api_supervisor_v1_supervisor_proto_enumTypes[6].Descriptor()
+}
+
+func (RelayTarget) Type() protoreflect.EnumType {
+	return &file_api_supervisor_v1_supervisor_proto_enumTypes[6]
+}
+
+func (x RelayTarget) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use RelayTarget.Descriptor instead.
+func (RelayTarget) EnumDescriptor() ([]byte, []int) {
+	return file_api_supervisor_v1_supervisor_proto_rawDescGZIP(), []int{6}
+}
+
 // Build names a binary, for people.
 type Build struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2083,6 +2136,180 @@ func (x *Listener) GetAddress() *Address {
 	return nil
 }
 
+// RelayOpen opens a relayed connection.
+type RelayOpen struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The caller. Another than the attached instance: refused. workload: no
+	NetworkInstanceId string `protobuf:"bytes,1,opt,name=network_instance_id,json=networkInstanceId,proto3" json:"network_instance_id,omitempty"`
+	// The instance whose sandbox is meant. Another: refused. workload: no
+	ProcessInstanceId string `protobuf:"bytes,2,opt,name=process_instance_id,json=processInstanceId,proto3" json:"process_instance_id,omitempty"`
+	// Where to. workload: no
+	Target RelayTarget `protobuf:"varint,3,opt,name=target,proto3,enum=splitpod.supervisor.v1.RelayTarget" json:"target,omitempty"`
+	// Of RELAY_TARGET_LOOPBACK, 1 to 65535. 0: refused. workload: no
+	Port          uint32 `protobuf:"varint,4,opt,name=port,proto3" json:"port,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RelayOpen) Reset() {
+	*x = RelayOpen{}
+	mi := &file_api_supervisor_v1_supervisor_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RelayOpen) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RelayOpen) ProtoMessage() {}
+
+func (x *RelayOpen) ProtoReflect() protoreflect.Message {
+	mi := &file_api_supervisor_v1_supervisor_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RelayOpen.ProtoReflect.Descriptor instead.
+func (*RelayOpen) Descriptor() ([]byte, []int) {
+	return file_api_supervisor_v1_supervisor_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *RelayOpen) GetNetworkInstanceId() string {
+	if x != nil {
+		return x.NetworkInstanceId
+	}
+	return ""
+}
+
+func (x *RelayOpen) GetProcessInstanceId() string {
+	if x != nil {
+		return x.ProcessInstanceId
+	}
+	return ""
+}
+
+func (x *RelayOpen) GetTarget() RelayTarget {
+	if x != nil {
+		return x.Target
+	}
+	return RelayTarget_RELAY_TARGET_UNSPECIFIED
+}
+
+func (x *RelayOpen) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
+// RelayRequest is the first message of a relayed connection, or bytes for it.
+type RelayRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Set in the first message and in no other. workload: no
+	Open *RelayOpen `protobuf:"bytes,1,opt,name=open,proto3" json:"open,omitempty"`
+	// Bytes towards the sandbox, at most 64 KiB. workload: no
+	Data          []byte `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RelayRequest) Reset() {
+	*x = RelayRequest{}
+	mi := &file_api_supervisor_v1_supervisor_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RelayRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RelayRequest) ProtoMessage() {}
+
+func (x *RelayRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_supervisor_v1_supervisor_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RelayRequest.ProtoReflect.Descriptor instead.
+func (*RelayRequest) Descriptor() ([]byte, []int) {
+	return file_api_supervisor_v1_supervisor_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *RelayRequest) GetOpen() *RelayOpen {
+	if x != nil {
+		return x.Open
+	}
+	return nil
+}
+
+func (x *RelayRequest) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+// RelayResponse is bytes of a relayed connection.
+type RelayResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Bytes from the sandbox, at most 32 KiB. workload: yes
+	Data          []byte `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RelayResponse) Reset() {
+	*x = RelayResponse{}
+	mi := &file_api_supervisor_v1_supervisor_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RelayResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RelayResponse) ProtoMessage() {}
+
+func (x *RelayResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_supervisor_v1_supervisor_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RelayResponse.ProtoReflect.Descriptor instead.
+func (*RelayResponse) Descriptor() ([]byte, []int) {
+	return file_api_supervisor_v1_supervisor_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *RelayResponse) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
 var File_api_supervisor_v1_supervisor_proto protoreflect.FileDescriptor
 
 const file_api_supervisor_v1_supervisor_proto_rawDesc = "" +
@@ -2237,7 +2464,17 @@ const file_api_supervisor_v1_supervisor_proto_rawDesc = "" +
 	"\tlisteners\x18\x02 \x03(\v2 .splitpod.supervisor.v1.ListenerR\tlisteners\"Y\n" +
 	"\bListener\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x129\n" +
-	"\aaddress\x18\x02 \x01(\v2\x1f.splitpod.supervisor.v1.AddressR\aaddress*?\n" +
+	"\aaddress\x18\x02 \x01(\v2\x1f.splitpod.supervisor.v1.AddressR\aaddress\"\xbc\x01\n" +
+	"\tRelayOpen\x12.\n" +
+	"\x13network_instance_id\x18\x01 \x01(\tR\x11networkInstanceId\x12.\n" +
+	"\x13process_instance_id\x18\x02 \x01(\tR\x11processInstanceId\x12;\n" +
+	"\x06target\x18\x03 \x01(\x0e2#.splitpod.supervisor.v1.RelayTargetR\x06target\x12\x12\n" +
+	"\x04port\x18\x04 \x01(\rR\x04port\"Y\n" +
+	"\fRelayRequest\x125\n" +
+	"\x04open\x18\x01 \x01(\v2!.splitpod.supervisor.v1.RelayOpenR\x04open\x12\x12\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\"#\n" +
+	"\rRelayResponse\x12\x12\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data*?\n" +
 	"\x04Mode\x12\x14\n" +
 	"\x10MODE_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fMODE_SANDBOX\x10\x01\x12\x0f\n" +
@@ -2270,15 +2507,20 @@ const file_api_supervisor_v1_supervisor_proto_rawDesc = "" +
 	"\aVerdict\x12\x17\n" +
 	"\x13VERDICT_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fVERDICT_DENY\x10\x01\x12\x11\n" +
-	"\rVERDICT_ALLOW\x10\x022\xa9\x02\n" +
+	"\rVERDICT_ALLOW\x10\x02*\\\n" +
+	"\vRelayTarget\x12\x1c\n" +
+	"\x18RELAY_TARGET_UNSPECIFIED\x10\x00\x12\x14\n" +
+	"\x10RELAY_TARGET_SSH\x10\x01\x12\x19\n" +
+	"\x15RELAY_TARGET_LOOPBACK\x10\x022\xa9\x02\n" +
 	"\x0eNetworkService\x12`\n" +
 	"\tHandshake\x12(.splitpod.supervisor.v1.HandshakeRequest\x1a).splitpod.supervisor.v1.HandshakeResponse\x12[\n" +
 	"\vWatchConfig\x12*.splitpod.supervisor.v1.WatchConfigRequest\x1a\x1e.splitpod.supervisor.v1.Config0\x01\x12X\n" +
-	"\fReportEvents\x12\".splitpod.supervisor.v1.EventBatch\x1a .splitpod.supervisor.v1.EventAck(\x010\x012\xb0\x02\n" +
+	"\fReportEvents\x12\".splitpod.supervisor.v1.EventBatch\x1a .splitpod.supervisor.v1.EventAck(\x010\x012\x8e\x03\n" +
 	"\x0eProcessService\x12a\n" +
 	"\bIdentify\x12'.splitpod.supervisor.v1.IdentifyRequest\x1a(.splitpod.supervisor.v1.IdentifyResponse(\x010\x01\x12a\n" +
 	"\rWatchWorkload\x12,.splitpod.supervisor.v1.WatchWorkloadRequest\x1a .splitpod.supervisor.v1.Workload0\x01\x12X\n" +
-	"\fReportEvents\x12\".splitpod.supervisor.v1.EventBatch\x1a .splitpod.supervisor.v1.EventAck(\x010\x01B=Z;github.com/splitpod/splitpod/api/supervisor/v1;supervisorv1b\x06proto3"
+	"\fReportEvents\x12\".splitpod.supervisor.v1.EventBatch\x1a .splitpod.supervisor.v1.EventAck(\x010\x01\x12\\\n" +
+	"\tOpenRelay\x12$.splitpod.supervisor.v1.RelayRequest\x1a%.splitpod.supervisor.v1.RelayResponse(\x010\x01B=Z;github.com/splitpod/splitpod/api/supervisor/v1;supervisorv1b\x06proto3"
 
 var (
 	file_api_supervisor_v1_supervisor_proto_rawDescOnce sync.Once
@@ -2292,8 +2534,8 @@ func file_api_supervisor_v1_supervisor_proto_rawDescGZIP() []byte {
 	return file_api_supervisor_v1_supervisor_proto_rawDescData
 }
 
-var file_api_supervisor_v1_supervisor_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_api_supervisor_v1_supervisor_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_api_supervisor_v1_supervisor_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
+var file_api_supervisor_v1_supervisor_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_api_supervisor_v1_supervisor_proto_goTypes = []any{
 	(Mode)(0),                    // 0: splitpod.supervisor.v1.Mode
 	(LandlockCompatibility)(0),   // 1: splitpod.supervisor.v1.LandlockCompatibility
@@ -2301,73 +2543,81 @@ var file_api_supervisor_v1_supervisor_proto_goTypes = []any{
 	(IdentityStatus)(0),          // 3: splitpod.supervisor.v1.IdentityStatus
 	(EventKind)(0),               // 4: splitpod.supervisor.v1.EventKind
 	(Verdict)(0),                 // 5: splitpod.supervisor.v1.Verdict
-	(*Build)(nil),                // 6: splitpod.supervisor.v1.Build
-	(*HandshakeRequest)(nil),     // 7: splitpod.supervisor.v1.HandshakeRequest
-	(*HandshakeResponse)(nil),    // 8: splitpod.supervisor.v1.HandshakeResponse
-	(*WatchConfigRequest)(nil),   // 9: splitpod.supervisor.v1.WatchConfigRequest
-	(*Config)(nil),               // 10: splitpod.supervisor.v1.Config
-	(*StaticPolicy)(nil),         // 11: splitpod.supervisor.v1.StaticPolicy
-	(*Readiness)(nil),            // 12: splitpod.supervisor.v1.Readiness
-	(*WatchWorkloadRequest)(nil), // 13: splitpod.supervisor.v1.WatchWorkloadRequest
-	(*Workload)(nil),             // 14: splitpod.supervisor.v1.Workload
-	(*Exit)(nil),                 // 15: splitpod.supervisor.v1.Exit
-	(*ResolvedBinaries)(nil),     // 16: splitpod.supervisor.v1.ResolvedBinaries
-	(*PathList)(nil),             // 17: splitpod.supervisor.v1.PathList
-	(*IdentifyRequest)(nil),      // 18: splitpod.supervisor.v1.IdentifyRequest
-	(*Address)(nil),              // 19: splitpod.supervisor.v1.Address
-	(*IdentifyResponse)(nil),     // 20: splitpod.supervisor.v1.IdentifyResponse
-	(*Program)(nil),              // 21: splitpod.supervisor.v1.Program
-	(*EventBatch)(nil),           // 22: splitpod.supervisor.v1.EventBatch
-	(*EventAck)(nil),             // 23: splitpod.supervisor.v1.EventAck
-	(*Event)(nil),                // 24: splitpod.supervisor.v1.Event
-	(*HandoverRequest)(nil),      // 25: splitpod.supervisor.v1.HandoverRequest
-	(*HandoverResponse)(nil),     // 26: splitpod.supervisor.v1.HandoverResponse
-	(*Listener)(nil),             // 27: splitpod.supervisor.v1.Listener
-	nil,                          // 28: splitpod.supervisor.v1.Config.ChildEnvironmentEntry
-	nil,                          // 29: splitpod.supervisor.v1.ResolvedBinaries.PathsEntry
+	(RelayTarget)(0),             // 6: splitpod.supervisor.v1.RelayTarget
+	(*Build)(nil),                // 7: splitpod.supervisor.v1.Build
+	(*HandshakeRequest)(nil),     // 8: splitpod.supervisor.v1.HandshakeRequest
+	(*HandshakeResponse)(nil),    // 9: splitpod.supervisor.v1.HandshakeResponse
+	(*WatchConfigRequest)(nil),   // 10: splitpod.supervisor.v1.WatchConfigRequest
+	(*Config)(nil),               // 11: splitpod.supervisor.v1.Config
+	(*StaticPolicy)(nil),         // 12: splitpod.supervisor.v1.StaticPolicy
+	(*Readiness)(nil),            // 13: splitpod.supervisor.v1.Readiness
+	(*WatchWorkloadRequest)(nil), // 14: splitpod.supervisor.v1.WatchWorkloadRequest
+	(*Workload)(nil),             // 15: splitpod.supervisor.v1.Workload
+	(*Exit)(nil),                 // 16: splitpod.supervisor.v1.Exit
+	(*ResolvedBinaries)(nil),     // 17: splitpod.supervisor.v1.ResolvedBinaries
+	(*PathList)(nil),             // 18: splitpod.supervisor.v1.PathList
+	(*IdentifyRequest)(nil),      // 19: splitpod.supervisor.v1.IdentifyRequest
+	(*Address)(nil),              // 20: splitpod.supervisor.v1.Address
+	(*IdentifyResponse)(nil),     // 21: splitpod.supervisor.v1.IdentifyResponse
+	(*Program)(nil),              // 22: splitpod.supervisor.v1.Program
+	(*EventBatch)(nil),           // 23: splitpod.supervisor.v1.EventBatch
+	(*EventAck)(nil),             // 24: splitpod.supervisor.v1.EventAck
+	(*Event)(nil),                // 25: splitpod.supervisor.v1.Event
+	(*HandoverRequest)(nil),      // 26: splitpod.supervisor.v1.HandoverRequest
+	(*HandoverResponse)(nil),     // 27: splitpod.supervisor.v1.HandoverResponse
+	(*Listener)(nil),             // 28: splitpod.supervisor.v1.Listener
+	(*RelayOpen)(nil),            // 29: splitpod.supervisor.v1.RelayOpen
+	(*RelayRequest)(nil),         // 30: splitpod.supervisor.v1.RelayRequest
+	(*RelayResponse)(nil),        // 31: splitpod.supervisor.v1.RelayResponse
+	nil,                          // 32: splitpod.supervisor.v1.Config.ChildEnvironmentEntry
+	nil,                          // 33: splitpod.supervisor.v1.ResolvedBinaries.PathsEntry
 }
 var file_api_supervisor_v1_supervisor_proto_depIdxs = []int32{
-	6,  // 0: splitpod.supervisor.v1.HandshakeRequest.build:type_name -> splitpod.supervisor.v1.Build
+	7,  // 0: splitpod.supervisor.v1.HandshakeRequest.build:type_name -> splitpod.supervisor.v1.Build
 	0,  // 1: splitpod.supervisor.v1.HandshakeRequest.mode:type_name -> splitpod.supervisor.v1.Mode
-	6,  // 2: splitpod.supervisor.v1.HandshakeResponse.build:type_name -> splitpod.supervisor.v1.Build
-	11, // 3: splitpod.supervisor.v1.Config.static_policy:type_name -> splitpod.supervisor.v1.StaticPolicy
-	28, // 4: splitpod.supervisor.v1.Config.child_environment:type_name -> splitpod.supervisor.v1.Config.ChildEnvironmentEntry
-	12, // 5: splitpod.supervisor.v1.Config.ready:type_name -> splitpod.supervisor.v1.Readiness
+	7,  // 2: splitpod.supervisor.v1.HandshakeResponse.build:type_name -> splitpod.supervisor.v1.Build
+	12, // 3: splitpod.supervisor.v1.Config.static_policy:type_name -> splitpod.supervisor.v1.StaticPolicy
+	32, // 4: splitpod.supervisor.v1.Config.child_environment:type_name -> splitpod.supervisor.v1.Config.ChildEnvironmentEntry
+	13, // 5: splitpod.supervisor.v1.Config.ready:type_name -> splitpod.supervisor.v1.Readiness
 	1,  // 6: splitpod.supervisor.v1.StaticPolicy.landlock:type_name -> splitpod.supervisor.v1.LandlockCompatibility
 	2,  // 7: splitpod.supervisor.v1.Workload.phase:type_name -> splitpod.supervisor.v1.WorkloadPhase
-	15, // 8: splitpod.supervisor.v1.Workload.exit:type_name -> splitpod.supervisor.v1.Exit
-	16, // 9: splitpod.supervisor.v1.Workload.resolved:type_name -> splitpod.supervisor.v1.ResolvedBinaries
-	29, // 10: splitpod.supervisor.v1.ResolvedBinaries.paths:type_name -> splitpod.supervisor.v1.ResolvedBinaries.PathsEntry
-	19, // 11: splitpod.supervisor.v1.IdentifyRequest.client:type_name -> splitpod.supervisor.v1.Address
-	19, // 12: splitpod.supervisor.v1.IdentifyRequest.server:type_name -> splitpod.supervisor.v1.Address
+	16, // 8: splitpod.supervisor.v1.Workload.exit:type_name -> splitpod.supervisor.v1.Exit
+	17, // 9: splitpod.supervisor.v1.Workload.resolved:type_name -> splitpod.supervisor.v1.ResolvedBinaries
+	33, // 10: splitpod.supervisor.v1.ResolvedBinaries.paths:type_name -> splitpod.supervisor.v1.ResolvedBinaries.PathsEntry
+	20, // 11: splitpod.supervisor.v1.IdentifyRequest.client:type_name -> splitpod.supervisor.v1.Address
+	20, // 12: splitpod.supervisor.v1.IdentifyRequest.server:type_name -> splitpod.supervisor.v1.Address
 	3,  // 13: splitpod.supervisor.v1.IdentifyResponse.status:type_name -> splitpod.supervisor.v1.IdentityStatus
-	21, // 14: splitpod.supervisor.v1.IdentifyResponse.program:type_name -> splitpod.supervisor.v1.Program
-	21, // 15: splitpod.supervisor.v1.IdentifyResponse.ancestors:type_name -> splitpod.supervisor.v1.Program
-	24, // 16: splitpod.supervisor.v1.EventBatch.events:type_name -> splitpod.supervisor.v1.Event
+	22, // 14: splitpod.supervisor.v1.IdentifyResponse.program:type_name -> splitpod.supervisor.v1.Program
+	22, // 15: splitpod.supervisor.v1.IdentifyResponse.ancestors:type_name -> splitpod.supervisor.v1.Program
+	25, // 16: splitpod.supervisor.v1.EventBatch.events:type_name -> splitpod.supervisor.v1.Event
 	4,  // 17: splitpod.supervisor.v1.Event.kind:type_name -> splitpod.supervisor.v1.EventKind
 	5,  // 18: splitpod.supervisor.v1.Event.verdict:type_name -> splitpod.supervisor.v1.Verdict
-	21, // 19: splitpod.supervisor.v1.Event.program:type_name -> splitpod.supervisor.v1.Program
-	21, // 20: splitpod.supervisor.v1.Event.ancestors:type_name -> splitpod.supervisor.v1.Program
-	27, // 21: splitpod.supervisor.v1.HandoverResponse.listeners:type_name -> splitpod.supervisor.v1.Listener
-	19, // 22: splitpod.supervisor.v1.Listener.address:type_name -> splitpod.supervisor.v1.Address
-	17, // 23: splitpod.supervisor.v1.ResolvedBinaries.PathsEntry.value:type_name -> splitpod.supervisor.v1.PathList
-	7,  // 24: splitpod.supervisor.v1.NetworkService.Handshake:input_type -> splitpod.supervisor.v1.HandshakeRequest
-	9,  // 25: splitpod.supervisor.v1.NetworkService.WatchConfig:input_type -> splitpod.supervisor.v1.WatchConfigRequest
-	22, // 26: splitpod.supervisor.v1.NetworkService.ReportEvents:input_type -> splitpod.supervisor.v1.EventBatch
-	18, // 27: splitpod.supervisor.v1.ProcessService.Identify:input_type -> splitpod.supervisor.v1.IdentifyRequest
-	13, // 28: splitpod.supervisor.v1.ProcessService.WatchWorkload:input_type -> splitpod.supervisor.v1.WatchWorkloadRequest
-	22, // 29: splitpod.supervisor.v1.ProcessService.ReportEvents:input_type -> splitpod.supervisor.v1.EventBatch
-	8,  // 30: splitpod.supervisor.v1.NetworkService.Handshake:output_type -> splitpod.supervisor.v1.HandshakeResponse
-	10, // 31: splitpod.supervisor.v1.NetworkService.WatchConfig:output_type -> splitpod.supervisor.v1.Config
-	23, // 32: splitpod.supervisor.v1.NetworkService.ReportEvents:output_type -> splitpod.supervisor.v1.EventAck
-	20, // 33: splitpod.supervisor.v1.ProcessService.Identify:output_type -> splitpod.supervisor.v1.IdentifyResponse
-	14, // 34: splitpod.supervisor.v1.ProcessService.WatchWorkload:output_type -> splitpod.supervisor.v1.Workload
-	23, // 35: splitpod.supervisor.v1.ProcessService.ReportEvents:output_type -> splitpod.supervisor.v1.EventAck
-	30, // [30:36] is the sub-list for method output_type
-	24, // [24:30] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	22, // 19: splitpod.supervisor.v1.Event.program:type_name -> splitpod.supervisor.v1.Program
+	22, // 20: splitpod.supervisor.v1.Event.ancestors:type_name -> splitpod.supervisor.v1.Program
+	28, // 21: splitpod.supervisor.v1.HandoverResponse.listeners:type_name -> splitpod.supervisor.v1.Listener
+	20, // 22: splitpod.supervisor.v1.Listener.address:type_name -> splitpod.supervisor.v1.Address
+	6,  // 23: splitpod.supervisor.v1.RelayOpen.target:type_name -> splitpod.supervisor.v1.RelayTarget
+	29, // 24: splitpod.supervisor.v1.RelayRequest.open:type_name -> splitpod.supervisor.v1.RelayOpen
+	18, // 25: splitpod.supervisor.v1.ResolvedBinaries.PathsEntry.value:type_name -> splitpod.supervisor.v1.PathList
+	8,  // 26: splitpod.supervisor.v1.NetworkService.Handshake:input_type -> splitpod.supervisor.v1.HandshakeRequest
+	10, // 27: splitpod.supervisor.v1.NetworkService.WatchConfig:input_type -> splitpod.supervisor.v1.WatchConfigRequest
+	23, // 28: splitpod.supervisor.v1.NetworkService.ReportEvents:input_type -> splitpod.supervisor.v1.EventBatch
+	19, // 29: splitpod.supervisor.v1.ProcessService.Identify:input_type -> splitpod.supervisor.v1.IdentifyRequest
+	14, // 30: splitpod.supervisor.v1.ProcessService.WatchWorkload:input_type -> splitpod.supervisor.v1.WatchWorkloadRequest
+	23, // 31: splitpod.supervisor.v1.ProcessService.ReportEvents:input_type -> splitpod.supervisor.v1.EventBatch
+	30, // 32: splitpod.supervisor.v1.ProcessService.OpenRelay:input_type -> splitpod.supervisor.v1.RelayRequest
+	9,  // 33: splitpod.supervisor.v1.NetworkService.Handshake:output_type -> splitpod.supervisor.v1.HandshakeResponse
+	11, // 34: splitpod.supervisor.v1.NetworkService.WatchConfig:output_type -> splitpod.supervisor.v1.Config
+	24, // 35: splitpod.supervisor.v1.NetworkService.ReportEvents:output_type -> splitpod.supervisor.v1.EventAck
+	21, // 36: splitpod.supervisor.v1.ProcessService.Identify:output_type -> splitpod.supervisor.v1.IdentifyResponse
+	15, // 37: splitpod.supervisor.v1.ProcessService.WatchWorkload:output_type -> splitpod.supervisor.v1.Workload
+	24, // 38: splitpod.supervisor.v1.ProcessService.ReportEvents:output_type -> splitpod.supervisor.v1.EventAck
+	31, // 39: splitpod.supervisor.v1.ProcessService.OpenRelay:output_type -> splitpod.supervisor.v1.RelayResponse
+	33, // [33:40] is the sub-list for method output_type
+	26, // [26:33] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_api_supervisor_v1_supervisor_proto_init() }
@@ -2380,8 +2630,8 @@ func file_api_supervisor_v1_supervisor_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_supervisor_v1_supervisor_proto_rawDesc), len(file_api_supervisor_v1_supervisor_proto_rawDesc)),
-			NumEnums:      6,
-			NumMessages:   24,
+			NumEnums:      7,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -227,6 +227,7 @@ const (
 	ProcessService_Identify_FullMethodName      = "/splitpod.supervisor.v1.ProcessService/Identify"
 	ProcessService_WatchWorkload_FullMethodName = "/splitpod.supervisor.v1.ProcessService/WatchWorkload"
 	ProcessService_ReportEvents_FullMethodName  = "/splitpod.supervisor.v1.ProcessService/ReportEvents"
+	ProcessService_OpenRelay_FullMethodName     = "/splitpod.supervisor.v1.ProcessService/OpenRelay"
 )
 
 // ProcessServiceClient is the client API for ProcessService service.
@@ -243,6 +244,11 @@ type ProcessServiceClient interface {
 	WatchWorkload(ctx context.Context, in *WatchWorkloadRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Workload], error)
 	// ReportEvents takes the network daemon's events; see EventBatch.
 	ReportEvents(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[EventBatch, EventAck], error)
+	// OpenRelay carries one connection to the sandbox's SSH server or to a port of the
+	// workload's loopback. The first request opens it; the answer to that is one empty
+	// response, or the call's error. The end of the requests is passed on as a
+	// half-close; the call ends with the connection.
+	OpenRelay(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[RelayRequest, RelayResponse], error)
 }
 
 type processServiceClient struct {
@@ -298,6 +304,19 @@ func (c *processServiceClient) ReportEvents(ctx context.Context, opts ...grpc.Ca
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type ProcessService_ReportEventsClient = grpc.BidiStreamingClient[EventBatch, EventAck]
 
+func (c *processServiceClient) OpenRelay(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[RelayRequest, RelayResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ProcessService_ServiceDesc.Streams[3], ProcessService_OpenRelay_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[RelayRequest, RelayResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ProcessService_OpenRelayClient = grpc.BidiStreamingClient[RelayRequest, RelayResponse]
+
 // ProcessServiceServer is the server API for ProcessService service.
 // All implementations must embed UnimplementedProcessServiceServer
 // for forward compatibility.
@@ -312,6 +331,11 @@ type ProcessServiceServer interface {
 	WatchWorkload(*WatchWorkloadRequest, grpc.ServerStreamingServer[Workload]) error
 	// ReportEvents takes the network daemon's events; see EventBatch.
 	ReportEvents(grpc.BidiStreamingServer[EventBatch, EventAck]) error
+	// OpenRelay carries one connection to the sandbox's SSH server or to a port of the
+	// workload's loopback. The first request opens it; the answer to that is one empty
+	// response, or the call's error. The end of the requests is passed on as a
+	// half-close; the call ends with the connection.
+	OpenRelay(grpc.BidiStreamingServer[RelayRequest, RelayResponse]) error
 	mustEmbedUnimplementedProcessServiceServer()
 }
 
@@ -330,6 +354,9 @@ func (UnimplementedProcessServiceServer) WatchWorkload(*WatchWorkloadRequest, gr
 }
 func (UnimplementedProcessServiceServer) ReportEvents(grpc.BidiStreamingServer[EventBatch, EventAck]) error {
 	return status.Error(codes.Unimplemented, "method ReportEvents not implemented")
+}
+func (UnimplementedProcessServiceServer) OpenRelay(grpc.BidiStreamingServer[RelayRequest, RelayResponse]) error {
+	return status.Error(codes.Unimplemented, "method OpenRelay not implemented")
 }
 func (UnimplementedProcessServiceServer) mustEmbedUnimplementedProcessServiceServer() {}
 func (UnimplementedProcessServiceServer) testEmbeddedByValue()                        {}
@@ -377,6 +404,13 @@ func _ProcessService_ReportEvents_Handler(srv interface{}, stream grpc.ServerStr
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type ProcessService_ReportEventsServer = grpc.BidiStreamingServer[EventBatch, EventAck]
 
+func _ProcessService_OpenRelay_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(ProcessServiceServer).OpenRelay(&grpc.GenericServerStream[RelayRequest, RelayResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ProcessService_OpenRelayServer = grpc.BidiStreamingServer[RelayRequest, RelayResponse]
+
 // ProcessService_ServiceDesc is the grpc.ServiceDesc for ProcessService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -399,6 +433,12 @@ var ProcessService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "ReportEvents",
 			Handler:       _ProcessService_ReportEvents_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+		{
+			StreamName:    "OpenRelay",
+			Handler:       _ProcessService_OpenRelay_Handler,
 			ServerStreams: true,
 			ClientStreams: true,
 		},

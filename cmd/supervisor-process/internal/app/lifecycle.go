@@ -15,6 +15,7 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/confine/seccomp"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/control"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/launch"
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/launch/sshd"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/prepare"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/report"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/watch/identity"
@@ -47,6 +48,7 @@ type daemon struct {
 	workload  workloadState
 	main      atomic.Pointer[launch.Session] // nil until the workload runs
 
+	ssh             atomic.Pointer[sshd.Server]
 	terminal        *launch.Terminal // the workload's, when this daemon has one; set before main
 	restoreTerminal func()
 	ending          sync.Once // the grace time has begun

@@ -44,6 +44,7 @@ func (d *daemon) serveSSH(ctx context.Context) (stop func(), err error) {
 	if err != nil {
 		return nil, err
 	}
+	d.ssh.Store(server)
 	d.log.Info("serving SSH", slog.String("host_key", server.Fingerprint))
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
@@ -149,6 +150,23 @@ func (s *sshSession) Wait(ctx context.Context) (core.Exit, error) {
 		s.d.workloadEvent(reasonExited, s.PID(), s.name, exit)
 	}
 	return exit, err
+}
+
+// OpenRelay implements control.Handler.
+func (d *daemon) OpenRelay(ctx context.Context, target core.RelayTarget, port uint16) (net.Conn, error) {
+	if d.main.Load() == nil {
+		return nil, errors.New("the workload does not run (yet)")
+	}
+	if target == core.RelayLoopback {
+		return d.dialLoopback(ctx, "localhost", port)
+	}
+	server := d.ssh.Load()
+	if server == nil {
+		return nil, errors.New("SSH is not served here")
+	}
+	ours, theirs := net.Pipe()
+	go server.Serve(theirs)
+	return ours, nil
 }
 
 // dialLoopback connects inside the workload's network namespace.

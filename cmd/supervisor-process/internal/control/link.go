@@ -41,6 +41,9 @@ type Handler interface {
 	// Listeners returns what may be handed over now, or why nothing. The files
 	// stay the handler's.
 	Listeners() ([]link.Descriptor, error)
+	// OpenRelay connects to the sandbox's SSH server or to a port of the workload's
+	// loopback.
+	OpenRelay(ctx context.Context, target core.RelayTarget, port uint16) (net.Conn, error)
 	// Event takes one event of the network daemon. It must have been recorded
 	// when the call returns.
 	Event(ev core.Event)
@@ -71,6 +74,7 @@ type Link struct {
 	opt      Options
 	inbox    link.Inbox
 	workload link.Watched[core.Workload]
+	relays   atomic.Int64
 	peer     atomic.Pointer[core.Peer] // the network daemon that answered our handshake
 
 	server   *net.UnixListener // process.sock

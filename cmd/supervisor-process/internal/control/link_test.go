@@ -3,6 +3,8 @@ package control
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -38,6 +40,28 @@ func (h *handler) Identify(context.Context, core.RequestID, core.Tuple) core.Ide
 func (h *handler) Listeners() ([]link.Descriptor, error) {
 	return []link.Descriptor{{Name: "proxy4", File: h.file}}, nil
 }
+func (h *handler) OpenRelay(_ context.Context, target core.RelayTarget, port uint16) (net.Conn, error) {
+	if target == core.RelayLoopback && port == 1 {
+		return nil, errors.New("nobody listens")
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	defer l.Close()
+	go func() { // an echo that answers the end too
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		_, _ = io.Copy(c, c)
+		_, _ = fmt.Fprintf(c, "end of %d", port)
+	}()
+	var d net.Dialer
+	return d.DialContext(context.Background(), "tcp", l.Addr().String())
+}
+
 func (h *handler) Event(core.Event)       {}
 func (h *handler) Incompatible(err error) { h.incompatible <- err }
 func (h *handler) Refused(err error) {
@@ -285,5 +309,79 @@ func TestEveryQuestionIsAnswered(t *testing.T) {
 		if known := resp.GetStatus() == pb.IdentityStatus_IDENTITY_STATUS_KNOWN; known != (id == 1) {
 			t.Errorf("question %d: %v", id, resp)
 		}
+	}
+}
+
+func TestRelaysCarryBytesBothWays(t *testing.T) {
+	l, h, dir := startLink(t, ownUID)
+	n := newNetwork()
+	n.configs <- n.config(1)
+	n.serve(t, dir)
+	wait(t, "a configuration", h.configs)
+	conn, err := link.NewClient(dir, link.ProcessSocket, link.Credentials{UID: ownUID})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	client := pb.NewProcessServiceClient(conn)
+	open := func(o *pb.RelayOpen, data []byte) (grpc.BidiStreamingClient[pb.RelayRequest, pb.RelayResponse], error) {
+		s, err := client.OpenRelay(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Send(&pb.RelayRequest{Open: o, Data: data}); err != nil {
+			t.Fatal(err)
+		}
+		_, err = s.Recv()
+		return s, err
+	}
+	network, process := string(n.id), string(l.opt.Instance)
+	s, err := open(&pb.RelayOpen{NetworkInstanceId: network, ProcessInstanceId: process, Target: pb.RelayTarget_RELAY_TARGET_LOOPBACK, Port: 80}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sent := strings.Repeat("0123456789", 20_000)
+	go func() {
+		for i := 0; i < len(sent); i += 50_000 {
+			_ = s.Send(&pb.RelayRequest{Data: []byte(sent[i : i+50_000])})
+		}
+		_ = s.CloseSend()
+	}()
+	var got strings.Builder
+	for {
+		resp, err := s.Recv()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		got.Write(resp.GetData())
+	}
+	if got.String() != sent+"end of 80" {
+		t.Errorf("%d bytes came back", got.Len())
+	}
+	for name, tt := range map[string]struct {
+		open *pb.RelayOpen
+		data []byte
+		code codes.Code
+	}{
+		"nothing":          {&pb.RelayOpen{}, nil, codes.FailedPrecondition},
+		"another network":  {&pb.RelayOpen{NetworkInstanceId: string(core.NewInstanceID()), ProcessInstanceId: process, Target: pb.RelayTarget_RELAY_TARGET_SSH}, nil, codes.FailedPrecondition},
+		"another sandbox":  {&pb.RelayOpen{NetworkInstanceId: network, ProcessInstanceId: string(core.NewInstanceID()), Target: pb.RelayTarget_RELAY_TARGET_SSH}, nil, codes.FailedPrecondition},
+		"no target":        {&pb.RelayOpen{NetworkInstanceId: network, ProcessInstanceId: process}, nil, codes.InvalidArgument},
+		"a target to come": {&pb.RelayOpen{NetworkInstanceId: network, ProcessInstanceId: process, Target: 9, Port: 1}, nil, codes.InvalidArgument},
+		"no port":          {&pb.RelayOpen{NetworkInstanceId: network, ProcessInstanceId: process, Target: pb.RelayTarget_RELAY_TARGET_LOOPBACK}, nil, codes.InvalidArgument},
+		"a port beyond":    {&pb.RelayOpen{NetworkInstanceId: network, ProcessInstanceId: process, Target: pb.RelayTarget_RELAY_TARGET_LOOPBACK, Port: 65536}, nil, codes.InvalidArgument},
+		"a port for SSH":   {&pb.RelayOpen{NetworkInstanceId: network, ProcessInstanceId: process, Target: pb.RelayTarget_RELAY_TARGET_SSH, Port: 22}, nil, codes.InvalidArgument},
+		"data before it":   {&pb.RelayOpen{NetworkInstanceId: network, ProcessInstanceId: process, Target: pb.RelayTarget_RELAY_TARGET_SSH}, []byte("x"), codes.InvalidArgument},
+		"nobody listens":   {&pb.RelayOpen{NetworkInstanceId: network, ProcessInstanceId: process, Target: pb.RelayTarget_RELAY_TARGET_LOOPBACK, Port: 1}, nil, codes.Unavailable},
+	} {
+		if _, err := open(tt.open, tt.data); status.Code(err) != tt.code {
+			t.Errorf("%s: %v, want %s", name, err, tt.code)
+		}
+	}
+	if n := l.relays.Load(); n != 0 {
+		t.Errorf("%d relays are still counted", n)
 	}
 }

@@ -135,6 +135,9 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	}
 }
 
+// Serve serves one connection that was admitted elsewhere.
+func (s *Server) Serve(c net.Conn) { s.ssh.HandleConn(c) }
+
 // connection is what is known of one connection.
 type connection struct {
 	channels atomic.Int64
