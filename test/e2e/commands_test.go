@@ -236,3 +236,18 @@ func TestRunGivesATerminal(t *testing.T) {
 		t.Errorf("output %q", out)
 	}
 }
+
+// TestTheListedCapabilitiesSuffice: the process daemon with exactly what preflight and
+// the manifest list, in a shared directory as Kubernetes makes it.
+func TestTheListedCapabilitiesSuffice(t *testing.T) {
+	p := newPair(t, policyText)
+	must(t, os.Chmod(p.dir+"/run", 0o777))
+	p.startNetwork()
+	caps := "-all,+sys_admin,+net_admin,+setuid,+setgid,+setpcap,+kill,+sys_ptrace,+dac_read_search"
+	p.process = start(t, append([]string{"setpriv", "--bounding-set=" + caps, "--inh-caps=" + caps,
+		binary(t, "supervisor-process"), "run", "--run-dir", p.dir + "/run", "--network-uid", fmt.Sprint(networkUID), "--admin-listen", "",
+		"--records", "stderr", "--workdir", "/", "--"}, curl("https://api.demo.test/")...)...)
+	if code := p.process.wait(t); code != 0 || !strings.Contains(p.process.out.String(), "hello from") {
+		t.Errorf("exit code %d, output %q, errors %q", code, p.process.out, p.process.err)
+	}
+}
