@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -151,9 +152,15 @@ func (p *pair) startNetwork(args ...string) {
 // file, so that its output is the workload's.
 func (p *pair) startProcess(command ...string) {
 	p.t.Helper()
-	p.process = start(p.t, append([]string{
+	p.startProcessWith(nil, command...)
+}
+
+func (p *pair) startProcessWith(flags []string, command ...string) {
+	p.t.Helper()
+	argv := []string{
 		binary(p.t, "supervisor-process"), "run", "--run-dir", p.dir + "/run", "--network-uid", fmt.Sprint(networkUID),
-		"--admin-listen", "", "--records", p.dir + "/process.records", "--start-timeout", "30s", "--grace", "1s", "--workdir", "/", "--"}, command...)...)
+		"--admin-listen", "", "--records", p.dir + "/process.records", "--start-timeout", "30s", "--grace", "1s", "--workdir", "/"}
+	p.process = start(p.t, slices.Concat(argv, flags, []string{"--"}, command)...)
 }
 
 func start(t *testing.T, argv ...string) *daemon {

@@ -259,3 +259,57 @@ func TestRsyncWorks(t *testing.T) {
 		t.Errorf("what came back differs: %s", out)
 	}
 }
+
+func TestSSHAttachesToTheMainProgram(t *testing.T) {
+	need.Program(t, "ssh")
+	p := newPair(t, policyText)
+	p.startNetwork()
+	p.startProcessWith([]string{"--terminal"}, "bash", "--norc", "-c", "stty -echo; echo early output; trap 'echo interrupted' INT; while read -r x; do echo got $x; stty size; [ $x = end ] && exit 9; done")
+	eventually(t, "the workload", func() bool { return strings.Contains(p.process.out.String(), "early output") })
+	eventually(t, "the SSH socket", func() bool { _, err := os.Stat(p.dir + "/run/ssh.sock"); return err == nil })
+	attach := func(options ...string) (*exec.Cmd, *buffer, func(string)) {
+		cmd := exec.Command("ssh", append(append(p.sshOptions(), options...), "-s", "sandbox", "splitpod-main")...)
+		cmd.Env = []string{"PATH=/usr/bin:/bin", "LANG=C.UTF-8", "HOME=" + p.dir, "TERM=xterm", "SPLITPOD_MAIN_READ_ONLY=1"}
+		in, err := cmd.StdinPipe()
+		must(t, err)
+		out := &buffer{}
+		cmd.Stdout, cmd.Stderr = out, out
+		must(t, cmd.Start())
+		t.Cleanup(func() { _ = cmd.Process.Kill() })
+		return cmd, out, func(s string) { _, err := in.Write([]byte(s)); must(t, err) }
+	}
+	sees := func(out *buffer, want string) {
+		t.Helper()
+		eventually(t, want, func() bool { return strings.Contains(out.String(), want) })
+	}
+	first, out, keys := attach("-tt")
+	sees(out, "early output")
+	keys("one\n")
+	sees(out, "got one")
+	second, secondOut, _ := attach("-tt")
+	sees(secondOut, "somebody else types already")
+	keys("\x10")
+	keys("\x11")
+	must(t, first.Wait()) // detached: exit status 0
+	// Nobody types now, and still the reader gets no right to.
+	reader, readerOut, readerKeys := attach("-tt", "-o", "SendEnv=SPLITPOD_MAIN_READ_ONLY")
+	sees(readerOut, "got one")
+	readerKeys("\x03never\n\x10\x11")
+	third, thirdOut, thirdKeys := attach("-tt")
+	sees(thirdOut, "got one")
+	thirdKeys("\x03")
+	sees(thirdOut, "interrupted")
+	thirdKeys("end\n")
+	for name, cmd := range map[string]*exec.Cmd{"the one who types": third, "the second": second, "the reader": reader} {
+		_ = cmd.Wait()
+		if code := cmd.ProcessState.ExitCode(); code != 9 {
+			t.Errorf("%s: exit code %d instead of the program's 9", name, code)
+		}
+	}
+	if got := readerOut.String(); strings.Contains(got, "never") || strings.Count(got, "interrupted") != 1 {
+		t.Errorf("a read-only view was not inert: %q", got)
+	}
+	if code := p.process.wait(t); code != 9 {
+		t.Errorf("the daemon ended with %d", code)
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/splitpod/splitpod/api/supervisor/link"
@@ -15,6 +16,7 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/confine/seccomp"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/control"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/launch"
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/launch/console"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/launch/sshd"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/prepare"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/report"
@@ -49,9 +51,9 @@ type daemon struct {
 	main      atomic.Pointer[launch.Session] // nil until the workload runs
 
 	ssh             atomic.Pointer[sshd.Server]
-	terminal        *launch.Terminal // the workload's, when this daemon has one; set before main
-	restoreTerminal func()
-	ending          sync.Once // the grace time has begun
+	console         *console.Console // the workload's; set before main
+	restoreTerminal func()           // nil when this daemon has no terminal
+	ending          sync.Once        // the grace time has begun
 }
 
 // life is the straight line: from nothing to the workload's exit code. Each wait
@@ -124,10 +126,23 @@ func (d *daemon) life(ctx context.Context, argv []string) (core.Exit, error) {
 	if err != nil {
 		return core.Exit{}, err
 	}
+	d.endOutput(exit)
 	stopWatching() // what the fence refused last is reported before the end is
 	d.finish(argv[0], session.PID(), exit)
 	return exit, nil
 }
+
+// endOutput ends the other programs of the sandbox, as the end of a container's first
+// process does, and shows all that was written to whoever looks.
+func (d *daemon) endOutput(exit core.Exit) {
+	if err := d.sandbox.SignalAll(syscall.SIGKILL); err != nil {
+		d.log.Warn("the other programs could not be ended", slog.Any("error", err))
+	}
+	d.console.Finish(exit, outputPatience)
+}
+
+// outputPatience is how long a slow reader of the last output is waited for.
+const outputPatience = 2 * time.Second
 
 var errStartTimeout = errors.New("the start took longer than --start-timeout")
 

@@ -66,6 +66,9 @@ func (d *daemon) run(ctx context.Context, argv []string, stdout, stderr io.Write
 	defer cancel()
 	signal.Notify(d.signals, forwarded...)
 	defer signal.Stop(d.signals)
+	broken := make(chan os.Signal, 1) // a reader of our output that is gone is the workload's affair
+	signal.Notify(broken, syscall.SIGPIPE)
+	defer signal.Stop(broken)
 
 	out, err := openRecords(d.cfg.Records, stdout, stderr)
 	if err != nil {
@@ -240,14 +243,12 @@ func (d *daemon) spec(argv []string, files [3]*os.File) launch.Spec {
 }
 
 func (d *daemon) launchMain(ctx context.Context, argv []string) (*launch.Session, error) {
-	spec := d.spec(argv, [3]*os.File{os.Stdin, os.Stdout, os.Stderr})
-	if err := d.mainTerminal(&spec); err != nil {
+	spec := d.spec(argv, [3]*os.File{})
+	if err := d.openConsole(&spec); err != nil {
 		return nil, fmt.Errorf("launch the workload: %w", err)
 	}
 	session, err := d.sandbox.Launch(ctx, spec)
-	if d.terminal != nil {
-		d.terminal.Slave.Close()
-	}
+	d.console.Launched(os.Stdin, os.Stdout, os.Stderr)
 	if e, ok := errors.AsType[*launch.LaunchError](err); ok {
 		d.finish(argv[0], 0, core.Exit{Code: e.Code})
 		return nil, e
@@ -307,7 +308,7 @@ func ends(sig syscall.Signal) bool {
 // sandbox, and like every signal that asks to end starts the grace time, after which
 // they are killed.
 func (d *daemon) forward(session *launch.Session, sig syscall.Signal) {
-	if sig == syscall.SIGWINCH && d.terminal != nil {
+	if sig == syscall.SIGWINCH && d.console.Terminal() {
 		d.resizeTerminal()
 		return
 	}

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/gliderlabs/ssh"
@@ -35,6 +36,7 @@ func (d *daemon) serveSSH(ctx context.Context) (stop func(), err error) {
 	}
 	server, err := sshd.New(sshd.Config{
 		Admit: d.admitSSH, Launch: d.launchSSH, Dial: d.dialLoopback, Keys: keys, Log: d.log,
+		Main: d.console, SignalMain: func(sig syscall.Signal) error { return d.main.Load().Signal(sig) },
 		OpenTerminal: func() (*launch.Terminal, error) { return launch.OpenTerminal(d.account.UID) },
 	})
 	if err != nil {

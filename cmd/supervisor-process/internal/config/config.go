@@ -48,6 +48,10 @@ type Config struct {
 	// SSHAuthorizedKeys is a file of public keys, as authorized_keys, one of which a
 	// client then has to have too. Empty: the socket's peer credentials are enough.
 	SSHAuthorizedKeys string `env:"SSH_AUTHORIZED_KEYS" flag:"ssh-authorized-keys"`
+	// Terminal gives the workload a terminal although the container has none, for
+	// programs that people attach to (ssh -t -s sandbox splitpod-main). With one in the
+	// container (tty: true) the workload has its own in any case.
+	Terminal bool `env:"TERMINAL" flag:"terminal"`
 	// StartTimeout ends a start in which something does not happen: attaching,
 	// configuration, fence, hand-over, readiness. It never opens anything.
 	StartTimeout time.Duration `env:"START_TIMEOUT" envDefault:"120s" flag:"start-timeout"`

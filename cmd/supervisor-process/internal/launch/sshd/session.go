@@ -68,18 +68,7 @@ func (s *Server) accompany(c ssh.Session, session Session, f *files) {
 	signals := make(chan ssh.Signal, 16)
 	c.Signals(signals)
 	defer c.Signals(nil)
-	go func() {
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case name := <-signals:
-				if sig, ok := numbers[name]; ok {
-					_ = session.Signal(sig)
-				}
-			}
-		}
-	}()
+	go forwardSignals(ctx, signals, session.Signal)
 	go func() {
 		_, _ = io.Copy(f.in, c)
 		f.endOfInput()
@@ -95,6 +84,19 @@ func (s *Server) accompany(c ssh.Session, session Session, f *files) {
 	case <-time.After(drainTimeout): // something in the background holds the output
 	}
 	end(c, exit)
+}
+
+func forwardSignals(ctx context.Context, names <-chan ssh.Signal, send func(syscall.Signal) error) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case name := <-names:
+			if sig, ok := numbers[name]; ok {
+				_ = send(sig)
+			}
+		}
+	}
 }
 
 // end sends the exit status or signal.

@@ -32,6 +32,7 @@ import (
 	gossh "golang.org/x/crypto/ssh"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/launch"
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/launch/console"
 	"github.com/splitpod/splitpod/pkg/core"
 )
 
@@ -67,6 +68,9 @@ type Config struct {
 	OpenTerminal func() (*launch.Terminal, error)
 	// Dial connects to a port of the workload's loopback.
 	Dial func(ctx context.Context, host string, port uint16) (net.Conn, error)
+	// Main is the main program's console, and SignalMain signals that program.
+	Main       *console.Console
+	SignalMain func(sig syscall.Signal) error
 	// Keys, if any, are the only ones that may log in.
 	Keys []ssh.PublicKey
 	Log  *slog.Logger
@@ -92,7 +96,7 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{cfg: cfg, Fingerprint: gossh.FingerprintSHA256(signer.PublicKey())}
 	s.ssh = &ssh.Server{
 		Version: "Splitpod", HostSigners: []ssh.Signer{signer}, Handler: s.session,
-		SubsystemHandlers: map[string]ssh.SubsystemHandler{"sftp": s.session},
+		SubsystemHandlers: map[string]ssh.SubsystemHandler{"sftp": s.session, subsystemMain: s.attach, subsystemMainOld: s.attach},
 		ChannelHandlers:   map[string]ssh.ChannelHandler{"session": s.limited(ssh.DefaultSessionHandler), "direct-tcpip": s.limited(s.forward)},
 		ConnCallback:      s.begin,
 		RequestHandlers:   map[string]ssh.RequestHandler{"keepalive@openssh.com": func(ssh.Context, *ssh.Server, *gossh.Request) (bool, []byte) { return true, nil }},

@@ -1,0 +1,85 @@
+package sshd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/gliderlabs/ssh"
+
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/launch/console"
+)
+
+// The subsystem that attaches to the main program, and its name in OpenShell, whose
+// clients find it too.
+const (
+	subsystemMain    = "splitpod-main"
+	subsystemMainOld = "openshell-main"
+)
+
+// readOnly are the variables with which a client asks to look only.
+var readOnly = []string{"SPLITPOD_MAIN_READ_ONLY=1", "OPENSHELL_MAIN_READ_ONLY=1"}
+
+// attach shows the main program to a client, which may type if nobody else does.
+func (s *Server) attach(c ssh.Session) {
+	v := console.Viewer{In: c, Out: c, Errors: c.Stderr()}
+	pty, windows, terminal := c.Pty()
+	if terminal {
+		v.Detach = true
+		v.Resizes = sizes(c.Context(), pty.Window, windows)
+	}
+	var lease *console.Lease
+	if !slices.ContainsFunc(readOnly, func(r string) bool { return slices.Contains(c.Environ(), r) }) {
+		if lease = s.cfg.Main.Lease(); lease == nil {
+			fmt.Fprint(c.Stderr(), "splitpod: somebody else types already; this view is read-only\r\n")
+		}
+	}
+	if lease != nil {
+		stop := s.signals(c)
+		defer stop()
+	}
+	exit, err := s.cfg.Main.Attach(c.Context(), v, lease)
+	switch {
+	case err == nil:
+		end(c, exit)
+	case errors.Is(err, console.ErrDetached):
+		_ = c.Exit(0)
+	default:
+		fmt.Fprintf(c.Stderr(), "splitpod: %v\r\n", err)
+		_ = c.Exit(1)
+	}
+}
+
+// signals passes the client's signals to the main program until stop is called.
+func (s *Server) signals(c ssh.Session) (stop func()) {
+	ctx, cancel := context.WithCancel(c.Context())
+	received := make(chan ssh.Signal, 16)
+	c.Signals(received)
+	go forwardSignals(ctx, received, s.cfg.SignalMain)
+	return func() {
+		c.Signals(nil)
+		cancel()
+	}
+}
+
+func sizes(ctx context.Context, first ssh.Window, more <-chan ssh.Window) <-chan console.Size {
+	out := make(chan console.Size)
+	go func() {
+		defer close(out)
+		w, ok := first, true
+		for ok {
+			select {
+			case <-ctx.Done():
+				return
+			case out <- console.Size{Columns: w.Width, Rows: w.Height}:
+			}
+			select {
+			case <-ctx.Done():
+				return
+			case w, ok = <-more:
+			}
+		}
+	}()
+	return out
+}
