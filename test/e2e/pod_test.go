@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -157,16 +158,52 @@ func (p *pair) startProcess(command ...string) {
 
 func (p *pair) startProcessWith(flags []string, command ...string) {
 	p.t.Helper()
+	p.process = start(p.t, append(p.processArgs(flags), command...)...)
+}
+
+func (p *pair) processArgs(flags []string) []string {
 	argv := []string{
 		binary(p.t, "supervisor-process"), "run", "--run-dir", p.dir + "/run", "--network-uid", fmt.Sprint(networkUID),
 		"--admin-listen", "", "--records", p.dir + "/process.records", "--start-timeout", "30s", "--grace", "1s", "--workdir", "/"}
-	p.process = start(p.t, slices.Concat(argv, flags, []string{"--"}, command)...)
+	return slices.Concat(argv, flags, []string{"--"})
+}
+
+// startProcessInUserNamespace starts the process daemon as root of a user namespace
+// of its own, with the namespaces a container has there (hostUsers: false). If
+// masked, it keeps a /proc of somebody with more privileges, who has masked it.
+func (p *pair) startProcessInUserNamespace(masked bool, command ...string) {
+	p.t.Helper()
+	everybody := []syscall.SysProcIDMap{{ContainerID: 0, HostID: 0, Size: 65536}}
+	attr := &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS | syscall.CLONE_NEWNET,
+		UidMappings: everybody, GidMappings: everybody, GidMappingsEnableSetgroups: true}
+	argv := append(p.processArgs(nil), command...)
+	started := make(chan struct{})
+	go func() {
+		defer close(started)
+		runtime.LockOSThread() // for ever: the thread ends with its mounts
+		if masked {
+			must(p.t, syscall.Unshare(syscall.CLONE_NEWNS|syscall.CLONE_FS))
+			must(p.t, syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""))
+			must(p.t, syscall.Mount("none", "/proc/tty", "tmpfs", syscall.MS_RDONLY, ""))
+		} else {
+			attr.Cloneflags |= syscall.CLONE_NEWPID
+			argv = append([]string{"sh", "-c", `mount -t proc proc /proc && exec "$@"`, "sh"}, argv...)
+		}
+		p.process = startAs(p.t, attr, argv...)
+	}()
+	<-started
 }
 
 func start(t *testing.T, argv ...string) *daemon {
 	t.Helper()
+	return startAs(t, nil, argv...)
+}
+
+func startAs(t *testing.T, attr *syscall.SysProcAttr, argv ...string) *daemon {
+	t.Helper()
 	d := &daemon{cmd: exec.Command(argv[0], argv[1:]...), out: &buffer{}, err: &buffer{}, ended: make(chan struct{})}
 	d.cmd.Stdout, d.cmd.Stderr = d.out, d.err
+	d.cmd.SysProcAttr = attr
 	d.cmd.WaitDelay = 5 * time.Second
 	d.cmd.Env = []string{"PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "LANG=C.UTF-8"}
 	must(t, d.cmd.Start())

@@ -39,8 +39,9 @@ type setup struct {
 
 // setupReport is what init says about the namespaces it built.
 type setupReport struct {
-	Held     bool     // the fence holds logged TCP attempts for us to end
-	Findings []string // what is weaker than it should be
+	Held       bool     // the fence holds logged TCP attempts for us to end
+	SharedProc bool     // the workload's /proc is the container's
+	Findings   []string // what is weaker than it should be
 }
 
 // Names of the descriptors init hands over.
@@ -59,11 +60,11 @@ func setupSandbox(raw json.RawMessage) (any, []launch.Named, error) {
 		return nil, nil, fmt.Errorf("read the setup: %w", err)
 	}
 	var report setupReport
-	findings, err := mount.Setup(mount.Config{RunDir: s.RunDir, Public: s.Public})
+	mounted, err := mount.Setup(mount.Config{RunDir: s.RunDir, Public: s.Public})
 	if err != nil {
 		return nil, nil, err
 	}
-	report.Findings = append(report.Findings, findings...)
+	report.SharedProc, report.Findings = mounted.SharedProc, mounted.Findings
 	diag, err := identity.OpenDiag()
 	if err != nil {
 		return nil, nil, err
@@ -181,7 +182,11 @@ func (d *daemon) adopt(sandbox *launch.Sandbox) error {
 		d.log.Warn("isolation is weaker than it could be", slog.String("detail", f))
 	}
 	d.held = report.Held
-	r, err := identity.Open(identity.Config{Diag: sandbox.Files[fileDiag], Proc: sandbox.Files[fileProc], Root: sandbox.Files[fileRoot]})
+	where := identity.Config{Diag: sandbox.Files[fileDiag], Proc: sandbox.Files[fileProc], Root: sandbox.Files[fileRoot]}
+	if report.SharedProc {
+		where.Tree = sandbox.PID()
+	}
+	r, err := identity.Open(where)
 	if err != nil {
 		return err
 	}

@@ -86,6 +86,12 @@ func (d *daemon) life(ctx context.Context, argv []string) (core.Exit, error) {
 	if err := d.isolate(start, first); err != nil {
 		return core.Exit{}, err
 	}
+	removeLimit, err := d.limitPIDs()
+	if err != nil {
+		d.sandbox.Close()
+		return core.Exit{}, err
+	}
+	defer removeLimit()
 	defer d.sandbox.Close()
 	// From here on init starts programs, this process does not.
 	if err := seccomp.ApplyToDaemon(); err != nil {

@@ -203,10 +203,26 @@ func (d *daemon) makeDirectories(c core.Config) error {
 	return err
 }
 
+// limitPIDs gives the workload a limit of processes of its own, if asked for.
+func (d *daemon) limitPIDs() (remove func(), err error) {
+	if d.cfg.PIDs == 0 {
+		return func() {}, nil
+	}
+	undo, err := prepare.LimitPIDs("/", "splitpod-"+string(d.instance), d.sandbox.PID(), d.cfg.PIDs)
+	if err != nil {
+		return nil, &problem{exitConfig, fmt.Errorf("--pids: %w", err)}
+	}
+	return func() {
+		if err := undo(); err != nil {
+			d.log.Warn("the workload's cgroup is left behind", slog.Any("error", err))
+		}
+	}, nil
+}
+
 // checkPIDLimit records that there is no limit of processes, or refuses it.
 func (d *daemon) checkPIDLimit() error {
 	_, err := prepare.PIDLimit("/")
-	if err == nil {
+	if err == nil || d.cfg.PIDs > 0 {
 		return nil
 	}
 	if d.cfg.RequirePIDLimit {

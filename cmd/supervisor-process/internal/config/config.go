@@ -60,6 +60,10 @@ type Config struct {
 	// Timeout ends the workload after this time, like SIGTERM, with exit code 124. 0:
 	// never.
 	Timeout time.Duration `env:"TIMEOUT" envDefault:"0s" flag:"timeout"`
+	// PIDs is how many processes and threads the workload may have, by a cgroup of its
+	// own, where the container may make one; a start where it may not is refused. 0: the
+	// container's limit alone.
+	PIDs int `env:"PIDS" envDefault:"0" flag:"pids"`
 	// RequirePIDLimit refuses to start when the container has no limit of processes
 	// (cgroup v2 pids.max), with which a fork bomb stays the pod's own problem.
 	// Otherwise its absence is recorded.
@@ -114,6 +118,7 @@ func (c *Config) Validate() error {
 	bad(filepath.IsAbs(c.RunDir), "--run-dir %q: needs an absolute path", c.RunDir)
 	bad(c.Workdir == "" || filepath.IsAbs(c.Workdir), "--workdir %q: needs an absolute path", c.Workdir)
 	bad(c.PID >= 0, "--pid %d: needs a process id", c.PID)
+	bad(c.PIDs >= 0, "--pids %d: cannot be negative", c.PIDs)
 	bad(c.StartTimeout > 0, "--start-timeout %s: needs more than zero", c.StartTimeout)
 	bad(c.Grace >= 0, "--grace %s: cannot be negative", c.Grace)
 	bad(c.Timeout >= 0, "--timeout %s: cannot be negative", c.Timeout)

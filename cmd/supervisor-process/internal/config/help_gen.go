@@ -14,6 +14,7 @@ var help = map[string]string{
 	"start-timeout":       "StartTimeout ends a start in which something does not happen: attaching, configuration, fence, hand-over, readiness. It never opens anything. (default 120s)",
 	"grace":               "Grace is the time between SIGTERM and SIGKILL when the workload is ended. (default 10s)",
 	"timeout":             "Timeout ends the workload after this time, like SIGTERM, with exit code 124. 0: never. (default 0s)",
+	"pids":                "PIDs is how many processes and threads the workload may have, by a cgroup of its own, where the container may make one; a start where it may not is refused. 0: the container's limit alone. (default 0)",
 	"require-pid-limit":   "RequirePIDLimit refuses to start when the container has no limit of processes (cgroup v2 pids.max), with which a fork bomb stays the pod's own problem. Otherwise its absence is recorded.",
 	"exit-timeout":        "ExitTimeout is how long the daemon stays after the workload's end to deliver its last events. (default 2s)",
 	"admin-listen":        "AdminListen is the address of /livez, /readyz and /metrics. The workload cannot reach it. Empty: none. (default :9902)",

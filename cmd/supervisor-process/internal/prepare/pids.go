@@ -1,11 +1,15 @@
 package prepare
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // PIDLimit is how many processes the container's cgroup may have (cgroup v2
@@ -20,4 +24,79 @@ func PIDLimit(root string) (int, error) {
 		return 0, fmt.Errorf("the container has no limit of processes (pids.max is %q); set one for the pod", strings.TrimSpace(string(text)))
 	}
 	return n, nil
+}
+
+// LimitPIDs puts a process, and so all it will start, into a cgroup of its own that
+// takes at most limit processes. It needs a writable cgroup file system, which few
+// pods have; the error says what was missing. The returned function removes the
+// cgroup again, once its processes are gone.
+//
+// Source: Documentation/admin-guide/cgroup-v2.rst, "PID"; cgroup-v1/pids.rst.
+func LimitPIDs(root, name string, pid, limit int) (remove func() error, err error) {
+	base, err := pidsCgroup(root)
+	if err != nil {
+		return nil, fmt.Errorf("limit the workload's processes: %w", err)
+	}
+	dir := filepath.Join(base, name)
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("limit the workload's processes: %w", err)
+	}
+	remove = func() error { return unix.Rmdir(dir) }
+	err = os.WriteFile(filepath.Join(dir, "pids.max"), []byte(strconv.Itoa(limit)), 0)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("limit the workload's processes: %w", err), remove())
+	}
+	return remove, nil
+}
+
+// pidsCgroup is the directory of our own cgroup in the hierarchy that counts
+// processes, ready to have children.
+func pidsCgroup(root string) (string, error) {
+	own, err := os.ReadFile(filepath.Join(root, "proc/self/cgroup"))
+	if err != nil {
+		return "", err
+	}
+	for line := range strings.Lines(string(own)) {
+		_, rest, _ := strings.Cut(strings.TrimSpace(line), ":")
+		controllers, path, _ := strings.Cut(rest, ":")
+		if slices.Contains(strings.Split(controllers, ","), "pids") {
+			return filepath.Join(root, "sys/fs/cgroup/pids", path), nil
+		}
+	}
+	base := filepath.Join(root, "sys/fs/cgroup")
+	if has, err := lists(filepath.Join(base, "cgroup.controllers"), "pids"); err != nil || !has {
+		return "", errors.Join(errors.New("this cgroup has no pids controller"), err)
+	}
+	if has, err := lists(filepath.Join(base, "cgroup.subtree_control"), "pids"); has || err != nil {
+		return base, err
+	}
+	return base, delegate(base)
+}
+
+// delegate lets a cgroup v2 have children that count processes: its own processes
+// move to a child first, because only leaves may have any.
+func delegate(base string) error {
+	ours := filepath.Join(base, "splitpod-supervisor")
+	if err := os.Mkdir(ours, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	pids, err := os.ReadFile(filepath.Join(base, "cgroup.procs"))
+	if err != nil {
+		return err
+	}
+	for pid := range strings.Lines(string(pids)) {
+		if err := os.WriteFile(filepath.Join(ours, "cgroup.procs"), []byte(pid), 0); err != nil {
+			return err
+		}
+	}
+	return os.WriteFile(filepath.Join(base, "cgroup.subtree_control"), []byte("+pids"), 0)
+}
+
+// lists reports whether a file has the word.
+func lists(path, word string) (bool, error) {
+	text, err := os.ReadFile(path)
+	return slices.Contains(strings.Fields(string(text)), word), err
 }

@@ -8,8 +8,8 @@
 // restrict the image's own files.
 //
 // Invariant: Setup works on a mount namespace of its own and nothing of it shows
-// outside; when it returns without an error, the run directory is covered and /proc
-// is the new pid namespace's.
+// outside; when it returns without an error, the run directory is covered, and /proc
+// is the new pid namespace's unless Result says otherwise.
 //
 // Sources: mount_namespaces(7), openat2(2) RESOLVE_NO_SYMLINKS, proc(5).
 package mount
@@ -29,19 +29,31 @@ type Config struct {
 	Public map[string][]byte // the only files in it: names without a slash, mode 0444
 }
 
+// Result says what is weaker than it should be.
+type Result struct {
+	SharedProc bool // /proc is still the container's
+	Findings   []string
+}
+
 // Setup builds the view in the current mount namespace, which must be new, as pid 1
-// of a new pid namespace. Findings say what is weaker than it should be.
-func Setup(c Config) (findings []string, err error) {
+// of a new pid namespace.
+func Setup(c Config) (Result, error) {
+	var r Result
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return nil, pathError("make mounts private", "/", err)
+		return r, pathError("make mounts private", "/", err)
 	}
-	if err := mountProc(); err != nil {
-		return nil, err
+	err := mountProc()
+	if errors.Is(err, unix.EPERM) {
+		r.SharedProc = true
+		r.Findings = append(r.Findings, "the workload sees the numbers and command lines of this daemon's processes (not their memory, files or environment), because the container's /proc is masked and the pod has its own user namespace; set procMount: Unmasked for this container")
+	} else if err != nil {
+		return r, err
 	}
 	if err := coverRunDir(c); err != nil {
-		return nil, err
+		return r, err
 	}
-	return freshQueues(), nil
+	r.Findings = append(r.Findings, freshQueues()...)
+	return r, nil
 }
 
 const harmless = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
@@ -54,7 +66,7 @@ func mountProc() error {
 	defer target.Close()
 	// Through the old /proc, which shows this process by its outer number.
 	if err := unix.Mount("proc", "/proc", "proc", harmless, ""); err != nil {
-		return pathError("mount the workload's own process table; the pod's /proc may be masked (procMount)", "/proc", err)
+		return pathError("mount the workload's own process table", "/proc", err)
 	}
 	self, err := os.Readlink("/proc/self")
 	if err != nil || self != "1" {
