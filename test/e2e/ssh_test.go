@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"bytes"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -312,4 +313,58 @@ func TestSSHAttachesToTheMainProgram(t *testing.T) {
 	if code := p.process.wait(t); code != 9 {
 		t.Errorf("the daemon ended with %d", code)
 	}
+}
+
+// The way editors with a remote part connect (VS Code Remote-SSH): a script goes into
+// the standard input of a shell over a connection with a SOCKS forward, files follow
+// by sftp, the script starts a server on the sandbox's loopback and says its port,
+// and the editor talks to that through the forward while the script's shell waits.
+func TestSSHRemoteEditorHandshake(t *testing.T) {
+	need.Program(t, "curl")
+	p := sandboxWithSSH(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	socks := l.Addr().String()
+	l.Close()
+	local := filepath.Join(p.dir, "payload")
+	must(t, os.WriteFile(local, []byte("the server's files"), 0o600))
+	remote := fmt.Sprintf("/tmp/splitpod-editor-%d", os.Getpid())
+	defer os.RemoveAll(remote)
+	must(t, p.ssh("mkdir", "-p", remote).Run())
+	sftp := exec.Command("sftp", append(p.sshOptions(), "-b", "-", "sandbox")...)
+	sftp.Stdin = strings.NewReader("put " + local + " " + remote + "/payload\n")
+	sftp.Env = []string{"PATH=/usr/bin:/bin", "HOME=" + p.dir}
+	if out, err := sftp.CombinedOutput(); err != nil {
+		t.Fatalf("sftp: %v: %s", err, out)
+	}
+	cmd := exec.Command("ssh", append(p.sshOptions(), "-T", "-D", socks, "-o", "ConnectTimeout=15", "sandbox", "bash")...)
+	cmd.Env = []string{"PATH=/usr/bin:/bin", "HOME=" + p.dir}
+	in, err := cmd.StdinPipe()
+	must(t, err)
+	out := &buffer{}
+	cmd.Stdout, cmd.Stderr = out, out
+	must(t, cmd.Start())
+	defer cmd.Process.Kill() //nolint:errcheck // it has ended then
+	fmt.Fprintf(in, "uname -m; cd %s\npython3 -u -c 'import http.server as h; s=h.HTTPServer((\"127.0.0.1\",0),h.SimpleHTTPRequestHandler); print(\"listeningOn==%%d==\" %% s.server_port); s.serve_forever()'\n", remote)
+	var port string
+	eventually(t, "the remote part", func() bool {
+		_, after, found := strings.Cut(out.String(), "listeningOn==")
+		port, _, _ = strings.Cut(after, "==")
+		return found && port != ""
+	})
+	got, err := exec.Command("curl", "-sS", "-m", "10", "--noproxy", "", "--proxy", "socks5://"+socks, "http://127.0.0.1:"+port+"/payload").CombinedOutput()
+	if err != nil || string(got) != "the server's files" {
+		t.Errorf("%v: %s", err, got)
+	}
+	// The editor goes away: nothing of it stays.
+	serving := func() string {
+		out, _ := p.ssh("grep -al 'listeningOn[=]' /proc/[0-9]*/cmdline | grep -c .").Output()
+		return strings.TrimSpace(string(out))
+	}
+	if n := serving(); n != "1" {
+		t.Errorf("%s remote parts run", n)
+	}
+	must(t, cmd.Process.Kill())
+	_ = cmd.Wait()
+	eventually(t, "the end of the remote part", func() bool { return serving() == "0" })
 }
