@@ -69,7 +69,7 @@ func Apply(r Rules) (Report, error) {
 	abi := min(Version(), len(configs)-1)
 	switch {
 	case r.Hard && abi < HardABI:
-		return Report{ABI: abi}, fmt.Errorf("landlock: hard_requirement needs ABI %d of the kernel, which has %d; upgrade it, or use best_effort", HardABI, abi)
+		return Report{ABI: abi}, fmt.Errorf("hard_requirement needs ABI %d of the kernel, which has %d; upgrade it, or use best_effort", HardABI, abi)
 	case abi == 0:
 		return Report{}, nil
 	}
@@ -78,12 +78,12 @@ func Apply(r Rules) (Report, error) {
 		return report, err
 	}
 	if len(rules) == 0 {
-		return report, errors.New("landlock: no path of the policy can be used, so that nothing could be allowed; check filesystem_policy")
+		return report, errors.New("no path of the policy can be used, so that nothing could be allowed; check filesystem_policy")
 	}
 	config := configs[abi]
 	config.HandledAccessNet = 0
 	if err := config.Restrict(rules...); err != nil {
-		return report, fmt.Errorf("landlock: %w", err)
+		return report, err
 	}
 	return report, nil
 }
@@ -96,7 +96,7 @@ func collect(r Rules, abi int) (Report, []landlock.Rule, error) {
 	add := func(path string, dir, file landlock.AccessFSSet, count *int) error {
 		mode, err := kind(path)
 		if err != nil && r.Hard {
-			return fmt.Errorf("landlock: filesystem_policy: %s cannot be used: %w", path, err)
+			return fmt.Errorf("filesystem_policy: %s cannot be used: %w", path, err)
 		}
 		if err != nil {
 			report.Skipped = append(report.Skipped, fmt.Sprintf("%s: %v", path, err))

@@ -1,0 +1,45 @@
+package e2e_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/splitpod/splitpod/test/need"
+)
+
+// What cannot be enforced as written is refused before anything runs: exit code 78,
+// and the message names the field.
+func TestABadStaticPolicyStartsNothing(t *testing.T) {
+	need.Root(t)
+	const user = "process: {run_as_user: \"1000\", run_as_group: \"1000\"}\n"
+	many := make([]string, 10_000)
+	for i := range many {
+		many[i] = fmt.Sprintf("/p%d", i)
+	}
+	for name, tc := range map[string]struct{ policy, want string }{
+		"the root writable":     {user + "filesystem_policy: {read_write: [/]}\n", "filesystem_policy.read_write"},
+		"the root, disguised":   {user + "filesystem_policy: {read_write: [//.]}\n", "filesystem_policy.read_write"},
+		"a path upwards":        {user + "filesystem_policy: {read_only: [/usr/../etc]}\n", "filesystem_policy.read_only"},
+		"a relative path":       {user + "filesystem_policy: {read_only: [etc]}\n", "filesystem_policy.read_only"},
+		"a path of 8 KiB":       {user + "filesystem_policy: {read_only: [/" + strings.Repeat("x", 8191) + "]}\n", "filesystem_policy.read_only"},
+		"10,000 paths":          {user + "filesystem_policy: {read_only: [" + strings.Join(many, ", ") + "]}\n", "filesystem_policy: 10000 paths"},
+		"a path with a NUL":     {user + "filesystem_policy: {read_only: [\"/a\\0b\"]}\n", "filesystem_policy.read_only"},
+		"no such compatibility": {user + "landlock: {compatibility: besteffort}\n", "landlock.compatibility"},
+		"root as user":          {"process: {run_as_user: root}\n", "run_as_user"},
+		"uid 0":                 {"process: {run_as_user: \"0\"}\n", "run_as_user"},
+		"uid 4294967295":        {"process: {run_as_user: \"4294967295\"}\n", "run_as_user"},
+		"no such user":          {"process: {run_as_user: nobody-has-this-name}\n", "run_as_user"},
+		"no such group":         {"process: {run_as_user: \"1000\", run_as_group: nobody-has-this-name}\n", "run_as_group"},
+		"the network daemon":    {"process: {run_as_user: \"65532\", run_as_group: \"1000\"}\n", "65532"},
+		"a link to write to":    {user + "filesystem_policy: {read_write: [/proc/self/cwd]}\n", "read_write"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			code, out, errs := command(t, "supervisor-process", "run", "--policy", policyFile(t, "version: 1\n"+tc.policy), "--run-dir", t.TempDir(),
+				"--admin-listen", "", "--records", "/dev/null", "--workdir", "/", "--", "echo", "it ran")
+			if code != 78 || strings.Contains(out, "it ran") || !strings.Contains(errs, tc.want) || len(errs) > 16<<10 {
+				t.Errorf("exit code %d, output %q, errors %.2000s", code, out, errs)
+			}
+		})
+	}
+}
