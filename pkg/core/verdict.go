@@ -33,6 +33,11 @@ const (
 	ReasonNotReady            Reason = "not_ready"            // no policy or no contract yet
 	ReasonBadRequest          Reason = "bad_request"          // malformed request
 	ReasonInvalidTarget       Reason = "invalid_request_target"
+	ReasonAuthorityMismatch   Reason = "request_authority_mismatch" // the request names another host than its tunnel
+	ReasonBodyTooLarge        Reason = "body_too_large"             // more than may be inspected
+	ReasonInvalidGraphQL      Reason = "invalid_graphql_request"
+	ReasonInvalidJSONRPC      Reason = "invalid_jsonrpc_request"
+	ReasonUpstreamTLS         Reason = "upstream_tls_failed"
 	ReasonHeaderTooLarge      Reason = "header_too_large"
 	ReasonRequestTimeout      Reason = "request_timeout" // the request head did not arrive in time
 	ReasonUnsupportedScheme   Reason = "unsupported_proxy_scheme"

@@ -90,6 +90,13 @@ func inspection(e *policy.Endpoint) string {
 	}
 }
 
+// judged reports whether requests of an endpoint are judged one by one. Those of sql
+// are not, as policies written for OpenShell expect; enforcing it is refused when
+// the policy is read.
+func judged(e *policy.Endpoint) bool {
+	return e.Protocol.Inspected() && e.Protocol != policy.ProtocolSQL
+}
+
 // HasBinaries reports whether a policy names programs, and so needs to know who
 // asks.
 func HasBinaries(doc *policy.Document) bool {
@@ -151,7 +158,13 @@ func (c *compiler) endpoint(rule string, e *policy.Endpoint) error {
 		return fmt.Errorf("host %q: %w", e.Host, err)
 	}
 	entry := map[string]any{"id": len(c.endpoints), "rule": rule, "host": e.Host}
-	c.endpoints = append(c.endpoints, endpoint{rule: rule, source: e})
+	compiled := endpoint{rule: rule, source: e}
+	if judged(e) {
+		if compiled.l7, err = compileL7(rule, e); err != nil {
+			return err
+		}
+	}
+	c.endpoints = append(c.endpoints, compiled)
 	index, key := c.exact, e.Host
 	if _, exact := host.Exact(); !exact {
 		c.globs.hosts[e.Host] = host

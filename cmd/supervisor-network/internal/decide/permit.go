@@ -32,6 +32,10 @@ type Permit struct {
 	prefixes   []netip.Prefix
 	opaque     bool
 	generation core.Generation
+	endpoints  []int // numbers, in the Snapshot, of the endpoints that grant it
+	// What the endpoints say together about requests.
+	inspected    bool
+	encodedSlash bool
 }
 
 // Valid reports whether a decision made this Permit.
@@ -65,7 +69,7 @@ func (p Permit) Generation() core.Generation { return p.generation }
 // conditions as q, whatever rule and generation they come from.
 func (p Permit) SameTerms(q Permit) bool {
 	return p.valid && q.valid && p.host == q.host && p.port == q.port && p.mode == q.mode &&
-		p.opaque == q.opaque && slices.Equal(p.prefixes, q.prefixes)
+		p.opaque == q.opaque && p.inspected == q.inspected && slices.Equal(p.prefixes, q.prefixes)
 }
 
 // Denial is a refused decision: why, for machines and for people. Detail never

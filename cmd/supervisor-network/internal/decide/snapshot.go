@@ -33,6 +33,7 @@ type Snapshot struct {
 type endpoint struct {
 	rule   string
 	source *policy.Endpoint
+	l7     *l7 // nil: its requests are not judged
 }
 
 // Generation is the number of the policy; 0 for a nil Snapshot.
@@ -97,13 +98,15 @@ func (s *Snapshot) evaluate(ctx context.Context, f *facts, who *core.Identity) (
 // permit combines the endpoints that grant. They agree on tls and allowed_ips:
 // the policy is refused otherwise.
 func (s *Snapshot) permit(f *facts, granted []int) Permit {
-	p := Permit{valid: true, host: strings.Clone(f.host), port: f.port, generation: s.generation}
+	p := Permit{valid: true, host: strings.Clone(f.host), port: f.port, generation: s.generation, endpoints: granted}
 	for i, id := range granted {
 		e := &s.endpoints[id]
 		if i == 0 || e.rule < p.rule {
 			p.rule = e.rule
 		}
 		p.opaque = p.opaque || e.source.TLS == "skip"
+		p.inspected = p.inspected || e.l7 != nil
+		p.encodedSlash = p.encodedSlash || e.l7 != nil && e.source.AllowEncodedSlash
 		switch {
 		case len(e.source.AllowedIPs) > 0:
 			p.mode = AddressListed

@@ -48,3 +48,7 @@ func bad(detail string) error {
 func badTarget(detail string) error {
 	return &SyntaxError{Status: 400, Reason: core.ReasonInvalidTarget, Detail: detail}
 }
+
+func mismatch() error {
+	return &SyntaxError{Status: 403, Reason: core.ReasonAuthorityMismatch, Detail: "the request names another host than the tunnel it came through"}
+}
