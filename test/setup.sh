@@ -4,7 +4,7 @@
 set -euo pipefail
 
 declare -A package=(
-  [curl]=curl [git]=git [nft]=nftables [ip]=iproute2 [python3]=python3
+  [curl]=curl [openssl]=openssl [git]=git [nft]=nftables [ip]=iproute2 [python3]=python3
   [protoc]=protobuf-compiler [gcc]=gcc [nc]=netcat-openbsd [script]=bsdutils [ssh]=openssh-client [rsync]=rsync
   [node]=nodejs [npm]=npm [sqlite3]=sqlite3 [perl]=perl [java]=default-jre-headless
 )

@@ -1,12 +1,21 @@
-// Package mint keeps the interception CA: one P-256 key per pod, made once and
-// kept in the daemon's own state directory.
+// Package mint is the daemon's TLS towards the workload: the interception CA, one
+// P-256 key per pod that is made once and kept in the daemon's own state directory,
+// the leaves it signs, and the server that ends the workload's TLS with them.
 //
-// It answers two threats: a CA key that leaves this container (the file is
-// private, only the certificate is ever handed out) and a restart that breaks
-// every client's trust (the same key is loaded again). It does not mint leaf
-// certificates yet.
+// It answers these threats: a CA key that leaves this container (the file is
+// private, only the certificate is ever handed out); a restart that breaks every
+// client's trust (the same key is loaded again); a tunnel permitted for one host
+// that is used for another (the permit's host chooses the certificate, and the
+// client's name has to be that host); a session of one host that is resumed on
+// another; names without end that eat the processor. It does not look at what is
+// carried, and it trusts whoever holds the CA's certificate no further than TLS.
 //
-// Sources: RFC 5280 sections 4.2.1.3, 4.2.1.9; SEC 1 curves through crypto/ecdsa.
+// Invariant: a connection that Server hands out was asked for under the host it was
+// permitted for, in TLS 1.2 or newer, with nothing sent before the handshake ended.
+//
+// Sources: RFC 5280 sections 4.2.1.3, 4.2.1.6, 4.2.1.9; RFC 6066 section 3; RFC 8446
+// sections 4.2.10, 4.6.1; RFC 9849 sections 6.1.6, 6.2; SEC 1 curves through
+// crypto/ecdsa.
 package mint
 
 import (
@@ -37,6 +46,7 @@ const lifetime = 365 * 24 * time.Hour
 // CA is the certificate authority of one pod.
 type CA struct {
 	cert *x509.Certificate
+	key  *ecdsa.PrivateKey // signs leaves here, and is never handed out
 	pem  []byte
 }
 
@@ -96,7 +106,7 @@ func parse(dir string, keyPEM, certPEM []byte) (*CA, error) {
 	if time.Now().After(cert.NotAfter) {
 		return nil, fmt.Errorf("the CA in %s expired at %s: remove it to make a new one", dir, cert.NotAfter.Format(time.RFC3339))
 	}
-	return &CA{cert: cert, pem: certPEM}, nil
+	return &CA{cert: cert, key: key, pem: certPEM}, nil
 }
 
 // create writes the certificate first and the key last, so that a key on disk
