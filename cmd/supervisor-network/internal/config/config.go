@@ -13,6 +13,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -48,6 +49,11 @@ type Config struct {
 	// CAOut is where the interception CA's certificate is written for clients outside
 	// a sandbox. Empty: nowhere. The private key stays in the state directory.
 	CAOut string `env:"CA_OUT" flag:"ca-out"`
+	// UpstreamRoots are PEM files, separated by commas, of certificate authorities that
+	// origins are trusted by besides those of this container's system. Each has to be
+	// readable and hold certificates and nothing else, or the daemon does not start.
+	// Whoever holds the key of one can be any origin.
+	UpstreamRoots []string `env:"UPSTREAM_ROOTS" flag:"upstream-roots"`
 	// StateDir keeps the CA across restarts of this container. It must belong to this
 	// daemon alone and should be in memory.
 	StateDir string `env:"STATE_DIR" envDefault:"/var/lib/splitpod" flag:"state-dir"`
@@ -119,6 +125,7 @@ func (c *Config) Validate() error {
 	bad(c.InvalidPolicy == "keep" || c.InvalidPolicy == "deny", "--invalid-policy %q: say keep or deny", c.InvalidPolicy)
 	bad(c.ProxyPort != 0, "--proxy-port 0: say 1 to 65535")
 	bad(c.MaxConnections > 0, "--max-connections %d: say 1 or more", c.MaxConnections)
+	bad(!slices.Contains(c.UpstreamRoots, ""), "--upstream-roots: a file name is empty")
 	bad(filepath.IsAbs(c.StateDir), "--state-dir %q: needs an absolute path", c.StateDir)
 	bad(filepath.IsAbs(c.RunDir), "--run-dir %q: needs an absolute path", c.RunDir)
 	for name, d := range map[string]time.Duration{"head": c.HeadTimeout, "connect": c.ConnectTimeout, "idle": c.IdleTimeout} {

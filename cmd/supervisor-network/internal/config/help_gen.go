@@ -8,6 +8,7 @@ var help = map[string]string{
 	"identity":        "Identity says how binary rules are judged. process: ask the process daemon, deny when it cannot say. off: do not ask; a policy with binary rules is refused. ignore: do not ask and treat every binaries list as satisfied, which lets any program use any endpoint of the policy. (default process)",
 	"credentials":     "Credentials file. Not supported by this release: a value is an error, so that nobody believes credentials are injected.",
 	"ca-out":          "CAOut is where the interception CA's certificate is written for clients outside a sandbox. Empty: nowhere. The private key stays in the state directory.",
+	"upstream-roots":  "UpstreamRoots are PEM files, separated by commas, of certificate authorities that origins are trusted by besides those of this container's system. Each has to be readable and hold certificates and nothing else, or the daemon does not start. Whoever holds the key of one can be any origin.",
 	"state-dir":       "StateDir keeps the CA across restarts of this container. It must belong to this daemon alone and should be in memory. (default /var/lib/splitpod)",
 	"run-dir":         "RunDir holds the sockets between the two daemons. Only their two containers may see it. (default /run/splitpod)",
 	"process-uid":     "ProcessUID is the uid of the process daemon, the only one that may speak on the contract's sockets. (default 0)",

@@ -216,9 +216,7 @@ const bound = "splitpod/host/1 "
 func bind(c, base *tls.Config, host string) {
 	entry := bound + host
 	c.WrapSession = func(state tls.ConnectionState, session *tls.SessionState) ([]byte, error) {
-		if !slices.ContainsFunc(session.Extra, func(e []byte) bool { return string(e) == entry }) {
-			session.Extra = append(session.Extra, []byte(entry)) // a resumed session brings its own
-		}
+		session.Extra = append(session.Extra, []byte(entry))
 		return base.EncryptTicket(state, session)
 	}
 	c.UnwrapSession = func(ticket []byte, state tls.ConnectionState) (*tls.SessionState, error) {
