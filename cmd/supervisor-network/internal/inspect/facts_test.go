@@ -144,7 +144,7 @@ func TestRefusalsShowNothingOfTheRequest(t *testing.T) {
 		{graphQL, head("POST", asJSON), `{"query":"{ ` + mark + `(" }"}`},
 		{graphQL, head("POST", asJSON), `{"query":"{ a } ` + mark + `"}`},
 		{graphQL, head("POST", asJSON), `{"` + mark + `":1,"` + mark + `":2}`},
-		{graphQL, head("POST", "Content-Type: " + mark), `{}`},
+		{graphQL, head("POST", "Content-Type: "+mark), `{}`},
 		{graphQL, withQuery(head("GET"), mark+"=%"), ``},
 		{mcp, head("POST", asJSON), `{"jsonrpc":"` + mark + `"}`},
 		{mcp, head("POST", asJSON, "Mcp-Method: "+mark), ping},
