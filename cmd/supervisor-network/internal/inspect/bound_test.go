@@ -11,7 +11,7 @@ import (
 
 // maxFactor is how many bytes are allocated for one byte of a body, at most. Most of
 // it is the tree that the GraphQL parser builds.
-const maxFactor = 400
+const maxFactor = 200
 
 // TestMemoryIsBoundedByTheBody tries the bodies that cost most for their size.
 func TestMemoryIsBoundedByTheBody(t *testing.T) {
