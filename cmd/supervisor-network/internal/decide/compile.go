@@ -33,9 +33,13 @@ func Compile(ctx context.Context, doc *policy.Document, opt Options) (*Snapshot,
 	if err := enforceable(doc); err != nil {
 		return nil, err
 	}
+	return build(ctx, doc, opt)
+}
+
+func build(ctx context.Context, doc *policy.Document, opt Options) (*Snapshot, error) {
 	c := compiler{
 		opt: opt, exact: map[string]any{}, patterns: map[string]any{}, rules: map[string]any{},
-		globs: globs{hosts: map[string]*glob.Host{}, paths: map[string]*glob.Pattern{}},
+		globs: newGlobs(),
 	}
 	for _, name := range slices.Sorted(maps.Keys(doc.Network)) {
 		if err := c.rule(name, doc.Network[name]); err != nil {
@@ -47,9 +51,13 @@ func Compile(ctx context.Context, doc *policy.Document, opt Options) (*Snapshot,
 	if err != nil {
 		return nil, err
 	}
+	requests, err := newRequestEvaluator(ctx, c.endpoints, c.globs)
+	if err != nil {
+		return nil, err
+	}
 	return &Snapshot{
 		generation: opt.Generation, digest: opt.Digest, ignore: opt.IgnoreBinaries,
-		empty: len(doc.Network) == 0, endpoints: c.endpoints, evaluator: ev, cache: newCache(),
+		empty: len(doc.Network) == 0, endpoints: c.endpoints, evaluator: ev, requests: requests, cache: newCache(),
 	}, nil
 }
 
@@ -114,7 +122,7 @@ type compiler struct {
 	exact     map[string]any // "port host" → []any of endpoints
 	patterns  map[string]any // "port suffix" → []any of endpoints
 	rules     map[string]any
-	globs     globs
+	globs     *globs
 	endpoints []endpoint
 }
 
@@ -142,11 +150,9 @@ func (c *compiler) programs(binaries []policy.Binary) (map[string]any, error) {
 			}
 			continue
 		}
-		p, err := glob.Compile(b.Path, '/')
-		if err != nil {
+		if _, err := c.globs.path(b.Path); err != nil {
 			return nil, fmt.Errorf("binary %q: %w", b.Path, err)
 		}
-		c.globs.paths[b.Path] = p
 		patterns = append(patterns, b.Path)
 	}
 	return map[string]any{"exact": exact, "patterns": patterns}, nil
@@ -160,7 +166,7 @@ func (c *compiler) endpoint(rule string, e *policy.Endpoint) error {
 	entry := map[string]any{"id": len(c.endpoints), "rule": rule, "host": e.Host}
 	compiled := endpoint{rule: rule, source: e}
 	if judged(e) {
-		if compiled.l7, err = compileL7(rule, e); err != nil {
+		if compiled.l7, err = compileL7(len(c.endpoints), e, c.globs); err != nil {
 			return err
 		}
 	}

@@ -14,15 +14,18 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/rego"
+	"github.com/open-policy-agent/opa/v1/storage"
 	"github.com/open-policy-agent/opa/v1/storage/inmem"
 	"github.com/open-policy-agent/opa/v1/topdown"
-	"github.com/open-policy-agent/opa/v1/types"
-
-	"github.com/splitpod/splitpod/pkg/core/policy/glob"
 )
 
-//go:embed rego/connection.rego
-var connectionModule string
+// The modules decide; what is embedded is what reviewers read.
+var (
+	//go:embed rego/connection.rego
+	connectionModule string
+	//go:embed rego/request.rego
+	requestModule string
+)
 
 // deadline ends an evaluation that takes absurdly long; it is a denial.
 const deadline = time.Second
@@ -48,43 +51,25 @@ func capabilities() *ast.Capabilities {
 	return only
 }
 
-// globs are the compiled patterns of one policy, by text.
-type globs struct {
-	hosts map[string]*glob.Host
-	paths map[string]*glob.Pattern
-}
-
-// matcher makes a builtin of a matching function over compiled patterns.
-func matcher[P interface{ Match(string) bool }](name string, compiled map[string]P) func(*rego.Rego) {
-	decl := &rego.Function{Name: name, Decl: types.NewFunction(types.Args(types.S, types.S), types.B)}
-	return rego.Function2(decl, func(_ rego.BuiltinContext, pattern, text *ast.Term) (*ast.Term, error) {
-		p, ok1 := pattern.Value.(ast.String)
-		s, ok2 := text.Value.(ast.String)
-		m, ok3 := compiled[string(p)]
-		if !ok1 || !ok2 || !ok3 {
-			return nil, errors.New("BUG: " + name + " with " + pattern.String())
-		}
-		return ast.InternedTerm(m.Match(string(s))), nil
-	})
-}
-
 // evaluator is the prepared module over one policy's data.
 type evaluator struct{ query rego.PreparedEvalQuery }
 
-func newEvaluator(ctx context.Context, data map[string]any, g globs) (*evaluator, error) {
-	query, err := rego.New(
-		rego.Query("data.splitpod.connection.decision"),
-		rego.Module("connection.rego", connectionModule),
-		rego.Store(inmem.NewFromObjectWithOpts(map[string]any{"policy": data}, inmem.OptReturnASTValuesOnRead(true))),
-		rego.Capabilities(capabilities()),
-		rego.StrictBuiltinErrors(true),
-		matcher("splitpod.host_matches", g.hosts),
-		matcher("splitpod.path_matches", g.paths),
-	).PrepareForEval(ctx)
+func newEvaluator(ctx context.Context, data map[string]any, g *globs) (*evaluator, error) {
+	store := inmem.NewFromObjectWithOpts(map[string]any{"policy": data}, inmem.OptReturnASTValuesOnRead(true))
+	query, err := prepare(ctx, "connection.rego", connectionModule, "data.splitpod.connection.decision", store, g)
+	return &evaluator{query}, err
+}
+
+// prepare compiles a module over its data.
+func prepare(ctx context.Context, name, module, query string, store storage.Store, g *globs) (rego.PreparedEvalQuery, error) {
+	options := append(g.builtins(),
+		rego.Query(query), rego.Module(name, module), rego.Store(store),
+		rego.Capabilities(capabilities()), rego.StrictBuiltinErrors(true))
+	prepared, err := rego.New(options...).PrepareForEval(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("prepare the decision: %w", err)
+		return prepared, fmt.Errorf("prepare the decision: %w", err)
 	}
-	return &evaluator{query}, nil
+	return prepared, nil
 }
 
 // decision is what the module says.
@@ -102,18 +87,26 @@ var (
 )
 
 func (e *evaluator) evaluate(ctx context.Context, f *facts, ignore bool) (decision, error) {
+	value, err := ask(ctx, e.query, inputOf(f, ignore))
+	if err != nil {
+		return decision{}, err
+	}
+	return readDecision(value)
+}
+
+// ask evaluates a module. What takes too long or is undefined is an error.
+func ask(ctx context.Context, query rego.PreparedEvalQuery, input ast.Value) (any, error) {
 	cancel := topdown.NewCancel()
 	timer := time.AfterFunc(deadline, cancel.Cancel)
 	defer timer.Stop()
-	results, err := e.query.Eval(context.WithoutCancel(ctx),
-		rego.EvalParsedInput(inputOf(f, ignore)), rego.EvalExternalCancel(cancel))
+	results, err := query.Eval(context.WithoutCancel(ctx), rego.EvalParsedInput(input), rego.EvalExternalCancel(cancel))
 	if err != nil {
-		return decision{}, fmt.Errorf("evaluate the decision: %w", err)
+		return nil, fmt.Errorf("evaluate the decision: %w", err)
 	}
 	if len(results) != 1 || len(results[0].Expressions) != 1 {
-		return decision{}, errors.New("the decision is undefined")
+		return nil, errors.New("the decision is undefined")
 	}
-	return readDecision(results[0].Expressions[0].Value)
+	return results[0].Expressions[0].Value, nil
 }
 
 func inputOf(f *facts, ignore bool) ast.Value {

@@ -59,7 +59,8 @@ func (p Permit) AddressMode() AddressMode { return p.mode }
 // The caller must not change the slice.
 func (p Permit) Prefixes() []netip.Prefix { return p.prefixes }
 
-// Opaque reports whether the endpoint says tls: skip.
+// Opaque reports whether bytes are carried untouched: the endpoint says tls: skip or
+// protocol: tcp.
 func (p Permit) Opaque() bool { return p.opaque }
 
 // Generation is the policy the decision was made on.

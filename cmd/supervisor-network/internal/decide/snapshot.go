@@ -26,6 +26,7 @@ type Snapshot struct {
 	empty      bool // no rule at all
 	endpoints  []endpoint
 	evaluator  *evaluator
+	requests   *evaluator
 	cache      *cache
 }
 
@@ -104,7 +105,7 @@ func (s *Snapshot) permit(f *facts, granted []int) Permit {
 		if i == 0 || e.rule < p.rule {
 			p.rule = e.rule
 		}
-		p.opaque = p.opaque || e.source.TLS == "skip"
+		p.opaque = p.opaque || e.source.TLS == "skip" || e.source.Protocol == policy.ProtocolTCP
 		p.inspected = p.inspected || e.l7 != nil
 		p.encodedSlash = p.encodedSlash || e.l7 != nil && e.source.AllowEncodedSlash
 		switch {

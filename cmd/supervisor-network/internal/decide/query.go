@@ -1,0 +1,115 @@
+package decide
+
+import (
+	"net/url"
+	"strings"
+	"unicode/utf8"
+)
+
+// parameters walks the pairs of a query: percent escapes are decoded, + is a space,
+// only & separates. Source: the form encoding of the URL standard (WHATWG), section 5.
+type parameters struct{ rest string }
+
+// next returns the next pair as it was sent.
+func (p *parameters) next() (key, value string, ok bool) {
+	for p.rest != "" {
+		var pair string
+		pair, p.rest, _ = strings.Cut(p.rest, "&")
+		if pair != "" {
+			key, value, _ = strings.Cut(pair, "=")
+			return key, value, true
+		}
+	}
+	return "", "", false
+}
+
+// decode decodes a key or value. Only what has escapes costs memory.
+func decode(s string) string {
+	if strings.IndexByte(s, '%') < 0 && strings.IndexByte(s, '+') < 0 {
+		return s
+	}
+	out, _ := url.QueryUnescape(s) // queryReadable has seen it
+	return out
+}
+
+// isKey reports whether a key as sent is the given one, without making memory.
+func isKey(sent, key string) bool {
+	for ; sent != ""; key = key[1:] {
+		c, n := symbol(sent)
+		if key == "" || key[0] != c {
+			return false
+		}
+		sent = sent[n:]
+	}
+	return key == ""
+}
+
+// symbol is the first character of what was sent, decoded, and how long it is there.
+func symbol(s string) (byte, int) {
+	switch {
+	case s[0] == '+':
+		return ' ', 1
+	case s[0] == '%' && len(s) > 2 && isHex(s[1]) && isHex(s[2]):
+		return unhex(s[1])<<4 | unhex(s[2]), 3
+	default:
+		return s[0], 1
+	}
+}
+
+// queryReadable reports whether every reader would find the same parameters in a
+// query: each percent sign is an escape, and what it decodes to is text.
+func queryReadable(query string) bool {
+	for i := 0; i < len(query); i++ {
+		c := query[i]
+		if c == '%' {
+			if i+2 >= len(query) || !isHex(query[i+1]) || !isHex(query[i+2]) {
+				return false
+			}
+			c = unhex(query[i+1])<<4 | unhex(query[i+2])
+			i += 2
+		}
+		switch {
+		case c == 0:
+			return false
+		case c >= utf8.RuneSelf:
+			return textReadable(query)
+		}
+	}
+	return true
+}
+
+// textReadable is queryReadable for a query that is not plain ASCII.
+func textReadable(query string) bool {
+	if !escapesReadable(query) {
+		return false
+	}
+	walk := parameters{query}
+	for key, value, ok := walk.next(); ok; key, value, ok = walk.next() {
+		for _, s := range [2]string{decode(key), decode(value)} {
+			if !utf8.ValidString(s) || strings.IndexByte(s, 0) >= 0 {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func escapesReadable(query string) bool {
+	for i := range len(query) {
+		if query[i] == '%' && (i+2 >= len(query) || !isHex(query[i+1]) || !isHex(query[i+2])) {
+			return false
+		}
+	}
+	return true
+}
+
+func isHex(c byte) bool {
+	return c >= '0' && c <= '9' || c >= 'a' && c <= 'f' || c >= 'A' && c <= 'F'
+}
+
+func unhex(c byte) byte {
+	if c <= '9' {
+		return c - '0'
+	}
+	return c&^0x20 - 'A' + 10
+}
