@@ -7,6 +7,8 @@ type Pattern struct {
 	delimiter byte
 	head      string   // literal text every match starts with
 	tail      string   // literal text every match ends with, behind head
+	inside    string   // literal text every match has between the two
+	shape     shape
 	rest      *machine // nil: nothing may follow head
 	valid     bool
 	open      bool
@@ -38,6 +40,8 @@ func Compile(pattern string, delimiter byte) (*Pattern, error) {
 	}
 	p.open = p.rest.open()
 	p.tail = literalTail(nodes[n:], delimiter)
+	p.shape = shapeOf(nodes[n:], delimiter)
+	p.inside = longestLiteral(withoutTail(nodes[n:]), delimiter)
 	return p, nil
 }
 
@@ -77,6 +81,9 @@ func (p *Pattern) narrow(s string) bool {
 	}
 	if p.delimiter != 0 && strings.IndexByte(s, 0) >= 0 {
 		return false
+	}
+	if matches, decided := p.matchesShape(s[len(p.head) : len(s)-len(p.tail)]); decided {
+		return matches
 	}
 	var w walk
 	p.rest.begin(&w)
