@@ -101,6 +101,8 @@ func requestTerms(e *Endpoint) terms {
 		{"signing_service", e.SigningService},
 		{"signing_region", e.SigningRegion},
 		{"credential_binding", e.CredentialBindingProvider},
+		{"persisted_queries", e.PersistedQueries},
+		{"graphql_persisted_queries", fmt.Sprint(e.GraphQLPersistedQueries)},
 		{"graphql_max_body_bytes", fmt.Sprint(e.GraphQLMaxBodyBytes)},
 		{"json_rpc", rpc},
 		{"mcp", mcp},

@@ -161,6 +161,12 @@ func (er endpointReader) inspection() {
 	er.e.AllowEncodedSlash = er.flag("allow_encoded_slash", false)
 }
 
+// flagged reports whether a key holds true. What is wrong with it is reported elsewhere.
+func (er endpointReader) flagged(key string) bool {
+	v, ok := er.fields[key]
+	return ok && v.node.Value == "true"
+}
+
 func (er endpointReader) readTLS() {
 	v, ok := er.fields["tls"]
 	if !ok {
@@ -190,6 +196,8 @@ func (er endpointReader) readPath() {
 		v.fail("%s is not a valid pattern: %v", quoted(scope), err)
 	case subtree && strings.ContainsAny(prefix, "*?["):
 		v.fail("%s would never match, in front of a final /** everything is literal; leave out the final /**, here * crosses / as well", quoted(scope))
+	case scope != "**":
+		v.checkCanonical(scope, er.flagged("allow_encoded_slash"))
 	}
 }
 

@@ -106,7 +106,9 @@ func TestCompletePolicyHasNoProblem(t *testing.T) {
 		}
 	}
 	doc, warnings, err := Parse("complete.yaml", data)
-	if err != nil || len(warnings) > 0 {
+	// The one thing that cannot be used without a warning.
+	sql := func(p Problem) bool { return strings.HasPrefix(p.Message, "sql is not inspected") }
+	if warnings = slices.DeleteFunc(warnings, sql); err != nil || len(warnings) > 0 {
 		t.Fatalf("%v\n%v", err, warnings)
 	}
 	got, err := json.MarshalIndent(doc, "", " ")

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"maps"
 	"slices"
 	"strings"
 )
@@ -74,6 +75,9 @@ func (er endpointReader) checkInspected() {
 	if e.Protocol == ProtocolSQL && e.Enforce {
 		er.fields["enforcement"].fail("sql is not inspected and cannot be enforced; write enforcement: audit")
 	}
+	if e.Protocol == ProtocolSQL && !e.Enforce {
+		er.fields["protocol"].warn("sql is not inspected: every statement passes, and the rules only document what is meant")
+	}
 	er.checkAccess()
 	er.checkAllowSet()
 }
@@ -137,5 +141,20 @@ func (er endpointReader) checkOptionKeys() {
 		er.fields["graphql_persisted_queries"].warn("registered queries are not consulted; write persisted_queries: allow_registered")
 	case er.e.PersistedQueries == "allow_registered" && len(er.e.GraphQLPersistedQueries) == 0:
 		er.fields["persisted_queries"].warn("no query is registered, so none is allowed; list them in graphql_persisted_queries")
+	}
+	er.checkRegistered()
+}
+
+// checkRegistered warns of registered queries that rules about fields know nothing of:
+// none of these allows them, and each that denies does.
+func (er endpointReader) checkRegistered() {
+	about := func(m Matcher) bool { return len(m.Fields) > 0 }
+	if !slices.ContainsFunc(er.e.Allow, about) && !slices.ContainsFunc(er.e.Deny, about) {
+		return
+	}
+	for _, id := range slices.Sorted(maps.Keys(er.e.GraphQLPersistedQueries)) {
+		if len(er.e.GraphQLPersistedQueries[id].Fields) == 0 {
+			er.fields["graphql_persisted_queries"].warn("%s has no fields, and rules look at them; list its root fields", quoted(id))
+		}
 	}
 }

@@ -88,7 +88,14 @@ func (mr matcherReader) methodAndPath() bool {
 	}
 	mr.m.Method = strings.ToUpper(mr.m.Method)
 	if v, has := mr.fields["path"]; has && mr.m.Path != "**" {
+		before := v.r.errors
 		v.checkPathGlob(mr.m.Path)
+		if v.r.errors == before {
+			v.checkCanonical(mr.m.Path, mr.e.AllowEncodedSlash)
+		}
+		if v.r.errors == before {
+			mr.checkInScope()
+		}
 	}
 	if ok && mr.m.Method == "*" && (mr.m.Path == "**" || mr.m.Path == "/**") && len(mr.m.Query) == 0 {
 		mr.everything()
@@ -120,6 +127,9 @@ func (mr matcherReader) checkGraphQL() {
 	if mr.m.OperationType == "" {
 		mr.missing("operation_type", "the operation type is missing; write query, mutation, subscription or *")
 		return
+	}
+	if mr.deny && mr.m.OperationName != "" && len(mr.m.Fields) == 0 && !unlimited(mr.m.OperationName) {
+		mr.fields["operation_name"].warn("clients choose the names of their operations and get past this; deny fields")
 	}
 	if mr.m.OperationType == "*" && unlimited(mr.m.OperationName) && (len(mr.m.Fields) == 0 || slices.ContainsFunc(mr.m.Fields, unlimited)) {
 		mr.everything()

@@ -1,6 +1,11 @@
 package policy
 
-import "strings"
+import (
+	"slices"
+	"strings"
+
+	"github.com/splitpod/splitpod/pkg/core/policy/glob"
+)
 
 // ruleSet is where the matchers of an endpoint are, in the order of Allow and Deny.
 type ruleSet struct {
@@ -18,8 +23,12 @@ func (er endpointReader) checkRuleSet() {
 }
 
 func (er endpointReader) checkWebSocketSet() {
+	er.checkHandshake()
 	if !er.e.hasGraphQLRules() {
 		return
+	}
+	if len(er.e.Allow) > 0 && !slices.ContainsFunc(er.e.Allow, func(m Matcher) bool { return m.aboutGraphQL() }) {
+		er.rules.deny[0].fail("messages are judged as GraphQL operations because of deny_rules, and no rule allows one; add allow: {operation_type: \"*\"}")
 	}
 	for i, m := range er.e.Allow {
 		if m.Method == "WEBSOCKET_TEXT" {
@@ -28,11 +37,21 @@ func (er endpointReader) checkWebSocketSet() {
 	}
 }
 
+// checkHandshake says that no message will ever be sent where no rule allows the
+// request that comes first. Another endpoint could.
+func (er endpointReader) checkHandshake() {
+	opens := func(m Matcher) bool { return m.Method == "GET" || m.Method == "*" }
+	if len(er.e.Allow) > 0 && !slices.ContainsFunc(er.e.Allow, opens) {
+		er.fields["rules"].warn("no rule allows the handshake, which comes first; add allow: {method: GET, path: ...}")
+	}
+}
+
 const toolCall = "tools/call"
 
 // bareToolCall reports whether a matcher is about every call of a tool.
 func (m *Matcher) bareToolCall() bool {
-	return m.Method == toolCall && m.Tool == "" && m.Params["name"] == ""
+	p, err := glob.Compile(m.Method, '.')
+	return err == nil && p.Match(toolCall) && !m.aboutTool()
 }
 
 // aboutTool reports whether a matcher names tools.
@@ -93,7 +112,21 @@ func (mr matcherReader) checkMCPTool(all bool) {
 	if mr.m.Method != toolCall && !(all && mr.m.Method == "") {
 		v.fail("a tool is named, and the method is not tools/call; write method: tools/call")
 	}
+	if mr.e.MCP.StrictToolNames && !strings.ContainsAny(tool, wildcards) && !strictTool(tool) {
+		v.fail("%s would never match, strict tool names have up to 128 letters, digits, dots, dashes and underscores; write mcp.strict_tool_names: false or another name", quoted(tool))
+	}
 	if !mr.e.MCP.StrictToolNames && strings.ContainsAny(tool, wildcards) {
 		v.fail("%s has a wildcard, which needs mcp.strict_tool_names: true; set that or write the tool out", quoted(tool))
 	}
+}
+
+// strictTool reports whether a tool's name has the strict form.
+func strictTool(name string) bool {
+	for i := range len(name) {
+		c := name[i]
+		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("_.-", c) >= 0) {
+			return false
+		}
+	}
+	return len(name) <= 128
 }

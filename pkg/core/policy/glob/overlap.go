@@ -133,3 +133,34 @@ func wholeMachine(pattern string, delimiter byte) (*machine, error) {
 	}
 	return assemble(nodes, 0, delimiter)
 }
+
+// Meets reports whether some path could be inside the scope and match the pattern of
+// a rule. It errs on the side of yes, also for what is not plain ASCII.
+func (s *Scope) Meets(pattern string) bool {
+	switch {
+	case s.kind == scopeAny || !plain(s.text) || !plain(pattern):
+		return true
+	case s.kind == scopeNone:
+		return false
+	}
+	p, err := Compile(pattern, separator)
+	if err != nil || s.kind == scopeExact {
+		return err != nil || p.Match(s.text)
+	}
+	if text, ok := p.Literal(); ok {
+		return s.Match(text)
+	}
+	own, err1 := s.whole()
+	other, err2 := wholeMachine(pattern, separator)
+	return err1 != nil || err2 != nil || meet(own, other)
+}
+
+// plain reports whether a text is ASCII: there, bytes and runes are the same.
+func plain(s string) bool {
+	for i := range len(s) {
+		if s[i] >= 0x80 {
+			return false
+		}
+	}
+	return true
+}

@@ -5,9 +5,9 @@ import "strings"
 // Pattern is a compiled policy glob. The zero value matches nothing.
 type Pattern struct {
 	delimiter byte
-	head      string   // literal text every match starts with
-	tail      string   // literal text every match ends with, behind head
-	inside    string   // literal text every match has between the two
+	head      string // literal text every match starts with
+	tail      string // literal text every match ends with, behind head
+	inside    string // literal text every match has between the two
 	shape     shape
 	rest      *machine // nil: nothing may follow head
 	valid     bool

@@ -208,3 +208,40 @@ func TestHostWithoutStarIsLiteral(t *testing.T) {
 		t.Error("the zero Host matches")
 	}
 }
+
+// A scope meets a pattern exactly if some path is in both: every short path is tried.
+func TestScopeMeetsARulesPattern(t *testing.T) {
+	scopes := []string{"", "/a", "/a/**", "/*", "/a/*", "/?", "/a*b", "/**/b", "/[ab]"}
+	patterns := []string{"/a", "/b", "/a/*", "/a/**", "/**", "**", "/*/b", "/**/b", "/{a,b}", "/[!a]", "/a?b", "*", "/c"}
+	var paths []string
+	for level := []string{"/"}; len(level[0]) < 7; {
+		paths = append(paths, level...)
+		var next []string
+		for _, p := range level {
+			for _, c := range []string{"a", "b", "/"} {
+				next = append(next, p+c)
+			}
+		}
+		level = next
+	}
+	for _, scope := range scopes {
+		s := CompileScope(scope)
+		for _, pattern := range patterns {
+			p, err := Compile(pattern, '/')
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := false
+			for _, path := range paths {
+				want = want || s.Match(path) && p.Match(path)
+			}
+			got := s.Meets(pattern)
+			if want && !got || !want && got && s.kind != scopeAny && pattern != "/[!a]" && pattern != "/c" {
+				t.Errorf("%q and %q: %v, want %v", scope, pattern, got, want)
+			}
+		}
+	}
+	if !CompileScope("/é/*").Meets("/a") || !CompileScope("/a*").Meets("/[") {
+		t.Error("what is not known is a no")
+	}
+}

@@ -1,0 +1,80 @@
+package policy
+
+import (
+	"strings"
+
+	"github.com/splitpod/splitpod/pkg/core/policy/glob"
+)
+
+// checkCanonical refuses what no path has once it has its one spelling, which rules
+// are compared with: a pattern with it is inert, and one that denies would let through
+// what it names. Characters in brackets are left alone.
+func (v value) checkCanonical(s string, encodedSlash bool) {
+	if strings.Contains(s, "[") {
+		return
+	}
+	for i, c := range s {
+		if c <= ' ' || c >= 0x7f || strings.ContainsRune(`"<>#;`, c) {
+			v.fail("%s would never match, no path has a %q; write it as an escape, such as %%20 for a space", quoted(s), s[i:i+len(string(c))])
+			return
+		}
+	}
+	switch {
+	case strings.Contains(s, "//"):
+		v.fail("%s would never match, double slashes are one slash; write one", quoted(s))
+	case strings.Contains(s+"/", "/./") || strings.Contains(s+"/", "/../"):
+		v.fail("%s would never match, dots are resolved before rules are read; write the path without them", quoted(s))
+	case strings.Contains(s, "?") && strings.Contains(s, "="):
+		v.warn("? is any one character of the path, which does not include the query; write query")
+	}
+	v.checkEscapes(s, encodedSlash)
+}
+
+// checkEscapes refuses percent escapes that a path is never spelt with.
+func (v value) checkEscapes(s string, encodedSlash bool) {
+	for i := 0; i+2 < len(s); i++ {
+		if s[i] != '%' || !hexDigit(s[i+1]) || !hexDigit(s[i+2]) {
+			continue
+		}
+		escape := s[i : i+3]
+		c := unhex(s[i+1])<<4 | unhex(s[i+2])
+		switch {
+		case escape != strings.ToUpper(escape):
+			v.fail("%s would never match, escapes are in upper case; write %s", quoted(s), strings.ToUpper(escape))
+			return
+		case c == '/' && !encodedSlash:
+			v.fail("%s would never match, paths with %%2F are refused; write allow_encoded_slash: true as well", quoted(s))
+			return
+		case plainInPath(c):
+			v.fail("%s would never match, %s is spelt %c; write that", quoted(s), escape, c)
+			return
+		}
+	}
+}
+
+func hexDigit(c byte) bool {
+	return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F'
+}
+
+func unhex(c byte) byte {
+	if c <= '9' {
+		return c - '0'
+	}
+	return c&^0x20 - 'A' + 10
+}
+
+// plainInPath reports whether a character is never escaped in a path (RFC 3986,
+// section 3.3). A semicolon is: without its escape it begins a parameter.
+func plainInPath(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("-._~!$&'()*+,=:@", c) >= 0
+}
+
+// checkInScope refuses the path of a rule that the endpoint's own path leaves out.
+func (mr matcherReader) checkInScope() {
+	v, ok := mr.fields["path"]
+	scope := glob.CompileScope(mr.e.PathScope)
+	if !ok || scope.Err() != nil || scope.Meets(mr.m.Path) {
+		return
+	}
+	v.fail("%s would never match, the endpoint takes %s only; make them fit", quoted(mr.m.Path), quoted(mr.e.PathScope))
+}
