@@ -165,14 +165,8 @@ func strictTool(name string) bool {
 func (j *judgement) denied() (v verdict) {
 	for _, id := range j.permit.endpoints {
 		e := j.s.endpoints[id].l7
-		if e == nil || len(e.deny.http) == 0 || !e.scope.Match(j.r.Path) {
-			continue
-		}
-		for i := range e.deny.http {
-			if e.deny.http[i].denies(j.r) {
-				v.add(j.deny(e, whole))
-				break
-			}
+		if e != nil && e.scope.Match(j.r.Path) && e.deny.http.denies(j.r) {
+			v.add(j.deny(e, whole))
 		}
 	}
 	return v
@@ -186,10 +180,8 @@ func (j *judgement) allowed() bool {
 		if e == nil || j.r.Message && e.public.Protocol != j.e.public.Protocol || !e.scope.Match(j.r.Path) {
 			continue
 		}
-		for i := range e.allow.http {
-			if e.allow.http[i].allows(j.r) {
-				return true
-			}
+		if e.allow.http.allows(j.r) {
+			return true
 		}
 	}
 	return false

@@ -24,7 +24,7 @@ type l7 struct {
 
 // ruleSet are rules by what they are about.
 type ruleSet struct {
-	http      []httpRule
+	http      httpRules
 	operation []operationRule
 	call      []callRule
 }
@@ -63,6 +63,7 @@ func compileL7(id int, e *policy.Endpoint, g *globs) (*l7, error) {
 			out.readsQuery = out.readsQuery || len(list.from[i].Query) > 0
 		}
 	}
+	out.allow.http, out.deny.http = indexRules(out.allow.http.rules), indexRules(out.deny.http.rules)
 	return out, nil
 }
 
@@ -106,7 +107,7 @@ func (e *l7) preset(from *policy.Endpoint) {
 			e.allow.operation = append(e.allow.operation, operationRule{kind: "*"})
 			fallthrough
 		default:
-			e.allow.http = append(e.allow.http, httpRule{method: word})
+			e.allow.http.rules = append(e.allow.http.rules, httpRule{method: word})
 		}
 	}
 }
@@ -149,7 +150,7 @@ func (c ruleCompiler) add(to *ruleSet) error {
 		return err
 	default:
 		m, err := c.http()
-		to.http = append(to.http, m)
+		to.http.rules = append(to.http.rules, m)
 		return err
 	}
 }

@@ -243,7 +243,9 @@ func TestCallsAreNotAllowedByOtherProtocols(t *testing.T) {
 
 func upgrade() Request { return Request{Method: "GET", Upgrade: true} }
 
-func text(ops ...Operation) Request { return Request{Method: MethodText, Message: true, Operations: ops} }
+func text(ops ...Operation) Request {
+	return Request{Method: MethodText, Message: true, Operations: ops}
+}
 
 const noUpgrade = "websocket endpoint requires a valid WebSocket upgrade request"
 

@@ -377,3 +377,35 @@ func TestAPermitOfAnotherPolicyPermitsNothing(t *testing.T) {
 		t.Errorf("an endpoint selected for another path: %+v", got)
 	}
 }
+
+// Every set of rules finds, through its index, what a walk over all of them finds.
+func TestTheIndexFindsEveryRule(t *testing.T) {
+	g := newGlobs()
+	var rules []httpRule
+	for _, path := range []string{"**", "/", "/a", "/a/*", "/ab", "/a/b/**", "/*", "/a/b", "/b", "/b/**", "/[a]", "/a/{b,c}", "/abc/d*", "/a/b/c"} {
+		p, err := g.path(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rules = append(rules, httpRule{method: "GET", path: p})
+	}
+	for from := range rules {
+		some := rules[from:]
+		x := indexRules(some)
+		for _, path := range []string{"", "/", "/a", "/a/", "/a/b", "/a/b/c", "/a/b/c/d", "/ab", "/abc/dx", "/abd", "/b", "/b/x", "/c", "/zz", "/A"} {
+			r, want := &Request{Method: "GET", Path: path}, false
+			for i := range some {
+				want = want || some[i].allows(r)
+			}
+			if got := x.allows(r); got != want {
+				t.Errorf("%d rules, %q: %v, want %v", len(some), path, got, want)
+			}
+			if x.deniesAs(r, path) != want {
+				t.Errorf("%d rules, %q: denied otherwise", len(some), path)
+			}
+		}
+	}
+	if none := indexRules(nil); none.allows(line("GET /")) || none.denies(line("GET /")) {
+		t.Error("no rule allows or denies")
+	}
+}

@@ -2,7 +2,6 @@ package decide
 
 import (
 	"slices"
-	"strings"
 
 	"github.com/splitpod/splitpod/pkg/core/policy/glob"
 )
@@ -57,9 +56,10 @@ func (m *httpRule) allows(r *Request) bool {
 	return true
 }
 
-// denies: one value of each parameter that the rule names is enough.
-func (m *httpRule) denies(r *Request) bool {
-	if !m.takes(r.Method) || m.path != nil && !m.deniesPath(r.Path) {
+// denies: one value of each parameter that the rule names is enough. The path is one
+// of the request's readings.
+func (m *httpRule) denies(r *Request, path string) bool {
+	if !m.takes(r.Method) || m.path != nil && !m.path.Match(path) {
 		return false
 	}
 	for i := range m.query {
@@ -68,20 +68,6 @@ func (m *httpRule) denies(r *Request) bool {
 		}
 	}
 	return true
-}
-
-// deniesPath tries every reading that an origin could have of a path: many take no
-// notice of a slash at the end, and some take an encoded slash for a slash.
-func (m *httpRule) deniesPath(path string) bool {
-	for {
-		if m.path.Match(path) || len(path) > 1 && path[len(path)-1] == '/' && m.path.Match(path[:len(path)-1]) {
-			return true
-		}
-		if !strings.Contains(path, "%2F") {
-			return false
-		}
-		path = strings.ReplaceAll(path, "%2F", "/")
-	}
 }
 
 // all reports whether the parameter is there and each of its values matches.

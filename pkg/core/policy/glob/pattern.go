@@ -64,6 +64,10 @@ func (p *Pattern) Literal() (string, bool) {
 	return p.head, p.valid && p.rest == nil
 }
 
+// Head is text that everything the pattern matches starts with. It may be empty. What
+// CompileDeny returned matches more.
+func (p *Pattern) Head() string { return p.head }
+
 // Match reports whether the whole of s fits the pattern.
 func (p *Pattern) Match(s string) bool {
 	return p.narrow(s) || p.wide != nil && p.wide.narrow(s)
