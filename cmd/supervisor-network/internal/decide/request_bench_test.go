@@ -2,6 +2,7 @@ package decide
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/splitpod/splitpod/pkg/core"
@@ -94,5 +95,31 @@ func TestAllowedRequestsDoNotAllocate(t *testing.T) {
 		}); n != 0 {
 			t.Errorf("%s: %v allocations", l, n)
 		}
+	}
+}
+
+// 10 000 rules on one endpoint: ordinary ones, and patterns that all need their
+// automaton for a path as long as paths may be.
+func BenchmarkRequestOfTenThousandRules(b *testing.B) {
+	for _, bb := range []struct{ name, pattern, path string }{
+		{"ordinary", "/v1/things/%d/*", "/v1/things/9999/a"},
+		{"worst", "/**/a?/{z,%d}*", "/" + strings.Repeat("aa/", 1365) + "x"},
+	} {
+		b.Run(bb.name, func(b *testing.B) {
+			e := policy.Endpoint{Host: "api.example.com", Ports: []uint16{443}, Protocol: policy.ProtocolREST, Enforce: true}
+			for j := range 10_000 {
+				e.Allow = append(e.Allow, policy.Matcher{Method: "GET", Path: fmt.Sprintf(bb.pattern, j)})
+			}
+			s, err := build(b.Context(), &policy.Document{Network: map[string]policy.Rule{"r": {Endpoints: []policy.Endpoint{e}}}}, Options{IgnoreBinaries: true})
+			if err != nil {
+				b.Fatal(err)
+			}
+			p, r := permitted(b, s), &Request{Method: "GET", Path: bb.path}
+			selected, _ := s.Endpoint(p, r.Path)
+			b.ReportAllocs()
+			for b.Loop() {
+				s.Request(p, selected, r)
+			}
+		})
 	}
 }
