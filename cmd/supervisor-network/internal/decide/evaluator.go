@@ -174,6 +174,7 @@ func readDecision(v any) (decision, error) {
 		}
 		d.near = append(d.near, name)
 	}
+	slices.Sort(d.granted)
 	slices.Sort(d.near)
 	return d, nil
 }

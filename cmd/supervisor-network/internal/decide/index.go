@@ -80,11 +80,11 @@ func (x *httpRules) denies(r *Request) bool {
 	if len(x.rules) == 0 {
 		return false
 	}
-	for path := r.Path; ; path = strings.ReplaceAll(path, "%2F", "/") {
+	for path := r.Path; ; path = slashesDecoded(path) {
 		if x.deniesAs(r, path) || len(path) > 1 && path[len(path)-1] == '/' && x.deniesAs(r, path[:len(path)-1]) {
 			return true
 		}
-		if !strings.Contains(path, "%2F") {
+		if !strings.Contains(path, encodedSlash) {
 			return false
 		}
 	}

@@ -2,6 +2,7 @@ package decide
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/splitpod/splitpod/pkg/core/policy"
 )
@@ -77,6 +78,8 @@ func (j *judgement) deny(by *l7, item int) verdict {
 func (j *judgement) unjudgeable() why {
 	message := isMethod(j.r.Method, MethodText)
 	switch {
+	case j.ambiguous():
+		return whyAmbiguous
 	case message != j.r.Message:
 		return whyReserved
 	case j.r.Unreadable != "":
@@ -95,6 +98,25 @@ func (j *judgement) unjudgeable() why {
 	}
 	return ""
 }
+
+// ambiguous reports whether an origin that takes an encoded slash for a slash could
+// find the request where another endpoint says what may be done.
+func (j *judgement) ambiguous() bool {
+	if !strings.Contains(j.r.Path, encodedSlash) {
+		return false
+	}
+	decoded := slashesDecoded(j.r.Path)
+	for _, id := range j.permit.endpoints {
+		if e := j.s.endpoints[id].l7; e != nil && e.scope.Match(j.r.Path) != e.scope.Match(decoded) {
+			return true
+		}
+	}
+	return false
+}
+
+const encodedSlash = "%2F" // in a canonical path
+
+func slashesDecoded(path string) string { return strings.ReplaceAll(path, encodedSlash, "/") }
 
 // readsQuery reports whether a rule that could apply looks at the query.
 func (j *judgement) readsQuery() bool {

@@ -73,7 +73,9 @@ func (e *l7) options(from *policy.Endpoint) {
 	case policy.ProtocolGraphQL:
 		e.public.MaxBody = int(from.GraphQLMaxBodyBytes)
 	case policy.ProtocolWebSocket:
-		e.public.GraphQL = graphQLMessages(from)
+		if e.public.GraphQL = graphQLMessages(from); e.public.GraphQL {
+			e.public.MaxBody = int(from.GraphQLMaxBodyBytes)
+		}
 	case policy.ProtocolJSONRPC:
 		e.public.MaxBody = int(from.JSONRPC.MaxBodyBytes)
 	case policy.ProtocolMCP:

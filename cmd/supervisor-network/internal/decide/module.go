@@ -125,7 +125,7 @@ func requestData(p *Permit, r *Request) map[string]any {
 		}
 	}
 	return map[string]any{
-		"endpoints": endpoints, "method": upper(r.Method), "path": r.Path, "readings": texts(readings(r.Path)),
+		"endpoints": endpoints, "method": upper(r.Method), "path": r.Path, "decoded": slashesDecoded(r.Path), "readings": texts(readings(r.Path)),
 		"query": query, "query_readable": readable, "operations": operations, "calls": calls,
 		"upgrade": r.Upgrade, "message": r.Message, "session": r.Session, "unreadable": r.Unreadable != "",
 	}
@@ -149,10 +149,10 @@ func readings(path string) (out []string) {
 		if len(path) > 1 && strings.HasSuffix(path, "/") {
 			out = append(out, path[:len(path)-1])
 		}
-		if !strings.Contains(path, "%2F") {
+		if !strings.Contains(path, encodedSlash) {
 			return out
 		}
-		path = strings.ReplaceAll(path, "%2F", "/")
+		path = slashesDecoded(path)
 	}
 }
 

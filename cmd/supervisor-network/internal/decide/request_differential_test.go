@@ -213,7 +213,7 @@ func TestCompiledRulesAgreeWithTheModule(t *testing.T) {
 			}
 		}
 	}
-	for _, w := range []why{"", whyUnmatched, whyReserved, whyNoUpgrade, whyUnreadable, whyQuery, whyMethod, whyEmpty, whyResponse, whyTool,
+	for _, w := range []why{"", whyUnmatched, whyAmbiguous, whyReserved, whyNoUpgrade, whyUnreadable, whyQuery, whyMethod, whyEmpty, whyResponse, whyTool,
 		whyDenied, whyUnpermitted, whyUnregistered, whyBadOperation} {
 		if seen[w] < 3 {
 			t.Errorf("only %d requests were %q: %v", seen[w], w, seen)

@@ -141,6 +141,21 @@ func TestADenyRuleReadsAPathAsOriginsMay(t *testing.T) {
 		[]string{"GET /admin", "GET /admin/", "GET /x/", "GET /x/a/b", "GET /x%2Fa", "GET /x%2Fa/", "GET /admin%2F", "GET /one/a", "GET /one/a/", "GET /one%2Fa", "GET /one/a%2Fb"})
 }
 
+func TestAnEncodedSlashDoesNotLeadAroundAnEndpoint(t *testing.T) {
+	s := inspected(t, `
+  a:
+    binaries: [{path: /x}]
+    endpoints:
+      - {host: api.example.com, port: 443, protocol: rest, access: full, allow_encoded_slash: true}
+      - {host: api.example.com, port: 443, protocol: rest, enforcement: enforce, path: "/admin/**", access: read-only}
+      - {host: api.example.com, port: 443, protocol: rest, enforcement: enforce, path: "/api/*/x", access: full, allow_encoded_slash: true}
+`)
+	lines(t, s, []string{"POST /other%2Fx", "POST /admin2%2Fx", "POST /api/a%2Fb/x"}, []string{"POST /admin%2Fx", "GET /admin%2F", "POST /api/a%2Fx", "POST /api%2Fa/x"})
+	if got := ruled(t, s, line("POST /admin%2Fx")); got.Detail != "POST /admin%2Fx not permitted by policy: its encoded slash could lead to another endpoint" {
+		t.Errorf("got %+v", got)
+	}
+}
+
 // Rules of other endpoints and rules, and which of them count.
 func TestADenyRuleOutweighsEveryAllow(t *testing.T) {
 	s := inspected(t, `

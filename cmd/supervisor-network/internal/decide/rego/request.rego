@@ -6,6 +6,7 @@
 #   input.endpoints         numbers of the endpoints that granted the connection
 #   input.method            in upper case
 #   input.path              canonical
+#   input.decoded           the path with its encoded slashes as slashes
 #   input.readings          the path as origins could read it, for rules that deny
 #   input.query             parameter → its values, decoded; {} if it cannot be read
 #   input.query_readable    every reader finds the same parameters
@@ -47,6 +48,12 @@ graphql_messages if {
 }
 
 # -- what cannot be judged is refused, whatever the enforcement
+
+unjudgeable contains [0, "ambiguous"] if {
+	some id in input.endpoints
+	path := data.policy.endpoints[id].path
+	splitpod.scope_matches(path, input.path) != splitpod.scope_matches(path, input.decoded)
+}
 
 unjudgeable contains [1, "reserved"] if {
 	input.method == "WEBSOCKET_TEXT"
