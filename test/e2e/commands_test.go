@@ -53,10 +53,10 @@ func TestPolicyCheckSaysWhatEachEndpointMeans(t *testing.T) {
 	}
 }
 
-func TestInspectionIsRefusedAtLoadAndNotTunnelled(t *testing.T) {
-	file := policyFile(t, "version: 1\nnetwork_policies:\n  a:\n    endpoints:\n      - {host: x.example.com, port: 443, protocol: rest, access: read-only, enforcement: enforce}\n    binaries: [{path: /usr/bin/curl}]\n")
+func TestWhatCannotBeDoneIsRefusedAtLoad(t *testing.T) {
+	file := policyFile(t, "version: 1\nnetwork_policies:\n  a:\n    endpoints:\n      - {host: x.example.com, port: 443, protocol: rest, access: read-only, enforcement: enforce, credential_binding: {provider: p}}\n    binaries: [{path: /usr/bin/curl}]\n")
 	code, _, errs := command(t, "supervisor-network", "serve", "--policy", file, "--listen", "127.0.0.1:0", "--identity", "ignore", "--admin-listen", "", "--state-dir", t.TempDir())
-	if code != 78 || !strings.Contains(errs, "inspect") {
+	if code != 78 || !strings.Contains(errs, "credential_binding") {
 		t.Errorf("exit code %d, errors %q", code, errs)
 	}
 }

@@ -61,30 +61,28 @@ func build(ctx context.Context, doc *policy.Document, opt Options) (*Snapshot, e
 	}, nil
 }
 
-// enforceable refuses what would have to look into requests: a tunnel in its place
-// would let everything through.
+// enforceable refuses what this build cannot do with requests: to leave it out would
+// send them otherwise than their author meant.
 func enforceable(doc *policy.Document) error {
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(doc.Network)) {
 		for i, e := range doc.Network[name].Endpoints {
 			if what := inspection(&e); what != "" {
-				errs = append(errs, fmt.Errorf("line %d: network_policies.%s.endpoints[%d]: %s needs requests to be inspected, "+
-					"which this version cannot do yet; it is refused rather than tunnelled unseen", e.At.Line, name, i, what))
+				errs = append(errs, fmt.Errorf("line %d: network_policies.%s.endpoints[%d]: %s needs requests to be changed, "+
+					"which this version cannot do yet; it is refused rather than left out", e.At.Line, name, i, what))
 			}
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(doc.Middlewares)) {
-		errs = append(errs, fmt.Errorf("line %d: network_middlewares.%s needs requests to be inspected, which this version cannot do yet",
+		errs = append(errs, fmt.Errorf("line %d: network_middlewares.%s needs requests to be changed, which this version cannot do yet",
 			doc.Middlewares[name].At.Line, name))
 	}
 	return errors.Join(errs...)
 }
 
-// inspection names what of an endpoint needs requests to be inspected.
+// inspection names what of an endpoint needs requests to be changed.
 func inspection(e *policy.Endpoint) string {
 	switch {
-	case e.Protocol.Inspected():
-		return "protocol: " + string(e.Protocol)
 	case e.CredentialSigning != "":
 		return "credential_signing"
 	case e.CredentialBindingProvider != "":

@@ -204,28 +204,41 @@ func TestDenialsSayWhatWouldHelp(t *testing.T) {
 	}
 }
 
-func TestInspectionIsRefusedAndNamed(t *testing.T) {
+func TestWhatCannotBeDoneIsRefusedAndNamed(t *testing.T) {
 	doc := parse(t, `
 version: 1
 network_policies:
   a:
     endpoints:
-      - {host: x.example.com, port: 443, protocol: rest, access: read-only, enforcement: enforce}
-      - {host: y.example.com, port: 443}
-      - {host: z.example.com, port: 443, protocol: mcp, enforcement: enforce, mcp: {allow_all_known_mcp_methods: true}}
+      - {host: x.example.com, port: 443, protocol: rest, access: read-only, enforcement: enforce, credential_binding: {provider: p}}
+      - {host: y.example.com, port: 443, protocol: rest, access: read-only, enforcement: enforce}
+      - {host: z.example.com, port: 443, protocol: websocket, access: full, enforcement: enforce, websocket_credential_rewrite: true}
     binaries: [{path: /usr/bin/curl}]
 `)
 	_, err := Compile(t.Context(), doc, Options{})
 	if err == nil {
-		t.Fatal("an inspected endpoint was accepted")
+		t.Fatal("an endpoint that cannot be served was accepted")
 	}
-	for _, want := range []string{"line 6", "endpoints[0]", "protocol: rest", "inspect", "line 8", "endpoints[2]", "protocol: mcp"} {
+	for _, want := range []string{"line 6", "endpoints[0]", "credential_binding", "line 8", "endpoints[2]", "websocket_credential_rewrite"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q lacks %q", err, want)
 		}
 	}
 	if strings.Contains(err.Error(), "endpoints[1]") {
 		t.Errorf("%q names an endpoint that is fine", err)
+	}
+}
+
+func TestInspectedEndpointsAreAccepted(t *testing.T) {
+	s := compile(t, "version: 1\nnetwork_policies:\n"+scoped, Options{IgnoreBinaries: true})
+	if p := permitted(t, s); !p.Inspected() {
+		t.Errorf("got %+v", p)
+	}
+	text := strings.Join(Describe(parse(t, "version: 1\nnetwork_policies:\n"+scoped)), "\n")
+	for what, n := range map[string]int{"not inspected": 1, "judged as rest,": 2, "judged as graphql,": 1, "judged as rest; what the rules refuse is recorded and sent,": 1} {
+		if strings.Count(text, what) != n {
+			t.Errorf("%q is not there %d times:\n%s", what, n, text)
+		}
 	}
 }
 

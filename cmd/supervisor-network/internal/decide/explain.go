@@ -104,7 +104,7 @@ func describe(e *policy.Endpoint) string {
 	case !strings.Contains(host, "*"):
 		terms = "on public and internal addresses"
 	}
-	return fmt.Sprintf("%s port %s, not inspected, %s", host, strings.Join(ports, ", "), terms)
+	return fmt.Sprintf("%s port %s, %s, %s", host, strings.Join(ports, ", "), treatment(e), terms)
 }
 
 func joinPrefixes[P fmt.Stringer](ps []P) string {
@@ -113,4 +113,16 @@ func joinPrefixes[P fmt.Stringer](ps []P) string {
 		out = append(out, p.String())
 	}
 	return strings.Join(out, ", ")
+}
+
+// treatment says what is done with the requests of an endpoint.
+func treatment(e *policy.Endpoint) string {
+	switch {
+	case !judged(e):
+		return "not inspected"
+	case !e.Enforce:
+		return "requests judged as " + string(e.Protocol) + "; what the rules refuse is recorded and sent"
+	default:
+		return "requests judged as " + string(e.Protocol)
+	}
 }
