@@ -1,0 +1,180 @@
+package http2
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
+	"github.com/splitpod/splitpod/pkg/core"
+)
+
+func refuse(status int, reason core.Reason, detail string) error {
+	return &http1.SyntaxError{Status: status, Reason: reason, Detail: detail}
+}
+
+func bad(detail string) error { return refuse(http.StatusBadRequest, core.ReasonBadRequest, detail) }
+
+func badTarget(detail string) error {
+	return refuse(http.StatusBadRequest, core.ReasonInvalidTarget, detail)
+}
+
+// check takes a request as net/http understood it and returns what it asks for, or
+// why it has no single reading. It relies on net/http only for what the request no
+// longer shows: that pseudo-fields stand first and once, and that names are
+// lower-case.
+func (o *Options) check(r *http.Request) (path, query string, err error) {
+	switch {
+	case r.Method == http.MethodConnect:
+		return "", "", refuse(http.StatusForbidden, core.ReasonUnsupportedProtocol, "CONNECT is not available inside a tunnel; WebSockets are opened over HTTP/1.1")
+	case len(r.Method) > http1.MaxMethodBytes || !isToken(r.Method):
+		return "", "", bad("the method is a token of at most 32 characters")
+	case r.TLS == nil:
+		return "", "", bad("the scheme is https, as the connection is")
+	}
+	if err := o.checkAuthority(r); err != nil {
+		return "", "", err
+	}
+	if path, query, err = o.checkPath(r.RequestURI); err != nil {
+		return "", "", err
+	}
+	if err := checkFields(r.Header); err != nil {
+		return "", "", err
+	}
+	return path, query, checkLength(r)
+}
+
+// checkAuthority: a connection that was permitted for one host carries streams for
+// no other, whatever names its certificate has.
+func (o *Options) checkAuthority(r *http.Request) error {
+	host := r.Header["Host"]
+	if len(host) > 1 || len(host) == 1 && host[0] != r.Host {
+		return bad("a Host field, if there is one, says what :authority says")
+	}
+	if !http1.SameAuthority(r.Host, o.Host, o.Port, 443) {
+		return refuse(http.StatusMisdirectedRequest, core.ReasonAuthorityMismatch, "the request names another host than the tunnel it came through")
+	}
+	return nil
+}
+
+func (o *Options) checkPath(target string) (path, query string, err error) {
+	if len(target) > http1.MaxTargetBytes {
+		return "", "", refuse(http.StatusRequestURITooLong, core.ReasonInvalidTarget, "the request target is at most 4096 bytes long")
+	}
+	for i := range len(target) {
+		if c := target[i]; c <= ' ' || c >= 0x7f || c == '#' {
+			return "", "", badTarget("the request target is visible ASCII without a fragment")
+		}
+	}
+	path, query, asked := strings.Cut(target, "?")
+	if path, err = http1.CanonicalPath(path, o.EncodedSlash); err != nil {
+		return "", "", err
+	}
+	if asked {
+		query = "?" + query
+	}
+	return path, query, nil
+}
+
+// forbidden are the fields that speak about one HTTP/1 connection (RFC 9113 section
+// 8.2.2): an origin behind a translation would act on them.
+var forbidden = []string{"Connection", "Proxy-Connection", "Keep-Alive", "Transfer-Encoding", "Upgrade", "Http2-Settings"}
+
+func checkFields(h http.Header) error {
+	for _, name := range forbidden {
+		if _, ok := h[name]; ok {
+			return bad("HTTP/2 has no connection-specific fields")
+		}
+	}
+	if te, ok := h["Te"]; ok && (len(te) != 1 || te[0] != "trailers") {
+		return bad("TE is trailers, if there is one")
+	}
+	count := 0
+	for name, values := range h {
+		if !isToken(name) {
+			return bad("a field name is a token")
+		}
+		if hiddenFraming(name) {
+			return bad("a field that frames or addresses a message is not written with an underscore")
+		}
+		for _, v := range values {
+			if err := checkValue(v); err != nil {
+				return err
+			}
+		}
+		if count += len(values); count > http1.MaxFields {
+			return refuse(http.StatusRequestHeaderFieldsTooLarge, core.ReasonHeaderTooLarge, "a request has at most 200 fields")
+		}
+	}
+	return nil
+}
+
+func checkValue(v string) error {
+	if v == "" {
+		return nil
+	}
+	if first, last := v[0], v[len(v)-1]; first == ' ' || first == '\t' || last == ' ' || last == '\t' {
+		return bad("a field value does not start or end with white space")
+	}
+	ascii := true
+	for i := range len(v) {
+		c := v[i]
+		if c < ' ' && c != '\t' || c == 0x7f {
+			return bad("a field value contains no control character")
+		}
+		ascii = ascii && c < 0x80
+	}
+	if !ascii && !utf8.ValidString(v) {
+		return bad("a field value is UTF-8")
+	}
+	return nil
+}
+
+// hiddenFraming reports whether name is a field of meaning to a peer that reads
+// underscores as hyphens.
+func hiddenFraming(name string) bool {
+	if strings.IndexByte(name, '_') < 0 {
+		return false
+	}
+	switch strings.ToLower(strings.ReplaceAll(name, "_", "-")) {
+	case "content-length", "transfer-encoding", "proxy-authorization", "proxy-connection", "keep-alive", "host", "connection", "upgrade":
+		return true
+	default:
+		return false
+	}
+}
+
+// checkLength: net/http compares a declared length with the DATA frames, but takes
+// the first of several, takes zero for one it cannot read, and compares nothing when
+// the stream ends with its fields.
+func checkLength(r *http.Request) error {
+	values, ok := r.Header["Content-Length"]
+	if !ok {
+		return nil
+	}
+	if len(values) != 1 {
+		return bad("there is one Content-Length at most")
+	}
+	for i := range len(values[0]) {
+		if c := values[0][i]; c < '0' || c > '9' {
+			return bad("Content-Length is a number")
+		}
+	}
+	n, err := strconv.ParseInt(values[0], 10, 63)
+	if err != nil || n != r.ContentLength {
+		return bad("Content-Length is the length of the body")
+	}
+	return nil
+}
+
+// isToken is a token of RFC 9110 section 5.6.2.
+func isToken(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && strings.IndexByte("!#$%&'*+-.^_`|~", c) < 0 {
+			return false
+		}
+	}
+	return s != ""
+}

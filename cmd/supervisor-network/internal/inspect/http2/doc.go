@@ -1,0 +1,69 @@
+// Package http2 serves HTTP/2 to the workload inside a terminated tunnel, one checked
+// stream at a time, and writes the origin's answers back.
+//
+// It answers the threats that HTTP/2 adds to those of http1: a stream for another
+// host on a connection that was permitted for one, a stream that reads differently
+// after translation to the origin, and a connection that is made expensive (resets,
+// settings, pings, header blocks, windows that never open). It does not judge what a
+// stream asks for, and it does not defend an origin from many well-formed streams.
+//
+// Invariant: a handler sees only streams with one method, one canonical path and the
+// tunnel's own authority; every refusal and every cut has the form its client
+// understands, which for gRPC is a status in the trailers.
+//
+// Framing, HPACK and flow control are net/http's: it is patched with the toolchain,
+// has a graceful shutdown, and golang.org/x/net/http2's server is deprecated in its
+// favour. What net/http lets through is closed here: check.go for fields, meter.go for
+// floods, watch.go for peers that stop reading. Extended CONNECT (RFC 8441) is not
+// offered, so clients open WebSockets over HTTP/1.1.
+//
+// Sources: RFC 9113; RFC 7541; the gRPC project's PROTOCOL-HTTP2.md, statuscodes.md
+// and http-grpc-status-mapping.md; the token buckets are those of nghttp2.
+package http2
+
+import "time"
+
+// Limits of one connection.
+const (
+	MaxStreams       = 100
+	MaxHeaderList    = 16 << 10 // as RFC 9113 section 6.5.2 counts it
+	maxFrame         = 16 << 10
+	connectionWindow = 1 << 20
+	streamWindow     = 256 << 10
+	prefaceTimeout   = 10 * time.Second
+)
+
+// Options are what a connection is served with. Host is required.
+type Options struct {
+	Host string // of the tunnel: lower-case, IPv6 without brackets
+	Port uint16
+	// EncodedSlash permits %2F in paths.
+	EncodedSlash bool
+
+	Idle       time.Duration // a connection without streams, default 5 min
+	StreamIdle time.Duration // a stream in which nothing moved, default 1 h
+	Stall      time.Duration // a client that does not take what is sent, default 1 min
+	Ping       time.Duration // silence after which the client is asked for life, default 30 s
+	Drain      time.Duration // for streams to end after the context has, default 10 s
+
+	// Refused is told every stream that was understood and refused before the
+	// handler; the id it returns goes into the answer. It may be nil.
+	Refused func(method string, status int, err error) (requestID string)
+	// Log is told what broke a connection, in words that hold bytes of the peer. It
+	// may be nil.
+	Log func(string)
+}
+
+func (o *Options) defaults() {
+	for _, d := range []struct {
+		field *time.Duration
+		value time.Duration
+	}{{&o.Idle, 5 * time.Minute}, {&o.StreamIdle, time.Hour}, {&o.Stall, time.Minute}, {&o.Ping, 30 * time.Second}, {&o.Drain, 10 * time.Second}} {
+		if *d.field <= 0 {
+			*d.field = d.value
+		}
+	}
+	if o.Refused == nil {
+		o.Refused = func(string, int, error) string { return "" }
+	}
+}

@@ -1,0 +1,85 @@
+package http2
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
+)
+
+// code is a gRPC status.
+type code int
+
+const (
+	unknown           code = 2
+	permissionDenied  code = 7
+	resourceExhausted code = 8
+	unimplemented     code = 12
+	internal          code = 13
+	unavailable       code = 14
+	unauthenticated   code = 16
+)
+
+// codeOf is the gRPC project's reading of HTTP statuses. The statuses with which a
+// proxy says that it will not carry a request are denials.
+func codeOf(status int) code {
+	switch status {
+	case http.StatusBadRequest:
+		return internal
+	case http.StatusUnauthorized:
+		return unauthenticated
+	case http.StatusForbidden, http.StatusMisdirectedRequest:
+		return permissionDenied
+	case http.StatusNotFound:
+		return unimplemented
+	case http.StatusRequestEntityTooLarge, http.StatusRequestHeaderFieldsTooLarge:
+		return resourceExhausted
+	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return unavailable
+	default:
+		return unknown
+	}
+}
+
+const grpcType, webType = "application/grpc", "application/grpc-web"
+
+// isGRPC accepts what servers do: the type alone, with a codec, or with parameters.
+func isGRPC(contentType string) bool {
+	t := strings.ToLower(contentType)
+	for _, known := range []string{grpcType, webType, webType + "-text"} {
+		if rest, ok := strings.CutPrefix(t, known); ok && (rest == "" || rest[0] == '+' || rest[0] == ';' || rest[0] == ' ') {
+			return true
+		}
+	}
+	return false
+}
+
+// denyCall answers with trailers only: the one form in which a gRPC client finds the
+// reason.
+func (s *Stream) denyCall(h http.Header, status int, answer http1.ErrorBody) {
+	h.Set("Content-Type", grpcType)
+	if strings.HasPrefix(strings.ToLower(s.Header.Get("Content-Type")), webType) {
+		h.Set("Content-Type", webType+"+proto")
+	}
+	h.Set("Grpc-Status", strconv.Itoa(int(codeOf(status))))
+	h.Set("Grpc-Message", percentEncode(string(answer.Error)+": "+answer.Detail))
+	s.w.WriteHeader(http.StatusOK)
+}
+
+// percentEncode writes a message as PROTOCOL-HTTP2.md wants it: printable ASCII
+// stands for itself, but for the percent sign.
+func percentEncode(s string) string {
+	const hex = "0123456789ABCDEF"
+	var b strings.Builder
+	for i := range len(s) {
+		if c := s[i]; c >= ' ' && c <= '~' && c != '%' {
+			b.WriteByte(c)
+		} else {
+			b.WriteByte('%')
+			b.WriteByte(hex[c>>4])
+			b.WriteByte(hex[c&15])
+		}
+	}
+	return b.String()
+}

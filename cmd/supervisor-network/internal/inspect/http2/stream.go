@@ -1,0 +1,139 @@
+package http2
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
+	"github.com/splitpod/splitpod/pkg/core"
+)
+
+// Stream is one request whose reading is settled. Its fields may be read, and Header
+// may be changed, by the handler; nothing of it may be used after the handler has
+// returned.
+type Stream struct {
+	Method string
+	Path   string // canonical
+	Query  string // with its question mark, as sent
+	// Header has Go's spelling of names. It is without pseudo-fields and without Host.
+	Header http.Header
+	GRPC   bool // gRPC or gRPC-web, by its content type
+
+	// Body never is nil. Its end brings the trailers.
+	Body   io.ReadCloser
+	Length int64 // of the body, -1 when unknown
+
+	server   *server
+	w        http.ResponseWriter
+	r        *http.Request
+	ctx      context.Context
+	watch    *watch
+	answered bool // Deny or Respond was called
+	reset    bool // the stream ends with RST_STREAM
+}
+
+func newStream(s *server, w http.ResponseWriter, r *http.Request, path, query string) *Stream {
+	ctx, cancel := context.WithCancelCause(r.Context())
+	delete(r.Header, "Host")
+	st := &Stream{
+		Method: r.Method, Path: path, Query: query, Header: r.Header, Length: r.ContentLength,
+		GRPC: isGRPC(r.Header.Get("Content-Type")), Body: http.NoBody,
+		server: s, w: w, r: r, ctx: ctx,
+	}
+	st.watch = newWatch(http.NewResponseController(w), cancel, s.o.Stall, s.o.StreamIdle)
+	if r.ContentLength != 0 {
+		st.Body = &body{r.Body, st.watch}
+	}
+	return st
+}
+
+func (s *Stream) end() { s.watch.end() }
+
+// body is a request body whose bytes count as movement.
+type body struct {
+	io.ReadCloser
+	watch *watch
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if n > 0 {
+		b.watch.moved()
+	}
+	return n, err
+}
+
+// ToOrigin returns the request that was judged, as the origin shall get it: without
+// fields that end at this proxy, with the canonical path and nothing added. The path
+// is in URL.Opaque, where net/http does not spell it anew. ctx should be, or descend
+// from, the handler's.
+func (s *Stream) ToOrigin(ctx context.Context) *http.Request {
+	u := &url.URL{Scheme: "https", Host: s.r.Host, Opaque: s.Path}
+	if s.Query != "" {
+		u.RawQuery = s.Query[1:]
+		u.ForceQuery = u.RawQuery == ""
+	}
+	out := &http.Request{
+		Method: s.Method, URL: u, Host: s.r.Host,
+		Proto: "HTTP/2.0", ProtoMajor: 2,
+		Header: make(http.Header, len(s.Header)), Trailer: s.r.Trailer,
+		Body: s.Body, ContentLength: s.Length,
+	}
+	for name, values := range s.Header {
+		if !endsHere(name) || name == "Te" {
+			out.Header[name] = values
+		}
+	}
+	return out.WithContext(ctx)
+}
+
+// Deny answers with a status and a JSON body; a gRPC client gets a status in the
+// trailers instead, with the detail as its message.
+func (s *Stream) Deny(status int, answer http1.ErrorBody) error {
+	s.answered = true
+	h := s.w.Header()
+	if answer.RequestID != "" {
+		h.Set("X-Splitpod-Request-Id", answer.RequestID)
+	}
+	bare(h)
+	if s.GRPC {
+		s.denyCall(h, status, answer)
+		return nil
+	}
+	text, err := json.Marshal(answer)
+	if err != nil {
+		s.reset = true
+		return err
+	}
+	h.Set("Content-Type", "application/json")
+	h["Content-Length"] = []string{strconv.Itoa(len(text))}
+	s.w.WriteHeader(status)
+	if s.Method != http.MethodHead {
+		_, err = s.watch.write(s.ctx, s.w, text)
+	}
+	return err
+}
+
+// refuse answers what check found.
+func (s *Stream) refuse(err error) {
+	status, answer := http.StatusBadRequest, http1.ErrorBody{Error: core.ReasonBadRequest}
+	if e, ok := errors.AsType[*http1.SyntaxError](err); ok {
+		status, answer.Error, answer.Detail = e.Status, e.Reason, e.Detail
+	}
+	answer.RequestID = s.server.o.Refused(s.Method, status, err)
+	_ = s.Deny(status, answer) // a client that is gone needs no answer
+}
+
+// bare keeps net/http from describing an answer in its own words.
+func bare(h http.Header) {
+	for _, name := range []string{"Date", "Content-Type", "Content-Length"} {
+		if _, ok := h[name]; !ok {
+			h[name] = nil
+		}
+	}
+}

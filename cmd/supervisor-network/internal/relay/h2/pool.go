@@ -1,0 +1,262 @@
+// Package h2 keeps HTTP/2 connections to origins and sends permitted requests on
+// them.
+//
+// It answers the threats of a connection that is used for another destination, or
+// under another policy, than it was opened for; of an origin that makes answers
+// large; and of a request that is sent twice. What an origin sends is bounded by
+// windows and by the size of its fields, not inspected.
+//
+// Invariant: a connection serves requests of one host, port, set of addresses and
+// policy generation only, and a request goes out only under a Permit for its host.
+// Nothing is added to a request or its answer: no redirect is followed, nothing is
+// unpacked, no cookie is kept.
+//
+// Sources: RFC 9113 sections 5.1.2, 6.8, 8.7; net/http.ClientConn.
+package h2
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
+	"github.com/splitpod/splitpod/pkg/core"
+)
+
+// Limits of one connection to an origin.
+const (
+	maxResponseHead  = 16 << 10
+	maxFrame         = 16 << 10
+	streamWindow     = 256 << 10
+	perConn          = 100                          // requests at a time
+	connectionWindow = (perConn + 1) * streamWindow // unread answers do not stop the others
+)
+
+// ErrNoHTTP2 is an origin that did not negotiate h2.
+var ErrNoHTTP2 = errors.New("the origin does not speak HTTP/2")
+
+// ErrWrongPermit is a request for another destination than its Permit's.
+var ErrWrongPermit = errors.New("BUG: the request is for another destination than its permit")
+
+// ErrClosed is a request after Close.
+var ErrClosed = errors.New("the pool is closed")
+
+// Dial opens a connection to the Permit's destination, its TLS handshake done and
+// its certificate verified. Its error reaches the caller of RoundTrip unchanged, so
+// it may carry a connection that negotiated something else.
+type Dial func(ctx context.Context, p decide.Permit) (*tls.Conn, error)
+
+// Config configures a Pool. Dial is required.
+type Config struct {
+	Dial     Dial
+	Idle     time.Duration // an unused connection, default 90 s
+	Ping     time.Duration // silence after which an origin is asked for life, default 30 s
+	MaxConns int           // per destination, default 8
+}
+
+// Pool sends requests. Make it with New. Safe for concurrent use.
+type Pool struct {
+	cfg       Config
+	transport *http.Transport
+
+	mu      sync.RWMutex
+	closed  bool
+	origins map[key]*origin
+}
+
+// key is all that a permitted connection may depend on.
+type key struct {
+	host       string
+	port       uint16
+	mode       decide.AddressMode
+	prefixes   string
+	generation core.Generation
+}
+
+func keyOf(p decide.Permit) key {
+	var prefixes strings.Builder
+	for _, prefix := range p.Prefixes() {
+		prefixes.WriteString(prefix.String())
+		prefixes.WriteByte(' ')
+	}
+	return key{p.Host(), p.Port(), p.AddressMode(), prefixes.String(), p.Generation()}
+}
+
+// New makes a Pool.
+func New(cfg Config) *Pool {
+	if cfg.Idle <= 0 {
+		cfg.Idle = 90 * time.Second
+	}
+	if cfg.Ping <= 0 {
+		cfg.Ping = 30 * time.Second
+	}
+	if cfg.MaxConns <= 0 {
+		cfg.MaxConns = 8
+	}
+	protocols := new(http.Protocols)
+	protocols.SetHTTP2(true)
+	return &Pool{
+		cfg:     cfg,
+		origins: make(map[key]*origin),
+		transport: &http.Transport{
+			DialTLSContext:         handedOver,
+			Protocols:              protocols,
+			DisableCompression:     true,
+			IdleConnTimeout:        cfg.Idle,
+			MaxResponseHeaderBytes: maxResponseHead,
+			HTTP2: &http.HTTP2Config{
+				MaxReadFrameSize:              maxFrame,
+				MaxReceiveBufferPerConnection: connectionWindow,
+				MaxReceiveBufferPerStream:     streamWindow,
+				SendPingTimeout:               cfg.Ping,
+				PingTimeout:                   cfg.Ping,
+				WriteByteTimeout:              cfg.Ping,
+			},
+		},
+	}
+}
+
+// dialled is the context key of the connection that a transport shall use.
+type dialled struct{}
+
+// handedOver is the transport's dialer: it has none of its own.
+func handedOver(ctx context.Context, _, _ string) (net.Conn, error) {
+	if conn, ok := ctx.Value(dialled{}).(*tls.Conn); ok {
+		return conn, nil
+	}
+	return nil, errors.New("BUG: a connection that was not dialled by the pool's owner")
+}
+
+// RoundTrip sends the request and returns the head of its answer; the body streams.
+// The request ends with ctx. It is sent a second time only if the origin has said
+// that it did nothing, or if it is safe to repeat and its connection was an old one
+// that broke, and never when it has a body.
+func (p *Pool) RoundTrip(ctx context.Context, permit decide.Permit, r *http.Request) (*http.Response, error) {
+	if !permit.Valid() || r.URL == nil || r.URL.Scheme != "https" || !names(permit, r.URL.Host) || r.Host != "" && !names(permit, r.Host) {
+		return nil, ErrWrongPermit
+	}
+	r = prepared(ctx, r)
+	for attempt := 0; ; attempt++ {
+		o, err := p.origin(keyOf(permit))
+		if err != nil {
+			return nil, err
+		}
+		c, fresh, err := o.acquire(ctx, permit)
+		if err == errGone {
+			attempt-- // nothing was tried
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		resp, err := c.RoundTrip(r)
+		switch {
+		case err == nil:
+			return resp, nil
+		case ctx.Err() != nil:
+			return nil, context.Cause(ctx)
+		case attempt > 0 || !repeatable(r, err, fresh):
+			return nil, fmt.Errorf("send an HTTP/2 request to the origin: %w", err)
+		}
+	}
+}
+
+func names(p decide.Permit, authority string) bool {
+	return http1.SameAuthority(authority, p.Host(), p.Port(), 443)
+}
+
+// prepared binds the request to ctx and keeps net/http from naming itself.
+func prepared(ctx context.Context, r *http.Request) *http.Request {
+	out := r.WithContext(ctx)
+	if _, ok := r.Header["User-Agent"]; !ok {
+		out.Header = r.Header.Clone()
+		if out.Header == nil {
+			out.Header = make(http.Header)
+		}
+		out.Header["User-Agent"] = []string{""} // nothing is sent
+	}
+	return out
+}
+
+// repeatable reports whether a request that failed may be sent again.
+func repeatable(r *http.Request, err error, fresh bool) bool {
+	if r.Body != nil && r.Body != http.NoBody {
+		return false
+	}
+	if refused, ok := errors.AsType[streamError](err); ok {
+		return refused.Code == refusedStream
+	}
+	switch r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions:
+		return !fresh
+	default:
+		return false
+	}
+}
+
+// refusedStream says that nothing was done (RFC 9113 section 8.7).
+const refusedStream = 7
+
+// streamError has the shape that net/http's error converts itself to.
+type streamError struct {
+	StreamID uint32
+	Code     uint32
+	Cause    error
+}
+
+// Error implements error.
+func (e streamError) Error() string { return fmt.Sprintf("stream reset with code %d", e.Code) }
+
+// Close closes every connection, and ends what runs on them.
+func (p *Pool) Close() {
+	p.mu.Lock()
+	p.closed = true
+	all := p.origins
+	p.origins = nil
+	p.mu.Unlock()
+	for _, o := range all {
+		o.close()
+	}
+}
+
+// origin returns the destination's connections.
+func (p *Pool) origin(k key) (*origin, error) {
+	p.mu.RLock()
+	o, closed := p.origins[k], p.closed
+	p.mu.RUnlock()
+	if o != nil {
+		return o, nil
+	}
+	if closed {
+		return nil, ErrClosed
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil, ErrClosed
+	}
+	if o = p.origins[k]; o == nil {
+		o = &origin{pool: p, key: k}
+		p.origins[k] = o
+	}
+	return o, nil
+}
+
+// forget drops a destination that has no connection left.
+func (p *Pool) forget(o *origin) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.conns) == 0 && o.dial == nil && p.origins[o.key] == o {
+		delete(p.origins, o.key)
+		o.gone = true
+	}
+}
