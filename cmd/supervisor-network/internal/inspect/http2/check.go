@@ -20,8 +20,8 @@ func badTarget(detail string) error {
 	return refuse(http.StatusBadRequest, core.ReasonInvalidTarget, detail)
 }
 
-// check takes a request as net/http understood it and returns what it asks for, or
-// why it has no single reading. It relies on net/http only for what the request no
+// check takes a request as the library understood it and returns what it asks for, or
+// why it has no single reading. It relies on the library only for what the request no
 // longer shows: that pseudo-fields stand first and once, and that names are
 // lower-case.
 func (o *Options) check(r *http.Request) (path, query string, err error) {
@@ -30,6 +30,8 @@ func (o *Options) check(r *http.Request) (path, query string, err error) {
 		return "", "", refuse(http.StatusForbidden, core.ReasonUnsupportedProtocol, "CONNECT is not available inside a tunnel; WebSockets are opened over HTTP/1.1")
 	case len(r.Method) > http1.MaxMethodBytes || !isToken(r.Method):
 		return "", "", bad("the method is a token of at most 32 characters")
+	case r.Header[":protocol"] != nil:
+		return "", "", bad("extended CONNECT is not offered")
 	case r.TLS == nil:
 		return "", "", bad("the scheme is https, as the connection is")
 	}
@@ -145,7 +147,7 @@ func hiddenFraming(name string) bool {
 	}
 }
 
-// checkLength: net/http compares a declared length with the DATA frames, but takes
+// checkLength: the library compares a declared length with the DATA frames, but takes
 // the first of several, takes zero for one it cannot read, and compares nothing when
 // the stream ends with its fields.
 func checkLength(r *http.Request) error {

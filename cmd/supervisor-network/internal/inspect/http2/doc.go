@@ -11,11 +11,12 @@
 // tunnel's own authority; every refusal and every cut has the form its client
 // understands, which for gRPC is a status in the trailers.
 //
-// Framing, HPACK and flow control are net/http's: it is patched with the toolchain,
-// has a graceful shutdown, and golang.org/x/net/http2's server is deprecated in its
-// favour. What net/http lets through is closed here: check.go for fields, meter.go for
-// floods, watch.go for peers that stop reading. Extended CONNECT (RFC 8441) is not
-// offered, so clients open WebSockets over HTTP/1.1.
+// Framing, HPACK and flow control are golang.org/x/net/http2's, not net/http's own
+// copy: only its ServeConn takes a TLS connection that has something between, which
+// here is the meter. Its names are deprecated since they lead to net/http in Go 1.27.
+// What it lets through is closed here: check.go for fields, meter.go for floods,
+// watch.go for peers that stop reading. Extended CONNECT (RFC 8441) is not offered, so
+// clients open WebSockets over HTTP/1.1.
 //
 // Sources: RFC 9113; RFC 7541; the gRPC project's PROTOCOL-HTTP2.md, statuscodes.md
 // and http-grpc-status-mapping.md; the token buckets are those of nghttp2.
@@ -30,7 +31,6 @@ const (
 	maxFrame         = 16 << 10
 	connectionWindow = 1 << 20
 	streamWindow     = 256 << 10
-	prefaceTimeout   = 10 * time.Second
 )
 
 // Options are what a connection is served with. Host is required.

@@ -2,9 +2,10 @@ package http2
 
 import (
 	"crypto/tls"
-	"errors"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/net/http2"
 )
 
 // Budgets of frames that cost this side more than the client, or carry nothing.
@@ -20,16 +21,18 @@ const (
 	creditWrite  = 3
 )
 
-// ErrFlood ends a connection whose client sends frames for their own sake.
-var ErrFlood = errors.New("http2: too many control frames or resets")
+// errFlood ends a connection whose client sends frames for their own sake; the
+// library answers it with GOAWAY.
+var errFlood error = http2.ConnectionError(http2.ErrCodeEnhanceYourCalm)
 
-// meter is a TLS connection that counts the frames a client sends. net/http bounds
+// meter is a TLS connection that counts the frames a client sends. The library bounds
 // what it queues, not how often it is made to work.
 type meter struct {
 	*tls.Conn
 	earned  atomic.Int64 // credits, by handlers
 	handled atomic.Int64 // streams that were understood
 	opened  atomic.Int64 // streams the client began
+	flooded atomic.Bool
 
 	// The reader's own, one goroutine at a time:
 	err      error
@@ -61,7 +64,8 @@ func (m *meter) Read(p []byte) (int, error) {
 	}
 	n, err := m.Conn.Read(p)
 	if !m.count(p[:n]) {
-		m.err = ErrFlood
+		m.err = errFlood
+		m.flooded.Store(true)
 		return 0, m.err
 	}
 	return n, err

@@ -6,10 +6,11 @@ import (
 	"errors"
 	"io"
 	"log"
-	"net"
 	"net/http"
 	"sync"
 	"time"
+
+	"golang.org/x/net/http2"
 )
 
 // Handler answers one stream. It is called on a goroutine of its own, at most
@@ -20,15 +21,12 @@ type Handler func(ctx context.Context, s *Stream)
 // Stats are what a connection carried.
 type Stats struct {
 	Streams int64 // the client began
-	Handled int64 // came to the handler or were refused with an answer; net/http reset the others as malformed
-	Flooded bool  // ended with ErrFlood
+	Handled int64 // came to the handler or were refused with an answer; the others were reset as malformed
+	Flooded bool  // its frames were a flood
 }
 
-// The causes with which a stream's context ends.
-var (
-	ErrClosed = errors.New("http2: the client's connection has ended")
-	ErrDrain  = errors.New("http2: the stream did not end while the connection was closed")
-)
+// ErrClosed is the cause with which the streams of a connection end that has.
+var ErrClosed = errors.New("http2: the client's connection has ended")
 
 // Serve serves a connection on which h2 was negotiated until it ends, and closes it.
 // When ctx ends the client is asked to start no stream, and those that run have
@@ -37,34 +35,43 @@ func Serve(ctx context.Context, conn *tls.Conn, o Options, handle Handler) Stats
 	o.defaults()
 	base, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	s := &server{o: o, handle: handle, meter: newMeter(conn, time.Now())}
-	closed := make(chan struct{})
-	hs := s.http(base, func() { close(closed) })
-	// Serve comes back when there is no second connection; the first goes on.
-	_ = hs.Serve(&one{conn: s.meter})
-	select {
-	case <-closed:
-	case <-ctx.Done():
-		drain(hs, o.Drain, closed)
+	hs := s.config()
+	//lint:ignore SA1019 net/http takes a *tls.Conn or none, and no metered one
+	h2 := &http2.Server{}
+	if err := http2.ConfigureServer(hs, h2); err != nil {
+		panic("BUG: " + err.Error())
 	}
+	ended := make(chan struct{})
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		select {
+		case <-ctx.Done():
+			s.drain(hs, ended)
+		case <-ended:
+		}
+	}()
+	h2.ServeConn(s.meter, &http2.ServeConnOpts{Context: base, BaseConfig: hs, Handler: s})
+	close(ended)
 	cancel(ErrClosed)
+	<-drained
 	s.wait()
-	return Stats{Streams: s.meter.opened.Load(), Handled: s.meter.handled.Load(), Flooded: s.meter.err != nil}
+	return Stats{Streams: s.meter.opened.Load(), Handled: s.meter.handled.Load(), Flooded: s.meter.flooded.Load()}
 }
 
-// drain sends GOAWAY and waits; an ended context makes Shutdown do only the first.
-func drain(hs *http.Server, limit time.Duration, closed <-chan struct{}) {
+// drain sends GOAWAY and gives the streams their time. To an ended context Shutdown
+// does only the first.
+func (s *server) drain(hs *http.Server, ended <-chan struct{}) {
 	now, cancel := context.WithCancel(context.Background())
 	cancel()
 	_ = hs.Shutdown(now)
-	t := time.NewTimer(limit)
+	t := time.NewTimer(s.o.Drain)
 	defer t.Stop()
 	select {
-	case <-closed:
-		return
+	case <-ended:
 	case <-t.C:
+		_ = s.meter.NetConn().Close() // without the alert, which a client may not take
 	}
-	_ = hs.Close()
-	<-closed
 }
 
 // server is one connection.
@@ -78,14 +85,9 @@ type server struct {
 	running sync.WaitGroup
 }
 
-// http configures the server under this one. The connection has its TLS behind it
-// and is metered, so to net/http it is an unencrypted one that knows its TLS state.
-func (s *server) http(base context.Context, closed func()) *http.Server {
-	protocols := new(http.Protocols)
-	protocols.SetUnencryptedHTTP2(true)
+// config is what the server under this one is told.
+func (s *server) config() *http.Server {
 	return &http.Server{
-		Handler:   s,
-		Protocols: protocols,
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams:          MaxStreams,
 			MaxReadFrameSize:              maxFrame,
@@ -95,17 +97,9 @@ func (s *server) http(base context.Context, closed func()) *http.Server {
 			PingTimeout:                   s.o.Ping,
 			WriteByteTimeout:              s.o.Stall,
 		},
-		// net/http adds room for the overhead of ten fields.
-		MaxHeaderBytes:    MaxHeaderList - 320,
-		ReadHeaderTimeout: prefaceTimeout, // only the preface
-		IdleTimeout:       s.o.Idle,
-		ErrorLog:          log.New(logger(s.o), "", 0),
-		BaseContext:       func(net.Listener) context.Context { return base },
-		ConnState: func(_ net.Conn, state http.ConnState) {
-			if state == http.StateClosed {
-				closed()
-			}
-		},
+		MaxHeaderBytes: MaxHeaderList - 320, // room for the overhead of ten fields is added
+		IdleTimeout:    s.o.Idle,
+		ErrorLog:       log.New(logger(s.o), "", 0),
 	}
 }
 
@@ -148,24 +142,7 @@ func (s *server) wait() {
 	s.running.Wait()
 }
 
-// one is a listener with one connection.
-type one struct {
-	conn net.Conn
-}
-
-func (l *one) Accept() (net.Conn, error) {
-	if l.conn == nil {
-		return nil, io.EOF
-	}
-	c := l.conn
-	l.conn = nil
-	return c, nil
-}
-
-func (l *one) Close() error   { return nil }
-func (l *one) Addr() net.Addr { return &net.TCPAddr{} }
-
-// lines gives net/http's complaints to a function.
+// lines gives the library's complaints to a function.
 type lines func(string)
 
 func (f lines) Write(p []byte) (int, error) {

@@ -16,7 +16,7 @@ var (
 )
 
 // watch ends a stream on which nothing moves. A client that keeps its window shut,
-// answers pings and reads on is alive to net/http for ever.
+// answers pings and reads on is alive to the library for ever.
 type watch struct {
 	control     *http.ResponseController
 	cancel      context.CancelCauseFunc

@@ -1,0 +1,263 @@
+package http2
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/net/http2"
+
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
+)
+
+// with is a well-formed request whose named field is replaced, or removed by "".
+func with(name, value string) []field {
+	var out []field
+	for _, f := range get() {
+		if f.Name != name {
+			out = append(out, f)
+		} else if value != "" {
+			out = append(out, field{Name: name, Value: value})
+		}
+	}
+	return out
+}
+
+// many are n fields.
+func many(n int) (out []string) {
+	for i := range n {
+		out = append(out, fmt.Sprintf("x-%d", i), "v")
+	}
+	return out
+}
+
+func TestOnlyStreamsWithOneReadingReachTheHandler(t *testing.T) {
+	const protocol = "reset"
+	for _, c := range []struct {
+		rule string
+		send []field
+		want string // a status, or "reset"
+	}{
+		{"a plain request passes", get(), "200"},
+		{"a port of its own scheme passes", with(":authority", host+":443"), "200"},
+		{"the authority's case does not matter", with(":authority", "Origin.TEST"), "200"},
+		{"a Host field that says the same passes", get("host", host), "200"},
+		{"without :authority the Host field is the authority", append(with(":authority", ""), field{Name: "host", Value: host}), "200"},
+		{"TE trailers passes", get("te", "trailers"), "200"},
+		{"200 fields pass", get(many(200)...), "200"},
+
+		{"another authority is misdirected", with(":authority", "evil.test"), "421"},
+		{"another port is misdirected", with(":authority", host+":8443"), "421"},
+		{"a name that only starts alike is misdirected", with(":authority", host+".evil.test"), "421"},
+		{"user information in the authority", with(":authority", "user@"+host), protocol},
+		{"an empty authority", append(with(":authority", ""), field{Name: "x", Value: "y"}), "421"},
+		{"a Host field that says something else", get("host", "evil.test"), protocol},
+		{"a Host field that spells it otherwise", get("host", "ORIGIN.test"), protocol},
+		{"two Host fields", get("host", host, "host", host), protocol},
+
+		{"no :method", with(":method", ""), protocol},
+		{"no :scheme", with(":scheme", ""), protocol},
+		{"no :path", with(":path", ""), protocol},
+		{"two :method", append(fields(":method", "GET"), get()...), protocol},
+		{"two :path", append(fields(":path", "/other"), get()...), protocol},
+		{"two :authority", append(fields(":authority", host), get()...), protocol},
+		{"an unknown pseudo-field", append(fields(":user", "me"), get()...), protocol},
+		{"a response's pseudo-field", append(fields(":status", "200"), get()...), protocol},
+		{"a pseudo-field behind a field", get(":path", "/other"), protocol},
+		{"the scheme http", with(":scheme", "http"), "400"},
+		{"another scheme", with(":scheme", "ftp"), protocol},
+
+		{"a method with a space", with(":method", "GET /x"), "400"},
+		{"a method of 32 characters passes", with(":method", strings.Repeat("A", 32)), "200"},
+		{"a method of 33 characters", with(":method", strings.Repeat("A", 33)), "400"},
+		{"CONNECT", fields(":method", "CONNECT", ":authority", "evil.test:443"), "403"},
+		{"CONNECT to the tunnel's host", fields(":method", "CONNECT", ":authority", host+":443"), "403"},
+		{"CONNECT with a path", with(":method", "CONNECT"), protocol},
+		{"extended CONNECT for a WebSocket", append(fields(":protocol", "websocket"), with(":method", "CONNECT")...), protocol},
+		{"extended CONNECT for UDP", append(fields(":protocol", "connect-udp"), with(":method", "CONNECT")...), protocol},
+		{"a protocol without CONNECT", append(fields(":protocol", "websocket"), get()...), protocol},
+
+		{"the asterisk", with(":path", "*"), "400"},
+		{"OPTIONS for the asterisk", fields(":method", "OPTIONS", ":scheme", "https", ":authority", host, ":path", "*"), "400"},
+		{"a path without a slash", with(":path", "admin"), protocol},
+		{"an absolute path", with(":path", "https://evil.test/"), protocol},
+		{"a path above its root", with(":path", "/../etc"), "400"},
+		{"an encoded slash", with(":path", "/a%2fb"), "400"},
+		{"a fragment", with(":path", "/a#b"), "400"},
+		{"a space in the path", with(":path", "/a b"), "400"},
+		{"bytes beyond ASCII in the path", with(":path", "/\u00e9"), "400"},
+		{"a target of 4096 bytes passes", with(":path", "/"+strings.Repeat("a", 4095)), "200"},
+		{"a target of 4097 bytes", with(":path", "/"+strings.Repeat("a", 4096)), "414"},
+
+		{"a name in upper case", get("X-Upper", "v"), protocol},
+		{"a name with a space", get("x y", "v"), protocol},
+		{"a name with a colon", get("x:y", "v"), protocol},
+		{"an empty name", get("", "v"), protocol},
+		{"a line break in a value", get("x", "a\r\nb: c"), protocol},
+		{"a NUL in a value", get("x", "a\x00b"), protocol},
+		{"DEL in a value", get("x", "a\x7f"), protocol},
+		{"a value that starts with a space", get("x", " a"), "400"},
+		{"a value that ends with a tab", get("x", "a\t"), "400"},
+		{"a value that is no UTF-8", get("x", "a\xff"), "400"},
+		{"framing behind underscores", get("content_length", "3"), "400"},
+		{"201 fields", get(many(201)...), "431"},
+		{"Connection", get("connection", "x-secret"), "400"},
+		{"Proxy-Connection", get("proxy-connection", "keep-alive"), "400"},
+		{"Keep-Alive", get("keep-alive", "1"), "400"},
+		{"Transfer-Encoding", get("transfer-encoding", "chunked"), "400"},
+		{"Upgrade", get("upgrade", "h2c"), "400"},
+		{"HTTP2-Settings", get("http2-settings", "AAMAAABkAAQAAP__"), "400"},
+		{"TE that lists more", get("te", "trailers, deflate"), "400"},
+		{"two TE", get("te", "trailers", "te", "trailers"), "400"},
+
+		{"a length without a body", get("content-length", "5"), "400"},
+		{"a length of zero without a body passes", get("content-length", "0"), "200"},
+		{"two lengths", get("content-length", "0", "content-length", "0"), "400"},
+		{"a length with a sign", get("content-length", "+0"), "400"},
+		{"a length that is a list", get("content-length", "0, 0"), "400"},
+		{"a length beyond 63 bits", get("content-length", "9223372036854775808"), "400"},
+	} {
+		t.Run(c.rule, func(t *testing.T) {
+			f := serve(t, Options{}, hello)
+			r := dial(t, f).hello()
+			r.headers(1, true, c.send)
+			a := r.answer(1)
+			got := a.status
+			if a.reset != 0 || a.closed {
+				got = protocol
+			}
+			if got != c.want {
+				t.Fatalf("got %+v, want %s", a, c.want)
+			}
+		})
+	}
+}
+
+func TestARefusalIsJSONWithItsRequestID(t *testing.T) {
+	var told []string
+	f := serve(t, Options{Refused: func(method string, status int, err error) string {
+		told = append(told, fmt.Sprint(method, " ", status, " ", err))
+		return "id-1"
+	}}, hello)
+	r := dial(t, f).hello()
+	r.headers(1, true, with(":authority", "evil.test"))
+	a := r.answer(1)
+	want := reply{status: "421", body: `{"error":"request_authority_mismatch","detail":"the request names another host than the tunnel it came through","request_id":"id-1"}`,
+		fields: map[string]string{"content-type": "application/json", "content-length": "129", "x-splitpod-request-id": "id-1"}}
+	want.fields["content-length"] = fmt.Sprint(len(want.body))
+	if diff := cmp.Diff(want, a, cmp.AllowUnexported(reply{})); diff != "" {
+		t.Error(diff)
+	}
+	r.alive(3)
+	if diff := cmp.Diff([]string{"GET 421 request_authority_mismatch: the request names another host than the tunnel it came through"}, told); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestABodyHasTheLengthThatWasDeclared(t *testing.T) {
+	for _, c := range []struct {
+		rule   string
+		length string
+		data   []string
+		want   string
+	}{
+		{"as declared", "5", []string{"12", "345"}, "read 5"},
+		{"undeclared", "", []string{"12", "345"}, "read 5"},
+		{"more than declared", "5", []string{"123456"}, "reset"},
+		{"less than declared", "5", []string{"1234"}, "failed"},
+		{"a body where none was declared", "0", []string{"1"}, "reset"},
+		{"a length that is no number", "5x", []string{"12345"}, "reset"},
+	} {
+		t.Run(c.rule, func(t *testing.T) {
+			f := serve(t, Options{}, func(ctx context.Context, s *Stream) {
+				b, err := io.ReadAll(s.Body)
+				text := fmt.Sprintf("read %d", len(b))
+				if err != nil {
+					text = "failed"
+				}
+				_ = s.Respond(ctx, response(text))
+			})
+			r := dial(t, f).hello()
+			send := fields(":method", "POST", ":scheme", "https", ":authority", host, ":path", "/")
+			if c.length != "" {
+				send = append(send, field{Name: "content-length", Value: c.length})
+			}
+			r.headers(1, false, send)
+			for i, d := range c.data {
+				r.ok(r.fr.WriteData(1, i == len(c.data)-1, []byte(d)))
+			}
+			a := r.answer(1)
+			got := a.body
+			switch {
+			case a.reset != 0 && a.reset != http2.ErrCodeNo:
+				got = "reset"
+			case a.status == "400":
+				got = "reset" // or answered before the body was seen
+			}
+			if got != c.want {
+				t.Fatalf("got %+v, want %s", a, c.want)
+			}
+		})
+	}
+}
+
+// TestCheckDoesNotRelyOnNetHTTP asks the function alone: with another net/http, or
+// GODEBUG=http2xconnect=1, these would come to it.
+func TestCheckDoesNotRelyOnNetHTTP(t *testing.T) {
+	o := Options{Host: host, Port: 443}
+	request := func(change func(*http.Request)) *http.Request {
+		r := &http.Request{Method: "GET", Host: host, RequestURI: "/", URL: &url.URL{}, Header: http.Header{}, TLS: &tls.ConnectionState{}}
+		change(r)
+		return r
+	}
+	if _, _, err := o.check(request(func(*http.Request) {})); err != nil {
+		t.Fatal(err)
+	}
+	for rule, change := range map[string]func(*http.Request){
+		"another Host field":         func(r *http.Request) { r.Header["Host"] = []string{"evil.test"} },
+		"two Host fields":            func(r *http.Request) { r.Header["Host"] = []string{host, host} },
+		"CONNECT":                    func(r *http.Request) { r.Method = "CONNECT" },
+		"extended CONNECT":           func(r *http.Request) { r.Method = "CONNECT"; r.Header[":protocol"] = []string{"websocket"} },
+		"a protocol without CONNECT": func(r *http.Request) { r.Header[":protocol"] = []string{"websocket"} },
+		"no method":                  func(r *http.Request) { r.Method = "" },
+		"no path":                    func(r *http.Request) { r.RequestURI = "" },
+		"a path without a slash":     func(r *http.Request) { r.RequestURI = "admin" },
+		"a line break in a value":    func(r *http.Request) { r.Header["X"] = []string{"a\nb"} },
+		"a name with a space":        func(r *http.Request) { r.Header["X y"] = []string{"a"} },
+	} {
+		if _, _, err := o.check(request(change)); err == nil {
+			t.Errorf("%s passes", rule)
+		}
+	}
+}
+
+// FuzzTarget: a target that passes has a canonical path that passes unchanged, and
+// keeps its query.
+func FuzzTarget(f *testing.F) {
+	for _, seed := range []string{"/", "/a/../b?x=1", "/a%2fb", "//a;b/c?", "/%41", "*", "/a?b#c"} {
+		f.Add(seed)
+	}
+	o := Options{Host: host, Port: 443}
+	f.Fuzz(func(t *testing.T, target string) {
+		path, query, err := o.checkPath(target)
+		if err != nil {
+			return
+		}
+		if again, err := http1.CanonicalPath(path, false); err != nil || again != path {
+			t.Errorf("%q gives %q, which gives %q, %v", target, path, again, err)
+		}
+		if i := strings.IndexByte(target, '?'); i < 0 && query != "" || i >= 0 && target[i:] != query {
+			t.Errorf("%q gives the query %q", target, query)
+		}
+		u := (&Stream{r: &http.Request{Host: host}, Path: path, Query: query}).ToOrigin(context.Background()).URL
+		if u.RequestURI() != path+query {
+			t.Errorf("%q is sent as %q, and was judged as %q", target, u.RequestURI(), path+query)
+		}
+	})
+}

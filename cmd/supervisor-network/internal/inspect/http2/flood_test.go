@@ -1,0 +1,435 @@
+package http2
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+)
+
+// frames are n times the frame that write writes.
+func frames(t testing.TB, n int, write func(*http2.Framer, uint32) error) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	fr := http2.NewFramer(&b, nil)
+	fr.AllowIllegalWrites = true
+	for i := range n {
+		if err := write(fr, uint32(2*i+1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return b.Bytes()
+}
+
+var floods = []struct {
+	name  string
+	limit int
+	write func(*http2.Framer, uint32) error
+}{
+	{"SETTINGS", glitchBurst, func(fr *http2.Framer, _ uint32) error { return fr.WriteSettings() }},
+	{"PING", glitchBurst, func(fr *http2.Framer, _ uint32) error { return fr.WritePing(false, [8]byte{}) }},
+	{"PING acknowledgements", glitchBurst, func(fr *http2.Framer, _ uint32) error { return fr.WritePing(true, [8]byte{}) }},
+	{"WINDOW_UPDATE", glitchBurst, func(fr *http2.Framer, _ uint32) error { return fr.WriteWindowUpdate(0, 1) }},
+	{"PRIORITY", glitchBurst, func(fr *http2.Framer, id uint32) error {
+		return fr.WritePriority(id, http2.PriorityParam{StreamDep: 0})
+	}},
+	{"unknown frames", glitchBurst, func(fr *http2.Framer, _ uint32) error { return fr.WriteRawFrame(0xee, 0, 0, []byte("x")) }},
+	{"empty CONTINUATION", glitchBurst, func(fr *http2.Framer, _ uint32) error { return fr.WriteContinuation(1, false, nil) }},
+	{"empty DATA", glitchBurst, func(fr *http2.Framer, _ uint32) error { return fr.WriteData(1, false, nil) }},
+	{"padded DATA", glitchBurst, func(fr *http2.Framer, _ uint32) error { return fr.WriteDataPadded(1, false, nil, []byte{0}) }},
+	{"RST_STREAM", resetBurst, func(fr *http2.Framer, id uint32) error { return fr.WriteRSTStream(id, http2.ErrCodeCancel) }},
+	{"HEADERS that no handler sees", glitchBurst, func(fr *http2.Framer, id uint32) error {
+		return fr.WriteHeaders(http2.HeadersFrameParam{StreamID: id, EndStream: true, EndHeaders: true})
+	}},
+}
+
+func TestFloodsEndAtTheirLimit(t *testing.T) {
+	for _, f := range floods {
+		t.Run(f.name, func(t *testing.T) {
+			later := time.Now().Add(time.Hour) // no time passes
+			b := append([]byte(http2.ClientPreface), frames(t, f.limit+1, f.write)...)
+			size := (len(b) - prefaceSize) / (f.limit + 1)
+			if !newMeter(nil, later).count(b[:len(b)-size]) {
+				t.Error("the limit itself is a flood")
+			}
+			if newMeter(nil, later).count(b) {
+				t.Error("the limit and one more is no flood")
+			}
+			split := newMeter(nil, later)
+			for i := range b[:len(b)-size] {
+				if !split.count(b[i : i+1]) {
+					t.Fatal("single bytes are counted otherwise")
+				}
+			}
+			if split.count(b[len(b)-size:]) {
+				t.Error("single bytes are counted otherwise")
+			}
+		})
+	}
+}
+
+func TestWorkPaysForItsControlFrames(t *testing.T) {
+	m := newMeter(nil, time.Now())
+	ping := frames(t, 1, floods[1].write)
+	m.skip = 0
+	for range 10 * glitchBurst {
+		m.credit(1)
+		if !m.count(ping) {
+			t.Fatal("a ping that was paid for is a flood")
+		}
+	}
+}
+
+func TestDataIsNoFlood(t *testing.T) {
+	m := newMeter(nil, time.Now().Add(time.Hour))
+	m.skip = 0
+	b := frames(t, 4*glitchBurst, func(fr *http2.Framer, _ uint32) error { return fr.WriteData(1, false, []byte("x")) })
+	if !m.count(b) {
+		t.Error("data is a flood")
+	}
+}
+
+// TestFloodsEndTheConnection sends each flood on a real connection, with a stream
+// open where the frames need one.
+func TestFloodsEndTheConnection(t *testing.T) {
+	for _, c := range floods {
+		t.Run(c.name, func(t *testing.T) {
+			left := baseline(t)
+			f := serve(t, Options{}, waitForEnd)
+			r := dial(t, f).hello()
+			switch c.name {
+			case "empty DATA", "padded DATA", "WINDOW_UPDATE":
+				r.headers(1, false, get())
+			case "empty CONTINUATION":
+				r.ok(r.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: r.block(get())}))
+			}
+			b := frames(t, c.limit+200, c.write)
+			if c.name == "RST_STREAM" { // of streams that are open
+				b = frames(t, c.limit+200, func(fr *http2.Framer, id uint32) error {
+					if err := fr.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: r.block(get()), EndStream: true, EndHeaders: true}); err != nil {
+						return err
+					}
+					return c.write(fr, id)
+				})
+			}
+			go func() { _, _ = r.conn.Write(b) }()
+			r.ended()
+			s := <-f.stats
+			if !s.Flooded && c.name != "RST_STREAM" && c.name != "PING acknowledgements" { // the library has limits too
+				t.Errorf("the connection ended for another reason: %+v", s)
+			}
+			r.conn.Close()
+			f.stop()
+			left()
+		})
+	}
+}
+
+// waitForEnd is a handler that does nothing until its stream ends.
+func waitForEnd(ctx context.Context, s *Stream) { <-ctx.Done() }
+
+func TestRapidResetRunsNoMoreHandlersThanStreams(t *testing.T) {
+	running, most := make(chan int, 1), 0
+	running <- 0
+	release := make(chan struct{})
+	f := serve(t, Options{}, func(context.Context, *Stream) {
+		n := <-running + 1
+		most = max(most, n)
+		running <- n
+		<-release // a handler that is slow to notice
+		running <- <-running - 1
+	})
+	r := dial(t, f).hello()
+	go func() {
+		for id := uint32(1); id < 1600; id += 2 {
+			b := r.block(get())
+			if r.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: b, EndStream: true, EndHeaders: true}) != nil || r.fr.WriteRSTStream(id, http2.ErrCodeCancel) != nil {
+				return
+			}
+		}
+	}()
+	if away := r.ended(); away != http2.ErrCodeEnhanceYourCalm {
+		t.Errorf("the connection ended with %v", away)
+	}
+	close(release)
+	<-f.stats
+	if most > MaxStreams {
+		t.Errorf("%d handlers ran", most)
+	}
+}
+
+func TestTheNumberOfStreamsIsLimited(t *testing.T) {
+	release := make(chan struct{})
+	f := serve(t, Options{}, func(ctx context.Context, s *Stream) {
+		<-release
+		hello(ctx, s)
+	})
+	r := dial(t, f).hello()
+	for i := range MaxStreams {
+		r.headers(uint32(2*i+1), true, get())
+	}
+	r.headers(2*MaxStreams+1, true, get())
+	if a := r.answer(2*MaxStreams + 1); a.reset == 0 {
+		t.Fatalf("stream %d was answered: %+v", MaxStreams+1, a)
+	}
+	close(release)
+	if a := r.answer(2*MaxStreams - 1); a.status != "200" {
+		t.Fatalf("stream %d was not answered: %+v", MaxStreams, a)
+	}
+}
+
+func TestTheSizeOfAHeaderListIsLimited(t *testing.T) {
+	size := func(list []field) (n int) {
+		for _, f := range list {
+			n += int(f.Size())
+		}
+		return n
+	}
+	room := MaxHeaderList - size(get("x", ""))
+	f := serve(t, Options{}, hello)
+	r := dial(t, f).hello()
+	r.headers(1, true, get("x", strings.Repeat("v", room)))
+	if a := r.answer(1); a.status != "200" {
+		t.Errorf("a list of the limit: %+v", a)
+	}
+	r.headers(3, true, get("x", strings.Repeat("v", room+1)))
+	if a := r.answer(3); a.status != "431" {
+		t.Errorf("a list of the limit and one byte: %+v", a)
+	}
+	r.alive(5)
+}
+
+// TestHeaderBombsStaySmall: a block of few bytes that stands for very many, and a
+// block without an end.
+func TestHeaderBombsStaySmall(t *testing.T) {
+	t.Run("one table entry, repeated", func(t *testing.T) {
+		f := serve(t, Options{}, hello)
+		r := dial(t, f).hello()
+		r.headers(1, true, get("x", strings.Repeat("v", 3900)))
+		if a := r.answer(1); a.status != "200" {
+			t.Fatalf("%+v", a)
+		}
+		before := allocated()
+		block := r.block(get())
+		for range 15000 {
+			block = append(block, 0x80|62) // the newest entry of the dynamic table: 58 MB in all
+		}
+		r.ok(r.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 3, BlockFragment: block, EndStream: true, EndHeaders: true}))
+		if a := r.answer(3); a.status == "200" {
+			t.Errorf("the bomb was served")
+		}
+		if n := allocated() - before; n > 4<<20 {
+			t.Errorf("the bomb took %d bytes", n)
+		}
+	})
+	t.Run("a block without an end", func(t *testing.T) {
+		f := serve(t, Options{}, hello)
+		r := dial(t, f).hello()
+		before := allocated()
+		go func() {
+			_ = r.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: r.block(get())})
+			piece := bytes.Repeat([]byte{0x82}, maxFrame) // :method GET
+			for r.fr.WriteContinuation(1, false, piece) == nil {
+			}
+		}()
+		if away := r.ended(); away == http2.ErrCodeNo {
+			t.Error("no error was given")
+		}
+		<-f.stats
+		if n := allocated() - before; n > 8<<20 {
+			t.Errorf("the block took %d bytes", n)
+		}
+	})
+	t.Run("a table larger than offered", func(t *testing.T) {
+		f := serve(t, Options{}, hello)
+		r := dial(t, f).hello()
+		// Dynamic table size update to 1 GiB (RFC 7541 section 6.3).
+		r.ok(r.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: append([]byte{0x3f, 0xe1, 0xff, 0xff, 0xff, 0x03}, r.block(get())...), EndStream: true, EndHeaders: true}))
+		if away := r.ended(); away != http2.ErrCodeCompression {
+			t.Errorf("ended with %v", away)
+		}
+	})
+}
+
+func allocated() int64 {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.TotalAlloc)
+}
+
+// endless is an answer without an end, and says how it ended.
+func endless(result chan<- error) Handler {
+	return func(ctx context.Context, s *Stream) {
+		result <- s.Respond(ctx, &http.Response{StatusCode: 200, Header: http.Header{}, ContentLength: -1, Body: io.NopCloser(zeros{})})
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+func TestAClientThatOpensNoWindowIsNotWaitedFor(t *testing.T) {
+	left := baseline(t)
+	result := make(chan error, 1)
+	f := serve(t, Options{Stall: 100 * time.Millisecond}, endless(result))
+	r := dial(t, f).hello(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
+	r.headers(1, true, get())
+	if a := r.answer(1); a.reset == 0 {
+		t.Errorf("the stream was not reset: %+v", a)
+	}
+	if err := <-result; !errors.Is(err, ErrStalled) {
+		t.Errorf("the handler was told %v", err)
+	}
+	r.conn.Close()
+	f.stop()
+	left()
+}
+
+func TestAClientThatReadsNothingIsNotWaitedFor(t *testing.T) {
+	left := baseline(t)
+	result := make(chan error, 1)
+	f := serve(t, Options{Stall: 200 * time.Millisecond}, endless(result))
+	r := dial(t, f).hello(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1<<31 - 1})
+	r.ok(r.fr.WriteWindowUpdate(0, 1<<30))
+	r.headers(1, true, get())
+	if err := <-result; err == nil {
+		t.Error("the handler ended without an error")
+	}
+	<-f.stats
+	r.conn.Close()
+	f.stop()
+	left()
+}
+
+func TestWindowsOfOneByteAreAFlood(t *testing.T) {
+	result := make(chan error, 1)
+	f := serve(t, Options{}, endless(result))
+	r := dial(t, f).hello(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
+	r.headers(1, true, get())
+	go func() {
+		for r.fr.WriteWindowUpdate(1, 1) == nil {
+		}
+	}()
+	r.ended()
+	if err := <-result; err == nil {
+		t.Error("the handler ended without an error")
+	}
+	if s := <-f.stats; !s.Flooded {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestSilenceEnds(t *testing.T) {
+	short := 100 * time.Millisecond
+	for _, c := range []struct {
+		rule string
+		o    Options
+		act  func(*raw)
+	}{
+		{"a connection without a stream", Options{Idle: short}, func(r *raw) { r.hello() }},
+		{"a client that answers no ping", Options{Ping: short}, func(r *raw) {
+			r.hello()
+			r.headers(1, true, get())
+		}},
+		{"a header block that does not go on", Options{Ping: short}, func(r *raw) {
+			r.hello()
+			r.headers(1, true, get())
+			r.ok(r.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 3, BlockFragment: r.block(get())}))
+		}},
+		{"half a frame", Options{Ping: short}, func(r *raw) {
+			r.hello()
+			_, err := r.conn.Write([]byte{0, 0})
+			r.ok(err)
+		}},
+		{"no settings", Options{}, func(r *raw) {
+			_, err := io.WriteString(r.conn, http2.ClientPreface)
+			r.ok(err)
+		}},
+		{"HTTP/1.1 instead of the preface", Options{}, func(r *raw) {
+			_, err := io.WriteString(r.conn, "GET / HTTP/1.1\r\nHost: origin.test\r\n\r\n")
+			r.ok(err)
+		}},
+	} {
+		t.Run(c.rule, func(t *testing.T) {
+			left := baseline(t)
+			f := serve(t, c.o, waitForEnd)
+			r := dial(t, f)
+			c.act(r)
+			r.ended()
+			<-f.stats
+			r.conn.Close()
+			f.stop()
+			left()
+		})
+	}
+}
+
+func TestAStreamOnWhichNothingMovesEnds(t *testing.T) {
+	cause := make(chan error, 1)
+	f := serve(t, Options{StreamIdle: 100 * time.Millisecond}, func(ctx context.Context, s *Stream) {
+		<-ctx.Done()
+		cause <- context.Cause(ctx)
+	})
+	r := dial(t, f).hello()
+	r.headers(1, false, get())
+	if a := r.answer(1); a.reset == 0 {
+		t.Errorf("the stream was not reset: %+v", a)
+	}
+	if err := <-cause; !errors.Is(err, ErrIdle) {
+		t.Errorf("the handler was told %v", err)
+	}
+}
+
+func TestTheEndOfTheContextDrains(t *testing.T) {
+	t.Run("a stream that ends", func(t *testing.T) {
+		started, release := make(chan struct{}), make(chan struct{})
+		f := serve(t, Options{}, func(ctx context.Context, s *Stream) {
+			close(started)
+			<-release
+			hello(ctx, s)
+		})
+		r := dial(t, f).hello()
+		r.headers(1, true, get())
+		<-started
+		f.cancel()
+		for {
+			g, err := r.fr.ReadFrame()
+			r.ok(err)
+			if away, ok := g.(*http2.GoAwayFrame); ok {
+				if away.ErrCode != http2.ErrCodeNo || away.LastStreamID != 1 {
+					t.Errorf("went away with %v", away)
+				}
+				break
+			}
+		}
+		r.headers(3, true, get()) // too late, and not answered
+		close(release)
+		if a := r.answer(1); a.status != "200" || a.body != "hello" {
+			t.Errorf("%+v", a)
+		}
+		r.ended()
+		if s := <-f.stats; s.Handled != 1 {
+			t.Errorf("%+v", s)
+		}
+	})
+	t.Run("a stream that does not", func(t *testing.T) {
+		started := make(chan struct{})
+		f := serve(t, Options{Drain: 100 * time.Millisecond}, func(ctx context.Context, s *Stream) {
+			close(started)
+			<-ctx.Done()
+		})
+		r := dial(t, f).hello()
+		r.headers(1, true, get())
+		<-started
+		f.cancel()
+		r.ended()
+		<-f.stats
+	})
+}
