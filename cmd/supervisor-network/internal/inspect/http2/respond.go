@@ -65,7 +65,7 @@ func (s *Stream) Respond(ctx context.Context, resp *http.Response) error {
 
 // stream copies the body; what has come is sent before more is read.
 func (s *Stream) stream(ctx context.Context, resp *http.Response, length int64) error {
-	if length == 0 || s.Method == http.MethodHead || resp.StatusCode == http.StatusNoContent || resp.StatusCode == http.StatusNotModified {
+	if length == 0 || s.Method == http.MethodHead {
 		return nil
 	}
 	if length < 0 || length > directFlush {
@@ -148,10 +148,14 @@ func declareTrailers(h, trailer http.Header) {
 }
 
 // declareLength leaves one length that the origin declared and means, and returns
-// it; -1 when there is none.
+// it; -1 when there is none. With 304 it is optional, and Go's clients wait for a
+// body then.
 func declareLength(h http.Header, resp *http.Response) int64 {
 	values := h["Content-Length"]
 	delete(h, "Content-Length")
+	if resp.StatusCode == http.StatusNoContent || resp.StatusCode == http.StatusNotModified {
+		return 0
+	}
 	if len(values) == 1 && resp.ContentLength >= 0 && values[0] == strconv.FormatInt(resp.ContentLength, 10) {
 		h["Content-Length"] = values
 	}
