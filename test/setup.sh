@@ -8,6 +8,9 @@ declare -A package=(
   [protoc]=protobuf-compiler [gcc]=gcc [nc]=netcat-openbsd [script]=bsdutils [ssh]=openssh-client [rsync]=rsync
   [node]=nodejs [npm]=npm [sqlite3]=sqlite3 [perl]=perl [java]=default-jre-headless
 )
+# The HTTP/2 conformance suite is in no distribution.
+command -v h2spec >/dev/null || GOBIN=/usr/local/bin go install github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible
+
 missing=()
 for program in "${!package[@]}"; do
   command -v "$program" >/dev/null || missing+=("${package[$program]}")

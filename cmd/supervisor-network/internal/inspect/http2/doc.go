@@ -31,6 +31,7 @@ const (
 	maxFrame         = 16 << 10
 	connectionWindow = 1 << 20
 	streamWindow     = 256 << 10
+	drainTime        = time.Second // for a short body that nobody read
 )
 
 // Options are what a connection is served with. Host is required.

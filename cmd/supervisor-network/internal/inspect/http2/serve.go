@@ -122,6 +122,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !st.answered || st.reset {
 		panic(http.ErrAbortHandler) // resets the stream
 	}
+	st.drain()
 }
 
 // enter counts a handler, unless it came after the end.

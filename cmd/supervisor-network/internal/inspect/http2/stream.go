@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"time"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
 	"github.com/splitpod/splitpod/pkg/core"
@@ -117,6 +118,18 @@ func (s *Stream) Deny(status int, answer http1.ErrorBody) error {
 		_, err = s.watch.write(s.ctx, s.w, text)
 	}
 	return err
+}
+
+// drain takes what is left of a short body that is on its way. The library resets a
+// stream whose body was not read, with NO_ERROR behind the answer, and some clients
+// (curl among them) call that a failure.
+func (s *Stream) drain() {
+	if s.GRPC || s.Length <= 0 || s.Length > streamWindow {
+		return
+	}
+	if s.watch.control.SetReadDeadline(time.Now().Add(drainTime)) == nil {
+		_, _ = io.Copy(io.Discard, s.r.Body)
+	}
 }
 
 // refuse answers what check found.

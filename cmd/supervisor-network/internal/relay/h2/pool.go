@@ -19,6 +19,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -135,7 +136,8 @@ func handedOver(ctx context.Context, _, _ string) (net.Conn, error) {
 }
 
 // RoundTrip sends the request and returns the head of its answer; the body streams.
-// The request ends with ctx. It is sent a second time only if the origin has said
+// The request ends with ctx, which has to end at the latest when the answer is done
+// with. It is sent a second time only if the origin has said
 // that it did nothing, or if it is safe to repeat and its connection was an old one
 // that broke, and never when it has a body.
 func (p *Pool) RoundTrip(ctx context.Context, permit decide.Permit, r *http.Request) (*http.Response, error) {
@@ -159,12 +161,21 @@ func (p *Pool) RoundTrip(ctx context.Context, permit decide.Permit, r *http.Requ
 		resp, err := c.RoundTrip(r)
 		switch {
 		case err == nil:
+			closeWith(ctx, r.Body)
 			return resp, nil
 		case ctx.Err() != nil:
 			return nil, context.Cause(ctx)
-		case attempt > 0 || !repeatable(r, err, fresh):
+		case !repeatable(r, err, fresh, attempt):
 			return nil, fmt.Errorf("send an HTTP/2 request to the origin: %w", err)
 		}
+	}
+}
+
+// closeWith closes a request body that is still sent when ctx ends. net/http waits for
+// its next byte before it looks at the context.
+func closeWith(ctx context.Context, body io.ReadCloser) {
+	if body != nil && body != http.NoBody {
+		context.AfterFunc(ctx, func() { _ = body.Close() })
 	}
 }
 
@@ -185,17 +196,21 @@ func prepared(ctx context.Context, r *http.Request) *http.Request {
 	return out
 }
 
+// maxRefused is how often an origin may refuse a request. It does until its limit of
+// streams is known, which on a new connection is not at once.
+const maxRefused = 4
+
 // repeatable reports whether a request that failed may be sent again.
-func repeatable(r *http.Request, err error, fresh bool) bool {
+func repeatable(r *http.Request, err error, fresh bool, attempt int) bool {
 	if r.Body != nil && r.Body != http.NoBody {
 		return false
 	}
 	if refused, ok := errors.AsType[streamError](err); ok {
-		return refused.Code == refusedStream
+		return refused.Code == refusedStream && attempt < maxRefused-1
 	}
 	switch r.Method {
 	case http.MethodGet, http.MethodHead, http.MethodOptions:
-		return !fresh
+		return !fresh && attempt == 0
 	default:
 		return false
 	}
