@@ -48,7 +48,8 @@ type Options struct {
 	Drain      time.Duration // for streams to end after the context has, default 10 s
 
 	// Refused is told every stream that was understood and refused before the
-	// handler; the id it returns goes into the answer. It may be nil.
+	// handler; the id it returns goes into the answer. Streams call it at the same
+	// time. It may be nil.
 	Refused func(method string, status int, err error) (requestID string)
 	// Log is told what broke a connection, in words that hold bytes of the peer. It
 	// may be nil.

@@ -344,6 +344,30 @@ func TestAStreamThatNobodyAnswersIsReset(t *testing.T) {
 	}
 }
 
+// TestADeniedUploadIsNotAskedFor: the answer comes before the body is asked for, and
+// a short body that comes nevertheless is taken.
+func TestADeniedUploadIsNotAskedFor(t *testing.T) {
+	f := serve(t, Options{}, func(_ context.Context, s *Stream) {
+		_ = s.Deny(403, http1.ErrorBody{Error: core.ReasonPolicyDenied})
+	})
+	r := dial(t, f).hello()
+	r.headers(1, false, append(fields(":method", "POST"), get("content-length", "5", "expect", "100-continue")[1:]...))
+	for {
+		g, err := r.fr.ReadFrame()
+		r.ok(err)
+		if h, ok := g.(*http2.MetaHeadersFrame); ok {
+			if s := h.PseudoValue("status"); s != "403" {
+				t.Fatalf("answered %s first", s)
+			}
+			break
+		}
+	}
+	r.ok(r.fr.WriteData(1, true, []byte("12345")))
+	if a := r.answer(1); a.reset != 0 || a.closed {
+		t.Errorf("%+v", a)
+	}
+}
+
 func TestPercentEncoding(t *testing.T) {
 	for in, want := range map[string]string{"": "", "plain text ~": "plain text ~", "100%": "100%25", "a\r\nb": "a%0D%0Ab", "ü\x7f": "%C3%BC%7F"} {
 		if got := percentEncode(in); got != want {

@@ -13,6 +13,8 @@ import (
 	"golang.org/x/net/http2"
 )
 
+//lint:file-ignore SA1019 net/http, which the deprecations lead to, takes no TLS connection with a meter on it
+
 // Handler answers one stream. It is called on a goroutine of its own, at most
 // MaxStreams of them at a time, and has to call Deny or Respond once: a stream that
 // nobody answered is reset. Its context ends with the stream.
@@ -36,7 +38,6 @@ func Serve(ctx context.Context, conn *tls.Conn, o Options, handle Handler) Stats
 	base, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	s := &server{o: o, handle: handle, meter: newMeter(conn, time.Now())}
 	hs := s.config()
-	//lint:ignore SA1019 net/http takes a *tls.Conn or none, and no metered one
 	h2 := &http2.Server{}
 	if err := http2.ConfigureServer(hs, h2); err != nil {
 		panic("BUG: " + err.Error())

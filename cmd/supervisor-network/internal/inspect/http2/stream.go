@@ -34,6 +34,7 @@ type Stream struct {
 	r        *http.Request
 	ctx      context.Context
 	watch    *watch
+	passed   bool // ToOrigin was called
 	answered bool // Deny or Respond was called
 	reset    bool // the stream ends with RST_STREAM
 }
@@ -74,6 +75,7 @@ func (b *body) Read(p []byte) (int, error) {
 // is in URL.Opaque, where net/http does not spell it anew. ctx should be, or descend
 // from, the handler's.
 func (s *Stream) ToOrigin(ctx context.Context) *http.Request {
+	s.passed = true
 	u := &url.URL{Scheme: "https", Host: s.r.Host, Opaque: s.Path}
 	if s.Query != "" {
 		u.RawQuery = s.Query[1:]
@@ -117,14 +119,20 @@ func (s *Stream) Deny(status int, answer http1.ErrorBody) error {
 	if s.Method != http.MethodHead {
 		_, err = s.watch.write(s.ctx, s.w, text)
 	}
+	s.reset = s.reset || err != nil
 	return err
 }
 
-// drain takes what is left of a short body that is on its way. The library resets a
+// drain takes what is left of a short body that is on its way and went to no origin,
+// which may read it still. The library resets a
 // stream whose body was not read, with NO_ERROR behind the answer, and some clients
 // (curl among them) call that a failure.
 func (s *Stream) drain() {
-	if s.GRPC || s.Length <= 0 || s.Length > streamWindow {
+	if s.passed || s.GRPC || s.Length <= 0 || s.Length > streamWindow {
+		return
+	}
+	// The answer goes first: then no client is told to continue.
+	if _, err := s.watch.write(s.ctx, s.w, nil); err != nil {
 		return
 	}
 	if s.watch.control.SetReadDeadline(time.Now().Add(drainTime)) == nil {

@@ -217,7 +217,8 @@ func TestADeadlineEndsTheCallAtTheOriginToo(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	_, err := calls(t, nil).UnaryCall(ctx, &pb.SimpleRequest{FillUsername: true}) // stopping the server would hang otherwise
-	if status.Code(err) != codes.DeadlineExceeded {
+	// The origin knows the deadline too; when its reset comes first, the client sees that.
+	if c := status.Code(err); c != codes.DeadlineExceeded && c != codes.Unavailable {
 		t.Errorf("%v", err)
 	}
 }

@@ -137,7 +137,7 @@ func handedOver(ctx context.Context, _, _ string) (net.Conn, error) {
 
 // RoundTrip sends the request and returns the head of its answer; the body streams.
 // The request ends with ctx, which has to end at the latest when the answer is done
-// with. It is sent a second time only if the origin has said
+// with. It is sent again only if the origin has said
 // that it did nothing, or if it is safe to repeat and its connection was an old one
 // that broke, and never when it has a body.
 func (p *Pool) RoundTrip(ctx context.Context, permit decide.Permit, r *http.Request) (*http.Response, error) {
@@ -196,21 +196,24 @@ func prepared(ctx context.Context, r *http.Request) *http.Request {
 	return out
 }
 
-// maxRefused is how often an origin may refuse a request. It does until its limit of
-// streams is known, which on a new connection is not at once.
-const maxRefused = 4
+// maxAttempts is how often a request is sent at most. An origin refuses some until its
+// limit of streams is known, which on a new connection is not at once.
+const maxAttempts = 4
 
 // repeatable reports whether a request that failed may be sent again.
 func repeatable(r *http.Request, err error, fresh bool, attempt int) bool {
 	if r.Body != nil && r.Body != http.NoBody {
 		return false
 	}
+	if attempt == maxAttempts-1 {
+		return false
+	}
 	if refused, ok := errors.AsType[streamError](err); ok {
-		return refused.Code == refusedStream && attempt < maxRefused-1
+		return refused.Code == refusedStream
 	}
 	switch r.Method {
 	case http.MethodGet, http.MethodHead, http.MethodOptions:
-		return !fresh && attempt == 0
+		return !fresh
 	default:
 		return false
 	}
