@@ -38,6 +38,8 @@ const (
 	StageConnect Stage = "connect" // CONNECT requests
 	StageForward Stage = "forward" // absolute-form requests
 	StageListen  Stage = "listen"  // before a request was understood
+	StageTLS     Stage = "tls"     // the workload's TLS handshake
+	StageRequest Stage = "request" // one request of several on a connection
 	StageSSRF    Stage = "ssrf"    // destination address validation
 	StageBypass  Stage = "bypass"  // the fence in the workload's namespace
 	StageLaunch  Stage = "launch"  // the workload and its sessions
@@ -49,7 +51,7 @@ const (
 // empty stage.
 func ParseStage(s string) Stage {
 	switch st := Stage(s); st {
-	case StageConnect, StageForward, StageListen, StageSSRF, StageBypass, StageLaunch, StageControl, StageConfig:
+	case StageConnect, StageForward, StageListen, StageTLS, StageRequest, StageSSRF, StageBypass, StageLaunch, StageControl, StageConfig:
 		return st
 	default:
 		return ""
@@ -89,6 +91,7 @@ type Event struct {
 	Protocol string // "tcp", "udp", "icmp", …; empty when it does not apply
 	Method   string // HTTP method, empty for CONNECT tunnels
 	Path     string // request path without query
+	Status   int    // HTTP status of the origin's response, 0 when there was none
 	Address  string // the validated address that was dialled, empty when none
 	Rule     string // the policy rule behind an allow, empty otherwise
 

@@ -40,7 +40,7 @@ func events() []core.Event {
 func TestRecordsMatchTheGoldenFile(t *testing.T) {
 	var got []byte
 	for _, e := range events() {
-		got = ocsf.Append(got, &e, context)
+		got = ocsf.NewEncoder(context).Append(got, &e)
 	}
 	const golden = "testdata/records.golden"
 	if *update {
@@ -62,7 +62,7 @@ func TestHostileStringsStayInsideOneLine(t *testing.T) {
 	e := core.Event{Kind: core.EventConnection, Time: when, Host: hostile, Path: hostile, Method: hostile, Detail: hostile,
 		Program: core.Program{Path: hostile}, Ancestors: []core.Program{{Path: hostile}}}
 	e.Clip()
-	line := ocsf.Append(nil, &e, context)
+	line := ocsf.NewEncoder(context).Append(nil, &e)
 	if n := bytes.Count(line, []byte("\n")); n != 1 || line[len(line)-1] != '\n' {
 		t.Errorf("%d newlines in one record", n)
 	}
@@ -78,10 +78,10 @@ func TestHostileStringsStayInsideOneLine(t *testing.T) {
 }
 
 func BenchmarkAppend(b *testing.B) {
-	e := events()[0]
+	e, x := events()[0], ocsf.NewEncoder(context)
 	buf := make([]byte, 0, 4096)
 	b.ReportAllocs()
 	for b.Loop() {
-		buf = ocsf.Append(buf[:0], &e, context)
+		buf = x.Append(buf[:0], &e)
 	}
 }

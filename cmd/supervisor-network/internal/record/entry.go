@@ -19,7 +19,7 @@ type Entry struct {
 // something better is known it is an internal error that denied.
 func (r *Recorder) Begin(id core.RequestID, started time.Time) *Entry {
 	return &Entry{r: r, started: started, Event: core.Event{
-		Kind: core.EventConnection, RequestID: id, Instance: r.context.Instance,
+		Kind: core.EventConnection, RequestID: id, Instance: r.instance,
 		Stage: core.StageListen, Severity: core.SeverityMedium, Protocol: "tcp", Reason: core.ReasonInternal,
 	}}
 }
@@ -53,6 +53,9 @@ func (e *Entry) Fail(reason core.Reason, detail string) {
 // End writes the record unless a refusal was written already. Call it by defer.
 func (e *Entry) End() { e.write(false) }
 
+// Drop leaves no record: others have left theirs for everything it would tell.
+func (e *Entry) Drop() { e.written = true }
+
 func (e *Entry) write(wait bool) {
 	if e.written {
 		return
@@ -60,12 +63,11 @@ func (e *Entry) write(wait bool) {
 	e.written = true
 	e.Event.Time = e.r.now()
 	e.Event.Duration = e.Event.Time.Sub(e.started)
-	e.Event.Clip()
 	e.r.count(&e.Event)
 	if e.r.box != nil && e.Event.Verdict == core.Deny {
 		e.r.box.Add(e.Event)
 	}
-	e.r.Event(e.Event, wait)
+	e.r.record(&e.Event, wait)
 }
 
 func severityOf(reason core.Reason) core.Severity {

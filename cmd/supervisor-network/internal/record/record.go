@@ -6,12 +6,12 @@
 // It does not answer a reader of the log that stalls for good: then records are
 // dropped, counted, and the count is recorded when the reader returns.
 //
-// Invariant: an Entry is written exactly once, whichever of Deny, Done and End
-// comes first; a full queue never blocks the data path.
+// Invariant: an Entry is written exactly once, whichever of Deny and End
+// comes first; records leave in the order they were made; a log that is not read
+// never blocks the data path.
 package record
 
 import (
-	"context"
 	"io"
 	"sync"
 	"sync/atomic"
@@ -22,114 +22,56 @@ import (
 	"github.com/splitpod/splitpod/pkg/core/outbox"
 )
 
-// queueLength is how many records may wait for the log's reader, some 8 MiB.
-const queueLength = 4096
-
-// flushWait bounds how long a denial waits for its record to be written.
-const flushWait = 250 * time.Millisecond
-
 // Recorder writes records to one stream. Make it with New and keep Run going.
 type Recorder struct {
-	out     io.Writer
-	context ocsf.Context
-	box     *outbox.Outbox // denials for the process daemon; nil when it is not told
-	now     func() time.Time
+	out      io.Writer
+	encoder  *ocsf.Encoder
+	instance core.InstanceID
+	box      *outbox.Outbox // denials for the process daemon; nil when it is not told
+	now      func() time.Time
 
-	queue   chan line
-	dropped atomic.Uint64
+	scratch sync.Pool // of *[]byte: lines that are being encoded
+	queue   queue
+
 	allowed atomic.Uint64
 	denied  atomic.Uint64
 	reasons sync.Map // core.Reason → *atomic.Uint64
 }
 
-type line struct {
-	text []byte
-	done chan<- struct{} // closed when written; may be nil
-}
-
 // New makes a Recorder that writes to out. box may be nil.
 func New(out io.Writer, c ocsf.Context, box *outbox.Outbox) *Recorder {
-	return &Recorder{out: out, context: c, box: box, now: time.Now, queue: make(chan line, queueLength)}
-}
-
-// Run writes what is queued until ctx ends, then what is left.
-func (r *Recorder) Run(ctx context.Context) error {
-	var buf []byte
-	var done []chan<- struct{}
-	reported := uint64(0)
-	for {
-		buf, done = buf[:0], done[:0]
-		select {
-		case l := <-r.queue:
-			buf, done = gather(r.queue, l, buf, done)
-		case <-ctx.Done():
-			if len(r.queue) == 0 {
-				return nil
-			}
-			buf, done = gather(r.queue, <-r.queue, buf, done)
-		}
-		if n := r.dropped.Load(); n != reported {
-			ev := core.Event{Kind: core.EventFinding, Time: r.now(), Stage: core.StageControl, Severity: core.SeverityHigh,
-				Reason: "records_dropped", Detail: "the log was not read fast enough", Count: n - reported, Instance: r.context.Instance}
-			buf = ocsf.Append(buf, &ev, r.context)
-			reported = n
-		}
-		_, _ = r.out.Write(buf) // there is nowhere left to report to
-		for _, ch := range done {
-			close(ch)
-		}
+	return &Recorder{
+		out: out, encoder: ocsf.NewEncoder(c), instance: c.Instance, box: box, now: time.Now, queue: newQueue(),
+		scratch: sync.Pool{New: func() any { b := make([]byte, 0, 2048); return &b }},
 	}
 }
 
-// gather takes what else is waiting, up to 256 KiB, so that a busy log costs one
-// write for many records.
-func gather(queue <-chan line, first line, buf []byte, done []chan<- struct{}) ([]byte, []chan<- struct{}) {
-	for l := first; ; {
-		buf = append(buf, l.text...)
-		if l.done != nil {
-			done = append(done, l.done)
-		}
-		if len(buf) > 256<<10 {
-			return buf, done
-		}
-		select {
-		case l = <-queue:
-		default:
-			return buf, done
-		}
-	}
-}
+// maxScratch is the longest line whose memory is kept for the next one.
+const maxScratch = 16 << 10
 
 // Event records an event that is no connection of ours. With wait it returns when
 // the record is written, or after a short bound.
-func (r *Recorder) Event(ev core.Event, wait bool) {
-	l := line{text: ocsf.Append(nil, &ev, r.context)}
-	var written chan struct{}
-	if wait {
-		written = make(chan struct{})
-		l.done = written
+func (r *Recorder) Event(ev core.Event, wait bool) { r.record(&ev, wait) }
+
+// record encodes an event outside of any lock and queues the line.
+func (r *Recorder) record(ev *core.Event, wait bool) {
+	ev.Clip()
+	scratch := r.scratch.Get().(*[]byte)
+	line := r.encoder.Append((*scratch)[:0], ev)
+	written := r.queue.add(line, wait)
+	if cap(line) <= maxScratch {
+		*scratch = line
+		r.scratch.Put(scratch)
 	}
-	select {
-	case r.queue <- l:
-	default:
-		r.dropped.Add(1)
-		return
-	}
-	if !wait {
-		return
-	}
-	timer := time.NewTimer(flushWait)
-	defer timer.Stop()
-	select {
-	case <-written:
-	case <-timer.C:
+	if written != nil {
+		await(written)
 	}
 }
 
 // Own records an event of this daemon itself and tells the process daemon.
 func (r *Recorder) Own(ev core.Event) {
-	ev.Time, ev.Instance = r.now(), r.context.Instance
-	r.Event(ev, false)
+	ev.Time, ev.Instance = r.now(), r.instance
+	r.record(&ev, false)
 	if r.box != nil {
 		r.box.Add(ev)
 	}
@@ -144,7 +86,7 @@ type Stats struct {
 
 // Stats returns a snapshot.
 func (r *Recorder) Stats() Stats {
-	s := Stats{Allowed: r.allowed.Load(), Denied: r.denied.Load(), Dropped: r.dropped.Load(), Reasons: make(map[core.Reason]uint64)}
+	s := Stats{Allowed: r.allowed.Load(), Denied: r.denied.Load(), Dropped: r.queue.lost(), Reasons: make(map[core.Reason]uint64)}
 	r.reasons.Range(func(k, v any) bool {
 		s.Reasons[k.(core.Reason)] = v.(*atomic.Uint64).Load()
 		return true

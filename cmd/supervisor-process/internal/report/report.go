@@ -19,8 +19,9 @@ import (
 
 // Reporter writes records to one stream. Make it with New. Safe for concurrent use.
 type Reporter struct {
-	context ocsf.Context
-	box     *outbox.Outbox // nil when there is no network daemon
+	encoder  *ocsf.Encoder
+	instance core.InstanceID
+	box      *outbox.Outbox // nil when there is no network daemon
 
 	events atomic.Uint64
 	errors atomic.Uint64
@@ -32,7 +33,7 @@ type Reporter struct {
 
 // New makes a Reporter that writes to out. box may be nil.
 func New(out io.Writer, c ocsf.Context, box *outbox.Outbox) *Reporter {
-	return &Reporter{out: out, context: c, box: box}
+	return &Reporter{out: out, encoder: ocsf.NewEncoder(c), instance: c.Instance, box: box}
 }
 
 // Own records an event of this daemon and queues it for the network daemon. Time
@@ -41,7 +42,7 @@ func (r *Reporter) Own(ev core.Event) {
 	if ev.Time.IsZero() {
 		ev.Time = time.Now()
 	}
-	ev.Instance = r.context.Instance
+	ev.Instance = r.instance
 	ev.Clip()
 	r.write(&ev)
 	if r.box != nil {
@@ -66,7 +67,7 @@ func (r *Reporter) Stats() Stats {
 func (r *Reporter) write(ev *core.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.buf = ocsf.Append(r.buf[:0], ev, r.context)
+	r.buf = r.encoder.Append(r.buf[:0], ev)
 	r.events.Add(1)
 	if _, err := r.out.Write(r.buf); err != nil {
 		r.errors.Add(1)

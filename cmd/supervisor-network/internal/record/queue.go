@@ -1,0 +1,161 @@
+package record
+
+import (
+	"bytes"
+	"context"
+	"sync"
+	"time"
+
+	"github.com/splitpod/splitpod/pkg/core"
+)
+
+const (
+	// maxBatch bounds the bytes that wait for the log's reader; as many again may be
+	// under way to it.
+	maxBatch = 8 << 20
+	// hastyBatch is written at once.
+	hastyBatch = 256 << 10
+	// flushEvery is how long a record may wait for others to be written with it.
+	flushEvery = 5 * time.Millisecond
+	// flushWait bounds how long a denial waits for its record to be written.
+	flushWait = 250 * time.Millisecond
+)
+
+// queue collects lines for the writer. It is locked for a copy only, and wakes the
+// writer once for many lines.
+type queue struct {
+	due   *time.Timer   // the batch has waited long enough
+	hurry chan struct{} // somebody waits for the batch, or it is large
+
+	mu      sync.Mutex
+	text    []byte        // guarded by mu; the batch
+	written chan struct{} // guarded by mu; closed when the batch is written; nil while nobody waits
+	dropped uint64        // guarded by mu; lines that found no place, or were not written
+	ended   bool          // guarded by mu; nobody writes any more
+}
+
+func newQueue() queue {
+	due := time.NewTimer(time.Hour)
+	due.Stop()
+	return queue{due: due, hurry: make(chan struct{}, 1)}
+}
+
+// add copies a line into the batch, or counts it as dropped. With wait it returns a
+// channel that is closed when the line is written; nil when it never will be.
+func (q *queue) add(line []byte, wait bool) <-chan struct{} {
+	q.mu.Lock()
+	before := len(q.text)
+	after := before + len(line)
+	if q.ended || after > maxBatch {
+		q.dropped++
+		q.mu.Unlock()
+		return nil
+	}
+	q.text = append(q.text, line...)
+	var written chan struct{}
+	if wait {
+		if q.written == nil {
+			q.written = make(chan struct{})
+		}
+		written = q.written
+	}
+	q.mu.Unlock()
+
+	switch {
+	case wait || before < hastyBatch && after >= hastyBatch:
+		select {
+		case q.hurry <- struct{}{}:
+		default:
+		}
+	case before == 0:
+		q.due.Reset(flushEvery)
+	}
+	return written
+}
+
+// batch is what is written at a time.
+type batch struct {
+	text    []byte
+	written chan struct{} // may be nil
+	dropped uint64        // lines dropped up to the end of it, ever
+}
+
+// take hands the batch out and goes on in spare. When ending finds nothing, nothing
+// is taken any more.
+func (q *queue) take(spare []byte, ending bool) batch {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	b := batch{q.text, q.written, q.dropped}
+	q.text, q.written = spare[:0], nil
+	q.ended = ending && len(b.text) == 0
+	return b
+}
+
+func (q *queue) drop(n uint64) {
+	q.mu.Lock()
+	q.dropped += n
+	q.mu.Unlock()
+}
+
+func (q *queue) lost() uint64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.dropped
+}
+
+// await waits for a batch to be written, with a bound.
+func await(written <-chan struct{}) {
+	timer := time.NewTimer(flushWait)
+	defer timer.Stop()
+	select {
+	case <-written:
+	case <-timer.C:
+	}
+}
+
+// Run writes what is queued until ctx ends, then what is left.
+func (r *Recorder) Run(ctx context.Context) error {
+	var spare []byte
+	reported := uint64(0)
+	for ending := false; ; {
+		if !ending {
+			select {
+			case <-r.queue.due.C:
+			case <-r.queue.hurry:
+			case <-ctx.Done():
+				ending = true
+			}
+		}
+		b := r.queue.take(spare, ending)
+		if ending && len(b.text) == 0 {
+			return nil
+		}
+		reported = r.write(&b, reported)
+		if spare = b.text; cap(spare) > 2*hastyBatch && len(b.text) < cap(spare)/8 {
+			spare = nil // what a burst needed is not kept
+		}
+	}
+}
+
+// write writes a batch and, behind it, how many records found no place in it. It
+// returns how many of those were told of by now.
+func (r *Recorder) write(b *batch, reported uint64) uint64 {
+	lines := b.text
+	if b.dropped != reported {
+		ev := core.Event{Kind: core.EventFinding, Time: r.now(), Stage: core.StageControl, Severity: core.SeverityHigh,
+			Reason: "records_dropped", Detail: "the log was not read fast enough", Count: b.dropped - reported, Instance: r.instance}
+		lines = r.encoder.Append(lines, &ev)
+	}
+	if len(lines) > 0 {
+		n, err := r.out.Write(lines)
+		if err == nil {
+			reported = b.dropped
+		} else if n < len(b.text) {
+			r.queue.drop(uint64(bytes.Count(b.text[n:], []byte{'\n'}))) // told when writing works again
+		}
+	}
+	if b.written != nil {
+		close(b.written)
+	}
+	return reported
+}
