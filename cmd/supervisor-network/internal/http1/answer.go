@@ -13,6 +13,7 @@ import (
 type ErrorBody struct {
 	Error     core.Reason `json:"error"`
 	Detail    string      `json:"detail"`
+	Message   string      `json:"message,omitempty"`
 	Reason    string      `json:"reason,omitempty"`
 	Rule      string      `json:"rule,omitempty"`
 	RequestID string      `json:"request_id,omitempty"`
@@ -20,17 +21,21 @@ type ErrorBody struct {
 
 // Answer writes one complete refusal: a status, a JSON body of exact length, and
 // the end of the connection. The answer to a HEAD request describes its body only;
-// method is empty when no request was understood.
-func Answer(w io.Writer, method string, status int, body ErrorBody) error {
+// method is empty when no request was understood. Fields are added to the head.
+func Answer(w io.Writer, method string, status int, id core.RequestID, body any, fields ...Field) error {
 	text, err := json.Marshal(body)
 	if err != nil {
 		return err
 	}
-	length := len(text)
-	if method == "HEAD" {
-		text = nil
+	b := fmt.Appendf(nil, "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\nX-Splitpod-Request-Id: %s\r\n",
+		status, http.StatusText(status), len(text), id)
+	for _, f := range fields {
+		b = appendField(b, f)
 	}
-	_, err = fmt.Fprintf(w, "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\nX-Splitpod-Request-Id: %s\r\n\r\n%s",
-		status, http.StatusText(status), length, body.RequestID, text)
+	b = append(b, "\r\n"...)
+	if method != "HEAD" {
+		b = append(b, text...)
+	}
+	_, err = w.Write(b)
 	return err
 }

@@ -2,11 +2,13 @@ package http1
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/splitpod/splitpod/pkg/core"
 )
@@ -25,8 +27,12 @@ func (e *WriteError) Error() string { return "write message body: " + e.Err.Erro
 func (e *WriteError) Unwrap() error { return e.Err }
 
 // ReadHead reads up to and including the empty line that ends a head, and not one
-// byte more. io.EOF means that the peer closed before the first byte.
+// byte more. io.EOF means that the peer closed before the first byte. The head is
+// valid until the next read from r.
 func ReadHead(r *bufio.Reader, limit int) ([]byte, error) {
+	if head := bufferedHead(r, limit); head != nil {
+		return head, nil
+	}
 	var head []byte
 	lineStart := 0
 	for {
@@ -50,6 +56,25 @@ func ReadHead(r *bufio.Reader, limit int) ([]byte, error) {
 	}
 }
 
+// bufferedHead takes a head that lies in r's buffer as a whole, as most do, without
+// copying it.
+func bufferedHead(r *bufio.Reader, limit int) []byte {
+	if r.Buffered() == 0 {
+		if _, err := r.Peek(1); err != nil {
+			return nil // the slow way meets the same error
+		}
+	}
+	part, _ := r.Peek(r.Buffered()) // it is buffered
+	end := bytes.Index(part, emptyLine)
+	if end < 0 || end+len(emptyLine) > limit {
+		return nil
+	}
+	_, _ = r.Discard(end + len(emptyLine))
+	return part[:end+len(emptyLine)]
+}
+
+var emptyLine = []byte("\r\n\r\n")
+
 // CopyBody copies one body from r to w in the framing of w's message, flushes it
 // and stops exactly behind it. Chunked bodies are written anew: no extension and no
 // trailer passes. It returns how many bytes of content it copied. It fails with
@@ -62,6 +87,39 @@ func CopyBody(w *bufio.Writer, r *bufio.Reader, f Framing) (int64, error) {
 // alone, and the end of the connection has to end it.
 func CopyContent(w *bufio.Writer, r *bufio.Reader, f Framing) (int64, error) {
 	return copyBody(&copier{w: w, r: r}, f)
+}
+
+// ErrTooLarge is a body that is longer than it may be.
+var ErrTooLarge = errors.New("the message body is too large")
+
+// ReadBody reads one body of at most limit bytes and stops exactly behind it. It
+// fails with ErrTooLarge, having read little more than limit.
+func ReadBody(r *bufio.Reader, f Framing, limit int) ([]byte, error) {
+	if f.Kind == Length && f.Length > int64(limit) {
+		return nil, ErrTooLarge
+	}
+	to := &limited{left: limit}
+	_, err := CopyContent(bufio.NewWriterSize(to, 512), r, f)
+	if to.over {
+		return nil, ErrTooLarge
+	}
+	return to.data, err
+}
+
+// limited collects up to left bytes.
+type limited struct {
+	data []byte
+	left int
+	over bool
+}
+
+func (l *limited) Write(p []byte) (int, error) {
+	if len(p) > l.left {
+		l.over = true
+		return 0, ErrTooLarge
+	}
+	l.data, l.left = append(l.data, p...), l.left-len(p)
+	return len(p), nil
 }
 
 func copyBody(c *copier, f Framing) (int64, error) {
@@ -142,8 +200,51 @@ func (c *copier) copy(limit int64) error {
 		}
 		_, _ = c.r.Discard(int(n))
 		c.total += n
+		if int(n) >= c.r.Size()/2 && (limit < 0 || limit >= bulkBytes) {
+			var err error
+			if limit, err = c.bulk(limit); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
+}
+
+// bulkBytes is the step of a body that streams: two TLS records.
+const bulkBytes = 32 << 10
+
+var bulks = sync.Pool{New: func() any { b := make([]byte, bulkBytes); return &b }}
+
+// bulk copies in large steps, past both buffers, for as long as there is much to
+// read at a time. A body that pauses gives the memory back.
+func (c *copier) bulk(limit int64) (left int64, err error) {
+	if err := c.flush(); err != nil {
+		return limit, err
+	}
+	buf := bulks.Get().(*[]byte)
+	defer bulks.Put(buf)
+	for limit < 0 || limit >= bulkBytes {
+		n, err := c.r.Read(*buf)
+		if n > 0 {
+			if _, werr := c.w.Write((*buf)[:n]); werr != nil {
+				return limit, &WriteError{werr}
+			}
+			if err := c.flush(); err != nil { // a short read stayed in the buffer
+				return limit, err
+			}
+			c.total += int64(n)
+			if limit > 0 {
+				limit -= int64(n)
+			}
+		}
+		switch {
+		case errors.Is(err, io.EOF) || err == nil && n < bulkBytes/8:
+			return limit, nil // the end shows again at the next read
+		case err != nil:
+			return limit, err
+		}
+	}
+	return limit, nil
 }
 
 func (c *copier) chunked() error {

@@ -25,6 +25,7 @@ const (
 	MaxTargetBytes  = 4096
 	MaxFields       = 200
 	MaxRequestHead  = 8192  // proxied request heads, terminator included
+	MaxTunnelHead   = 16384 // request heads inside tunnels
 	MaxResponseHead = 16384 // response heads
 	maxChunkLine    = 8192  // chunk size with its extensions
 	maxTrailerBytes = 8192

@@ -44,6 +44,12 @@ func requestFraming(f Fields, minor int) (Framing, error) {
 	}
 }
 
+// ContentLength is the length a message states, and whether it states one.
+func ContentLength(f Fields) (n int64, stated bool) {
+	n, stated, err := contentLength(f)
+	return n, stated && err == nil
+}
+
 // contentLength takes equal repetitions as one field, and nothing but digits.
 func contentLength(f Fields) (n int64, has bool, err error) {
 	var first string
@@ -104,7 +110,7 @@ func ParseResponse(head []byte, method string) (*Response, error) {
 	if r.Fields, err = parseFields(rest); err != nil {
 		return nil, err
 	}
-	r.Close = minor == 0 || hasOption(r.Fields, "close")
+	r.Close = minor == 0 || r.Fields.Has("Connection", "close")
 	r.Framing, err = responseFraming(r, method, minor)
 	return r, err
 }
@@ -123,34 +129,4 @@ func responseFraming(r *Response, method string, minor int) (Framing, error) {
 		return Framing{}, nil // it is zero
 	}
 	return Framing{Kind: UntilClose}, nil
-}
-
-// hasOption reports whether a Connection field lists the option.
-func hasOption(f Fields, option string) bool {
-	for _, field := range f {
-		if !strings.EqualFold(field.Name, "Connection") {
-			continue
-		}
-		for o := range strings.SplitSeq(field.Value, ",") {
-			if strings.EqualFold(strings.Trim(o, " \t"), option) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// Hop lists the fields that end at this proxy: the standard ones and every one
-// that a Connection field names, lower-case (RFC 9110 section 7.6.1).
-func (f Fields) Hop() []string {
-	out := []string{"connection", "keep-alive", "proxy-connection", "proxy-authorization", "proxy-authenticate", "te", "trailer", "transfer-encoding", "upgrade", "http2-settings"}
-	for _, field := range f {
-		if !strings.EqualFold(field.Name, "Connection") {
-			continue
-		}
-		for o := range strings.SplitSeq(field.Value, ",") {
-			out = append(out, strings.ToLower(strings.Trim(o, " \t")))
-		}
-	}
-	return out
 }

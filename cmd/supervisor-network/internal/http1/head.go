@@ -1,7 +1,6 @@
 package http1
 
 import (
-	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -25,15 +24,6 @@ func (f Fields) Get(name string) (value string, count int) {
 		}
 	}
 	return value, count
-}
-
-// Without returns the fields whose name is not in the list (lower-case names).
-func (f Fields) Without(names ...string) Fields {
-	drop := make(map[string]bool, len(names)) // a Connection field can name thousands
-	for _, n := range names {
-		drop[n] = true
-	}
-	return slices.DeleteFunc(slices.Clone(f), func(field Field) bool { return drop[strings.ToLower(field.Name)] })
 }
 
 // Request is a request head.
@@ -142,7 +132,7 @@ func parseFields(block string) (Fields, error) {
 			return nil, bad("a field that frames or addresses a message is not written with an underscore")
 		}
 		value = strings.Trim(value, " \t")
-		if strings.IndexFunc(value, controlByte) >= 0 {
+		if hasControlByte(value) {
 			return nil, bad("a field value contains no control character")
 		}
 		if strings.EqualFold(name, "Connection") {
@@ -169,6 +159,16 @@ func looksLikeFraming(name string) bool {
 	}
 }
 
+// hasControlByte reports whether a field value has a control character other than TAB.
+func hasControlByte(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' && c != '\t' || c == 0x7f {
+			return true
+		}
+	}
+	return false
+}
+
 func controlByte(c rune) bool { return c < ' ' && c != '\t' || c == 0x7f }
 
 // checkConnection refuses a Connection field that would take away what frames or
@@ -191,18 +191,19 @@ func checkConnection(value string) error {
 }
 
 func isToken(s string) bool {
-	if s == "" {
-		return false
-	}
 	for i := range len(s) {
-		if !tokenByte(s[i]) {
+		if !tokenBytes[s[i]] {
 			return false
 		}
 	}
-	return true
+	return s != ""
 }
 
-// tokenByte is tchar of RFC 9110 section 5.6.2.
-func tokenByte(c byte) bool {
-	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0
-}
+// tokenBytes are tchar of RFC 9110 section 5.6.2.
+var tokenBytes = func() (t [256]bool) {
+	for c := range 128 {
+		b := byte(c)
+		t[c] = b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z' || b >= '0' && b <= '9' || strings.IndexByte("!#$%&'*+-.^_`|~", b) >= 0
+	}
+	return t
+}()

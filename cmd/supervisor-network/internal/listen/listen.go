@@ -108,18 +108,40 @@ func (c *Conn) Early() []byte {
 	return early
 }
 
+// Replay makes Reader begin with bytes that were taken from it, after Done.
+func (c *Conn) Replay(early []byte) {
+	c.reader = readers.Get().(*bufio.Reader)
+	c.reader.Reset(&replay{early, c.TCP})
+	_, _ = c.reader.Peek(len(early)) // so that they are what is buffered
+}
+
+// replay reads early bytes and then the connection.
+type replay struct {
+	early []byte
+	tcp   *net.TCPConn
+}
+
+func (r *replay) Read(p []byte) (int, error) {
+	if len(r.early) == 0 {
+		return r.tcp.Read(p)
+	}
+	n := copy(p, r.early)
+	r.early = r.early[n:]
+	return n, nil
+}
+
 // answerTimeout bounds the writing of a refusal.
 const answerTimeout = 5 * time.Second
 
 // Answer refuses the connection with a readable error. What the client still
 // sends is read for a moment, so that a reset does not overtake the answer.
-func (c *Conn) Answer(status int, body http1.ErrorBody) {
+func (c *Conn) Answer(status int, body any) {
 	_ = c.TCP.SetDeadline(time.Now().Add(answerTimeout))
 	method := ""
 	if c.Request != nil {
 		method = c.Request.Method
 	}
-	if http1.Answer(c.TCP, method, status, body) != nil || c.TCP.CloseWrite() != nil || !c.linger {
+	if http1.Answer(c.TCP, method, status, c.ID, body) != nil || c.TCP.CloseWrite() != nil || !c.linger {
 		return
 	}
 	_ = c.TCP.SetReadDeadline(time.Now().Add(time.Second))

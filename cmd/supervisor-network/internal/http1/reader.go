@@ -1,0 +1,85 @@
+package http1
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// BodyReader reads the content of one body, for receivers that take it piece by
+// piece. It never takes a byte behind the message.
+type BodyReader struct {
+	c      copier
+	kind   BodyKind
+	left   int64 // of the body, or of the present chunk
+	chunks bool  // a chunk has begun
+	err    error // how it ended; io.EOF when it is complete
+}
+
+// NewBodyReader reads from r a body that f frames.
+func NewBodyReader(r *bufio.Reader, f Framing) *BodyReader {
+	b := &BodyReader{c: copier{w: bufio.NewWriterSize(io.Discard, 16), r: r}, kind: f.Kind, left: f.Length}
+	if f.Kind == NoBody {
+		b.err = io.EOF
+	}
+	return b
+}
+
+// Complete reports whether the whole body was read.
+func (b *BodyReader) Complete() bool { return errors.Is(b.err, io.EOF) }
+
+// Read implements io.Reader. A body that ends too early, or breaks its framing, fails
+// with an error that is not io.EOF.
+func (b *BodyReader) Read(p []byte) (int, error) {
+	if b.err != nil {
+		return 0, b.err
+	}
+	if len(p) == 0 {
+		return 0, nil
+	}
+	if b.kind == Chunked && b.left == 0 {
+		if b.err = b.nextChunk(); b.err != nil {
+			return 0, b.err
+		}
+	}
+	if b.kind != UntilClose {
+		p = p[:min(int64(len(p)), b.left)]
+	}
+	n, err := b.c.r.Read(p)
+	b.left -= int64(n)
+	switch {
+	case errors.Is(err, io.EOF) && b.kind != UntilClose:
+		b.err = fmt.Errorf("%w: it ended too early", ErrBody)
+	case err != nil:
+		b.err = err
+	case b.kind == Length && b.left == 0:
+		b.err = io.EOF
+	}
+	if n > 0 {
+		return n, nil // the end shows at the next read
+	}
+	return 0, b.err
+}
+
+// nextChunk reads up to the data of the next chunk.
+func (b *BodyReader) nextChunk() error {
+	if b.chunks {
+		if _, err := b.c.line(len("\r\n")); err != nil {
+			return err
+		}
+	}
+	b.chunks = true
+	size, err := b.c.chunkSize()
+	if err != nil {
+		return err
+	}
+	if size == 0 {
+		if err := b.c.skipTrailers(); err != nil {
+			return err
+		}
+		return io.EOF
+	}
+	b.left = size
+	return nil
+}

@@ -1,0 +1,201 @@
+package http1
+
+import (
+	"strconv"
+	"strings"
+)
+
+// Outgoing is how this proxy wants a request or response to be framed and what it
+// adds or leaves out. The zero value passes a message without a body.
+type Outgoing struct {
+	Framing    Framing
+	ZeroLength bool   // says Content-Length: 0 where the framing is NoBody
+	Close      bool   // Connection: close
+	Via        string // this proxy's own entry, behind those that are there
+	// Omit leaves out fields of these names, lower-case, beside those of one hop.
+	Omit []string
+	// Add are fields written behind all others.
+	Add Fields
+}
+
+// AppendRequest writes a request head to t's origin anew. Fields that belong to one
+// hop stay here (RFC 9110 section 7.6.1); Host comes first and from t alone.
+func AppendRequest(b []byte, r *Request, t Target, defaultPort uint16, o Outgoing) []byte {
+	b = append(b, r.Method...)
+	b = append(b, ' ')
+	b = append(b, t.Path...)
+	b = append(b, t.Query...)
+	b = append(b, " HTTP/1.1\r\nHost: "...)
+	b = append(b, t.Authority(defaultPort)...)
+	b = append(b, "\r\n"...)
+	b = appendFields(b, r.Fields, &o, "host")
+	if o.Via != "" {
+		b = appendVia(b, r.Fields, o.Via)
+	}
+	return appendEnd(b, &o)
+}
+
+// AppendResponse writes a response head anew. Fields that belong to one hop stay
+// here, and Alt-Svc with them: it would send the client to a protocol that does not
+// pass this proxy.
+func AppendResponse(b []byte, r *Response, o Outgoing) []byte {
+	b = append(b, "HTTP/1.1 "...)
+	b = strconv.AppendInt(b, int64(r.Status), 10)
+	b = append(b, ' ')
+	b = append(b, r.Phrase...)
+	b = append(b, "\r\n"...)
+	b = appendFields(b, r.Fields, &o, "alt-svc")
+	return appendEnd(b, &o)
+}
+
+func appendFields(b []byte, fields Fields, o *Outgoing, own string) []byte {
+	named := fields.nominated()
+	for _, f := range fields {
+		if HopByHop(f.Name) || strings.EqualFold(f.Name, "Content-Length") || strings.EqualFold(f.Name, own) ||
+			o.Via != "" && strings.EqualFold(f.Name, "Via") || named.has(f.Name) || omitted(o.Omit, f.Name) {
+			continue
+		}
+		b = appendField(b, f)
+	}
+	for _, f := range o.Add {
+		b = appendField(b, f)
+	}
+	return b
+}
+
+func appendField(b []byte, f Field) []byte {
+	b = append(b, f.Name...)
+	b = append(b, ": "...)
+	b = append(b, f.Value...)
+	return append(b, "\r\n"...)
+}
+
+func omitted(names []string, name string) bool {
+	for _, n := range names {
+		if strings.EqualFold(n, name) {
+			return true
+		}
+	}
+	return false
+}
+
+func appendVia(b []byte, fields Fields, own string) []byte {
+	b = append(b, "Via: "...)
+	for _, f := range fields {
+		if strings.EqualFold(f.Name, "Via") {
+			b = append(b, f.Value...)
+			b = append(b, ", "...)
+		}
+	}
+	b = append(b, own...)
+	return append(b, "\r\n"...)
+}
+
+func appendEnd(b []byte, o *Outgoing) []byte {
+	switch {
+	case o.Framing.Kind == Chunked:
+		b = append(b, "Transfer-Encoding: chunked\r\n"...)
+	case o.Framing.Kind == Length || o.ZeroLength:
+		b = append(b, "Content-Length: "...)
+		b = strconv.AppendInt(b, o.Framing.Length, 10)
+		b = append(b, "\r\n"...)
+	}
+	if o.Close {
+		b = append(b, "Connection: close\r\n"...)
+	}
+	return append(b, "\r\n"...)
+}
+
+// HopByHop reports whether a field is one that ends at every proxy, whatever its
+// Connection field says.
+func HopByHop(name string) bool {
+	switch len(name) {
+	case 2:
+		return strings.EqualFold(name, "TE")
+	case 7:
+		return strings.EqualFold(name, "Trailer") || strings.EqualFold(name, "Upgrade")
+	case 10:
+		return strings.EqualFold(name, "Connection") || strings.EqualFold(name, "Keep-Alive")
+	case 14:
+		return strings.EqualFold(name, "HTTP2-Settings")
+	case 16:
+		return strings.EqualFold(name, "Proxy-Connection")
+	case 17:
+		return strings.EqualFold(name, "Transfer-Encoding")
+	case 18:
+		return strings.EqualFold(name, "Proxy-Authenticate")
+	case 19:
+		return strings.EqualFold(name, "Proxy-Authorization")
+	default:
+		return false
+	}
+}
+
+// options are what Connection fields list, lower-case.
+type options struct {
+	few  []string
+	many map[string]bool // a head can list thousands
+}
+
+func (o *options) has(name string) bool {
+	if o.many != nil {
+		return o.many[strings.ToLower(name)]
+	}
+	for _, n := range o.few {
+		if strings.EqualFold(n, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// nominated collects the fields that Connection names. keep-alive and close name no
+// field, and are what nearly every Connection says.
+func (f Fields) nominated() (out options) {
+	for _, field := range f {
+		if len(field.Name) != len("Connection") || !strings.EqualFold(field.Name, "Connection") {
+			continue
+		}
+		for o := range strings.SplitSeq(field.Value, ",") {
+			o = strings.Trim(o, " \t")
+			if o == "" || strings.EqualFold(o, "keep-alive") || strings.EqualFold(o, "close") {
+				continue
+			}
+			out.few = append(out.few, o)
+		}
+	}
+	if len(out.few) > 8 {
+		out.many = make(map[string]bool, len(out.few))
+		for _, o := range out.few {
+			out.many[strings.ToLower(o)] = true
+		}
+	}
+	return out
+}
+
+// EndToEnd returns the fields that do not belong to one hop.
+func (f Fields) EndToEnd() Fields {
+	named := f.nominated()
+	out := make(Fields, 0, len(f))
+	for _, field := range f {
+		if !HopByHop(field.Name) && !named.has(field.Name) {
+			out = append(out, field)
+		}
+	}
+	return out
+}
+
+// Has reports whether a comma-separated field lists the token.
+func (f Fields) Has(name, token string) bool {
+	for _, field := range f {
+		if !strings.EqualFold(field.Name, name) {
+			continue
+		}
+		for o := range strings.SplitSeq(field.Value, ",") {
+			if strings.EqualFold(strings.Trim(o, " \t"), token) {
+				return true
+			}
+		}
+	}
+	return false
+}
