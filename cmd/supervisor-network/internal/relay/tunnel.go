@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Sizes of the copying loop.
@@ -32,6 +34,9 @@ var buffers = sync.Pool{New: func() any { b := make([]byte, bufferBytes); return
 // ErrIdle ends a tunnel in which nothing moved for the idle time.
 var ErrIdle = errors.New("the tunnel was idle for too long")
 
+// ErrTaken ends a tunnel whose first bytes First wants to look into.
+var ErrTaken = errors.New("the tunnel is not raw")
+
 // Tunnel is one raw tunnel. Early is what the client sent right behind its
 // request; it goes to the upstream first. Idle bounds the time in which nothing
 // moves in either direction.
@@ -39,8 +44,14 @@ type Tunnel struct {
 	Client, Upstream *net.TCPConn
 	Early            []byte
 	Idle             time.Duration
+	// First, when set, judges what the client sends first, Early included: it says
+	// whether to take the tunnel over, or that it needs more bytes for that. It is not
+	// asked once the upstream has spoken. A tunnel that is taken ends with ErrTaken;
+	// no byte of it has moved.
+	First func(prefix []byte) (take, more bool)
 
 	up, down atomic.Int64
+	pausing  atomic.Bool // the upstream's direction is to stop for First
 }
 
 // Moved returns the bytes from and to the client so far.
@@ -65,13 +76,13 @@ func (t *Tunnel) Run(ctx context.Context) error {
 	var half atomic.Bool
 	defer t.watch(&half, end)()
 
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		if err := t.direction(t.Client, t.Upstream, &t.down, &half); err != nil {
-			end(err)
+	down := t.receive(&half, end)
+	if t.First != nil && t.first() {
+		if t.pause(down, &half) {
+			return ErrTaken
 		}
-	}()
+		down = t.receive(&half, end) // the upstream was first after all
+	}
 	err := t.early()
 	if err == nil {
 		err = t.direction(t.Upstream, t.Client, &t.up, &half)
@@ -79,13 +90,89 @@ func (t *Tunnel) Run(ctx context.Context) error {
 	if err != nil {
 		end(err)
 	}
-	<-done
+	<-down
 	if p := cause.Load(); p != nil {
 		return *p
 	}
 	t.Client.Close()
 	t.Upstream.Close()
 	return nil
+}
+
+// receive copies from the upstream until it has finished, or is paused.
+func (t *Tunnel) receive(half *atomic.Bool, end func(error)) <-chan struct{} {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		err := t.direction(t.Client, t.Upstream, &t.down, half)
+		if err != nil && !(t.pausing.Load() && errors.Is(err, os.ErrDeadlineExceeded)) {
+			end(err)
+		}
+	}()
+	return done
+}
+
+// first asks First about what the client sends, without taking it from the
+// connection.
+func (t *Tunnel) first() (take bool) {
+	raw, err := t.Client.SyscallConn()
+	if err != nil {
+		return false
+	}
+	prefix := append(make([]byte, 0, len(t.Early)+peekBytes), t.Early...)
+	for {
+		take, more := t.First(prefix)
+		if !more || t.down.Load() > 0 || len(prefix) == cap(prefix) {
+			return take && t.down.Load() == 0
+		}
+		have := len(prefix)
+		prefix = prefix[:have+peek(raw, prefix[len(t.Early):cap(prefix)], have-len(t.Early))]
+		if len(prefix) == have {
+			return false // it ended
+		}
+	}
+}
+
+// peekBytes is more than any protocol needs to be told apart.
+const peekBytes = 64
+
+// peek waits until there are more than had bytes, and returns how many more; 0 at the
+// end of the connection.
+func peek(raw syscall.RawConn, buf []byte, had int) (more int) {
+	n, err := 0, error(nil)
+	waitErr := raw.Read(func(fd uintptr) bool {
+		n, _, err = syscall.Recvfrom(int(fd), buf, syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		switch {
+		case errors.Is(err, syscall.EAGAIN), errors.Is(err, syscall.EINTR):
+			return false
+		case err != nil, n == 0:
+			return true
+		default:
+			return n > had || finished(fd) // else the next segment wakes us
+		}
+	})
+	if waitErr != nil || err != nil || n <= had {
+		return 0
+	}
+	return n - had
+}
+
+// finished reports whether the peer has sent all it will: the bytes that wait hide it
+// from a peek.
+func finished(fd uintptr) bool {
+	info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+	return err != nil || info.State != unix.BPF_TCP_ESTABLISHED
+}
+
+// pause stops the upstream's direction; it fails when the upstream has spoken or
+// ended meanwhile.
+func (t *Tunnel) pause(down <-chan struct{}, half *atomic.Bool) bool {
+	t.pausing.Store(true)
+	_ = t.Upstream.SetReadDeadline(time.Unix(1, 0))
+	<-down
+	_ = t.Upstream.SetReadDeadline(time.Time{})
+	t.pausing.Store(false)
+	return t.down.Load() == 0 && !half.Load()
 }
 
 func (t *Tunnel) early() error {

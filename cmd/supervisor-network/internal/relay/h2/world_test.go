@@ -153,13 +153,13 @@ func tunnel(t testing.TB, p *Pool, judge func(context.Context, *http2.Stream) (c
 					if judge != nil {
 						var denied *http1.ErrorBody
 						if ctx, denied = judge(ctx, s); denied != nil {
-							_ = s.Deny(http.StatusForbidden, *denied)
+							_ = s.Deny(http.StatusForbidden, denied.Error, denied.Detail, core.RequestID(denied.RequestID), *denied)
 							return
 						}
 					}
 					resp, err := p.RoundTrip(ctx, right, s.ToOrigin(ctx))
 					if err != nil {
-						_ = s.Deny(http.StatusBadGateway, http1.ErrorBody{Error: core.ReasonUpstreamInvalid, Detail: err.Error()})
+						_ = s.Deny(http.StatusBadGateway, core.ReasonUpstreamInvalid, err.Error(), "", http1.ErrorBody{Error: core.ReasonUpstreamInvalid, Detail: err.Error()})
 						return
 					}
 					_ = s.Respond(ctx, resp)

@@ -27,6 +27,7 @@ const (
 	ClientCert       Kind = "client_certificate_required" // which we never have
 	Version          Kind = "version"                     // older than TLS 1.2
 	NotTLS           Kind = "not_tls"
+	NoProtocol       Kind = "no_protocol" // none of those that were offered
 	Refused          Kind = "handshake_failed"
 	Closed           Kind = "closed"
 	Timeout          Kind = "timeout"
@@ -153,7 +154,7 @@ func alerted(text string, asked bool) (Kind, string) {
 	case text == alertUnrecognizedName.Error():
 		return Refused, "the origin does not serve this host"
 	case text == alertNoProtocol.Error():
-		return Refused, "the origin speaks none of the protocols that were offered"
+		return NoProtocol, "the origin speaks none of the protocols that were offered"
 	default:
 		return Refused, "the origin refused the TLS handshake (" + text + ")"
 	}

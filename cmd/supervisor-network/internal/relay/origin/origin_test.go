@@ -233,7 +233,7 @@ func TestOriginsThatFailAreExplained(t *testing.T) {
 		{"a general refusal", answer("\x15\x03\x03\x00\x02\x02\x28"), Refused, "handshake failure"},
 		{"an internal error", answer("\x15\x03\x03\x00\x02\x02\x50"), Refused, "internal error"},
 		{"garbage in records", answer("\x16\x03\x03\x00\x08\x02\x00\x00\x04abcd"), Refused, "failed"},
-		{"no protocol in common", speak(&tls.Config{Certificates: cert, NextProtos: []string{"other"}}), Refused, "none of the protocols"},
+		{"no protocol in common", speak(&tls.Config{Certificates: cert, NextProtos: []string{"other"}}), NoProtocol, "none of the protocols"},
 		{"a client certificate, TLS 1.2", speak(&tls.Config{Certificates: cert, MaxVersion: tls.VersionTLS12, ClientAuth: tls.RequireAnyClientCert}), ClientCert, "client certificate"},
 	} {
 		t.Run(c.rule, func(t *testing.T) {

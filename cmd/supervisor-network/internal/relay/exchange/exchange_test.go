@@ -1,4 +1,4 @@
-package forward
+package exchange
 
 import (
 	"bufio"
@@ -15,7 +15,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/pool"
 	"github.com/splitpod/splitpod/pkg/core"
 )
 
@@ -47,7 +50,7 @@ func pair(t *testing.T) (client, server *net.TCPConn) {
 }
 
 type outcome struct {
-	stats Stats
+	stats Result
 	err   error
 }
 
@@ -85,14 +88,45 @@ func start(t *testing.T, ctx context.Context, idle time.Duration, text string, r
 	if err != nil {
 		t.Fatal(err)
 	}
+	kept, err := pool.New(pool.Config{}).Destination(decide.Permit{}, false).Wrap(t.Context(), up)
+	if err != nil {
+		t.Fatal(err)
+	}
+	late := func() {
+		_ = proxy.SetReadDeadline(time.Unix(1, 0))
+		_ = up.SetDeadline(time.Unix(1, 0))
+	}
+	watch := relay.NewWatch(idle/16, late)
+	watch.Begin(idle)
 	x := &exchange{client, origin, bufio.NewReader(origin), make(chan outcome, 1)}
 	go func() {
-		stats, err := Do(ctx, Exchange{Client: proxy, Reader: r, Request: req, Target: target, Upstream: up, Idle: idle})
-		x.done <- outcome{stats, err}
-		proxy.Close() // as listen and app do
+		defer watch.Stop()
+		defer context.AfterFunc(ctx, func() {
+			_ = proxy.SetLinger(0)
+			proxy.Close()
+			up.Close()
+		})()
+		result, err := Do(&Exchange{
+			Client:  &Client{R: r, W: bufio.NewWriter(proxy), Interrupt: func() { _ = proxy.SetReadDeadline(time.Unix(1, 0)) }, Resume: func() { _ = proxy.SetReadDeadline(time.Time{}) }},
+			Request: req, Target: target, DefaultPort: 80, Via: "1.1 splitpod", Origin: kept, Watch: watch, Last: func() bool { return true },
+		})
 		up.Close()
+		x.done <- outcome{result, err}
+		if result.Unframed && err != nil {
+			_ = proxy.SetLinger(0)
+		} else if err == nil {
+			linger(proxy)
+		}
+		proxy.Close() // as app does
 	}()
 	return x
+}
+
+// linger lets the client read before a close with unread bytes resets the connection.
+func linger(client *net.TCPConn) {
+	_ = client.CloseWrite()
+	_ = client.SetReadDeadline(time.Now().Add(time.Second))
+	_, _ = io.Copy(io.Discard, client)
 }
 
 func (x *exchange) wait(t *testing.T) outcome {
@@ -162,7 +196,7 @@ func TestHopByHopFieldsStayHereInBothDirections(t *testing.T) {
 		"HTTP2-Settings: AA", "Via: 1.0 first", "via: 1.1 second", "X-Hop-Not: kept",
 	))
 	wantHead := lines("GET /a/../b%2f?q=%&r HTTP/1.1", "Host: ok.test:8080", "Accept: */*", "X-Hop-Not: kept",
-		"Via: 1.0 first, 1.1 second, 1.1 splitpod", "Connection: close")
+		"Via: 1.0 first, 1.1 second, 1.1 splitpod")
 	if diff := cmp.Diff(wantHead, x.originReadsHead(t)); diff != "" {
 		t.Error(diff)
 	}
@@ -170,7 +204,7 @@ func TestHopByHopFieldsStayHereInBothDirections(t *testing.T) {
 		"Proxy-Authenticate: Basic", "Trailer: X-T", "Upgrade: h2c", `Alt-Svc: h3=":443"`, "Set-Cookie: a=1", "Set-Cookie: b=2", "Content-Length: 2", "Content-Length: 2")+"ok")
 	wantRest(t, x.client, lines("HTTP/1.1 200 Fine", "Server: test", "Set-Cookie: a=1", "Set-Cookie: b=2", "Content-Length: 2", "Connection: close")+"ok")
 	x.client.Close()
-	if o := x.wait(t); o.err != nil || o.stats != (Stats{Up: 0, Down: 2, Answered: true}) {
+	if o := x.wait(t); o.err != nil || o.stats.Up != 0 || o.stats.Down != 2 || !o.stats.Answered {
 		t.Errorf("%+v", o)
 	}
 }
@@ -201,7 +235,7 @@ func TestRequestBodyIsSentWithItsFramingAndNothingBehindIt(t *testing.T) {
 		t.Run(c.rule, func(t *testing.T) {
 			x := start(t, t.Context(), time.Hour, "POST http://ok.test/ HTTP/1.1\r\nHost: ok.test\r\n"+c.framing+"\r\n\r\n"+c.body+
 				"POST http://evil.test/ HTTP/1.1\r\nHost: evil.test\r\n\r\n")
-			if head := x.originReadsHead(t); !strings.HasSuffix(head, "\r\nConnection: close\r\n"+c.wantFraming+"\r\n\r\n") {
+			if head := x.originReadsHead(t); !strings.HasSuffix(head, "\r\nVia: 1.1 splitpod\r\n"+c.wantFraming+"\r\n\r\n") {
 				t.Fatalf("%q", head)
 			}
 			wantRead(t, x.fromOrigin, c.wantBody) // it is not held back
@@ -233,7 +267,7 @@ func TestBodiesAreStreamedChunkByChunk(t *testing.T) {
 	write(t, x.origin, "0\r\nX-T: v\r\n\r\n")
 	wantRest(t, x.client, "0\r\n\r\n")
 	x.client.Close()
-	if o := x.wait(t); o.err != nil || o.stats != (Stats{Up: 9, Down: 12, Answered: true}) {
+	if o := x.wait(t); o.err != nil || o.stats.Up != 9 || o.stats.Down != 12 || !o.stats.Answered {
 		t.Errorf("%+v", o)
 	}
 }

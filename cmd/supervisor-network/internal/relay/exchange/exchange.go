@@ -1,0 +1,283 @@
+// Package exchange carries one HTTP/1.1 request to its origin and the response back,
+// on connections that go on afterwards.
+//
+// It answers the threats of a second request hidden behind the first (nothing
+// behind the framed body is ever sent), of a response that the client takes for
+// another request's (every interim response is told apart, and a connection that is
+// out of step is closed), of fields that belong to one hop, and of an upgrade nobody
+// asked for. It does not decide and does not dial; both are done when it is called.
+//
+// Invariant: an origin connection is used again only after exactly one request and
+// one response; a client connection only when its request was read to the end.
+//
+// Source: RFC 9110 sections 7.6, 10.1.1, 15.2; RFC 9112 sections 3.2.2, 6, 9.
+package exchange
+
+import (
+	"bufio"
+	"errors"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/pool"
+	"github.com/splitpod/splitpod/pkg/core"
+)
+
+// Client is the workload's end of the exchange.
+type Client struct {
+	R *bufio.Reader // just behind the request's head
+	W *bufio.Writer // empty
+	// Interrupt makes a blocked read of R fail with os.ErrDeadlineExceeded, and
+	// Resume takes that back.
+	Interrupt, Resume func()
+}
+
+// Exchange is one request and its response.
+type Exchange struct {
+	Client      *Client
+	Request     *http1.Request
+	Target      http1.Target
+	DefaultPort uint16 // of the scheme: left out of the Host field
+	// Content is the whole body when it was read already; Read says so.
+	Content []byte
+	Read    bool
+	Via     string       // this proxy's Via entry; empty: none
+	Omit    []string     // request fields to leave out, lower-case
+	Add     http1.Fields // request fields to add
+	// Upgrades says that Add asks the origin to switch protocols.
+	Upgrades bool
+	Origin   *pool.Conn
+	Watch    *relay.Watch
+	// Last makes the response say that the connection ends with it.
+	Last func() bool
+}
+
+// Result is what an exchange did.
+type Result struct {
+	Up, Down int64 // content bytes
+	Status   int   // of the final response; 0: none came
+	// Answered says that the client may have got a part of the final response, so
+	// that no other answer may be written.
+	Answered bool
+	// Unframed says that only the end of the connection ends the response: when it is
+	// cut, nothing but a reset tells it from a complete one.
+	Unframed bool
+	// Heard says that the origin sent something. When it has not, a kept connection
+	// may just have been closed by it.
+	Heard bool
+	// ClientGoesOn and OriginGoesOn say whether the connections can carry another
+	// exchange.
+	ClientGoesOn, OriginGoesOn bool
+	// Switched is the origin's 101 to an upgrade. It was not passed on, and Origin is
+	// the connection, which goes on.
+	Switched *http1.Response
+	Origin   *pool.Conn
+}
+
+// running is an Exchange under way.
+type running struct {
+	*Exchange
+	result     Result
+	up         atomic.Int64
+	responding atomic.Bool // the final response has begun
+	sending    *sending    // nil: the request was sent as a whole
+}
+
+// heads are scratch for message heads.
+var heads = sync.Pool{New: func() any { b := make([]byte, 0, 4096); return &b }}
+
+// Do runs the exchange. Its error is a *http1.SyntaxError whose status can be
+// answered while Result.Answered is false. The caller closes the origin's connection
+// unless OriginGoesOn.
+func Do(exchange *Exchange) (Result, error) {
+	x := &running{Exchange: exchange}
+	x.Origin.Watch(x.Watch)
+	if err := x.send(); err != nil {
+		return x.result, x.sendFault(err)
+	}
+	err := x.receive()
+	sendErr := x.settle(err != nil)
+	x.result.Up = x.up.Load()
+	x.result.Answered = x.responding.Load()
+	if err != nil {
+		return x.result, x.fault(err, sendErr)
+	}
+	if sendErr != nil {
+		x.result.ClientGoesOn, x.result.OriginGoesOn = false, false
+	}
+	return x.result, nil
+}
+
+// sending is a body on its way to the origin.
+type sending struct {
+	done chan struct{}
+	err  error // valid when done is closed
+}
+
+// sendFault is a request that could not be handed to the origin at all.
+func (x *running) sendFault(err error) error {
+	if x.Watch.Expired() {
+		return timeout()
+	}
+	return &http1.SyntaxError{Status: 502, Reason: core.ReasonUpstreamUnreachable, Detail: "the origin closed the connection before the request was sent"}
+}
+
+// send writes the head anew and the body behind it. A body that is here already goes
+// with the head in one write; another one is copied by a goroutine.
+func (x *running) send() error {
+	buf := heads.Get().(*[]byte)
+	out := http1.Outgoing{Framing: x.Request.Framing, Via: x.Via, Omit: x.Omit, Add: x.Add}
+	if x.Read && out.Framing.Kind != http1.NoBody {
+		out.Framing = http1.Framing{Kind: http1.Length, Length: int64(len(x.Content))}
+	}
+	out.ZeroLength = out.Framing.Kind == http1.NoBody && hasLength(x.Request.Fields)
+	b := http1.AppendRequest((*buf)[:0], x.Request, x.Target, x.DefaultPort, out)
+	whole, here := x.body()
+	b = append(b, whole...)
+	_, err := x.Origin.Write(b)
+	if cap(b) <= maxScratch {
+		*buf = b[:0]
+		heads.Put(buf)
+	}
+	if err != nil {
+		return err
+	}
+	x.up.Store(int64(len(whole)))
+	if here {
+		if !x.Read {
+			_, _ = x.Client.R.Discard(len(whole))
+		}
+		return nil
+	}
+	x.sending = &sending{done: make(chan struct{})}
+	go func() {
+		x.sending.err = x.copyBody()
+		close(x.sending.done)
+	}()
+	return nil
+}
+
+// maxScratch is the largest head that is worth keeping the memory of.
+const maxScratch = 64 << 10
+
+// body is the whole body when it needs no waiting.
+func (x *running) body() ([]byte, bool) {
+	switch f := x.Request.Framing; {
+	case x.Read:
+		return x.Content, true
+	case f.Kind == http1.NoBody:
+		return nil, true
+	case f.Kind == http1.Length && f.Length <= int64(x.Client.R.Buffered()):
+		part, err := x.Client.R.Peek(int(f.Length))
+		return part, err == nil
+	default:
+		return nil, false
+	}
+}
+
+func hasLength(f http1.Fields) bool {
+	_, n := f.Get("Content-Length")
+	return n > 0
+}
+
+func (x *running) copyBody() error {
+	w := writers.Get().(*bufio.Writer)
+	w.Reset(x.Origin)
+	n, err := http1.CopyBody(w, x.Client.R, x.Request.Framing)
+	w.Reset(nil)
+	writers.Put(w)
+	x.up.Store(n)
+	if blamesClient(err) && !x.responding.Load() {
+		x.Origin.Abort() // the origin waits for the rest; a reset tells it that none comes
+	}
+	return err
+}
+
+var writers = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, 4096) }}
+
+// early is how long the rest of a request is awaited when its response is there
+// already.
+const early = 20 * time.Millisecond
+
+// whole reports whether the request was sent as a whole, and waits a moment for it.
+func (x *running) whole() bool {
+	if x.sending == nil {
+		return true
+	}
+	timer := time.NewTimer(early)
+	defer timer.Stop()
+	select {
+	case <-x.sending.done:
+		return x.sending.err == nil
+	case <-timer.C:
+		return false
+	}
+}
+
+// settle ends the sending when the response is over, or failed: what the client
+// still sends goes nowhere.
+func (x *running) settle(failed bool) error {
+	if x.sending == nil {
+		return nil
+	}
+	select {
+	case <-x.sending.done:
+		if !failed {
+			return x.sending.err
+		}
+	default:
+	}
+	x.Origin.Abort()
+	x.Client.Interrupt()
+	<-x.sending.done
+	x.Client.Resume()
+	return x.sending.err
+}
+
+// blamesClient reports whether the request ended before its framing did.
+func blamesClient(sendErr error) bool {
+	_, toOrigin := errors.AsType[*http1.WriteError](sendErr)
+	return sendErr != nil && !toOrigin
+}
+
+// fault says what to answer: when the request was never complete, that is why there
+// is no response.
+func (x *running) fault(err, sendErr error) error {
+	switch {
+	case x.responding.Load() || !blamesClient(sendErr):
+		return err
+	case errors.Is(sendErr, http1.ErrBody):
+		return &http1.SyntaxError{Status: 400, Reason: core.ReasonBadRequest, Detail: sendErr.Error()}
+	case x.Watch.Expired():
+		return &http1.SyntaxError{Status: 408, Reason: core.ReasonRequestTimeout, Detail: "the request body did not arrive in time"}
+	case errors.Is(sendErr, os.ErrDeadlineExceeded):
+		return err // the response failed first, and ended the sending
+	default:
+		return errClientGone
+	}
+}
+
+var errClientGone = &http1.SyntaxError{Status: 400, Reason: core.ReasonClientClosed, Detail: "the connection ended before the exchange was over"}
+
+func timeout() error {
+	return &http1.SyntaxError{Status: 504, Reason: core.ReasonUpstreamTimeout, Detail: "the origin did not answer in time"}
+}
+
+func invalid(detail string) error {
+	return &http1.SyntaxError{Status: 502, Reason: core.ReasonUpstreamInvalid, Detail: "the origin's response is malformed: " + detail}
+}
+
+// upstream turns what went wrong with the origin into an answer.
+func (x *running) upstream(err error) error {
+	if e, ok := errors.AsType[*http1.SyntaxError](err); ok {
+		return invalid(e.Detail)
+	}
+	if x.Watch.Expired() || errors.Is(err, os.ErrDeadlineExceeded) {
+		return timeout()
+	}
+	return &http1.SyntaxError{Status: 502, Reason: core.ReasonUpstreamInvalid, Detail: "the origin closed the connection without a complete response"}
+}

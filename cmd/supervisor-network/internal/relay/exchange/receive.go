@@ -1,0 +1,110 @@
+package exchange
+
+import (
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
+)
+
+// maxInterim bounds the interim responses of one exchange.
+const maxInterim = 16
+
+// receive passes on interim responses and then the final one.
+func (x *running) receive() error {
+	for range maxInterim + 1 {
+		resp, err := x.readHead()
+		if err != nil {
+			return err
+		}
+		if resp.Status == 101 {
+			return x.switched(resp)
+		}
+		if resp.Status >= 200 {
+			return x.respond(resp)
+		}
+		if x.Request.Minor == 0 {
+			continue // HTTP/1.0 knows no interim responses
+		}
+		if err := x.writeHead(resp, http1.Outgoing{}); err != nil {
+			return err
+		}
+		if x.Client.W.Flush() != nil {
+			return errClientGone
+		}
+	}
+	return invalid("too many interim responses")
+}
+
+func (x *running) switched(resp *http1.Response) error {
+	if !x.Upgrades {
+		return invalid("it switches protocols, which nobody asked for")
+	}
+	x.result.Status, x.result.Switched, x.result.Origin = resp.Status, resp, x.Exchange.Origin
+	return nil
+}
+
+func (x *running) readHead() (*http1.Response, error) {
+	head, err := http1.ReadHead(x.Origin.R, http1.MaxResponseHead)
+	x.result.Heard = x.result.Heard || err == nil || x.Origin.R.Buffered() > 0
+	if err != nil {
+		return nil, x.upstream(err)
+	}
+	resp, err := http1.ParseResponse(head, x.Request.Method)
+	if err != nil {
+		return nil, x.upstream(err)
+	}
+	return resp, nil
+}
+
+func (x *running) writeHead(resp *http1.Response, out http1.Outgoing) error {
+	buf := heads.Get().(*[]byte)
+	b := http1.AppendResponse((*buf)[:0], resp, out)
+	_, err := x.Client.W.Write(b)
+	*buf = b[:0]
+	heads.Put(buf)
+	if err != nil {
+		return errClientGone
+	}
+	return nil
+}
+
+// respond passes the final response on.
+func (x *running) respond(resp *http1.Response) error {
+	whole := x.whole()
+	x.result.Status = resp.Status
+	out := http1.Outgoing{Framing: resp.Framing}
+	if x.Request.Minor == 0 && resp.Framing.Kind == http1.Chunked {
+		out.Framing.Kind = http1.UntilClose // HTTP/1.0 knows no chunks
+	}
+	x.result.Unframed = out.Framing.Kind == http1.UntilClose
+	goesOn := whole && !x.result.Unframed && keepsAlive(x.Request) && !x.Last()
+	out.Close = !goesOn
+	if out.Framing.Kind == http1.NoBody && resp.Status != 204 {
+		// The answer to HEAD, and 304, tell the length of what they do not carry.
+		if length, stated := http1.ContentLength(resp.Fields); stated {
+			out.ZeroLength, out.Framing.Length = true, length
+		}
+	}
+	x.responding.Store(true)
+	if err := x.writeHead(resp, out); err != nil {
+		return err
+	}
+	n, err := x.copyContent(resp)
+	x.result.Down = n
+	if err != nil {
+		return err
+	}
+	x.result.ClientGoesOn = goesOn
+	x.result.OriginGoesOn = whole && !resp.Close && resp.Framing.Kind != http1.UntilClose
+	return nil
+}
+
+func (x *running) copyContent(resp *http1.Response) (int64, error) {
+	if x.result.Unframed {
+		return http1.CopyContent(x.Client.W, x.Origin.R, resp.Framing)
+	}
+	return http1.CopyBody(x.Client.W, x.Origin.R, resp.Framing)
+}
+
+// keepsAlive reports whether the client's connection goes on after its request.
+func keepsAlive(r *http1.Request) bool {
+	return r.Minor == 1 && !r.Fields.Has("Connection", "close")
+}

@@ -1,0 +1,90 @@
+package exchange
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"sync"
+
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
+)
+
+// Respond writes a response that came in another version of HTTP to a client of
+// HTTP/1.1, piece by piece as it comes. last says that the connection ends with it.
+func Respond(w *bufio.Writer, req *http1.Request, resp *http.Response, last bool) (Result, error) {
+	if resp.StatusCode < 200 || resp.StatusCode > 599 {
+		return Result{}, invalid("its status is none")
+	}
+	head := &http1.Response{Status: resp.StatusCode, Phrase: http.StatusText(resp.StatusCode)}
+	for name, values := range resp.Header {
+		for _, v := range values {
+			head.Fields = append(head.Fields, http1.Field{Name: name, Value: v})
+		}
+	}
+	bodiless := req.Method == http.MethodHead || resp.StatusCode == http.StatusNoContent || resp.StatusCode == http.StatusNotModified
+	out := http1.Outgoing{}
+	switch {
+	case resp.ContentLength >= 0 && resp.StatusCode != http.StatusNoContent:
+		out.ZeroLength, out.Framing.Length = true, resp.ContentLength
+	case bodiless:
+	case req.Minor == 0:
+		out.Framing.Kind = http1.UntilClose
+	default:
+		out.Framing.Kind = http1.Chunked
+	}
+	res := Result{Status: resp.StatusCode, Answered: true, Unframed: out.Framing.Kind == http1.UntilClose}
+	out.Close = last || res.Unframed || !keepsAlive(req)
+	res.ClientGoesOn = !out.Close
+	if _, err := w.Write(http1.AppendResponse(nil, head, out)); err != nil {
+		return res, errClientGone
+	}
+	if bodiless {
+		return res, w.Flush()
+	}
+	return res, copyPieces(w, resp, out.Framing.Kind == http1.Chunked)
+}
+
+var pieces = sync.Pool{New: func() any { b := make([]byte, 16<<10); return &b }}
+
+func copyPieces(w *bufio.Writer, resp *http.Response, chunked bool) error {
+	buf := pieces.Get().(*[]byte)
+	defer pieces.Put(buf)
+	left := resp.ContentLength
+	for {
+		n, err := resp.Body.Read(*buf)
+		if n > 0 {
+			if left >= 0 {
+				if left -= int64(n); left < 0 {
+					return invalid("it is longer than it says")
+				}
+			}
+			if err := writePiece(w, (*buf)[:n], chunked); err != nil {
+				return errClientGone
+			}
+		}
+		switch {
+		case errors.Is(err, io.EOF) && left > 0:
+			return invalid("it is shorter than it says")
+		case errors.Is(err, io.EOF):
+			if chunked {
+				_, _ = w.WriteString("0\r\n\r\n")
+			}
+			return w.Flush()
+		case err != nil:
+			return err
+		}
+	}
+}
+
+func writePiece(w *bufio.Writer, p []byte, chunked bool) error {
+	if chunked {
+		_, _ = fmt.Fprintf(w, "%x\r\n", len(p))
+	}
+	_, _ = w.Write(p)
+	if chunked {
+		_, _ = w.WriteString("\r\n")
+	}
+	return w.Flush() // reports what the writes before it met
+}

@@ -1,0 +1,223 @@
+package exchange
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/pool"
+)
+
+// RoundTrip sends a request that came in another version of HTTP and returns the
+// head of its response; the body streams, and gives the connection back at its end.
+// It owns origin, whose exchange ends with ctx. Interim responses are dropped. stale
+// says that a kept connection had been closed by the origin, and nothing was done.
+func RoundTrip(ctx context.Context, origin *pool.Conn, r *http.Request) (resp *http.Response, stale bool, err error) {
+	x := &roundTrip{origin: origin, sent: make(chan error, 1)}
+	x.stop = context.AfterFunc(ctx, func() { _ = origin.SetDeadline(time.Unix(1, 0)) })
+	head, err := x.start(r)
+	if err != nil {
+		x.stop()
+		origin.Abort()
+		return nil, origin.Reused && head == nil && r.ContentLength == 0 && origin.R.Buffered() == 0 && ctx.Err() == nil, err
+	}
+	resp = &http.Response{StatusCode: head.Status, ProtoMajor: 1, ProtoMinor: 1, Header: make(http.Header, len(head.Fields)), ContentLength: -1, Request: r}
+	for _, f := range head.Fields {
+		if !http1.HopByHop(f.Name) {
+			name := http.CanonicalHeaderKey(f.Name)
+			resp.Header[name] = append(resp.Header[name], f.Value)
+		}
+	}
+	if n, stated := http1.ContentLength(head.Fields); stated {
+		resp.ContentLength = n
+		resp.Header["Content-Length"] = []string{strconv.FormatInt(n, 10)}
+	} else if head.Framing.Kind == http1.NoBody {
+		resp.ContentLength = 0
+	}
+	x.body, x.keeps = http1.NewBodyReader(origin.R, head.Framing), !head.Close && head.Framing.Kind != http1.UntilClose
+	resp.Body = x
+	if head.Framing.Kind == http1.NoBody {
+		x.finish()
+		resp.Body = http.NoBody
+	}
+	return resp, false, nil
+}
+
+// roundTrip is the body of a response, and what happens to its connection.
+type roundTrip struct {
+	origin *pool.Conn
+	sent   chan error // the request's body
+	stop   func() bool
+	body   *http1.BodyReader
+	keeps  bool
+	over   bool
+}
+
+// start sends the request and reads the head of the final response.
+func (x *roundTrip) start(r *http.Request) (*http1.Response, error) {
+	framing, err := x.send(r)
+	if err != nil {
+		return nil, err
+	}
+	if framing.Kind == http1.NoBody {
+		x.sent <- nil
+	} else {
+		go func() { x.sent <- x.copyBody(r, framing) }()
+	}
+	for range maxInterim + 1 {
+		head, err := http1.ReadHead(x.origin.R, http1.MaxResponseHead)
+		if err != nil {
+			return nil, err
+		}
+		resp, err := http1.ParseResponse(head, r.Method)
+		switch {
+		case err != nil:
+			return resp, err
+		case resp.Status == 101:
+			return resp, errors.New("the origin switches protocols, which nobody asked for")
+		case resp.Status >= 200:
+			return resp, nil
+		}
+	}
+	return &http1.Response{}, errors.New("too many interim responses")
+}
+
+// send writes the head.
+func (x *roundTrip) send(r *http.Request) (http1.Framing, error) {
+	framing := http1.Framing{}
+	switch {
+	case r.ContentLength > 0:
+		framing = http1.Framing{Kind: http1.Length, Length: r.ContentLength}
+	case r.ContentLength < 0 && r.Body != nil && r.Body != http.NoBody:
+		framing.Kind = http1.Chunked
+	}
+	path := r.URL.Opaque
+	if path == "" {
+		path = r.URL.EscapedPath()
+	}
+	query := ""
+	if r.URL.RawQuery != "" || r.URL.ForceQuery {
+		query = "?" + r.URL.RawQuery
+	}
+	b := fmt.Appendf(nil, "%s %s%s HTTP/1.1\r\nHost: %s\r\n", r.Method, path, query, r.Host)
+	for _, name := range fieldNames(r.Header) {
+		for _, value := range r.Header[name] {
+			b = fmt.Appendf(b, "%s: %s\r\n", name, value)
+		}
+	}
+	switch _, stated := r.Header["Content-Length"]; {
+	case framing.Kind == http1.Chunked:
+		b = append(b, "Transfer-Encoding: chunked\r\n"...)
+	case framing.Kind == http1.Length || stated:
+		b = fmt.Appendf(b, "Content-Length: %d\r\n", framing.Length)
+	}
+	_, err := x.origin.Write(append(b, "\r\n"...))
+	return framing, err
+}
+
+// fieldNames are those that go to the origin, in an order of their own: several
+// cookies of HTTP/2 are one in HTTP/1.1 (RFC 9113 section 8.2.3).
+func fieldNames(h http.Header) []string {
+	if cookies := h["Cookie"]; len(cookies) > 1 {
+		joined := cookies[0]
+		for _, c := range cookies[1:] {
+			joined += "; " + c
+		}
+		h["Cookie"] = []string{joined}
+	}
+	names := make([]string, 0, len(h))
+	for name := range h {
+		if !http1.HopByHop(name) && name != "Host" && name != "Content-Length" {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+func (x *roundTrip) copyBody(r *http.Request, framing http1.Framing) error {
+	w := writers.Get().(*bufio.Writer)
+	w.Reset(x.origin)
+	defer func() {
+		w.Reset(nil)
+		writers.Put(w)
+	}()
+	if framing.Kind == http1.Length {
+		n, err := io.Copy(w, io.LimitReader(r.Body, framing.Length))
+		if err == nil && n < framing.Length {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			x.origin.Abort()
+			return err
+		}
+		return w.Flush()
+	}
+	return x.copyChunks(w, r.Body)
+}
+
+// copyChunks writes each piece as it comes.
+func (x *roundTrip) copyChunks(w *bufio.Writer, body io.Reader) error {
+	buf := make([]byte, 16<<10)
+	for {
+		n, err := body.Read(buf)
+		if n > 0 {
+			_, _ = fmt.Fprintf(w, "%x\r\n", n)
+			_, _ = w.Write(buf[:n])
+			_, _ = w.WriteString("\r\n")
+			if werr := w.Flush(); werr != nil {
+				return werr
+			}
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			_, _ = w.WriteString("0\r\n\r\n")
+			return w.Flush()
+		case err != nil:
+			x.origin.Abort() // what the origin has is not complete
+			return err
+		}
+	}
+}
+
+// Read implements io.Reader.
+func (x *roundTrip) Read(p []byte) (int, error) {
+	n, err := x.body.Read(p)
+	if err != nil {
+		x.finish()
+	}
+	return n, err
+}
+
+// Close implements io.Closer. A response that was not read to its end takes its
+// connection with it.
+func (x *roundTrip) Close() error {
+	x.finish()
+	return nil
+}
+
+// finish keeps the connection when both messages are complete.
+func (x *roundTrip) finish() {
+	if x.over {
+		return
+	}
+	x.over = true
+	sent := false
+	select {
+	case err := <-x.sent:
+		sent = err == nil
+	default:
+	}
+	if x.stop() && sent && x.keeps && x.body.Complete() {
+		x.origin.Release()
+		return
+	}
+	x.origin.Abort()
+}

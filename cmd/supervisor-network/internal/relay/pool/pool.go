@@ -1,0 +1,341 @@
+// Package pool keeps connections to origins between requests, so that the next
+// request to the same destination spares the handshakes.
+//
+// It answers the threats of a connection that is used for another destination than
+// it was checked for (the key is everything that was checked), of one that died or
+// speaks unasked while it waited (it is looked at before it is used), and of
+// connections that pile up (both numbers and time are bounded). It does not decide:
+// a Permit is needed to get a connection, kept or new.
+//
+// Invariant: a connection is in the pool or with exactly one exchange.
+package pool
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay"
+)
+
+// Limits of what is kept.
+const (
+	maxIdlePerDestination = 64
+	maxIdle               = 512
+	idleTime              = 60 * time.Second
+	sweepEvery            = 15 * time.Second
+	readerBytes           = 4096
+)
+
+// Config is what a Pool opens connections with.
+type Config struct {
+	Dial      func(context.Context, decide.Permit) (*net.TCPConn, error)
+	Handshake func(ctx context.Context, c net.Conn, host string, protos []string) (*tls.Conn, error)
+}
+
+// Pool keeps connections. Make it with New and keep Run going. Safe for concurrent
+// use.
+type Pool struct {
+	cfg  Config
+	idle atomic.Int64
+
+	mu           sync.Mutex
+	destinations map[key]*Destination // guarded by mu
+}
+
+// key is everything a connection was checked for.
+type key struct {
+	host  string
+	port  uint16
+	tls   bool
+	mode  decide.AddressMode
+	terms string
+}
+
+// New makes a Pool.
+func New(cfg Config) *Pool {
+	return &Pool{cfg: cfg, destinations: make(map[key]*Destination)}
+}
+
+// Run closes what has waited for too long, until ctx ends; then everything.
+func (p *Pool) Run(ctx context.Context) error {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			p.sweep(time.Now().Add(time.Hour))
+			return nil
+		case now := <-tick.C:
+			p.sweep(now.Add(-idleTime))
+		}
+	}
+}
+
+// Idle is the number of connections that wait.
+func (p *Pool) Idle() int64 { return p.idle.Load() }
+
+func (p *Pool) sweep(before time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for k, d := range p.destinations {
+		if d.sweep(before) && d.users == 0 {
+			delete(p.destinations, k)
+		}
+	}
+}
+
+// Destination is one origin under the terms of a Permit. Leave it with Close.
+type Destination struct {
+	pool     *Pool
+	key      key
+	prefixes []netip.Prefix
+	users    int // guarded by pool.mu
+
+	// HTTP2 is set when the origin refused to speak HTTP/1.1.
+	HTTP2 atomic.Bool
+
+	mu   sync.Mutex
+	idle []*Conn // guarded by mu; the newest last
+}
+
+// Destination finds the destination of a Permit.
+func (p *Pool) Destination(permit decide.Permit, tls bool) *Destination {
+	k := key{host: permit.Host(), port: permit.Port(), tls: tls, mode: permit.AddressMode()}
+	if k.mode == decide.AddressListed {
+		k.terms = fmt.Sprint(permit.Prefixes())
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	d := p.destinations[k]
+	if d == nil {
+		d = &Destination{pool: p, key: k, prefixes: permit.Prefixes()}
+		p.destinations[k] = d
+	}
+	d.users++
+	return d
+}
+
+// Close says that the caller asks this destination for nothing more.
+func (d *Destination) Close() {
+	d.pool.mu.Lock()
+	d.users--
+	d.pool.mu.Unlock()
+}
+
+// Serves reports whether d is the destination of a Permit, on the same terms.
+func (d *Destination) Serves(permit decide.Permit) bool {
+	return permit.Valid() && d.key.host == permit.Host() && d.key.port == permit.Port() &&
+		d.key.mode == permit.AddressMode() && (d.key.mode != decide.AddressListed || slices.Equal(d.prefixes, permit.Prefixes()))
+}
+
+// Waits reports whether a connection is kept.
+func (d *Destination) Waits() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.idle) > 0
+}
+
+// Kept takes the connection that was used last, nil when none waits.
+func (d *Destination) Kept() *Conn {
+	for {
+		d.mu.Lock()
+		n := len(d.idle)
+		if n == 0 {
+			d.mu.Unlock()
+			return nil
+		}
+		c := d.idle[n-1]
+		d.idle[n-1] = nil
+		d.idle = d.idle[:n-1]
+		d.mu.Unlock()
+		d.pool.idle.Add(-1)
+		if c.quiet() {
+			c.Reused = true
+			return c
+		}
+		c.raw.Close()
+	}
+}
+
+// Get takes a kept connection or opens one.
+func (d *Destination) Get(ctx context.Context, permit decide.Permit) (*Conn, error) {
+	if !d.Serves(permit) {
+		return nil, errors.New("BUG: a connection for another destination")
+	}
+	if c := d.Kept(); c != nil {
+		return c, nil
+	}
+	return d.Open(ctx, permit)
+}
+
+// Open opens a connection.
+func (d *Destination) Open(ctx context.Context, permit decide.Permit) (*Conn, error) {
+	tcp, err := d.pool.cfg.Dial(ctx, permit)
+	if err != nil {
+		return nil, err
+	}
+	return d.Wrap(ctx, tcp)
+}
+
+var http1Only = []string{"http/1.1"}
+
+// Wrap makes a connection of one that was just dialled for this destination, with a
+// TLS handshake where the destination has one. It owns tcp.
+func (d *Destination) Wrap(ctx context.Context, tcp *net.TCPConn) (*Conn, error) {
+	control, err := tcp.SyscallConn()
+	if err != nil {
+		tcp.Close()
+		return nil, err
+	}
+	c := &Conn{raw: tcp, tcp: tcp, control: control, destination: d}
+	c.Address = tcp.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap().String()
+	if d.key.tls {
+		t, err := d.pool.cfg.Handshake(ctx, tcp, d.key.host, http1Only)
+		if err != nil {
+			tcp.Close()
+			return nil, err
+		}
+		c.raw = t
+	}
+	c.R = bufio.NewReaderSize(c, readerBytes)
+	return c, nil
+}
+
+// sweep closes what waits since before; it reports whether nothing is left.
+func (d *Destination) sweep(before time.Time) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	old := 0
+	for old < len(d.idle) && d.idle[old].since.Before(before) {
+		go d.idle[old].raw.Close() // TLS writes its farewell
+		old++
+	}
+	d.pool.idle.Add(int64(-old))
+	d.idle = append([]*Conn(nil), d.idle[old:]...)
+	return len(d.idle) == 0
+}
+
+// Conn is one connection to an origin. It belongs to one exchange, which ends with
+// Release or Close.
+type Conn struct {
+	R       *bufio.Reader
+	Address string // that was dialled
+	Reused  bool   // it carried an exchange before
+
+	raw         net.Conn
+	tcp         *net.TCPConn
+	control     syscall.RawConn
+	destination *Destination
+	watch       *relay.Watch
+	since       time.Time
+}
+
+// Watch makes every byte that moves count for w.
+func (c *Conn) Watch(w *relay.Watch) { c.watch = w }
+
+// Read implements io.Reader, without the buffer of R.
+func (c *Conn) Read(p []byte) (int, error) {
+	n, err := c.raw.Read(p)
+	if n > 0 && c.watch != nil {
+		c.watch.Mark()
+	}
+	return n, err
+}
+
+// Write implements io.Writer.
+func (c *Conn) Write(p []byte) (int, error) {
+	n, err := c.raw.Write(p)
+	if n > 0 && c.watch != nil {
+		c.watch.Mark()
+	}
+	return n, err
+}
+
+// SetDeadline bounds reading and writing.
+func (c *Conn) SetDeadline(t time.Time) error { return c.raw.SetDeadline(t) }
+
+// Stream is the connection for what is not a request: with the bytes that were read
+// ahead, and without a watch.
+func (c *Conn) Stream() net.Conn {
+	c.watch = nil
+	if c.R.Buffered() == 0 {
+		return c.raw
+	}
+	return &ahead{c.raw, c.R}
+}
+
+// ahead is a connection whose reader holds bytes.
+type ahead struct {
+	net.Conn
+	r *bufio.Reader
+}
+
+func (a *ahead) Read(p []byte) (int, error) {
+	if a.r.Buffered() > 0 {
+		return a.r.Read(p)
+	}
+	return a.Conn.Read(p)
+}
+
+// CloseWrite passes a half-close on.
+func (a *ahead) CloseWrite() error {
+	if w, ok := a.Conn.(interface{ CloseWrite() error }); ok {
+		return w.CloseWrite()
+	}
+	return nil
+}
+
+// Close ends the connection.
+func (c *Conn) Close() error { return c.raw.Close() }
+
+// Abort ends the connection with a reset, so that the origin does not take what it
+// got for complete.
+func (c *Conn) Abort() {
+	_ = c.tcp.SetLinger(0)
+	c.tcp.Close()
+}
+
+// Release keeps the connection for the next request. The caller has read exactly
+// one response to each request.
+func (c *Conn) Release() {
+	c.watch, c.since = nil, time.Now()
+	d := c.destination
+	if c.R.Buffered() > 0 || d.pool.idle.Add(1) > maxIdle {
+		if c.R.Buffered() == 0 {
+			d.pool.idle.Add(-1)
+		}
+		c.raw.Close()
+		return
+	}
+	d.mu.Lock()
+	if len(d.idle) >= maxIdlePerDestination {
+		d.mu.Unlock()
+		d.pool.idle.Add(-1)
+		c.raw.Close()
+		return
+	}
+	d.idle = append(d.idle, c)
+	d.mu.Unlock()
+}
+
+// quiet reports whether nothing has come while the connection waited: neither its
+// end nor bytes that answer no request.
+func (c *Conn) quiet() bool {
+	var one [1]byte
+	var err error
+	ctlErr := c.control.Control(func(fd uintptr) {
+		_, _, err = syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+	})
+	return ctlErr == nil && errors.Is(err, syscall.EAGAIN)
+}
