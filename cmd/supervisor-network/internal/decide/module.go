@@ -121,7 +121,7 @@ func requestData(p *Permit, r *Request) map[string]any {
 	calls := make([]any, len(r.Calls))
 	for i, c := range r.Calls {
 		calls[i] = map[string]any{
-			"method": c.Method, "tool": c.Tool, "params": named(c.Params), "others": texts(c.Others), "unnamed": c.Unnamed, "response": c.Response,
+			"method": c.Method, "tool": c.Tool, "params": named(c.Params), "names": texts(c.Names), "unnamed": c.Unnamed, "response": c.Response,
 		}
 	}
 	return map[string]any{

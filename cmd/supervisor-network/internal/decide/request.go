@@ -41,7 +41,7 @@ type Call struct {
 	Method   string
 	Tool     string            // of MCP's tools/call
 	Params   map[string]string // top-level parameters that are texts
-	Others   []string          // names of the top-level parameters that are no texts
+	Names    []string          // of all top-level parameters, in lower case
 	Unnamed  bool              // the parameters are a list
 	Response bool              // it answers the server and calls nothing
 }

@@ -170,7 +170,7 @@ func randomCall(r *rand.Rand) Call {
 	case 0:
 		c.Params = map[string]string{pick(r, someNames): pick(r, someNames), "name": pick(r, someNames)}
 	case 1:
-		c.Others = []string{pick(r, someNames), pick(r, someNames)}
+		c.Names = []string{pick(r, someNames), pick(r, someNames)}
 	case 2:
 		c.Unnamed = true
 	case 3:
@@ -255,7 +255,7 @@ func FuzzRequest(f *testing.F) {
 			r.Calls = []Call{{Method: name, Tool: value, Params: map[string]string{"to": value}, Unnamed: flags&16 != 0, Response: flags&32 != 0}}
 		}
 		if flags&64 != 0 {
-			r.Calls = []Call{{Method: toolCall, Tool: value}, {Method: name, Others: []string{value}}}
+			r.Calls = []Call{{Method: toolCall, Tool: value}, {Method: name, Names: []string{value}}}
 			r.Operations = []Operation{{Type: "query", Fields: []string{value}}, {Persisted: name}}
 		}
 		p := permitted(t, s)

@@ -2,6 +2,7 @@ package decide
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/splitpod/splitpod/pkg/core/policy/glob"
 )
@@ -177,15 +178,16 @@ func (m *callRule) allows(c *Call) bool {
 	return true
 }
 
-// denies is allows, but a parameter that is not known matches: one that is no text, or
-// all of a call whose parameters have no names.
+// denies is allows, but a parameter that is not known matches: one that is no text,
+// one in another case, which some servers take for the same, or all of a call whose
+// parameters have no names.
 func (m *callRule) denies(c *Call) bool {
 	if m.method != nil && !m.method.Match(c.Method) {
 		return false
 	}
 	for i := range m.params {
 		v, ok := c.param(m.params[i].key)
-		if ok && !m.params[i].pattern.Match(v) || !ok && !c.Unnamed && !slices.Contains(c.Others, m.params[i].key) {
+		if ok && !m.params[i].pattern.Match(v) || !ok && !c.Unnamed && !slices.Contains(c.Names, strings.ToLower(m.params[i].key)) {
 			return false
 		}
 	}

@@ -75,15 +75,12 @@ func fillCalls(h *Head, body []byte, d jsonrpc.Dialect, r *decide.Request) error
 	return nil
 }
 
-// fillMCP also knows the requests of a session that call nothing: the stream of the
-// server's messages, the end of the session, and answers to the server.
+// fillMCP also knows the requests of a session that have no body: the stream of the
+// server's messages, and the end of the session.
 func fillMCP(h *Head, body []byte, d jsonrpc.Dialect, r *decide.Request) error {
 	switch h.Method {
 	case "POST":
-		if err := fillCalls(h, body, d, r); err != nil {
-			return err
-		}
-		r.Session = len(r.Calls) == 0
+		return fillCalls(h, body, d, r)
 	case "GET", "DELETE":
 		if h.Body {
 			return &Error{Status: 400, Reason: core.ReasonInvalidJSONRPC, Detail: "an MCP request by GET or DELETE has no body"}

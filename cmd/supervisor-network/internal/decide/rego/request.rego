@@ -368,7 +368,7 @@ refusal contains [hidden, i, selected, "unregistered"] if {
 # -- JSON-RPC calls
 
 # Who may begin a session may end it. The stream of the server's messages needs no rule.
-called := [{"method": "initialize", "tool": "", "params": {}, "others": [], "unnamed": false, "response": false}] if {
+called := [{"method": "initialize", "tool": "", "params": {}, "names": [], "unnamed": false, "response": false}] if {
 	input.session
 	input.method == "DELETE"
 } else := input.calls
@@ -440,7 +440,8 @@ tool_is(call, "name") if call.tool != ""
 
 param_denied(pattern, key, call) if splitpod.name_denied(pattern, param(call, key))
 
-# A parameter that is no text, or has no name, could be anything.
+# A parameter that is no text, is spelt in another case, or has no name, could be
+# anything.
 param_denied(_, key, call) if {
 	not param(call, key)
 	hidden_param(call, key)
@@ -448,7 +449,7 @@ param_denied(_, key, call) if {
 
 hidden_param(call, _) if call.unnamed
 
-hidden_param(call, key) if key in call.others
+hidden_param(call, key) if lower(key) in call.names
 
 # -- the verdict
 

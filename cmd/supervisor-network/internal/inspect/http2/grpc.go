@@ -5,7 +5,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
+	"github.com/splitpod/splitpod/pkg/core"
 )
 
 // code is a gRPC status.
@@ -57,13 +57,13 @@ func isGRPC(contentType string) bool {
 
 // denyCall answers with trailers only: the one form in which a gRPC client finds the
 // reason.
-func (s *Stream) denyCall(h http.Header, status int, answer http1.ErrorBody) {
+func (s *Stream) denyCall(h http.Header, status int, reason core.Reason, detail string) {
 	h.Set("Content-Type", grpcType)
 	if strings.HasPrefix(strings.ToLower(s.Header.Get("Content-Type")), webType) {
 		h.Set("Content-Type", webType+"+proto")
 	}
 	h.Set("Grpc-Status", strconv.Itoa(int(codeOf(status))))
-	h.Set("Grpc-Message", percentEncode(string(answer.Error)+": "+answer.Detail))
+	h.Set("Grpc-Message", percentEncode(string(reason)+": "+detail))
 	s.w.WriteHeader(http.StatusOK)
 }
 

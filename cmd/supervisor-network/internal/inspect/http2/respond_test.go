@@ -156,7 +156,7 @@ func TestANonFinalStatusIsNoAnswer(t *testing.T) {
 		resp := response("")
 		resp.StatusCode = 101
 		if err := s.Respond(ctx, resp); errors.Is(err, ErrStatus) {
-			_ = s.Deny(502, http1.ErrorBody{Error: core.ReasonUpstreamInvalid, Detail: "d"})
+			_ = s.Deny(502, core.ReasonUpstreamInvalid, "d", "", http1.ErrorBody{Error: core.ReasonUpstreamInvalid, Detail: "d"})
 		}
 	})
 	if resp := do(t, client(t, f), "GET", nil); resp.StatusCode != 502 {
@@ -229,7 +229,7 @@ func TestADeniedCallIsATrailersOnlyAnswer(t *testing.T) {
 	} {
 		t.Run(contentType, func(t *testing.T) {
 			f := serve(t, Options{}, func(_ context.Context, s *Stream) {
-				_ = s.Deny(403, http1.ErrorBody{Error: core.ReasonPolicyDenied, Detail: "not 100% für\nyou", RequestID: "id-1"})
+				_ = s.Deny(403, core.ReasonPolicyDenied, "not 100% für\nyou", "id-1", http1.ErrorBody{Error: core.ReasonPolicyDenied, Detail: "not 100% für\nyou", RequestID: "id-1"})
 			})
 			r := dial(t, f).hello()
 			r.headers(1, true, call(contentType))
@@ -348,7 +348,7 @@ func TestAStreamThatNobodyAnswersIsReset(t *testing.T) {
 // a short body that comes nevertheless is taken.
 func TestADeniedUploadIsNotAskedFor(t *testing.T) {
 	f := serve(t, Options{}, func(_ context.Context, s *Stream) {
-		_ = s.Deny(403, http1.ErrorBody{Error: core.ReasonPolicyDenied})
+		_ = s.Deny(403, core.ReasonPolicyDenied, "", "", http1.ErrorBody{Error: core.ReasonPolicyDenied})
 	})
 	r := dial(t, f).hello()
 	r.headers(1, false, append(fields(":method", "POST"), get("content-length", "5", "expect", "100-continue")[1:]...))

@@ -95,20 +95,20 @@ func (s *Stream) ToOrigin(ctx context.Context) *http.Request {
 	return out.WithContext(ctx)
 }
 
-// Deny answers with a status and a JSON body; a gRPC client gets a status in the
+// Deny answers with a status and body as JSON; a gRPC client gets a status in the
 // trailers instead, with the detail as its message.
-func (s *Stream) Deny(status int, answer http1.ErrorBody) error {
+func (s *Stream) Deny(status int, reason core.Reason, detail string, id core.RequestID, body any) error {
 	s.answered = true
 	h := s.w.Header()
-	if answer.RequestID != "" {
-		h.Set("X-Splitpod-Request-Id", answer.RequestID)
+	if id != "" {
+		h.Set("X-Splitpod-Request-Id", string(id))
 	}
 	bare(h)
 	if s.GRPC {
-		s.denyCall(h, status, answer)
+		s.denyCall(h, status, reason, detail)
 		return nil
 	}
-	text, err := json.Marshal(answer)
+	text, err := json.Marshal(body)
 	if err != nil {
 		s.reset = true
 		return err
@@ -147,7 +147,7 @@ func (s *Stream) refuse(err error) {
 		status, answer.Error, answer.Detail = e.Status, e.Reason, e.Detail
 	}
 	answer.RequestID = s.server.o.Refused(s.Method, status, err)
-	_ = s.Deny(status, answer) // a client that is gone needs no answer
+	_ = s.Deny(status, answer.Error, answer.Detail, core.RequestID(answer.RequestID), answer) // a client that is gone needs no answer
 }
 
 // bare keeps net/http from describing an answer in its own words.

@@ -1,10 +1,10 @@
 package jsonrpc
 
 import (
+	"strings"
+
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
-	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/content"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/strictjson"
-	"github.com/splitpod/splitpod/pkg/core"
 )
 
 var frameNames = strictjson.Names{"jsonrpc", "method", "params", "id", "result", "error"}
@@ -92,9 +92,8 @@ func (in *reader) add(f *frame) error {
 		return in.call(f)
 	case f.hasResult == f.hasError || f.id == 0:
 		return bad("a JSON-RPC response has an id, and either a result or an error")
-	case !in.dialect.MCP:
-		return &content.Error{Status: 403, Reason: core.ReasonPolicyDenied, Detail: "JSON-RPC response frames are not permitted from client to server"}
 	}
+	in.calls = append(in.calls, decide.Call{Response: true})
 	return nil
 }
 
@@ -105,7 +104,7 @@ func (in *reader) call(f *frame) error {
 	if f.params != 0 && f.params&(strictjson.Object|strictjson.Array|strictjson.Null) == 0 {
 		return bad("the params of a JSON-RPC call are an object or an array")
 	}
-	c := decide.Call{Method: f.method, Params: texts(f.parameters)}
+	c := decide.Call{Method: f.method, Params: texts(f.parameters), Names: names(f.parameters), Unnamed: f.params == strictjson.Array}
 	if in.dialect.MCP {
 		if err := in.checkMCP(f); err != nil {
 			return err
@@ -118,6 +117,14 @@ func (in *reader) call(f *frame) error {
 	}
 	in.calls = append(in.calls, c)
 	return nil
+}
+
+// names are those of all parameters, in lower case.
+func names(all []parameter) (out []string) {
+	for _, p := range all {
+		out = append(out, strings.ToLower(p.name))
+	}
+	return out
 }
 
 // texts are the parameters that are texts, nil if none is.

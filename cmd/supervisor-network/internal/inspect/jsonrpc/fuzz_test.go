@@ -71,7 +71,7 @@ func text(v json.RawMessage) (s string) {
 }
 
 // FuzzBody: a body that is accepted has the calls that encoding/json finds, in order;
-// strict tools have strict names; only MCP bodies have none.
+// strict tools have strict names.
 func FuzzBody(f *testing.F) {
 	for _, c := range plain {
 		f.Add([]byte(c.body), false, false)
@@ -88,16 +88,20 @@ func FuzzBody(f *testing.F) {
 			}
 			return
 		}
-		if len(got) == 0 && !d.MCP || len(got) > MaxBatch {
+		if len(got) == 0 || len(got) > MaxBatch {
 			t.Fatalf("%d calls", len(got))
 		}
 		i := 0
 		for _, s := range loosely(t, data) {
-			if s.Method == nil {
-				continue
-			}
 			if i == len(got) {
 				t.Fatal("a call was not found")
+			}
+			if s.Method == nil {
+				if !got[i].Response {
+					t.Fatal("a response was taken for a call")
+				}
+				i++
+				continue
 			}
 			if same(t, got[i], s, d); d.MCP && d.StrictTools && got[i].Tool != "" && !strictName(got[i].Tool) {
 				t.Fatalf("tool %q", got[i].Tool)

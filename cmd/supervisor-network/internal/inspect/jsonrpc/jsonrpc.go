@@ -42,8 +42,8 @@ func readable(err error) error {
 	return err
 }
 
-// Read returns the calls of the body of a request by POST, or a [content.Error].
-// There are none only if an MCP client answers its server.
+// Read returns the calls of the body of a request by POST, answers to calls of the
+// server among them, or a [content.Error]. There is at least one.
 func Read(h *content.Head, body []byte, d Dialect) ([]decide.Call, error) {
 	types := []string{"application/json", "application/json-rpc", "application/jsonrequest"}
 	if d.MCP {

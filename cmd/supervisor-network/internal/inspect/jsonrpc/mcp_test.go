@@ -41,9 +41,9 @@ var mcp = []testCase{
 	{"an unknown method", rpc("x/y", `{"name":"read"}`), named("x/y", "name", "read"), ""},
 	{"an unknown method with an array", rpc("x/y", `[1]`), calls(decide.Call{Method: "x/y"}), ""},
 	{"a zero-width space makes an unknown method", rpc(`tools\u200b/call`, `{"name":1}`), calls(decide.Call{Method: "tools\u200b/call"}), ""},
-	{"a response", `{"jsonrpc":"2.0","id":1,"result":{}}`, nil, ""},
-	{"an error", `{"jsonrpc":"2.0","id":1,"error":{"code":-1,"message":"x"}}`, nil, ""},
-	{"responses and a call", `[{"jsonrpc":"2.0","id":1,"result":{}},` + rpc("tools/call", `{"name":"a"}`) + `]`, calls(toolCall("a")), ""},
+	{"a response", `{"jsonrpc":"2.0","id":1,"result":{}}`, calls(decide.Call{Response: true}), ""},
+	{"an error", `{"jsonrpc":"2.0","id":1,"error":{"code":-1,"message":"x"}}`, calls(decide.Call{Response: true}), ""},
+	{"responses and a call", `[{"jsonrpc":"2.0","id":1,"result":{}},` + rpc("tools/call", `{"name":"a"}`) + `]`, calls(decide.Call{Response: true}, toolCall("a")), ""},
 
 	{"a tool without name", rpc("tools/call", `{"arguments":{}}`), nil, "name is there"},
 	{"a tool without params", `{"jsonrpc":"2.0","id":1,"method":"tools/call"}`, nil, "name is there"},

@@ -84,7 +84,8 @@ func open(s *Session, origin string) error {
 		}
 		_, _ = io.WriteString(w, line+"\r\n")
 	}
-	write(upstream, "GET "+request.Target+" HTTP/1.1\r\n", append(request.Fields.Without(Fields()...), offer.Fields()...))
+	ask := http1.AppendRequest(nil, request, http1.Target{Host: "ok.test", Port: 80, Path: request.Target}, 80, http1.Outgoing{Omit: Fields(), Add: offer.Fields()})
+	_, _ = upstream.Write(ask)
 	out := bufio.NewReader(upstream)
 	if head, err = http1.ReadHead(out, http1.MaxResponseHead); err != nil {
 		return err
