@@ -92,8 +92,15 @@ func (a *attempt) explain(ctx context.Context, err error) *Error {
 	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "remote error" {
 		return a.rejected(op)
 	}
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Err.Error() == badRecordMAC.Error() {
+		return a.fail(Untrusted, err, "the client ended the TLS handshake when it saw the sandbox's certificate; does it use the sandbox's CA bundle?")
+	}
 	return a.fail(Malformed, err, "the client's TLS handshake is broken")
 }
+
+// badRecordMAC is what crypto/tls makes of OpenSSL clients that refuse a certificate
+// in TLS 1.3: their alert comes in the clear, where an encrypted record is due.
+const badRecordMAC = tls.AlertError(20)
 
 // closed is how crypto/tls and the kernel say that the other end is gone.
 func closed(err error) bool {

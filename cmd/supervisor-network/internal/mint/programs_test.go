@@ -3,6 +3,7 @@ package mint
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os/exec"
@@ -91,5 +92,34 @@ func TestOtherProgramsAgree(t *testing.T) {
 				t.Errorf("no %q in:\n%s", c.want, out)
 			}
 		})
+	}
+}
+
+// A client that does not know the sandbox's CA is told apart from a broken one,
+// whichever way it says so.
+func TestAClientThatDoesNotTrustTheCAIsTold(t *testing.T) {
+	curl := need.Program(t, "curl")
+	s := testServer(t, Options{})
+	for _, version := range [][]string{{"--tlsv1.3"}, {"--tls-max", "1.2"}} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		cmd := exec.CommandContext(ctx, curl, append(version, "-sS", "--connect-to", "ok.test:443:"+l.Addr().String(), "https://ok.test/")...)
+		done := make(chan struct{})
+		go func() { defer close(done); _ = cmd.Run() }()
+		c, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = s.Handshake(ctx, c, "ok.test", []string{"http/1.1"})
+		c.Close()
+		<-done
+		if e, ok := errors.AsType[*Error](err); !ok || e.Kind != Untrusted || !strings.Contains(e.Detail, "CA bundle") {
+			t.Errorf("%s: %v", version, err)
+		}
 	}
 }
