@@ -43,6 +43,9 @@ install -d -m 0700 -o "$network_uid" -g "$network_uid" "$dir/state"
 install -d -m 0755 "$dir/config"
 install -m 0644 "$policy" "$dir/config/policy.yaml"
 
+# Certificate authorities of origins besides the system's, if any.
+roots=${SPLITPOD_LOCAL_UPSTREAM_ROOTS:+--upstream-roots=$SPLITPOD_LOCAL_UPSTREAM_ROOTS}
+
 network_pid=
 finish() {
   code=$?
@@ -61,7 +64,7 @@ trap finish EXIT
 
 setpriv --reuid "$network_uid" --regid "$network_uid" --clear-groups --bounding-set=-all --inh-caps=-all --no-new-privs \
   env -i PATH=/usr/bin:/bin "$bin/supervisor-network" serve \
-  --policy "$dir/config/policy.yaml" --run-dir "$dir/run" --state-dir "$dir/state" --admin-listen= \
+  --policy "$dir/config/policy.yaml" --run-dir "$dir/run" --state-dir "$dir/state" --admin-listen= $roots \
   >>"$dir/network.records" 2>>"$dir/network.log" </dev/null &
 network_pid=$!
 

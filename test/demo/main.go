@@ -68,8 +68,8 @@ func run() error {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "the workload tries\tthe policy promises\tit happened")
 	broken := 0
-	for _, l := range lines(origins.CAFile) {
-		r, err := sandbox(l.command)
+	for _, l := range lines() {
+		r, err := sandbox(origins.CAFile, l.command)
 		if err != nil {
 			return fmt.Errorf("%s: %w", l.what, err)
 		}
@@ -87,15 +87,15 @@ func run() error {
 	return nil
 }
 
-func lines(ca string) []line {
+func lines() []line {
 	curl := func(args ...string) []string {
-		return append([]string{"curl", "-sS", "-m", "10", "--cacert", ca}, args...)
+		return append([]string{"curl", "-sS", "-m", "10"}, args...)
 	}
 	return []line{
 		{"curl https://api.demo.test/", "allowed: host, port and program are in the policy",
 			curl("https://api.demo.test/"), succeeds("hello from api.demo.test")},
 		{"git clone https://git.demo.test/repo.git", "allowed: git and its helpers",
-			[]string{"sh", "-c", "d=$(mktemp -d) && GIT_SSL_CAINFO=" + ca + " git clone -q https://git.demo.test/repo.git $d/r && cat $d/r/README"}, succeeds("hello")},
+			[]string{"sh", "-c", "d=$(mktemp -d) && git clone -q https://git.demo.test/repo.git $d/r && cat $d/r/README"}, succeeds("hello")},
 		{"curl https://other.demo.test/", "denied: no rule names the host",
 			curl("https://other.demo.test/"), denied("policy_denied")},
 		{"curl https://api.demo.test:8443/", "denied: the rule names port 443",
@@ -154,14 +154,14 @@ func exits(code int) func(result) string {
 }
 
 // sandbox runs a command under deploy/local/run.sh with the demo policy.
-func sandbox(command []string) (result, error) {
+func sandbox(roots string, command []string) (result, error) {
 	dir, err := os.MkdirTemp("", "splitpod-demo-run-")
 	if err != nil {
 		return result{}, err
 	}
 	defer os.RemoveAll(dir)
 	cmd := exec.Command("deploy/local/run.sh", append([]string{"deploy/local/policies/demo.yaml"}, command...)...)
-	cmd.Env = append(os.Environ(), "SPLITPOD_LOCAL_DIR="+dir)
+	cmd.Env = append(os.Environ(), "SPLITPOD_LOCAL_DIR="+dir, "SPLITPOD_LOCAL_UPSTREAM_ROOTS="+roots)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err = cmd.Run()

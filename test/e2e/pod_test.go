@@ -150,7 +150,7 @@ func (p *pair) startNetwork(args ...string) {
 		"setpriv", "--reuid", fmt.Sprint(networkUID), "--regid", fmt.Sprint(networkUID), "--clear-groups",
 		"--bounding-set=-all", "--inh-caps=-all", "--no-new-privs",
 		binary(p.t, "supervisor-network"), "serve", "--policy", p.dir + "/config/policy.yaml",
-		"--run-dir", p.dir + "/run", "--state-dir", p.dir + "/state", "--admin-listen", ""}, args...)...)
+		"--run-dir", p.dir + "/run", "--state-dir", p.dir + "/state", "--admin-listen", "", "--upstream-roots", origins.CAFile}, args...)...)
 }
 
 // startProcess starts the process daemon with a workload. Its records go to a

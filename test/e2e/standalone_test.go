@@ -99,13 +99,16 @@ func TestBytesBehindAConnectAreKept(t *testing.T) {
 	}
 }
 
-// TestASecondRequestIsNeverForwarded: what stands behind the framed body of a
-// forwarded request goes nowhere.
-func TestASecondRequestIsNeverForwarded(t *testing.T) {
+// TestEveryRequestOfAConnectionIsJudgedAlone: what stands behind the framed body of a
+// forwarded request is the next request, and has a decision of its own.
+func TestEveryRequestOfAConnectionIsJudgedAlone(t *testing.T) {
 	standalone(t, policyText)
 	hits := origins.Hits.Load()
-	out := talk(t, "POST http://api.demo.test/a HTTP/1.1\r\nHost: api.demo.test\r\nContent-Length: 2\r\n\r\nhiGET http://api.demo.test/b HTTP/1.1\r\nHost: api.demo.test\r\n\r\n")
-	if n := origins.Hits.Load() - hits; n != 1 || strings.Count(out, "HTTP/1.1 ") != 1 {
+	out := talk(t, "POST http://api.demo.test/echo HTTP/1.1\r\nHost: api.demo.test\r\nContent-Length: 2\r\n\r\nhi"+
+		"GET http://api.demo.test/b HTTP/1.1\r\nHost: api.demo.test\r\n\r\n"+
+		"GET http://other.demo.test/c HTTP/1.1\r\nHost: other.demo.test\r\n\r\n"+
+		"GET http://api.demo.test/d HTTP/1.1\r\nHost: api.demo.test\r\n\r\n")
+	if n := origins.Hits.Load() - hits; n != 2 || strings.Count(out, "HTTP/1.1 200 ") != 2 || strings.Count(out, "HTTP/1.1 403 ") != 1 || strings.Count(out, "HTTP/1.1 ") != 3 {
 		t.Errorf("%d requests arrived, answer %q", n, out)
 	}
 }

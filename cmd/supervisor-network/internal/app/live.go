@@ -2,42 +2,52 @@ package app
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"sync/atomic"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/http2"
+	"github.com/splitpod/splitpod/pkg/core"
 )
 
-// errRevoked ends a connection that the current policy no longer allows.
-var errRevoked = errors.New("the policy no longer allows this connection")
+// revoked is what a connection is told that the current policy no longer allows, and
+// errRevoked what ends it.
+const revoked = "the policy no longer allows this connection"
 
-// live knows the allowed connections, so that a new policy ends exactly those it
-// no longer allows. The zero value is ready to use.
+var errRevoked error = &http2.Revoked{Reason: core.ReasonPolicyChanged, Detail: revoked}
+
+// live knows the allowed connections and the requests under way on them, so that a
+// new policy ends exactly those it no longer allows. The zero value is ready to use.
 type live struct {
 	next    atomic.Uint64
 	count   atomic.Int64
 	entries sync.Map // uint64 → *liveEntry
 }
 
+// liveEntry is one allowed connection, or one request of several on one connection.
 type liveEntry struct {
+	of       *live
+	id       uint64
 	question decide.Question
 	permit   decide.Permit
+	request  atomic.Pointer[incoming] // under way; nil: none, or none that is judged
 	end      context.CancelCauseFunc
 }
 
-// add registers an allowed connection and returns its context and what to call
-// when it ends.
-func (l *live) add(ctx context.Context, q decide.Question, permit decide.Permit) (context.Context, func()) {
+// add registers an allowed connection and returns its context. The entry is left
+// when the connection ends.
+func (l *live) add(ctx context.Context, q decide.Question, permit decide.Permit) (context.Context, *liveEntry) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	id := l.next.Add(1)
-	l.entries.Store(id, &liveEntry{question: q, permit: permit, end: cancel})
+	e := &liveEntry{of: l, id: l.next.Add(1), question: q, permit: permit, end: cancel}
+	l.entries.Store(e.id, e)
 	l.count.Add(1)
-	return ctx, func() {
-		l.entries.Delete(id)
-		l.count.Add(-1)
-		cancel(nil)
-	}
+	return ctx, e
+}
+
+func (e *liveEntry) leave() {
+	e.of.entries.Delete(e.id)
+	e.of.count.Add(-1)
+	e.end(nil)
 }
 
 // recheck judges every live connection by snap and ends what it refuses, or what
@@ -46,12 +56,21 @@ func (l *live) add(ctx context.Context, q decide.Question, permit decide.Permit)
 func (l *live) recheck(ctx context.Context, snap *decide.Snapshot) (ended int) {
 	l.entries.Range(func(_, v any) bool {
 		e := v.(*liveEntry)
-		permit, denial := snap.Connection(ctx, e.question) // a nil snapshot denies all
-		if denial != nil || !permit.SameTerms(e.permit) {
+		if !e.allowedBy(ctx, snap) {
 			e.end(errRevoked)
 			ended++
 		}
 		return true
 	})
 	return ended
+}
+
+// allowedBy judges the connection and the request on it; a nil snapshot denies all.
+func (e *liveEntry) allowedBy(ctx context.Context, snap *decide.Snapshot) bool {
+	if in := e.request.Load(); in != nil {
+		_, _, ruling := snap.Again(ctx, e.question, e.permit, in.endpoint, &in.facts)
+		return ruling.Allowed
+	}
+	permit, denial := snap.Connection(ctx, e.question)
+	return denial == nil && permit.SameTerms(e.permit)
 }

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -16,11 +17,15 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/control"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/identify"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/websocket"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/listen"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/mint"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/observe"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/record"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/h2"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/origin"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/pool"
 	"github.com/splitpod/splitpod/pkg/core"
 	"github.com/splitpod/splitpod/pkg/core/ocsf"
 	"github.com/splitpod/splitpod/pkg/core/outbox"
@@ -34,12 +39,17 @@ type daemon struct {
 	box      *outbox.Outbox // nil without a process daemon
 	record   *record.Recorder
 	ca       *mint.CA
-	engine   *decide.Engine
-	dialer   *relay.Dialer
-	policies *policies
-	hub      *control.Hub // nil without a process daemon
-	gauge    *listen.Gauge
-	live     live
+	mint     *mint.Server
+	pool     *pool.Pool
+	http2    *h2.Pool
+	// assemblies bounds the messages that are put together at one time.
+	assemblies *websocket.Assemblies
+	engine     *decide.Engine
+	dialer     *relay.Dialer
+	policies   *policies
+	hub        *control.Hub // nil without a process daemon
+	gauge      *listen.Gauge
+	live       live
 
 	attach attachState
 }
@@ -77,7 +87,8 @@ func serveCommand(ctx context.Context, args []string, stdout, stderr io.Writer) 
 // serve builds the daemon in the order things depend on each other and runs it
 // until ctx ends. Nothing is accepted before everything is there.
 func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) error {
-	d := &daemon{cfg: cfg, instance: core.NewInstanceID(), engine: &decide.Engine{}}
+	tuneMemory()
+	d := &daemon{cfg: cfg, instance: core.NewInstanceID(), engine: &decide.Engine{}, assemblies: websocket.NewAssemblies()}
 	d.log = newLogger(stderr, cfg.LogLevel, d.instance)
 	if cfg.Identity == "process" {
 		d.box = outbox.New(outbox.DefaultLimit)
@@ -87,12 +98,19 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) er
 	d.dialer = relay.New(relay.Config{Timeout: cfg.ConnectTimeout})
 	d.gauge = listen.NewGauge(cfg.MaxConnections)
 
+	var err error
 	// The policy first: a mistake in it starts nothing.
 	file := readPolicy(cfg.Policy)
 	for _, w := range file.warnings {
 		d.log.Warn("policy warning", slog.String("problem", w.String()))
 	}
 	if err := d.openCA(); err != nil {
+		return &problem{exitConfig, err}
+	}
+	if d.mint, err = mint.NewServer(d.ca, mint.Options{Timeout: cfg.HeadTimeout}); err != nil {
+		return &problem{exitConfig, err}
+	}
+	if err := d.openOrigins(); err != nil {
 		return &problem{exitConfig, err}
 	}
 	d.policies = d.newPolicies()
@@ -157,6 +175,7 @@ func (d *daemon) run(ctx context.Context, digest string) error {
 	if contract != nil {
 		g.Go(func() error { return d.hub.Run(ctx, contract) })
 	}
+	g.Go(func() error { return d.pool.Run(ctx) })
 	g.Go(func() error { return watchPolicy(ctx, d.cfg.Policy, digest, d.log, d.reload) })
 	return g.Wait()
 }
@@ -173,8 +192,8 @@ func bind(ctx context.Context, addr string) (net.Listener, error) {
 // accept serves one listener until ctx ends.
 func (d *daemon) accept(ctx context.Context, l *net.TCPListener, who identify.Identifier) error {
 	p := &path{
-		identify: who, policy: d.engine, dialer: d.dialer, record: d.record, live: &d.live,
-		idle: d.cfg.IdleTimeout, ignoreIdentity: d.cfg.Identity != "process",
+		identify: who, policy: d.engine, dialer: d.dialer, mint: d.mint, pool: d.pool, http2: d.http2, record: d.record, live: &d.live, assemblies: d.assemblies,
+		headTimeout: d.cfg.HeadTimeout, idle: d.cfg.IdleTimeout, ignoreIdentity: d.cfg.Identity != "process", stopping: ctx,
 	}
 	return listen.Serve(ctx, l, listen.Options{
 		HeadTimeout: d.cfg.HeadTimeout, DrainTimeout: d.cfg.DrainTimeout, Gauge: d.gauge, Log: d.log,
@@ -216,6 +235,28 @@ func (d *daemon) openCA() error {
 	if d.cfg.CAOut != "" {
 		return ca.WriteCertificate(d.cfg.CAOut)
 	}
+	return nil
+}
+
+// openOrigins prepares what connections to origins are made with.
+func (d *daemon) openOrigins() error {
+	client, err := origin.New(origin.Config{Roots: d.cfg.UpstreamRoots})
+	if err != nil {
+		return fmt.Errorf("--upstream-roots: %w", err)
+	}
+	d.pool = pool.New(pool.Config{Dial: d.dialer.Dial, Handshake: client.Handshake})
+	d.http2 = h2.New(h2.Config{Dial: func(ctx context.Context, p decide.Permit) (*tls.Conn, error) {
+		tcp, err := d.dialer.Dial(ctx, p)
+		if err != nil {
+			return nil, err
+		}
+		tc, err := client.Handshake(ctx, tcp, p.Host(), []string{"h2"})
+		if err != nil {
+			tcp.Close()
+			return nil, err
+		}
+		return tc, nil
+	}})
 	return nil
 }
 

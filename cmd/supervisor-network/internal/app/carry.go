@@ -1,0 +1,327 @@
+package app
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"net"
+	"os"
+
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/websocket"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/listen"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/record"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/exchange"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/origin"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/pool"
+	"github.com/splitpod/splitpod/pkg/core"
+)
+
+// via is how this proxy names itself to origins, on requests that name a proxy.
+const via = "1.1 splitpod"
+
+// forward serves a connection of absolute-form requests. Each of them is a connection
+// of its own to the policy.
+func (p *path) forward(ctx context.Context, ev *record.Entry, c *listen.Conn, who *core.Identity) {
+	s := p.session(ctx, ev, c, nil, nil)
+	s.who = who
+	defer s.end()
+	if s.serveAbsolute(ctx, c.Request) {
+		s.run(ctx)
+	}
+}
+
+// serve carries one request and says whether another one may follow.
+func (s *session) serve(ctx context.Context, req *http1.Request) bool {
+	s.first, s.ev = false, s.begin()
+	defer s.ev.End()
+	if !s.tunnel {
+		return s.serveAbsolute(ctx, req)
+	}
+	in := &incoming{method: req.Method, head: headOf(req)}
+	if denial := s.p.renew(ctx, s.grant); denial != nil {
+		s.answer(denied(core.StageRequest, denial), in)
+		return false
+	}
+	t, err := req.Origin(s.grant.permit.Host(), s.grant.permit.Port(), s.defaultPort, s.grant.permit.EncodedSlash())
+	if err != nil {
+		s.answer(s.unread(err), in)
+		return false
+	}
+	s.ev.Allow(core.StageRequest, s.grant.permit.Rule(), s.grant.permit.Generation())
+	return s.request(ctx, req, t, in)
+}
+
+// serveAbsolute is serve for a request in absolute form.
+func (s *session) serveAbsolute(ctx context.Context, req *http1.Request) bool {
+	in := &incoming{method: req.Method, head: headOf(req)}
+	t, err := req.Absolute()
+	if err != nil {
+		s.answer(s.unread(err), in)
+		return false
+	}
+	s.ev.Event.Host, s.ev.Event.Port = t.Host, t.Port
+	g, denial := s.p.ask(ctx, decide.Question{Who: s.who, Host: t.Host, Port: t.Port})
+	s.grant = &g
+	in.path = t.Path
+	if denial != nil {
+		s.answer(denied(core.StageForward, denial), in)
+		return false
+	}
+	if t.Path, err = http1.CanonicalPath(t.Path, g.permit.EncodedSlash()); err != nil {
+		s.answer(s.unread(err), in)
+		return false
+	}
+	ctx, entry, denial := s.p.enter(ctx, s.ev, core.StageForward, &g)
+	if denial != nil {
+		s.answer(denied(core.StageForward, denial), in)
+		return false
+	}
+	defer entry.leave()
+	s.entry = entry
+	defer context.AfterFunc(ctx, s.cut)()
+	if s.destination != nil && !s.destination.Serves(g.permit) {
+		s.destination.Close()
+		s.destination = nil
+	}
+	if s.destination == nil {
+		s.destination = s.p.pool.Destination(g.permit, false)
+	}
+	return s.request(ctx, req, t, in)
+}
+
+// begin is the record of the present request.
+func (s *session) begin() *record.Entry {
+	if s.tunnel {
+		s.ev.Event.Host, s.ev.Event.Port = s.grant.permit.Host(), s.grant.permit.Port()
+		s.ev.Who(*s.grant.question.Who)
+	} else {
+		s.ev.Who(*s.who)
+	}
+	return s.ev
+}
+
+func headOf(req *http1.Request) inspect.Head {
+	return inspect.Head{Method: req.Method, Fields: req.Fields, Body: req.Framing.Kind != http1.NoBody}
+}
+
+// request judges a request whose destination is granted, and carries it.
+func (s *session) request(ctx context.Context, req *http1.Request, t http1.Target, in *incoming) bool {
+	in.path, in.head.Query = t.Path, queryOf(t.Query)
+	var malformed error
+	if websocket.Wanted(req.Fields) {
+		in.handshake, malformed = websocket.Read(req)
+	}
+	refused := s.p.judge(s.grant, in, func(limit int) ([]byte, error) { return s.body(req, limit) })
+	if refused == nil && malformed != nil {
+		refused = s.unread(malformed)
+	}
+	if refused != nil {
+		s.answer(refused, in)
+		return false
+	}
+	if s.grant.permit.Inspected() {
+		s.entry.request.Store(in)
+		defer s.entry.request.Store(nil)
+		if s.p.policy.Current() != s.grant.snap && !s.entry.allowedBy(ctx, s.p.policy.Current()) {
+			s.answer(s.interrupted(ctx, errRevoked), in) // changed before it could be known of
+			return false
+		}
+	}
+	s.describe(in)
+	if in.handshake != nil {
+		return s.upgrade(ctx, req, t, in)
+	}
+	return s.carry(ctx, req, t, in)
+}
+
+// body reads a request's whole body; a client that waits for leave to send it gets it.
+func (s *session) body(req *http1.Request, limit int) ([]byte, error) {
+	if req.Framing.Kind == http1.Length && req.Framing.Length > int64(limit) {
+		return nil, inspect.TooLarge(limit)
+	}
+	if req.Fields.Has("Expect", "100-continue") && s.client.R.Buffered() == 0 && req.Minor == 1 {
+		if _, err := s.stream.Write([]byte("HTTP/1.1 100 Continue\r\n\r\n")); err != nil {
+			return nil, err
+		}
+	}
+	content, err := http1.ReadBody(s.client.R, req.Framing, limit)
+	switch {
+	case errors.Is(err, http1.ErrTooLarge):
+		return nil, inspect.TooLarge(limit)
+	case errors.Is(err, http1.ErrBody):
+		return nil, &http1.SyntaxError{Status: 400, Reason: core.ReasonBadRequest, Detail: err.Error()}
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return nil, &http1.SyntaxError{Status: 408, Reason: core.ReasonRequestTimeout, Detail: "the request body did not arrive in time"}
+	default:
+		return content, err
+	}
+}
+
+// carry makes the exchange with the origin.
+func (s *session) carry(ctx context.Context, req *http1.Request, t http1.Target, in *incoming) bool {
+	s.watch.Begin(s.p.idle)
+	res, refused := s.exchange(ctx, req, t, in)
+	return s.finish(res, refused, in)
+}
+
+// finish records how an exchange went and answers what failed before the client got
+// an answer. It says whether another request may follow.
+func (s *session) finish(res exchange.Result, refused *refusal, in *incoming) bool {
+	s.ev.Event.BytesUp, s.ev.Event.BytesDn = uint64(res.Up), uint64(res.Down)
+	s.ev.Event.Status = res.Status
+	if in.audited != "" {
+		s.ev.Event.Detail = "would be denied: " + in.audited
+	}
+	switch {
+	case refused == nil:
+		return res.ClientGoesOn && !s.ended.Load()
+	case res.Answered:
+		note(s.ev, refused)
+		if res.Unframed {
+			_ = s.conn.TCP.SetLinger(0)
+		}
+		s.conn.TCP.Close() // before TLS could say farewell
+		return false
+	default:
+		_ = s.stream.SetDeadline(answerDeadline())
+		s.answer(refused, in)
+		return false
+	}
+}
+
+// exchange sends the request to the origin and passes the response on. A kept
+// connection that its origin had just closed is replaced once, if the request can be
+// repeated.
+func (s *session) exchange(ctx context.Context, req *http1.Request, t http1.Target, in *incoming) (exchange.Result, *refusal) {
+	w := streamWriters.Get().(*bufio.Writer)
+	w.Reset(s.stream)
+	s.client.W = w
+	defer func() {
+		w.Reset(nil)
+		streamWriters.Put(w)
+	}()
+	x := &exchange.Exchange{Client: &s.client, Request: req, Target: t, DefaultPort: s.defaultPort,
+		Content: in.content, Read: in.read, Upgrades: in.handshake != nil, Omit: in.omit, Add: in.add, Watch: s.watch, Last: s.ended.Load}
+	if in.read {
+		x.Omit = append(x.Omit, "expect")
+	}
+	if !s.tunnel {
+		x.Via = via
+	}
+	if s.destination.HTTP2.Load() {
+		return s.overHTTP2(ctx, req, t, in)
+	}
+	o, err := s.get(ctx)
+	if e, ok := errors.AsType[*origin.Error](err); ok && e.Kind == origin.NoProtocol {
+		s.destination.HTTP2.Store(true)
+		return s.overHTTP2(ctx, req, t, in)
+	}
+	for again := true; ; again = false {
+		if err != nil {
+			return exchange.Result{}, s.unreachable(ctx, err)
+		}
+		s.ev.Event.Address = o.Address
+		s.origin.Store(o)
+		if ctx.Err() != nil { // cut came before it could know of this connection
+			o.Close()
+			return exchange.Result{}, s.interrupted(ctx, ctx.Err())
+		}
+		x.Origin = o
+		res, err := exchange.Do(x)
+		s.origin.Store(nil)
+		switch {
+		case err == nil && res.Switched != nil:
+			res.Origin = o // the caller goes on with it
+			return res, nil
+		case err == nil && res.OriginGoesOn:
+			o.Release()
+			return res, nil
+		case err == nil:
+			o.Close()
+			return res, nil
+		}
+		o.Abort()
+		if !again || !o.Reused || res.Heard || res.Answered || !repeatable(req, in) || ctx.Err() != nil || s.watch.Expired() {
+			return res, s.interrupted(ctx, err)
+		}
+		if o, err = s.destination.Open(ctx, s.grant.permit); err != nil {
+			return res, s.unreachable(ctx, err)
+		}
+	}
+}
+
+// repeatable reports whether a request may be sent a second time (RFC 9110 section
+// 9.2.2).
+func repeatable(req *http1.Request, in *incoming) bool {
+	switch req.Method {
+	case "GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE":
+		return in.read || req.Framing.Kind == http1.NoBody
+	default:
+		return false
+	}
+}
+
+// interrupted is an exchange that failed.
+func (s *session) interrupted(ctx context.Context, err error) *refusal {
+	reason, detail := outcome(ctx, err)
+	r := &refusal{status: 502, stage: core.StageRequest, reason: reason, detail: detail, failed: true}
+	switch e, ok := errors.AsType[*http1.SyntaxError](err); {
+	case reason == core.ReasonPolicyChanged, errors.Is(err, errRevoked):
+		r.reason, r.detail = core.ReasonPolicyChanged, revoked
+		r.status, r.failed = 403, false
+	case reason == core.ReasonShutdown:
+		r.status = 503
+	case ok:
+		r.status = e.Status
+	}
+	return r
+}
+
+// unreachable is an origin to which there is no connection.
+func (s *session) unreachable(ctx context.Context, err error) *refusal {
+	if e, ok := errors.AsType[*origin.Error](err); ok && ctx.Err() == nil {
+		return &refusal{status: 502, stage: core.StageRequest, reason: e.Reason(), detail: e.Detail, failed: true}
+	}
+	return undialled(ctx, core.StageRequest, err)
+}
+
+// reach makes sure that there is, or can be, a connection to the tunnel's origin.
+func (s *session) reach(ctx context.Context, tls bool) *refusal {
+	s.destination = s.p.pool.Destination(s.grant.permit, tls)
+	if s.destination.Waits() {
+		return nil
+	}
+	tcp, err := s.p.dialer.Dial(ctx, s.grant.permit)
+	if err != nil {
+		return undialled(ctx, core.StageConnect, err)
+	}
+	s.spare.tcp = tcp
+	return nil
+}
+
+// keep takes a connection that the tunnel opened while it was raw.
+func (s *session) keep(tcp *net.TCPConn) { s.spare.tcp = tcp }
+
+// prepare turns the spare connection into one for requests, beside what the client
+// does meanwhile.
+func (s *session) prepare(ctx context.Context, tls bool) {
+	if s.destination != nil {
+		s.destination.Close()
+	}
+	s.destination = s.p.pool.Destination(s.grant.permit, tls)
+	if s.spare.tcp == nil {
+		return
+	}
+	s.spare.wrap(ctx, s.destination)
+}
+
+// get takes a connection to the origin.
+func (s *session) get(ctx context.Context) (*pool.Conn, error) {
+	if c, err := s.spare.take(ctx); c != nil || err != nil {
+		return c, err
+	}
+	return s.destination.Get(ctx, s.grant.permit)
+}

@@ -1,0 +1,243 @@
+package app
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"net"
+	"slices"
+
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/hello"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/listen"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/mint"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/record"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/pool"
+	"github.com/splitpod/splitpod/pkg/core"
+)
+
+// protocols are what the workload may speak inside TLS.
+var protocols = []string{"h2", "http/1.1"}
+
+// inspect serves a tunnel whose requests rules judge: it is TLS or HTTP, or it is
+// refused in words the client's own protocol has. The destination is reached before
+// the tunnel is said to be there, unless a connection to it waits already, so that a
+// client reads at once what is wrong with it.
+func (p *path) inspect(ctx context.Context, ev *record.Entry, c *listen.Conn, g *grant, entry *liveEntry) {
+	s := p.session(ctx, ev, c, g, entry)
+	defer s.end()
+	if refused := s.reach(ctx, c.Target().Port == 443); refused != nil {
+		p.refuse(ev, c, refused)
+		return
+	}
+	if _, err := c.TCP.Write([]byte(established)); err != nil {
+		ev.Fail(core.ReasonClientClosed, "the workload went away")
+		return
+	}
+	s.watch.Begin(p.headTimeout)
+	switch kind, err := hello.Peek(s.client.R); {
+	case kind == hello.TLS:
+		s.secure(ctx)
+	case kind == hello.HTTP1:
+		s.plain(ctx)
+	case s.client.R.Buffered() == 0 && !s.watch.Expired():
+		if err != nil {
+			ev.Fail(core.ReasonClientClosed, "the workload went away") // without a word
+		}
+	default:
+		s.refuse(&refusal{status: 403, stage: core.StageRequest, reason: core.ReasonUnsupportedProtocol, detail: unsupported(kind)})
+	}
+}
+
+// take serves a tunnel that no rule judges and that turned out to be TLS or HTTP.
+func (p *path) take(ctx context.Context, ev *record.Entry, c *listen.Conn, g *grant, entry *liveEntry, kind hello.Kind, t taken) {
+	c.Replay(t.early)
+	s := p.session(ctx, ev, c, g, entry)
+	defer s.end()
+	if kind == hello.HTTP1 {
+		s.keep(t.up)
+		s.plain(ctx)
+		return
+	}
+	if speaksOtherThanHTTP(s.client.R) {
+		s.watch.Stop()
+		raw := relay.Tunnel{Client: c.TCP, Upstream: t.up, Early: c.Early(), Idle: p.idle}
+		err := raw.Run(ctx)
+		sent, received := raw.Moved()
+		finish(ctx, ev, sent, received, err)
+		return
+	}
+	s.keep(t.up)
+	s.secure(ctx)
+}
+
+// speaksOtherThanHTTP reports whether a client names the protocols it speaks, and
+// they are others. What cannot be read is left to the handshake to refuse.
+func speaksOtherThanHTTP(r *bufio.Reader) bool {
+	for n := 1; ; n = r.Buffered() + 1 {
+		_, err := r.Peek(n)
+		stream, _ := r.Peek(r.Buffered()) // it is buffered
+		h, parseErr := hello.Parse(stream)
+		switch {
+		case errors.Is(parseErr, hello.ErrMore) && err == nil:
+			continue
+		case parseErr != nil:
+			return false
+		default:
+			return len(h.Protocols) > 0 && !slices.ContainsFunc(h.Protocols, func(a string) bool { return slices.Contains(protocols, a) })
+		}
+	}
+}
+
+func unsupported(kind hello.Kind) string {
+	if kind == hello.HTTP2 {
+		return "HTTP/2 without TLS is not supported on an inspected endpoint; use TLS, or HTTP/1.1"
+	}
+	return "the endpoint's requests are inspected, and this is neither TLS nor HTTP/1.1; tls: skip carries other protocols"
+}
+
+// replayed is a connection whose first bytes were read already.
+type replayed struct {
+	*net.TCPConn
+	from *listen.Conn // nil: all of them were read again
+}
+
+// Read gives the read buffer back as soon as it is empty: then it belongs to others.
+func (c *replayed) Read(p []byte) (int, error) {
+	if c.from == nil {
+		return c.TCPConn.Read(p)
+	}
+	n, err := 0, error(nil)
+	if r := c.from.Reader(); r.Buffered() > 0 {
+		n, err = r.Read(p)
+	}
+	if c.from.Reader().Buffered() == 0 {
+		c.from.Done()
+		c.from = nil
+	}
+	if n == 0 && err == nil {
+		return c.Read(p)
+	}
+	return n, err
+}
+
+// plain serves requests without TLS.
+func (s *session) plain(ctx context.Context) {
+	s.prepare(ctx, false)
+	s.run(ctx)
+}
+
+// secure ends the client's TLS in the name of the tunnel's host and serves what is
+// inside.
+func (s *session) secure(ctx context.Context) {
+	s.defaultPort = 443
+	s.prepare(ctx, true)
+	tc, err := s.p.mint.Handshake(ctx, &replayed{s.conn.TCP, s.conn}, s.grant.permit.Host(), protocols)
+	if err != nil {
+		s.refuseTLS(err)
+		return
+	}
+	s.within(tc)
+	switch {
+	case tc.ConnectionState().NegotiatedProtocol == "h2":
+		s.serveHTTP2(ctx, tc)
+	case tc.ConnectionState().NegotiatedProtocol == "http/1.1" || s.grant.permit.Inspected():
+		s.run(ctx)
+	default:
+		s.guess(ctx)
+	}
+}
+
+// refuseTLS records a handshake that failed. There is no way to say more than the
+// alert that was sent.
+func (s *session) refuseTLS(err error) {
+	e, ok := errors.AsType[*mint.Error](err)
+	if !ok {
+		e = &mint.Error{Kind: mint.Internal, Detail: "the handshake failed"}
+	}
+	switch e.Kind {
+	case mint.Untrusted, mint.Closed, mint.Timeout, mint.Stopped:
+		s.ev.Fail(e.Reason(), e.Detail)
+	default:
+		s.ev.Deny(core.StageTLS, e.Reason(), e.Detail)
+	}
+}
+
+// guess serves TLS whose client said nothing of its protocol, on an endpoint without
+// rules: HTTP if it speaks first and that is HTTP, else bytes both ways.
+func (s *session) guess(ctx context.Context) {
+	up, err := s.get(ctx)
+	if err != nil {
+		s.refuse(s.unreachable(ctx, err))
+		return
+	}
+	pipe := &relay.Pipe{Client: s.stream, ClientReader: s.client.R, Upstream: up.Stream(), Idle: s.p.idle,
+		First: func(prefix []byte) (take, more bool) {
+			kind, more := hello.Classify(prefix)
+			return kind == hello.HTTP1, more
+		}}
+	s.watch.Begin(s.p.idle)
+	err = pipe.Run(ctx)
+	if errors.Is(err, relay.ErrTaken) {
+		s.spare.put(up)
+		s.run(ctx)
+		return
+	}
+	sent, received := pipe.Moved()
+	finish(ctx, s.ev, sent, received, err)
+}
+
+// spare is a connection to the origin that was opened before a request needed it; a
+// TLS handshake on it may still run.
+type spare struct {
+	tcp     *net.TCPConn  // nothing was done with it yet
+	pending chan struct{} // closed when conn or err is set; nil: nothing is pending
+	conn    *pool.Conn
+	err     error
+}
+
+// wrap begins to make a connection for requests of the plain one.
+func (p *spare) wrap(ctx context.Context, d *pool.Destination) {
+	tcp, pending := p.tcp, make(chan struct{})
+	p.tcp, p.pending = nil, pending
+	go func() {
+		defer close(pending)
+		p.conn, p.err = d.Wrap(ctx, tcp)
+	}()
+}
+
+// put gives a connection back that was taken and not used.
+func (p *spare) put(c *pool.Conn) {
+	p.pending, p.conn, p.err = make(chan struct{}), c, nil
+	close(p.pending)
+}
+
+// take waits for the connection; both results are nil when there is none.
+func (p *spare) take(ctx context.Context) (*pool.Conn, error) {
+	if p.pending == nil {
+		return nil, nil
+	}
+	select {
+	case <-p.pending:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	p.pending = nil
+	return p.conn, p.err
+}
+
+// drop gives up what nobody took.
+func (p *spare) drop() {
+	if p.tcp != nil {
+		p.tcp.Close()
+	}
+	if p.pending == nil {
+		return
+	}
+	go func(pending chan struct{}) {
+		<-pending
+		if p.conn != nil {
+			p.conn.Close()
+		}
+	}(p.pending)
+}

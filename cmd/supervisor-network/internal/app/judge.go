@@ -1,0 +1,93 @@
+package app
+
+import (
+	"errors"
+	"strings"
+
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/websocket"
+	"github.com/splitpod/splitpod/pkg/core"
+)
+
+// incoming is one request of the workload, of whatever version of HTTP, as it is read
+// and judged.
+type incoming struct {
+	head     inspect.Head
+	method   string
+	path     string // canonical
+	content  []byte // the body, when it was read to be judged
+	read     bool
+	endpoint decide.Endpoint
+	facts    decide.Request
+	audited  string // what rules say against it, and are not enforced
+
+	// Only in HTTP/1.1.
+	handshake *websocket.Handshake // it asks for a WebSocket, properly
+	omit      []string             // fields that do not go to the origin, lower-case
+	add       http1.Fields         // and what goes instead
+}
+
+// judge decides about one request on a granted connection. body reads it whole, up to
+// a limit.
+func (p *path) judge(g *grant, in *incoming, body func(limit int) ([]byte, error)) *refusal {
+	if !g.permit.Inspected() {
+		return nil
+	}
+	endpoint, ok := g.snap.Endpoint(g.permit, in.path)
+	if !ok {
+		return byRules(decide.Ruling{Rule: g.permit.Rule(), Detail: in.method + " " + in.path + " did not match an L7 endpoint path"})
+	}
+	in.endpoint = endpoint
+	in.facts = decide.Request{Method: in.method, Path: in.path, Query: in.head.Query, Upgrade: in.handshake != nil}
+	if refused := in.understand(body); refused != nil {
+		return refused
+	}
+	ruling := g.snap.Request(g.permit, endpoint, &in.facts)
+	if !ruling.Allowed {
+		return byRules(ruling)
+	}
+	if ruling.Audited {
+		in.audited = ruling.Detail
+	}
+	return nil
+}
+
+// understand reads what the endpoint's rules are about.
+func (in *incoming) understand(body func(limit int) ([]byte, error)) *refusal {
+	if in.head.Fields.Has("Upgrade", "h2c") {
+		return &refusal{status: 403, stage: core.StageRequest, reason: core.ReasonUnsupportedProtocol,
+			detail: "an upgrade to HTTP/2 without TLS is not supported on an inspected endpoint"}
+	}
+	if inspect.NeedsBody(in.endpoint, in.head) && !in.read {
+		content, err := body(in.endpoint.MaxBody)
+		if err != nil {
+			return unreadable(err)
+		}
+		in.content, in.read = content, true
+	}
+	if err := inspect.Fill(in.endpoint, in.head, in.content, &in.facts); err != nil {
+		return unreadable(err)
+	}
+	return nil
+}
+
+// byRules is a refusal by rules about requests.
+func byRules(ruling decide.Ruling) *refusal {
+	return &refusal{status: 403, stage: core.StageRequest, reason: ruling.ReasonOf(), detail: ruling.Detail, ruling: &ruling}
+}
+
+// unreadable is a request whose content cannot be read in one way, or at all.
+func unreadable(err error) *refusal {
+	if e, ok := errors.AsType[*inspect.Error](err); ok {
+		return &refusal{status: e.Status, stage: core.StageRequest, reason: e.Reason, detail: e.Detail}
+	}
+	if e, ok := errors.AsType[*http1.SyntaxError](err); ok {
+		return malformed(core.StageRequest, e)
+	}
+	return &refusal{status: 400, stage: core.StageRequest, reason: core.ReasonClientClosed, detail: "the connection ended before the request did"}
+}
+
+// queryOf is a target's query without its question mark.
+func queryOf(query string) string { return strings.TrimPrefix(query, "?") }

@@ -1,0 +1,255 @@
+package app
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/listen"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/record"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/exchange"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/pool"
+	"github.com/splitpod/splitpod/pkg/core"
+)
+
+// session carries the HTTP/1.1 requests of one connection, one after the other: those
+// inside a tunnel, or those in absolute form. It belongs to one goroutine, but for
+// cut and drain.
+type session struct {
+	p      *path
+	conn   *listen.Conn
+	stream net.Conn // the connection, or TLS inside it
+	client exchange.Client
+	watch  *relay.Watch
+
+	grant  *grant     // of the tunnel, or of the present request
+	entry  *liveEntry // the same
+	tunnel bool
+	// defaultPort is the scheme's, which authorities may leave out.
+	defaultPort uint16
+	destination *pool.Destination
+	spare       spare
+
+	ev    *record.Entry // of the present request
+	first bool          // ev is still the tunnel's
+	who   *core.Identity
+
+	origin  atomic.Pointer[pool.Conn] // busy with an exchange
+	waiting atomic.Bool               // for a further request to begin
+	ended   atomic.Bool               // no further request
+	revoked atomic.Bool               // not even a first one
+	undo    []func() bool
+}
+
+// tunnelReaderBytes is the buffer of a TLS stream that carries requests; heads may be
+// longer.
+const tunnelReaderBytes = 4096
+
+var (
+	streamReaders = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, tunnelReaderBytes) }}
+	streamWriters = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, tunnelReaderBytes) }}
+)
+
+// session begins on the plain connection. For a tunnel, ctx is the permitted
+// connection's.
+func (p *path) session(ctx context.Context, ev *record.Entry, c *listen.Conn, g *grant, entry *liveEntry) *session {
+	s := &session{p: p, conn: c, stream: c.TCP, grant: g, entry: entry, tunnel: g != nil, defaultPort: 80, ev: ev, first: g != nil}
+	s.client = exchange.Client{R: c.Reader(), Interrupt: s.interrupt, Resume: s.resume}
+	s.watch = relay.NewWatch(min(p.headTimeout, p.idle)/4, s.late)
+	s.watch.Begin(p.headTimeout)
+	s.undo = append(s.undo, context.AfterFunc(p.stopping, s.drain))
+	if s.tunnel {
+		s.undo = append(s.undo, context.AfterFunc(ctx, s.cut))
+	}
+	return s
+}
+
+// within goes on inside TLS.
+func (s *session) within(tc *tls.Conn) {
+	s.stream = tc
+	r := streamReaders.Get().(*bufio.Reader)
+	r.Reset(tc)
+	s.client.R = r
+}
+
+// release leaves the connection to what comes behind its last request.
+func (s *session) release() {
+	for _, undo := range s.undo {
+		undo()
+	}
+	s.undo = nil
+	s.watch.Stop()
+}
+
+// end gives everything back. The connection itself is closed by listen.
+func (s *session) end() {
+	s.release()
+	s.spare.drop()
+	if s.destination != nil {
+		s.destination.Close()
+	}
+	if tc, ok := s.stream.(*tls.Conn); ok {
+		_ = tc.Close() // says farewell first
+		s.client.R.Reset(nil)
+		streamReaders.Put(s.client.R)
+	}
+}
+
+var past = time.Unix(1, 0)
+
+func (s *session) interrupt() { _ = s.stream.SetReadDeadline(past) }
+func (s *session) resume()    { _ = s.stream.SetReadDeadline(time.Time{}) }
+
+// late ends a phase that was quiet for too long: reads fail, and a short answer still
+// fits.
+func (s *session) late() {
+	s.interrupt()
+	_ = s.stream.SetWriteDeadline(time.Now().Add(time.Second))
+	if o := s.origin.Load(); o != nil {
+		_ = o.SetDeadline(past)
+	}
+}
+
+// cut ends what the policy, or the end of the daemon, no longer lets go on.
+func (s *session) cut() {
+	s.revoked.Store(true)
+	s.ended.Store(true)
+	s.late()
+}
+
+// drain lets the present request finish and takes no further one.
+func (s *session) drain() {
+	s.ended.Store(true)
+	if s.waiting.Load() {
+		s.interrupt()
+	}
+}
+
+// run serves one request after the other.
+func (s *session) run(ctx context.Context) {
+	for {
+		req, refused := s.read()
+		switch {
+		case refused != nil:
+			s.refuse(refused)
+			return
+		case req == nil:
+			if s.first {
+				s.nothing(ctx)
+			}
+			return
+		}
+		if !s.serve(ctx, req) {
+			return
+		}
+	}
+}
+
+// nothing records a connection that ended without a request.
+func (s *session) nothing(ctx context.Context) {
+	if reason, detail := outcome(ctx, nil); reason != "" {
+		s.ev.Fail(reason, detail)
+	} else if s.watch.Expired() {
+		s.ev.Fail(core.ReasonIdle, "no request came")
+	}
+}
+
+// read waits for a request head; neither result is set when the connection ended
+// between two requests.
+func (s *session) read() (*http1.Request, *refusal) {
+	s.waiting.Store(!s.first) // a tunnel without a request yet may still have one
+	if s.revoked.Load() || !s.first && s.ended.Load() {
+		return nil, nil
+	}
+	if !s.first {
+		s.watch.Begin(s.p.idle)
+	}
+	_, err := s.client.R.Peek(1)
+	s.waiting.Store(false)
+	if err != nil {
+		return nil, nil
+	}
+	if !s.first {
+		s.ev = s.p.record.Begin(core.NewRequestID(), time.Now())
+	}
+	s.watch.Begin(s.p.headTimeout)
+	limit := http1.MaxTunnelHead
+	if !s.tunnel {
+		limit = http1.MaxRequestHead
+	}
+	head, err := http1.ReadHead(s.client.R, limit)
+	if err != nil {
+		return nil, s.unread(err)
+	}
+	req, err := http1.ParseRequest(head)
+	if err != nil {
+		return nil, s.unread(err)
+	}
+	return req, nil
+}
+
+// unread is a request that cannot be read.
+func (s *session) unread(err error) *refusal {
+	if e, ok := errors.AsType[*http1.SyntaxError](err); ok {
+		return malformed(core.StageRequest, e)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return &refusal{status: 408, stage: core.StageRequest, reason: core.ReasonRequestTimeout, detail: "the request did not arrive in time"}
+	}
+	return &refusal{status: 400, stage: core.StageRequest, reason: core.ReasonClientClosed, detail: "the connection ended before the request did"}
+}
+
+// refuse records and answers; the connection ends with it.
+func (s *session) refuse(r *refusal) { s.answer(r, &incoming{}) }
+
+// answer refuses a request that was read. What the client still sends is read for a
+// moment, so that a reset does not overtake the answer.
+func (s *session) answer(r *refusal, in *incoming) {
+	s.describe(in)
+	note(s.ev, r)
+	s.ev.End()
+	s.ended.Store(true)
+	_ = s.stream.SetDeadline(answerDeadline())
+	var fields []http1.Field
+	if r.ruling != nil {
+		fields = append(fields, http1.Field{Name: "X-OpenShell-Policy", Value: r.ruling.Rule})
+	}
+	if http1.Answer(s.stream, in.method, r.status, s.ev.Event.RequestID, r.body(s.asked(in)), fields...) != nil {
+		return
+	}
+	if w, ok := s.stream.(interface{ CloseWrite() error }); !ok || w.CloseWrite() != nil {
+		return
+	}
+	_ = s.conn.TCP.SetReadDeadline(time.Now().Add(time.Second))
+	buf := make([]byte, 4096)
+	for range 64 {
+		if _, err := s.conn.TCP.Read(buf); err != nil {
+			return
+		}
+	}
+}
+
+// answerDeadline bounds the writing of a refusal.
+func answerDeadline() time.Time { return time.Now().Add(5 * time.Second) }
+
+func (s *session) asked(in *incoming) *asked {
+	a := &asked{id: s.ev.Event.RequestID, method: in.method, path: in.path, protocol: string(in.endpoint.Protocol), advise: s.p.advise}
+	if s.grant != nil {
+		a.host, a.port = s.grant.question.Host, s.grant.question.Port
+		a.binary = s.grant.question.Who.Program.Path
+	}
+	return a
+}
+
+// describe notes what was asked for.
+func (s *session) describe(in *incoming) {
+	s.ev.Event.Method, s.ev.Event.Path = in.method, in.path
+}

@@ -1,0 +1,211 @@
+package app
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/http2"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/record"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/exchange"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/h2"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/origin"
+	"github.com/splitpod/splitpod/pkg/core"
+)
+
+// serveHTTP2 serves the streams of one HTTP/2 connection, each judged and carried on
+// its own. The connection's own record is for what ends it without a stream.
+func (s *session) serveHTTP2(ctx context.Context, tc *tls.Conn) {
+	s.release()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	defer context.AfterFunc(s.p.stopping, stop)()
+	stats := http2.Serve(ctx, tc, http2.Options{
+		Host: s.grant.permit.Host(), Port: s.grant.permit.Port(), EncodedSlash: s.grant.permit.EncodedSlash(),
+		Idle: s.p.idle, StreamIdle: s.p.idle, Refused: s.refusedStream,
+	}, s.stream2)
+	switch {
+	case stats.Flooded:
+		s.ev.Deny(core.StageRequest, core.ReasonBadRequest, "the HTTP/2 connection is used to make work, not to send requests")
+	case stats.Handled > 0:
+		s.ev.Drop() // its streams have left theirs
+	}
+}
+
+// beginStream opens the record of one stream.
+func (s *session) beginStream(method string) *record.Entry {
+	ev := s.p.record.Begin(core.NewRequestID(), time.Now())
+	ev.Event.Host, ev.Event.Port, ev.Event.Method = s.grant.permit.Host(), s.grant.permit.Port(), method
+	ev.Who(*s.grant.question.Who)
+	return ev
+}
+
+// refusedStream records a stream that cannot be read in one way.
+func (s *session) refusedStream(method string, status int, err error) string {
+	ev := s.beginStream(method)
+	defer ev.End()
+	reason, detail := core.ReasonBadRequest, "the stream is malformed"
+	if e, ok := errors.AsType[*http1.SyntaxError](err); ok {
+		reason, detail = e.Reason, e.Detail
+	}
+	ev.Deny(core.StageRequest, reason, detail)
+	return string(ev.Event.RequestID)
+}
+
+// stream2 judges and carries one stream. Streams run side by side: what they share of
+// the session is not changed.
+func (s *session) stream2(ctx context.Context, st *http2.Stream) {
+	ev := s.beginStream(st.Method)
+	defer ev.End()
+	g := *s.grant
+	in := &incoming{method: st.Method, path: st.Path, head: inspect.Head{
+		Method: st.Method, Query: queryOf(st.Query), Fields: fieldsOf(st.Header), Body: st.Length != 0,
+	}}
+	ev.Event.Path = in.path
+	deny := func(r *refusal) {
+		note(ev, r)
+		ev.End()
+		a := s.asked(in)
+		a.id = ev.Event.RequestID
+		_ = st.Deny(r.status, r.reason, r.detail, ev.Event.RequestID, r.body(a)) // a client that is gone needs no answer
+	}
+	if denial := s.p.renew(ctx, &g); denial != nil {
+		deny(denied(core.StageRequest, denial))
+		return
+	}
+	refused := s.p.judge(&g, in, func(limit int) ([]byte, error) { return readStream(st, limit) })
+	if refused != nil {
+		deny(refused)
+		return
+	}
+	ctx, entry, denial := s.p.enter(ctx, ev, core.StageRequest, &g)
+	if denial != nil {
+		deny(denied(core.StageRequest, denial))
+		return
+	}
+	defer entry.leave()
+	entry.request.Store(in)
+	if s.p.policy.Current() != g.snap && !entry.allowedBy(ctx, s.p.policy.Current()) {
+		deny(&refusal{status: 403, stage: core.StageRequest, reason: core.ReasonPolicyChanged, detail: revoked})
+		return
+	}
+	req := st.ToOrigin(ctx)
+	up := &counted{ReadCloser: req.Body}
+	if in.read {
+		up.ReadCloser, req.ContentLength = io.NopCloser(bytes.NewReader(in.content)), int64(len(in.content))
+		delete(req.Header, "Expect")
+	}
+	if req.ContentLength != 0 {
+		req.Body = up
+	}
+	resp, err := s.p.roundTrip(ctx, s, &g, st, req)
+	if err != nil {
+		deny(streamFailed(ctx, g.permit.Host(), err))
+		return
+	}
+	down := &counted{ReadCloser: resp.Body}
+	resp.Body = down
+	ev.Event.Status = resp.StatusCode
+	if in.audited != "" {
+		ev.Event.Detail = "would be denied: " + in.audited
+	}
+	err = st.Respond(ctx, resp)
+	ev.Event.BytesUp, ev.Event.BytesDn = up.n, down.n
+	if errors.Is(err, http2.ErrStatus) {
+		deny(&refusal{status: 502, stage: core.StageRequest, reason: core.ReasonUpstreamInvalid, detail: "the origin answered with a status that is none", failed: true})
+		return
+	}
+	if reason, detail := outcome(ctx, err); reason != "" {
+		ev.Fail(reason, detail)
+	}
+}
+
+// roundTrip sends a stream's request: in HTTP/2 where it needs that (gRPC, trailers) or
+// the origin speaks nothing else, and else in HTTP/1.1, whose connections are many.
+func (p *path) roundTrip(ctx context.Context, s *session, g *grant, st *http2.Stream, req *http.Request) (*http.Response, error) {
+	if st.GRPC || len(req.Trailer) > 0 || req.Header.Get("Te") != "" || s.destination.HTTP2.Load() {
+		return p.http2.RoundTrip(ctx, g.permit, req)
+	}
+	delete(req.Header, "Te")
+	for again := true; ; again = false {
+		o, err := s.destination.Get(ctx, g.permit)
+		if e, ok := errors.AsType[*origin.Error](err); ok && e.Kind == origin.NoProtocol {
+			s.destination.HTTP2.Store(true)
+			return p.http2.RoundTrip(ctx, g.permit, req)
+		}
+		if err != nil {
+			return nil, err
+		}
+		resp, stale, err := exchange.RoundTrip(ctx, o, req)
+		if err == nil || !again || !stale || ctx.Err() != nil {
+			return resp, err
+		}
+	}
+}
+
+// readStream reads a stream's whole body.
+func readStream(st *http2.Stream, limit int) ([]byte, error) {
+	if st.Length > int64(limit) {
+		return nil, inspect.TooLarge(limit)
+	}
+	content, err := io.ReadAll(io.LimitReader(st.Body, int64(limit)+1))
+	if err == nil && len(content) > limit {
+		return nil, inspect.TooLarge(limit)
+	}
+	return content, err
+}
+
+// streamFailed is a stream whose origin did not answer.
+func streamFailed(ctx context.Context, host string, err error) *refusal {
+	if errors.Is(context.Cause(ctx), errRevoked) {
+		return &refusal{status: 403, stage: core.StageRequest, reason: core.ReasonPolicyChanged, detail: revoked}
+	}
+	r := &refusal{status: 502, stage: core.StageRequest, reason: core.ReasonUpstreamInvalid, detail: "the origin closed the connection without a complete response", failed: true}
+	e, ok := errors.AsType[*origin.Error](err)
+	if !ok {
+		e = origin.Explain(host, err)
+	}
+	syntax, malformed := errors.AsType[*http1.SyntaxError](err)
+	switch {
+	case errors.Is(err, h2.ErrNoHTTP2):
+		r.reason, r.detail = core.ReasonUnsupportedProtocol, "the request needs HTTP/2, which the origin does not speak"
+	case e != nil:
+		r.reason, r.detail = e.Reason(), e.Detail
+	case malformed:
+		r.detail = "the origin's response is malformed: " + syntax.Detail
+	default:
+		if d := undialled(ctx, core.StageRequest, err); d.reason != core.ReasonInternal {
+			return d
+		}
+	}
+	return r
+}
+
+// fieldsOf lists the fields of a header as HTTP/1.1 has them.
+func fieldsOf(h http.Header) http1.Fields {
+	out := make(http1.Fields, 0, len(h))
+	for name, values := range h {
+		for _, v := range values {
+			out = append(out, http1.Field{Name: name, Value: v})
+		}
+	}
+	return out
+}
+
+// counted counts what is read of a body.
+type counted struct {
+	io.ReadCloser
+	n uint64
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.ReadCloser.Read(p)
+	c.n += uint64(n)
+	return n, err
+}
