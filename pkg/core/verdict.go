@@ -51,6 +51,13 @@ const (
 	ReasonShutdown            Reason = "shutdown"      // the daemon stopped
 	ReasonBypass              Reason = "bypass"        // a direct connection the fence refused
 	ReasonInternal            Reason = "internal_error"
+	// About credentials.
+	ReasonCredentialUnavailable  Reason = "credential_unavailable"       // a placeholder has no usable value here
+	ReasonCredentialInjection    Reason = "credential_injection_failed"  // the same, on the forward path
+	ReasonCredentialMismatch     Reason = "credential_endpoint_mismatch" // bound to other endpoints
+	ReasonUninspectedCredentials Reason = "uninspected_credentials"      // a credentialed endpoint that is not inspected
+	ReasonSigningFailed          Reason = "credential_signing_failed"
+	ReasonTokenGrantFailed       Reason = "token_grant_failed"
 )
 
 // ParseReason takes a reason from outside: anything but up to 64 lower-case

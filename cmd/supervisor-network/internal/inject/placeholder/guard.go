@@ -1,0 +1,118 @@
+package placeholder
+
+import (
+	"errors"
+	"io"
+)
+
+// ErrMarker is a stream with a marker in it.
+var ErrMarker = errors.New("a placeholder stands where none is replaced")
+
+// Found reports whether a marker, in any encoding that a Scanner sees, is in s.
+func Found(s string) bool {
+	var scan Scanner
+	return scan.Feed([]byte(s))
+}
+
+// maxHeld bounds the bytes that are held back because a marker may begin with them.
+// What is above it passes; the marker still does not end.
+const maxHeld = 4096
+
+// Writer hands on what is written to it, but no marker: from the write on that
+// completes one, every write fails with ErrMarker. Up to maxHeld bytes at the end
+// wait for the next write, or for Close.
+type Writer struct {
+	w    io.Writer
+	scan Scanner
+	held []byte
+	err  error
+}
+
+// NewWriter makes a Writer in front of w.
+func NewWriter(w io.Writer) *Writer { return &Writer{w: w} }
+
+// Write implements io.Writer.
+func (g *Writer) Write(p []byte) (int, error) {
+	if g.err != nil {
+		return 0, g.err
+	}
+	if g.scan.Feed(p) {
+		g.err, g.held = ErrMarker, nil
+		return 0, g.err
+	}
+	keep := int(min(g.scan.Pending(), maxHeld))
+	if keep < len(p) {
+		g.send(g.held)
+		g.send(p[:len(p)-keep])
+		g.held = append(g.held[:0], p[len(p)-keep:]...)
+	} else {
+		g.held = append(g.held, p...)
+		ready := max(0, len(g.held)-keep)
+		g.send(g.held[:ready])
+		g.held = g.held[:copy(g.held, g.held[ready:])]
+	}
+	if g.err != nil {
+		return 0, g.err
+	}
+	return len(p), nil
+}
+
+func (g *Writer) send(p []byte) {
+	if g.err == nil && len(p) > 0 {
+		_, g.err = g.w.Write(p)
+	}
+}
+
+// Close hands on what waits. It does not close the writer behind.
+func (g *Writer) Close() error {
+	g.send(g.held)
+	g.held = nil
+	return g.err
+}
+
+// Reader yields what it reads, but no marker: instead of the bytes that complete one
+// there is ErrMarker.
+type Reader struct {
+	r    io.Reader
+	scan Scanner
+	buf  []byte // read, not yielded
+	safe int    // of these, from the front, may be
+	err  error  // behind them
+}
+
+// NewReader makes a Reader of r.
+func NewReader(r io.Reader) *Reader { return &Reader{r: r} }
+
+// Read implements io.Reader.
+func (g *Reader) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	for g.safe == 0 && g.err == nil {
+		g.fill(len(p))
+	}
+	n := copy(p, g.buf[:g.safe])
+	g.buf = g.buf[:copy(g.buf, g.buf[n:])]
+	if g.safe -= n; g.safe > 0 || n > 0 {
+		return n, nil
+	}
+	return 0, g.err
+}
+
+// fill reads once.
+func (g *Reader) fill(want int) {
+	from := len(g.buf)
+	if need := from + want; cap(g.buf) < need {
+		g.buf = append(make([]byte, 0, need), g.buf...)
+	}
+	n, err := g.r.Read(g.buf[from : from+want])
+	g.buf = g.buf[:from+n]
+	if g.scan.Feed(g.buf[from:]) {
+		g.buf, g.safe, g.err = nil, 0, ErrMarker
+		return
+	}
+	g.err = err
+	if g.safe = len(g.buf); err == nil {
+		g.safe = max(0, g.safe-int(min(g.scan.Pending(), maxHeld)))
+	}
+}

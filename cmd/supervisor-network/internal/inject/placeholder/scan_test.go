@@ -1,0 +1,286 @@
+package placeholder
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"testing/iotest"
+)
+
+// decodedForm decodes percent escapes over and over: slow, and obviously right.
+func decodedForm(s string) string {
+	for {
+		var out []byte
+		for i := 0; i < len(s); i++ {
+			if s[i] == '%' && i+2 < len(s) && isHex(s[i+1]) && isHex(s[i+2]) {
+				out = append(out, unhex(s[i+1])<<4|unhex(s[i+2]))
+				i += 2
+				continue
+			}
+			out = append(out, s[i])
+		}
+		if string(out) == s {
+			return s
+		}
+		s = string(out)
+	}
+}
+
+// encodings of one text, some characters more deeply than others.
+func encode(s string, depth func(i int) int) string {
+	var b strings.Builder
+	for i := range len(s) {
+		piece := string(s[i])
+		for range depth(i) {
+			var next strings.Builder
+			for j := range len(piece) {
+				if j == 0 || depth(j+i)%2 == 0 {
+					fmt.Fprintf(&next, "%%%02x", piece[j])
+				} else {
+					next.WriteByte(piece[j])
+				}
+			}
+			piece = next.String()
+		}
+		b.WriteString(piece)
+	}
+	return b.String()
+}
+
+func TestAMarkerIsFoundInEveryEncoding(t *testing.T) {
+	for _, marker := range []string{Marker, AliasMarker} {
+		for name, s := range map[string]string{
+			"as it is":                 marker,
+			"one character encoded":    encode(marker, func(i int) int { return min(1, i%7) / 1 % 2 }),
+			"all encoded":              encode(marker, func(int) int { return 1 }),
+			"twice encoded":            encode(marker, func(int) int { return 2 }),
+			"every other one":          encode(marker, func(i int) int { return i % 2 }),
+			"to different depths":      encode(marker, func(i int) int { return i % 4 }),
+			"upper-case digits":        strings.ReplaceAll(strings.ToUpper(encode(marker, func(int) int { return 1 })), "%3A", "%3a"),
+			"the percent sign encoded": "%2525" + fmt.Sprintf("%02x", marker[0]) + marker[1:],
+			"the digits encoded":       "%" + fmt.Sprintf("%%%02x%%%02x", "0123456789abcdef"[marker[0]>>4], "0123456789abcdef"[marker[0]&15]) + marker[1:],
+			"behind percent signs":     "%%%%%%" + marker,
+			"behind an open escape":    "%2" + marker,
+			"behind its own start":     marker[:15] + marker,
+		} {
+			for _, frame := range []string{"%s", "xx%s", "%sKEY", "o%sKEY tail", "openshell%s", strings.Repeat("z", block) + "%s", strings.Repeat("z", block-7) + "%s" + strings.Repeat("z", block)} {
+				text := fmt.Sprintf(strings.ReplaceAll(frame, "%s", "%[1]s"), s)
+				if !Found(text) {
+					t.Errorf("%s, %s is not found in a frame of %d", marker, name, len(frame))
+				}
+				checkAgainstDecoding(t, []byte(text), 1)
+				checkAgainstDecoding(t, []byte(text), 5)
+			}
+		}
+	}
+}
+
+func TestNearMissesPass(t *testing.T) {
+	for _, s := range []string{
+		"", "%", "%%", "%6", "%zz", Marker[:21], AliasMarker[:21], Marker[1:], "Openshell:resolve:env:", "openshell:resolve:env;",
+		"OPENSHELL-RESOLVE-ENV_", "openshell:resolve:env%3", "openshell:resolve:env%3B", "openshell:resolve%20:env:", "%ff%00",
+		`openshell:resolve:\u0065nv:`, strings.Repeat("v", 1000), strings.Repeat("%", 1000), strings.Repeat("%25", 1000),
+	} {
+		if Found(s) {
+			t.Errorf("%q is taken for a marker", s)
+		}
+		checkAgainstDecoding(t, []byte(s), 3)
+	}
+}
+
+// checkAgainstDecoding holds the scanner, the writer and the reader to what decoding
+// over and over finds, with the bytes split into parts of the given size.
+func checkAgainstDecoding(t *testing.T, data []byte, size int) {
+	t.Helper()
+	decoded := decodedForm(string(data))
+	want := strings.Contains(decoded, Marker) || strings.Contains(decoded, AliasMarker)
+
+	var out bytes.Buffer
+	w := NewWriter(&out)
+	var err error
+	for rest := data; len(rest) > 0 && err == nil; {
+		n := min(size, len(rest))
+		_, err = w.Write(rest[:n])
+		rest = rest[n:]
+		if len(w.held) > maxHeld {
+			t.Fatalf("%d bytes are held back", len(w.held))
+		}
+	}
+	if err == nil {
+		err = w.Close()
+	}
+	check := func(who string, got []byte, err error) {
+		t.Helper()
+		if errors.Is(err, ErrMarker) != want || err != nil && !want {
+			t.Fatalf("%s, parts of %d: %v for %q", who, size, err, data)
+		}
+		if !want && !bytes.Equal(got, data) || !bytes.HasPrefix(data, got) {
+			t.Fatalf("%s, parts of %d: %q became %q", who, size, data, got)
+		}
+		if passed := decodedForm(string(got)); strings.Contains(passed, Marker) || strings.Contains(passed, AliasMarker) {
+			t.Fatalf("%s, parts of %d: %q let %q pass", who, size, data, got)
+		}
+	}
+	check("the writer", out.Bytes(), err)
+
+	got, err := io.ReadAll(NewReader(&parts{data, size}))
+	check("the reader", got, err)
+	got, err = io.ReadAll(NewReader(iotest.DataErrReader(&parts{data, size})))
+	check("the reader with the error beside the data", got, err)
+}
+
+// parts yields its bytes in parts of a size.
+type parts struct {
+	data []byte
+	size int
+}
+
+func (p *parts) Read(b []byte) (int, error) {
+	if len(p.data) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(b, p.data[:min(p.size, len(p.data))])
+	p.data = p.data[n:]
+	return n, nil
+}
+
+// FuzzScanner: no marker passes, in any encoding, however reads split it; bytes
+// without one pass unchanged.
+func FuzzScanner(f *testing.F) {
+	for _, s := range []string{
+		Marker, AliasMarker + "KEY", "a=" + Marker + "v1_KEY", "%6fpenshell%3Aresolve:env%3a", "%256fpenshell:resolve:env:",
+		"%%36fpenshell:resolve:env:", "%2525256Fpenshell:resolve:env:", "openshell:resolopenshell:resolve:env:", "100%%%", "%4%31",
+		"OPENSHELL%2DRESOLVE-ENV%252d", "openshell:resolve:env%3",
+	} {
+		f.Add([]byte(s), uint8(1))
+		f.Add([]byte("text "+s+" text"), uint8(7))
+	}
+	f.Fuzz(func(t *testing.T, data []byte, size uint8) {
+		if len(data) > stackDepth/2 {
+			data = data[:stackDepth/2] // deeper nesting than the stack is not promised
+		}
+		checkAgainstDecoding(t, data, max(1, int(size)))
+	})
+}
+
+// TestRandomMixesAgreeWithDecoding is the fuzz target on texts that are nearly
+// markers, which random bytes never are.
+func TestRandomMixesAgreeWithDecoding(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(1, 2))
+	pieces := []string{"%", "%2", "%25", "6", "f", "%6", "o", "openshell", ":", "%3a", "%253A", "resolve", "env", "-", "%2D", "OPENSHELL", "RESOLVE", "ENV", "v", "penshell:resolve:env:", " ", "%%36f"}
+	found := 0
+	for range 200_000 {
+		var b strings.Builder
+		if rnd.IntN(2) == 0 {
+			marker := []string{Marker, AliasMarker}[rnd.IntN(2)]
+			b.WriteString(encode(marker, func(int) int { return rnd.IntN(40) / 36 }))
+			s := []byte(b.String())
+			if rnd.IntN(2) == 0 {
+				s[rnd.IntN(len(s))] = "%o:2f6"[rnd.IntN(6)]
+			}
+			b.Reset()
+			b.Write(s)
+		} else {
+			for range rnd.IntN(12) {
+				b.WriteString(pieces[rnd.IntN(len(pieces))])
+			}
+		}
+		s := b.String()
+		if len(s) > stackDepth/2 {
+			continue
+		}
+		decoded := decodedForm(s)
+		want := strings.Contains(decoded, Marker) || strings.Contains(decoded, AliasMarker)
+		if want {
+			found++
+		}
+		var scan Scanner
+		cut := rnd.IntN(len(s) + 1)
+		scan.Feed([]byte(s[:cut]))
+		if got := scan.Feed([]byte(s[cut:])); got != want {
+			t.Fatalf("%q cut at %d: found is %v", s, cut, got)
+		}
+	}
+	if found < 1000 {
+		t.Errorf("only %d of the texts had a marker", found)
+	}
+}
+
+func TestHeldBytesAreBounded(t *testing.T) {
+	var out bytes.Buffer
+	w := NewWriter(&out)
+	endless := []byte(strings.Repeat("25", 100_000)) // one escape that goes on and on
+	if _, err := w.Write([]byte("openshell:resolve:env%")); err != nil {
+		t.Fatal(err)
+	}
+	for range 10 {
+		if _, err := w.Write(endless); err != nil || len(w.held) > maxHeld {
+			t.Fatalf("%v, %d bytes held back", err, len(w.held))
+		}
+	}
+	if _, err := w.Write([]byte("3aKEY")); !errors.Is(err, ErrMarker) {
+		t.Fatalf("the marker passed: %v", err)
+	}
+	if _, err := w.Write([]byte("x")); !errors.Is(err, ErrMarker) {
+		t.Fatalf("a write behind the marker: %v", err)
+	}
+	if err := w.Close(); !errors.Is(err, ErrMarker) {
+		t.Fatalf("closed behind the marker: %v", err)
+	}
+}
+
+func TestWhatIsNoBeginningIsNotHeldBack(t *testing.T) {
+	var out bytes.Buffer
+	w := NewWriter(&out)
+	for _, s := range []string{"data: hello\n\n", "100 %", "x openshell:", "resolve: no"} {
+		if _, err := w.Write([]byte(s)); err != nil {
+			t.Fatal(err)
+		}
+		if want := map[string]string{"100 %": "data: hello\n\n100 ", "x openshell:": "data: hello\n\n100 %x "}[s]; want != "" && out.String() != want {
+			t.Errorf("behind %q: %q", s, out.String())
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if want := "data: hello\n\n100 %x openshell:resolve: no"; out.String() != want {
+		t.Errorf("in the end: %q", out.String())
+	}
+}
+
+func benchmark(b *testing.B, data []byte) {
+	b.SetBytes(int64(len(data)))
+	b.ReportAllocs()
+	for b.Loop() {
+		var s Scanner
+		for rest := data; len(rest) > 0; {
+			n := min(32<<10, len(rest))
+			if s.Feed(rest[:n]) {
+				b.Fatal("found")
+			}
+			rest = rest[n:]
+		}
+	}
+}
+
+// BenchmarkScanner passes bodies without a marker in parts of 32 KiB.
+func BenchmarkScanner(b *testing.B) {
+	rnd := rand.New(rand.NewPCG(1, 2))
+	random := make([]byte, 4<<20)
+	for i := range random {
+		random[i] = byte(rnd.Uint32())
+	}
+	json := bytes.Repeat([]byte(`{"model":"large","messages":[{"role":"user","content":"Every evening the observers resolve a vivid view of the valley, never 100% sure."}],"temperature":0.7},`), 30_000)
+	base64 := []byte(strings.Repeat("QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVphYmNkZWZnaGlqa2xtbm9wcXJzdHV2d3h5ejAxMjM0NTY3ODkrLw", 50_000))
+	form := []byte(strings.Repeat("name=J%C3%BCrgen+M%C3%BCller&note=a%20b%2Cc%3Dd&value=12345&", 60_000))
+	b.Run("json", func(b *testing.B) { benchmark(b, json) })
+	b.Run("binary", func(b *testing.B) { benchmark(b, random) })
+	b.Run("base64", func(b *testing.B) { benchmark(b, base64) })
+	b.Run("form", func(b *testing.B) { benchmark(b, form) })
+	b.Run("percent signs", func(b *testing.B) { benchmark(b, bytes.Repeat([]byte("%"), 1<<20)) })
+	b.Run("rare letters", func(b *testing.B) { benchmark(b, bytes.Repeat([]byte("v"), 1<<20)) })
+}
