@@ -8,8 +8,17 @@ import "go.yaml.in/yaml/v3"
 func Parse(file string, data []byte) (*Document, []Problem, error) {
 	r := &reader{file: file}
 	doc := r.parse(data)
+	warnings, err := r.outcome()
+	if err != nil {
+		return nil, warnings, err
+	}
+	return doc, warnings, nil
+}
+
+// outcome is everything that was reported: warnings, and the rest as an error.
+func (r *reader) outcome() (warnings []Problem, err error) {
 	sortProblems(r.problems)
-	var errs, warnings []Problem
+	var errs []Problem
 	for _, p := range r.problems {
 		if p.Warning {
 			warnings = append(warnings, p)
@@ -18,12 +27,12 @@ func Parse(file string, data []byte) (*Document, []Problem, error) {
 		}
 	}
 	if r.errors == 0 {
-		return doc, warnings, nil
+		return warnings, nil
 	}
 	if r.more > 0 {
 		errs = append(errs, r.overflow())
 	}
-	return nil, warnings, Problems(errs)
+	return warnings, Problems(errs)
 }
 
 // overflow stands for the problems that were not kept.
@@ -38,17 +47,11 @@ func (r *reader) overflow() Problem {
 }
 
 func (r *reader) parse(data []byte) *Document {
-	root := r.load(data)
-	switch {
-	case r.errors > 0:
-		return nil
-	case root == nil || root.Kind == yaml.ScalarNode && root.Tag == "!!null":
-		r.reportAt(Position{1, 1}, "", "the file is empty; write version: 1 at least")
-		return nil
-	case !r.structure(root, 0):
+	root, ok := r.root(data)
+	if !ok {
 		return nil
 	}
-	top, ok := value{r, "", root}.object("version", "filesystem_policy", "landlock", "process",
+	top, ok := root.object("version", "filesystem_policy", "landlock", "process",
 		"network_policies", "network_middlewares")
 	if !ok {
 		return nil
@@ -60,6 +63,21 @@ func (r *reader) parse(data []byte) *Document {
 	doc.Middlewares = n.middlewares(top)
 	n.ambiguities(top)
 	return doc
+}
+
+// root is the value of the whole file, if it can be looked at.
+func (r *reader) root(data []byte) (value, bool) {
+	root := r.load(data)
+	switch {
+	case r.errors > 0:
+		return value{}, false
+	case root == nil || root.Kind == yaml.ScalarNode && root.Tag == "!!null":
+		r.reportAt(Position{1, 1}, "", "the file is empty; write version: 1 at least")
+		return value{}, false
+	case !r.structure(root, 0):
+		return value{}, false
+	}
+	return value{r, "", root}, true
 }
 
 func (o object) version() int {
