@@ -54,6 +54,12 @@ func Misplaced(where string) *Error {
 	return Unavailable("a placeholder stands in %s, where none is replaced", where)
 }
 
+// Guarded refuses a request whose body, which is not rewritten, contains a
+// placeholder.
+func Guarded() *Error {
+	return &Error{Status: 403, Reason: core.ReasonCredentialUnavailable, Detail: "a placeholder stands in the body, where none is replaced"}
+}
+
 // Use says which credential went into a request. It never holds the value.
 type Use struct {
 	Key      string

@@ -1,8 +1,10 @@
 package placeholder
 
 import (
+	"bytes"
 	"errors"
 	"io"
+	"strings"
 )
 
 // ErrMarker is a stream with a marker in it.
@@ -10,8 +12,22 @@ var ErrMarker = errors.New("a placeholder stands where none is replaced")
 
 // Found reports whether a marker, in any encoding that a Scanner sees, is in s.
 func Found(s string) bool {
+	if strings.IndexByte(s, '%') < 0 {
+		return Has(s)
+	}
+	return FoundBytes([]byte(s))
+}
+
+// FoundBytes is Found for bytes.
+func FoundBytes(b []byte) bool {
+	if len(b) < markerBytes {
+		return false
+	}
+	if bytes.IndexByte(b, '%') < 0 {
+		return hasRaw(b)
+	}
 	var scan Scanner
-	return scan.Feed([]byte(s))
+	return scan.Feed(b)
 }
 
 // maxHeld bounds the bytes that are held back because a marker may begin with them.
