@@ -1,0 +1,226 @@
+// Package hygiene takes secrets that an origin echoes back out of its responses, and
+// puts their placeholders there.
+//
+// It answers the threat of a workload that learns a secret by asking an origin to
+// repeat the request: an echo service, TRACE, a verbose error, a Location. It finds
+// the value as it is, percent-encoded, JSON-escaped and inside base64, in header
+// fields and in text bodies. It does not answer an origin that means to tell: a
+// value that is reversed, compressed, split over messages or written in another way
+// passes. Values shorter than MinBytes are not looked for; ordinary text contains
+// them.
+//
+// Invariant: bytes that contain no value pass unchanged and are held back only as
+// long as a value may begin with them.
+package hygiene
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"mime"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/credentials"
+)
+
+// Limits.
+const (
+	MinBytes = 8       // of a value that is looked for
+	MaxBody  = 8 << 20 // of a body; what follows passes as it is
+)
+
+// Filter looks for some values. Make it with New. Immutable, safe for concurrent
+// use; a nil Filter finds nothing.
+type Filter struct {
+	// patterns, and those of them to look for in bodies too, both longest first. They
+	// are behind a function so that nothing prints them.
+	patterns func() (all, bodies []pattern)
+}
+
+// pattern is one way to write a value, and what is put there.
+type pattern struct {
+	text        []byte
+	replacement []byte
+}
+
+// New makes a Filter for the values that went into a request. It is nil when there
+// is nothing to look for.
+func New(echoes []credentials.Echo) *Filter {
+	var all, bodies []pattern
+	for _, e := range echoes {
+		value := e.Value.Expose()
+		if len(value) < MinBytes {
+			continue
+		}
+		for _, text := range forms(value) {
+			p := pattern{[]byte(text), []byte(e.Placeholder)}
+			all = append(all, p)
+			if e.Bodies {
+				bodies = append(bodies, p)
+			}
+		}
+	}
+	if all == nil {
+		return nil
+	}
+	longest := func(a, b pattern) int { return len(b.text) - len(a.text) }
+	slices.SortStableFunc(all, longest)
+	slices.SortStableFunc(bodies, longest)
+	return &Filter{func() ([]pattern, []pattern) { return all, bodies }}
+}
+
+// everywhere are the patterns for headers, inBodies those for bodies.
+func (f *Filter) everywhere() []pattern { all, _ := f.patterns(); return all }
+
+func (f *Filter) inBodies() []pattern {
+	if f == nil {
+		return nil
+	}
+	_, bodies := f.patterns()
+	return bodies
+}
+
+// forms are the ways in which a value is written.
+func forms(value string) (out []string) {
+	add := func(s string) {
+		if len(s) >= MinBytes && !slices.Contains(out, s) {
+			out = append(out, s)
+		}
+	}
+	add(value)
+	for _, s := range []string{url.QueryEscape(value), url.PathEscape(value), strings.ReplaceAll(url.QueryEscape(value), "+", "%20")} {
+		add(s)
+		add(lowerEscapes(s))
+	}
+	for _, html := range []bool{true, false} {
+		var b bytes.Buffer
+		enc := json.NewEncoder(&b)
+		enc.SetEscapeHTML(html)
+		if enc.Encode(value) == nil {
+			quoted := strings.TrimSpace(b.String())
+			add(quoted[1 : len(quoted)-1])
+			add(strings.ReplaceAll(quoted[1:len(quoted)-1], "/", `\/`))
+		}
+	}
+	// In base64 a value looks different at each of the three places in a group; the
+	// characters that its neighbours change are left out.
+	for _, enc := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
+		for before := range 3 {
+			text := enc.EncodeToString([]byte(strings.Repeat("\x00", before) + value))
+			from, to := (before*8+5)/6, (before+len(value))*8/6
+			add(text[from:to])
+		}
+	}
+	return out
+}
+
+// lowerEscapes writes the digits of escapes in lower case.
+func lowerEscapes(s string) string {
+	b := []byte(s)
+	for i := 0; i+2 < len(b); i++ {
+		if b[i] == '%' {
+			copy(b[i+1:], bytes.ToLower(b[i+1:i+3]))
+			i += 2
+		}
+	}
+	return string(b)
+}
+
+// Fields cleans response fields and says how many values it found. Without any it
+// returns the same slice.
+func (f *Filter) Fields(fields http1.Fields) (http1.Fields, int) {
+	if f == nil {
+		return fields, 0
+	}
+	out, count, patterns := fields, 0, f.everywhere()
+	for i := range fields {
+		if name := strings.ToLower(fields[i].Name); name == "content-length" || name == "transfer-encoding" {
+			continue
+		}
+		value, n := replace([]byte(fields[i].Value), patterns)
+		if n == 0 {
+			continue
+		}
+		if count == 0 {
+			out = slices.Clone(fields)
+		}
+		out[i].Value = string(value)
+		count += n
+	}
+	return out, count
+}
+
+// Text cleans one whole text, such as a WebSocket message.
+func (f *Filter) Text(text []byte) ([]byte, int) {
+	return replace(text, f.inBodies())
+}
+
+// Wants reports whether the body of a response with these fields is to be cleaned.
+// Its length changes: it is sent without Content-Length.
+func (f *Filter) Wants(fields http1.Fields) bool {
+	if len(f.inBodies()) == 0 {
+		return false
+	}
+	if coding, _ := fields.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
+		return false
+	}
+	value, _ := fields.Get("Content-Type")
+	media, _, err := mime.ParseMediaType(value)
+	if err != nil {
+		return false
+	}
+	switch strings.TrimPrefix(media, "application/") {
+	case "json", "javascript", "xml", "x-www-form-urlencoded", "graphql-response+json", "x-ndjson", "yaml":
+		return true
+	}
+	return strings.HasPrefix(media, "text/") || strings.HasSuffix(media, "+json") || strings.HasSuffix(media, "+xml")
+}
+
+// Uncompressed makes a request ask for a response that can be looked into, if bodies
+// are to be cleaned.
+func (f *Filter) Uncompressed(fields http1.Fields) http1.Fields {
+	if len(f.inBodies()) == 0 {
+		return fields
+	}
+	return append(fields.Without("accept-encoding"), http1.Field{Name: "Accept-Encoding", Value: "identity"})
+}
+
+// replace replaces every pattern in data, at each place the longest.
+func replace(data []byte, patterns []pattern) ([]byte, int) {
+	out, rest, count := scan(data, patterns)
+	if count == 0 {
+		return data, 0
+	}
+	return append(out, rest...), count
+}
+
+// scan replaces patterns and returns what stands behind the last one separately.
+func scan(data []byte, patterns []pattern) (out, rest []byte, count int) {
+	next := make([]int, len(patterns)) // where each is found next; -1: nowhere
+	for i, p := range patterns {
+		next[i] = bytes.Index(data, p.text)
+	}
+	done := 0
+	for {
+		best := -1
+		for i := range patterns {
+			if next[i] >= 0 && next[i] < done {
+				if next[i] = bytes.Index(data[done:], patterns[i].text); next[i] >= 0 {
+					next[i] += done
+				}
+			}
+			if next[i] >= 0 && (best < 0 || next[i] < next[best]) {
+				best = i
+			}
+		}
+		if best < 0 {
+			return out, data[done:], count
+		}
+		out = append(append(out, data[done:next[best]]...), patterns[best].replacement...)
+		done = next[best] + len(patterns[best].text)
+		count++
+	}
+}

@@ -1,0 +1,230 @@
+package hygiene
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/credentials"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/secret"
+)
+
+const mark = "openshell:resolve:env:KEY"
+
+func filter(value string) *Filter {
+	return New([]credentials.Echo{{Value: secret.New(value), Placeholder: mark, Key: "KEY", Bodies: true}})
+}
+
+const value = `s3cret/"with"+parts<&>~ü`
+
+func TestAnEchoedValueIsReplacedInEveryForm(t *testing.T) {
+	quoted, _ := json.Marshal(value)
+	for name, text := range map[string]string{
+		"as it is":                "before " + value + " behind",
+		"twice":                   value + value,
+		"in a query":              "https://a.test/?a=" + url.QueryEscape(value) + "&b",
+		"in a path":               "https://a.test/" + url.PathEscape(value) + "/b",
+		"with lower-case escapes": "x=" + lowerEscapes(url.QueryEscape(value)),
+		"in JSON":                 `{"a":` + string(quoted) + `}`,
+		"in JSON with slashes":    `{"a":` + strings.ReplaceAll(string(quoted), "/", `\/`) + `}`,
+		"in Basic":                `"Basic ` + base64.StdEncoding.EncodeToString([]byte("user:"+value)) + `"`,
+		"in base64, second place": base64.StdEncoding.EncodeToString([]byte("x" + value + "yz")),
+		"in base64, third place":  base64.StdEncoding.EncodeToString([]byte("xy" + value + "z")),
+		"in base64 for URLs":      base64.RawURLEncoding.EncodeToString([]byte("\xff\xff\xff" + value)),
+	} {
+		for _, size := range []int{1, 3, 7, 1000} {
+			var out bytes.Buffer
+			w := filter(value).NewWriter(&out)
+			for rest := []byte(text); len(rest) > 0; {
+				n := min(size, len(rest))
+				if _, err := w.Write(rest[:n]); err != nil {
+					t.Fatal(err)
+				}
+				rest = rest[n:]
+			}
+			if err := w.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if w.Count() < 1 || !strings.Contains(out.String(), mark) || seen(out.String()) {
+				t.Errorf("%s, in parts of %d: %d found: %s", name, size, w.Count(), out.String())
+			}
+		}
+		whole, n := filter(value).Text([]byte(text))
+		if n < 1 || seen(string(whole)) {
+			t.Errorf("%s as a whole: %s", name, whole)
+		}
+	}
+}
+
+// seen looks for the value in what is left, in ways of its own.
+func seen(s string) bool {
+	plain, err := url.QueryUnescape(s)
+	for start := range len(s) {
+		for _, enc := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
+			text := s[start:]
+			for end := range len(text) {
+				if strings.IndexByte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_", text[end]) < 0 {
+					text = text[:end]
+					break
+				}
+			}
+			if b, err := enc.DecodeString(text[:len(text)/4*4]); err == nil && bytes.Contains(b, []byte("s3cret")) {
+				return true
+			}
+		}
+	}
+	return strings.Contains(s, "s3cret") || err == nil && strings.Contains(plain, value)
+}
+
+func TestHeadersAreCleaned(t *testing.T) {
+	in := http1.Fields{{Name: "Location", Value: "/x?t=" + url.QueryEscape(value)}, {Name: "Content-Length", Value: "12345678"}, {Name: "X-Echo", Value: value}}
+	before := append(http1.Fields(nil), in...)
+	out, n := filter(value).Fields(in)
+	want := http1.Fields{{Name: "Location", Value: "/x?t=" + mark}, {Name: "Content-Length", Value: "12345678"}, {Name: "X-Echo", Value: mark}}
+	if diff := cmp.Diff(want, out) + cmp.Diff(before, in); diff != "" || n != 2 {
+		t.Error(n, diff)
+	}
+	if out, n := filter("12345678").Fields(in); n != 0 || &out[0] != &in[0] {
+		t.Error("a field of framing is changed")
+	}
+	headersOnly := New([]credentials.Echo{{Value: secret.New(value), Placeholder: mark}})
+	if _, n := headersOnly.Fields(in); n != 2 {
+		t.Error("headers are not cleaned")
+	}
+	if text, n := headersOnly.Text([]byte(value)); n != 0 || string(text) != value || headersOnly.Wants(http1.Fields{{Name: "Content-Type", Value: "text/plain"}}) {
+		t.Error("bodies are cleaned although nobody asked for it")
+	}
+}
+
+func TestShortValuesAreNotLookedFor(t *testing.T) {
+	if New([]credentials.Echo{{Value: secret.New("1234567"), Bodies: true}}) != nil || New(nil) != nil {
+		t.Error("a filter for nothing")
+	}
+	if filter("12345678") == nil {
+		t.Error("no filter at the limit")
+	}
+	var none *Filter
+	in := http1.Fields{{Name: "A", Value: value}}
+	if _, n := none.Fields(in); n != 0 || none.Wants(in) || len(none.Uncompressed(in)) != 1 {
+		t.Error("a nil filter does something")
+	}
+}
+
+func TestWhichBodiesAreCleaned(t *testing.T) {
+	f := filter(value)
+	for _, c := range []struct {
+		kind, coding string
+		want         bool
+	}{
+		{"text/html; charset=utf-8", "", true}, {"application/json", "identity", true}, {"application/problem+json", "", true}, {"text/event-stream", "", true},
+		{"application/xml", "", true}, {"image/svg+xml", "", true}, {"application/json", "gzip", false}, {"image/png", "", false},
+		{"application/octet-stream", "", false}, {"", "", false}, {"json", "", true},
+	} {
+		fields := http1.Fields{{Name: "Content-Type", Value: c.kind}}
+		if c.coding != "" {
+			fields = append(fields, http1.Field{Name: "content-encoding", Value: c.coding})
+		}
+		if got := f.Wants(fields); got != c.want {
+			t.Errorf("%q %q: %v", c.kind, c.coding, got)
+		}
+	}
+	got := f.Uncompressed(http1.Fields{{Name: "accept-encoding", Value: "gzip"}, {Name: "A", Value: "b"}})
+	if diff := cmp.Diff(http1.Fields{{Name: "A", Value: "b"}, {Name: "Accept-Encoding", Value: "identity"}}, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestABodyIsLookedAtUpToTheLimit(t *testing.T) {
+	for _, c := range []struct {
+		pad  int
+		want int
+	}{{MaxBody - len(value), 1}, {MaxBody - len(value) + 1, 0}} {
+		var out bytes.Buffer
+		w := filter(value).NewWriter(&out)
+		for _, part := range []string{strings.Repeat("x", c.pad), value, "behind " + value} {
+			if _, err := w.Write([]byte(part)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.Close(); err != nil || w.Count() != c.want || !strings.HasSuffix(out.String(), "behind "+value) {
+			t.Errorf("a value that ends %d bytes below the limit: %d found, %v", MaxBody-c.pad-len(value), w.Count(), err)
+		}
+	}
+}
+
+func TestWhatIsNoBeginningPassesAtOnce(t *testing.T) {
+	var out bytes.Buffer
+	w := filter("secret-value").NewWriter(&out)
+	for _, step := range [][2]string{{"data: hello\n\n", "data: hello\n\n"}, {"a sec", "data: hello\n\na "}, {"ond\n", "data: hello\n\na second\n"}} {
+		if _, err := w.Write([]byte(step[0])); err != nil || out.String() != step[1] {
+			t.Errorf("behind %q: %q, %v", step[0], out.String(), err)
+		}
+	}
+}
+
+func TestTheLongerValueWins(t *testing.T) {
+	f := New([]credentials.Echo{
+		{Value: secret.New("password"), Placeholder: "SHORT", Bodies: true}, {Value: secret.New("password-and-more"), Placeholder: "LONG", Bodies: true},
+	})
+	got, n := f.Text([]byte("a password-and-more b password c"))
+	if string(got) != "a LONG b SHORT c" || n != 2 {
+		t.Errorf("%d: %s", n, got)
+	}
+	if text := fmt.Sprintf("%v %+v %#v %v", f, *f, f, f.NewWriter(nil)); strings.Contains(text, "password") || strings.Contains(text, "112 97 115") {
+		t.Errorf("the filter prints %s", text)
+	}
+}
+
+// FuzzWriter: however a body is split, the result is the one for the whole body, up
+// to which of two overlapping values is found; a body without the value is unchanged.
+func FuzzWriter(f *testing.F) {
+	f.Add([]byte("x secret-value y"), "secret-value", uint8(3))
+	f.Add([]byte("secretsecret-valu"), "secretse", uint8(1))
+	f.Add([]byte("aaaaaaaaaaaaaaaaaaaa"), "aaaaaaaa", uint8(5))
+	f.Add([]byte(base64.StdEncoding.EncodeToString([]byte("u:secret-value"))), "secret-value", uint8(2))
+	f.Fuzz(func(t *testing.T, data []byte, value string, size uint8) {
+		if len(value) > 100 || len(data) > 4096 || strings.Contains(mark, value) {
+			return
+		}
+		filter := filter(value)
+		var out bytes.Buffer
+		w := filter.NewWriter(&out)
+		for rest := data; len(rest) > 0; {
+			n := min(max(1, int(size)), len(rest))
+			if _, err := w.Write(rest[:n]); err != nil {
+				t.Fatal(err)
+			}
+			rest = rest[n:]
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		_, n := filter.Text(data)
+		if (n == 0) != (w.Count() == 0) || n == 0 && !bytes.Equal(out.Bytes(), data) {
+			t.Fatalf("%q: %d found as a whole, %d in parts: %q", data, n, w.Count(), out.Bytes())
+		}
+	})
+}
+
+func BenchmarkWriter(b *testing.B) {
+	body := []byte(strings.Repeat(`{"id":1,"name":"an ordinary answer, of some length","url":"https://api.example.com/x?y=1"},`, 400))
+	f := filter("ghp_0123456789abcdefghijklmnopqrstuvwxyz")
+	b.SetBytes(int64(len(body)))
+	for b.Loop() {
+		w := f.NewWriter(&discard{})
+		if _, err := w.Write(body); err != nil || w.Close() != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+type discard struct{}
+
+func (*discard) Write(p []byte) (int, error) { return len(p), nil }
