@@ -150,7 +150,7 @@ func TestCoreImportsOnlyTheStandardLibrary(t *testing.T) {
 // The straight lines. A stage may import earlier stages' types, never a later
 // stage; only app imports several.
 var lines = map[string][]string{
-	networkLeaf: {"listen", "identify", "decide", "inspect", "relay", "record"},
+	networkLeaf: {"listen", "identify", "decide", "inspect", "inject", "relay", "record"},
 	processLeaf: {"prepare", "isolate", "confine", "launch", "watch", "report"},
 }
 

@@ -4,14 +4,14 @@
 //
 // The way of a connection is one straight line, written once in internal/app:
 //
-//	listen → identify → decide → inspect → relay → record
+//	listen → identify → decide → inspect → inject → relay → record
 //
 // listen takes a connection and reads its head; identify asks the process daemon
 // which program it is; decide asks the policy and alone can make a decide.Permit;
 // inspect looks into what the Permit lets it and reads one request after the other,
-// each of which is decided on its own; relay resolves, checks and dials, and needs
-// that Permit; record leaves one record on every path out. Injection of credentials
-// joins the line with a later release.
+// each of which is decided on its own; inject puts credentials in the place of their
+// placeholders, and needs that Permit, as relay does, which resolves, checks and
+// dials; record leaves one record on every path out.
 package main
 
 import (
