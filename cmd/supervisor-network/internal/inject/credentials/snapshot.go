@@ -142,7 +142,8 @@ func (s *Snapshot) Recheck(uses []inject.Use) error {
 }
 
 // Credentialed reports whether credentials are bound to some path of host and port:
-// what goes there has to be inspected.
+// what goes there has to be inspected. Keys that are bound to nothing do not count:
+// they would leave no tunnel uninspected.
 func (s *Snapshot) Credentialed(host string, port uint16) bool {
 	if s == nil {
 		return false

@@ -7,6 +7,8 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -473,5 +475,24 @@ func TestTheAudienceOfARealm(t *testing.T) {
 		if got := Audience(in); got != want {
 			t.Errorf("%s: %s", in, got)
 		}
+	}
+}
+
+func TestTheTokenEndpointIsVerified(t *testing.T) {
+	server := httptest.NewTLSServer(http.HandlerFunc(give(200, `{"access_token":"a"}`)))
+	server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	defer server.Close()
+	s := subject(t, "identity")
+	g := &credentials.Grant{Name: "g", TokenEndpoint: server.URL, SubjectKey: "SA"}
+	if got := newBench(t).apply(t, s, g); got != failed("the token endpoint does not answer") {
+		t.Errorf("an unknown issuer: %s", got)
+	}
+	pool := x509.NewCertPool()
+	pool.AddCert(server.Certificate())
+	trusting := New(Config{Dial: (&net.Dialer{}).DialContext, TLS: &tls.Config{RootCAs: pool}, Log: slog.New(slog.DiscardHandler)})
+	defer trusting.Close()
+	fields, _, err := trusting.Apply(t.Context(), permit(t), s, g, nil)
+	if err != nil || fields[0].Value != "Bearer a" {
+		t.Errorf("a trusted one: %v, %v", fields, err)
 	}
 }

@@ -74,6 +74,8 @@ func TestAMarkerIsFoundInEveryEncoding(t *testing.T) {
 				}
 				checkAgainstDecoding(t, []byte(text), 1)
 				checkAgainstDecoding(t, []byte(text), 5)
+				checkAgainstDecoding(t, []byte(text), block+3)
+				checkAgainstDecoding(t, []byte(text), len(text))
 			}
 		}
 	}

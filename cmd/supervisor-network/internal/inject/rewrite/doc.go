@@ -60,6 +60,9 @@ type check func(value string) (problem string)
 
 // value resolves a reference for a place.
 func (j *Job) value(ref placeholder.Reference, fits check) (string, error) {
+	if !j.permit.Valid() || j.permit.Opaque() {
+		return "", inject.Unavailable("credentials go only into requests that are inspected and permitted")
+	}
 	if j.resolver == nil {
 		return "", inject.Unavailable("no credential with the key %s is known", ref.Key)
 	}

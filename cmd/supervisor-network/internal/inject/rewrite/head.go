@@ -24,7 +24,7 @@ func (j *Job) Fields(fields http1.Fields) (http1.Fields, error) {
 	out := fields
 	for i := range fields {
 		f := &fields[i]
-		if strings.IndexByte(f.Name, '-') >= 0 && strings.Contains(strings.ToUpper(f.Name), placeholder.AliasMarker) {
+		if len(f.Name) >= len(placeholder.AliasMarker) && strings.Contains(strings.ToUpper(f.Name), placeholder.AliasMarker) {
 			return nil, inject.Misplaced("the name of a header field")
 		}
 		value, err := j.field(f.Name, f.Value)

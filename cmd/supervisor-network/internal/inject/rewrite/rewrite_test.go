@@ -1,12 +1,14 @@
 package rewrite
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -16,6 +18,8 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/placeholder"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/secret"
+	"github.com/splitpod/splitpod/pkg/core"
+	"github.com/splitpod/splitpod/pkg/core/policy"
 )
 
 // vault is a Resolver with fixed values; keys that are not in it are unknown.
@@ -43,7 +47,35 @@ const (
 	ali = "sk-" + placeholder.AliasMarker
 )
 
-func job() *Job { return New(decide.Permit{}, "/", values) }
+// permit is a real Permit: there is no other way to one.
+var permit = sync.OnceValue(func() decide.Permit { return permitFor("") })
+
+func permitFor(options string) decide.Permit {
+	doc, _, err := policy.Parse("p", []byte("version: 1\nnetwork_policies:\n  a:\n    endpoints: [{host: a.test, port: 443"+options+"}]\n    binaries: [{path: /bin/a}]\n"))
+	if err != nil {
+		panic(err)
+	}
+	snapshot, err := decide.Compile(context.Background(), doc, decide.Options{Generation: 1, IgnoreBinaries: true})
+	if err != nil {
+		panic(err)
+	}
+	p, denial := snapshot.Connection(context.Background(), decide.Question{Who: &core.Identity{}, Host: "a.test", Port: 443})
+	if denial != nil {
+		panic(denial.Detail)
+	}
+	return p
+}
+
+func TestNothingIsReplacedWithoutADecision(t *testing.T) {
+	for name, p := range map[string]decide.Permit{"no decision": {}, "not inspected": permitFor(", tls: skip")} {
+		_, err := New(p, "/", values).Fields(http1.Fields{{Name: "A", Value: ph + "KEY"}})
+		if got := outcome("", err); got != "500 credentials go only into requests that are inspected and permitted" {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+}
+
+func job() *Job { return New(permit(), "/", values) }
 
 // outcome is what came out, or the refusal.
 func outcome(s string, err error) string {
@@ -77,7 +109,7 @@ func run(t *testing.T, rules []rule, do func(*Job, string) (string, error)) {
 			}
 		}
 		// Without a resolver, what has a placeholder is refused.
-		if bare, err := do(New(decide.Permit{}, "/", nil), r.in); err == nil && bare != r.in {
+		if bare, err := do(New(permit(), "/", nil), r.in); err == nil && bare != r.in {
 			t.Errorf("%s: without credentials it became %q", r.name, bare)
 		}
 	}
@@ -335,7 +367,7 @@ func TestOneRequestUsesABoundedNumberOfKeys(t *testing.T) {
 	for i := range maxUses + 1 {
 		many[fmt.Sprintf("K%d", i)] = "v"
 		fmt.Fprintf(&line, "%sK%d ", ph, i)
-		_, err := New(decide.Permit{}, "/", many).Message([]byte(line.String()))
+		_, err := New(permit(), "/", many).Message([]byte(line.String()))
 		if (err != nil) != (i == maxUses) {
 			t.Fatalf("%d keys: %v", i+1, err)
 		}
@@ -362,7 +394,7 @@ func FuzzHeader(f *testing.F) {
 		if strings.ContainsAny(in+value, "\r\n\x00") {
 			return // heads and values have none
 		}
-		out, err := New(decide.Permit{}, "/", fuzzed(value)).Fields(http1.Fields{{Name: "X", Value: in}})
+		out, err := New(permit(), "/", fuzzed(value)).Fields(http1.Fields{{Name: "X", Value: in}})
 		if err != nil {
 			if _, ok := errors.AsType[*inject.Error](err); !ok || out != nil {
 				t.Fatalf("%v beside %v", err, out)
@@ -395,7 +427,7 @@ func FuzzPath(f *testing.F) {
 		if err != nil {
 			return
 		}
-		out, err := New(decide.Permit{}, "/", fuzzed(value)).Path(canonical)
+		out, err := New(permit(), "/", fuzzed(value)).Path(canonical)
 		if err != nil {
 			return
 		}
@@ -424,7 +456,7 @@ func FuzzParameters(f *testing.F) {
 		if in != "" && in[0] != '?' {
 			in = "?" + in
 		}
-		out, err := New(decide.Permit{}, "/", fuzzed(value)).Query(in)
+		out, err := New(permit(), "/", fuzzed(value)).Query(in)
 		if err != nil {
 			return
 		}
@@ -463,7 +495,7 @@ func FuzzJSON(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, in []byte, value string) {
-		out, err := New(decide.Permit{}, "/", fuzzed(value)).Message(in)
+		out, err := New(permit(), "/", fuzzed(value)).Message(in)
 		if err != nil || !json.Valid(in) {
 			if err == nil && placeholder.FoundBytes(out) {
 				t.Fatalf("%q became %q", in, out)
