@@ -168,7 +168,7 @@ signing: [{access_key_id: KEY, secret_access_key: KEY, session_token: KEY}]
 	defer endpoint.Close()
 	tokens := exchange.New(exchange.Config{Dial: (&net.Dialer{}).DialContext, Log: slog.New(slog.NewJSONHandler(&seen, nil))})
 	defer tokens.Close()
-	_, _, err = tokens.Apply(t.Context(), p, s, &credentials.Grant{Name: "g", TokenEndpoint: endpoint.URL, SubjectKey: "KEY"}, nil)
+	_, err = tokens.Apply(t.Context(), p, s, &credentials.Grant{Name: "g", TokenEndpoint: endpoint.URL, SubjectKey: "KEY"}, nil)
 	show(err)
 	if err == nil {
 		t.Error("a token was granted")

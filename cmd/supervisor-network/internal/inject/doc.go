@@ -8,6 +8,18 @@
 // decide.Permit. It does not answer an endpoint that misuses what it is rightly
 // sent.
 //
+// The way of one request through the parts, with one credentials.Snapshot:
+//
+//  1. rewrite.Redact: what decide, records and bindings see of path and query
+//  2. decide: the Permit, the endpoint, the ruling
+//  3. sigv4.Strip, if the endpoint signs: the client's key is a placeholder too
+//  4. rewrite.Job: Fields, Path, Query, then Body where the endpoint rewrites bodies;
+//     elsewhere placeholder.NewReader or NewWriter around the body
+//  5. exchange.Apply, if Snapshot.Grant has a grant for it
+//  6. sigv4.Sign, last, since it covers all of it
+//  7. Snapshot.Recheck of the newest Snapshot, directly before the first byte
+//  8. hygiene.Filter over the response, made of Snapshot.Echoes
+//
 // Invariant: whatever cannot be rewritten exactly as intended is refused as a whole
 // with an *Error, and no error, record or list contains a value.
 package inject

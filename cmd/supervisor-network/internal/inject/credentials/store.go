@@ -13,8 +13,8 @@ import (
 
 // Config configures a Store.
 type Config struct {
-	File    string // the credentials file
-	Log     *slog.Logger
+	File    string           // the credentials file
+	Log     *slog.Logger     // nil: nowhere
 	Now     func() time.Time // default time.Now
 	Changed func(*Snapshot)  // called with each new Snapshot, by one goroutine; may be nil
 }
@@ -40,6 +40,9 @@ type Store struct {
 func Open(cfg Config) (*Store, []policy.Problem, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Store{cfg: cfg, history: map[string]*history{}}
 	doc, warnings, err := read(cfg.File)

@@ -21,6 +21,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -30,6 +31,7 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/credentials"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/placeholder"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/secret"
 	"github.com/splitpod/splitpod/pkg/core"
 )
@@ -96,21 +98,33 @@ func (e *Exchange) Close() {
 	e.identities.close()
 }
 
+// Applied is a request with a token in it.
+type Applied struct {
+	Fields http1.Fields
+	Use    inject.Use
+	Echo   credentials.Echo // the token, for the response's hygiene
+}
+
 // Apply puts the grant's token into the fields of a request on the permitted
 // connection, in the place of what stands there. It fails with an *inject.Error.
-func (e *Exchange) Apply(ctx context.Context, p decide.Permit, s *credentials.Snapshot, g *credentials.Grant, fields http1.Fields) (http1.Fields, inject.Use, error) {
+func (e *Exchange) Apply(ctx context.Context, p decide.Permit, s *credentials.Snapshot, g *credentials.Grant, fields http1.Fields) (Applied, error) {
 	if !p.Valid() || p.Opaque() {
-		return nil, inject.Use{}, inject.Unavailable("credentials go only into requests that are inspected and permitted")
+		return Applied{}, inject.Unavailable("credentials go only into requests that are inspected and permitted")
 	}
 	token, err := e.token(ctx, s, g)
 	if err != nil {
-		return nil, inject.Use{}, &inject.Error{Status: 502, Reason: core.ReasonTokenGrantFailed, Detail: fmt.Sprintf("no token could be had for the grant %s (%v)", g.Name, err)}
+		return Applied{}, &inject.Error{Status: 502, Reason: core.ReasonTokenGrantFailed, Detail: fmt.Sprintf("no token could be had for the grant %s (%v)", g.Name, err)}
 	}
 	field := http1.Field{Name: "Authorization", Value: "Bearer " + token.Expose()}
 	if g.Header != "" {
 		field = http1.Field{Name: g.Header, Value: token.Expose()}
 	}
-	return append(fields.Without(lower(field.Name)), field), inject.Use{Key: "grant " + g.Name}, nil
+	name := "grant " + g.Name
+	return Applied{
+		Fields: append(fields.Without(strings.ToLower(field.Name)), field),
+		Use:    inject.Use{Key: name},
+		Echo:   credentials.Echo{Value: token, Placeholder: placeholder.Redacted, Key: name},
+	}, nil
 }
 
 // token returns the grant's token, fetched if there is none. Everybody who asks while

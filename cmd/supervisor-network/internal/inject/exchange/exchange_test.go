@@ -185,20 +185,23 @@ func (b *bench) pass(d time.Duration) { b.now.Add(int64(d)) }
 // apply is the field that was set, or the refusal.
 func (b *bench) apply(t *testing.T, s *credentials.Snapshot, g *credentials.Grant) string {
 	t.Helper()
-	fields, use, err := b.Apply(t.Context(), b.permit, s, g, http1.Fields{{Name: "authorization", Value: "Bearer dummy"}, {Name: "X-Other", Value: "1"}})
+	got, err := b.Apply(t.Context(), b.permit, s, g, http1.Fields{{Name: "authorization", Value: "Bearer dummy"}, {Name: "X-Other", Value: "1"}})
 	if err != nil {
 		e, ok := errors.AsType[*inject.Error](err)
-		if !ok || fields != nil {
-			t.Fatalf("%T beside %v", err, fields)
+		if !ok || got.Fields != nil || got.Echo.Value.Len() != 0 {
+			t.Fatalf("%T beside %v", err, got)
 		}
 		return fmt.Sprintf("%d %s: %s", e.Status, e.Reason, e.Detail)
 	}
-	if use.Key != "grant g" {
-		t.Errorf("used %+v", use)
+	if got.Use.Key != "grant g" {
+		t.Errorf("used %+v", got.Use)
 	}
-	last := fields[len(fields)-1]
-	if _, n := fields.Get(last.Name); n != 1 {
+	last := got.Fields[len(got.Fields)-1]
+	if _, n := got.Fields.Get(last.Name); n != 1 {
 		t.Errorf("the field stands there %d times", n)
+	}
+	if !strings.HasSuffix(last.Value, got.Echo.Value.Expose()) || got.Echo.Value.Len() == 0 {
+		t.Error("the token is not named for the response")
 	}
 	return last.Name + ": " + last.Value
 }
@@ -287,7 +290,9 @@ func TestAnswersThatAreNotUsed(t *testing.T) {
 		{"a refusal", give(401, `{"error":"invalid_client","error_description":"`+strings.Repeat("x", 400)+`"}`), failed("the token endpoint refuses"), "status 401: invalid_client: " + strings.Repeat("x", 256) + `"`},
 		{"a refusal that repeats the identity", give(400, `{"error":"invalid_request","error_description":"bad identity-canary-93.identity-canary-94"}`), failed("the token endpoint refuses"), "bad REDACTED"},
 		{"a refusal that repeats a part of it", give(400, `{"error":"invalid_request","error_description":"bad identity-canary-94!"}`), failed("the token endpoint refuses"), "bad REDACTED!"},
-		{"a redirect", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "https://evil.test/", 307) }, failed("the token endpoint refuses"), "status 307"},
+		{"a redirect", func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "https://evil.test/", http.StatusTemporaryRedirect)
+		}, failed("the token endpoint refuses"), "status 307"},
 		{"no content", give(204, ""), failed("the token endpoint refuses"), "status 204"},
 		{"HTML", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "text/html")
@@ -376,7 +381,7 @@ func TestManyRequestsAreOneFetch(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	gone := make(chan error, 1)
 	go func() {
-		_, _, err := b.Apply(ctx, b.permit, s, g, nil)
+		_, err := b.Apply(ctx, b.permit, s, g, nil)
 		gone <- err
 	}()
 	<-arrived
@@ -387,12 +392,12 @@ func TestManyRequestsAreOneFetch(t *testing.T) {
 	results := make(chan string, n)
 	for range n {
 		go func() {
-			fields, _, err := b.Apply(context.Background(), b.permit, s, g, nil)
+			got, err := b.Apply(context.Background(), b.permit, s, g, nil)
 			if err != nil {
 				results <- err.Error()
 				return
 			}
-			results <- fields[0].Value
+			results <- got.Fields[0].Value
 		}()
 	}
 	close(release)
@@ -419,7 +424,7 @@ func TestWhatCannotBeProvedOrPermittedIsRefused(t *testing.T) {
 		t.Error(got)
 	}
 	for _, p := range []decide.Permit{{}, permit(t, ", tls: skip")} {
-		if _, _, err := b.Apply(t.Context(), p, nil, g, nil); err == nil {
+		if _, err := b.Apply(t.Context(), p, nil, g, nil); err == nil {
 			t.Error("applied without a decision")
 		}
 	}
@@ -491,8 +496,8 @@ func TestTheTokenEndpointIsVerified(t *testing.T) {
 	pool.AddCert(server.Certificate())
 	trusting := New(Config{Dial: (&net.Dialer{}).DialContext, TLS: &tls.Config{RootCAs: pool}, Log: slog.New(slog.DiscardHandler)})
 	defer trusting.Close()
-	fields, _, err := trusting.Apply(t.Context(), permit(t), s, g, nil)
-	if err != nil || fields[0].Value != "Bearer a" {
-		t.Errorf("a trusted one: %v, %v", fields, err)
+	got, err := trusting.Apply(t.Context(), permit(t), s, g, nil)
+	if err != nil || got.Fields[0].Value != "Bearer a" {
+		t.Errorf("a trusted one: %v", err)
 	}
 }

@@ -203,5 +203,3 @@ func clip(s string) string {
 		return c
 	}, strings.ToValidUTF8(s[:min(len(s), 256)], "?"))
 }
-
-func lower(s string) string { return strings.ToLower(s) }
