@@ -1,0 +1,62 @@
+package policy
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// TestOtherFilesAreReadByTheSameRules reads a small file of another kind.
+func TestOtherFilesAreReadByTheSameRules(t *testing.T) {
+	read := func(source string) (keys []string, lines []string) {
+		warnings, err := ReadStrict("f", []byte(source), func(top Node) {
+			o, _ := top.Object("version", "list", "map")
+			o.Version()
+			if o.Has("map") {
+				for _, e := range o.Get("map").Entries() {
+					keys = append(keys, e.Name)
+					if _, ok := e.Text(); ok && e.At().Line != e.Key.At().Line {
+						e.Warn("on another line")
+					}
+				}
+			}
+			if o.Has("list") {
+				for _, n := range o.Get("list").List() {
+					if _, ok := n.Number(1, 9); !ok {
+						n.Fail("no digit")
+					}
+				}
+			}
+		})
+		var problems Problems
+		if err != nil && !errors.As(err, &problems) {
+			t.Fatalf("the error is a %T", err)
+		}
+		for _, p := range append(warnings, problems...) {
+			lines = append(lines, p.String())
+		}
+		return keys, lines
+	}
+	for _, c := range []struct {
+		name, source string
+		keys, lines  []string
+	}{
+		{"a good one", "version: 1\nlist: [1, 9]\nmap: {a: b, c: d}\n", []string{"a", "c"}, nil},
+		{"a warning", "version: 1\nmap:\n  a:\n    b\n", []string{"a"}, []string{"f:4:5: warning: map.a: on another line"}},
+		{"everything at once", "version: 2\nlist: [0]\nmap: {a: 1, a: b}\nother: x\n", []string{"a"}, []string{
+			"f:1:10: version: version 2 is not known to this build; write version: 1",
+			`f:2:8: list[0]: 0 is out of range; write a number from 1 to 9`, "f:2:8: list[0]: no digit",
+			`f:3:10: map.a: want text, found 1, which YAML reads as something else; write "1" in quotes`,
+			"f:3:13: map.a: this key is already set on line 3; keep one of the two",
+			"f:4:1: other: unknown key; write one of version, list, map",
+		}},
+		{"an alias", "version: &v 1\nlist: [*v]\n", nil, []string{"f:1:10: &v is an anchor; remove it, aliases are not read", "f:2:8: *v is an alias; write the value out", "f:2:8: list[0]: no digit"}},
+		{"nothing", "", nil, []string{"f:1:1: the file is empty; write version: 1 at least"}},
+	} {
+		keys, lines := read(c.source)
+		if diff := cmp.Diff(c.keys, keys) + cmp.Diff(c.lines, lines); diff != "" {
+			t.Errorf("%s:\n%s", c.name, diff)
+		}
+	}
+}
