@@ -1,6 +1,7 @@
 package http1
 
 import (
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -24,6 +25,11 @@ func (f Fields) Get(name string) (value string, count int) {
 		}
 	}
 	return value, count
+}
+
+// Without returns the fields whose name is not in the list (lower-case names).
+func (f Fields) Without(names ...string) Fields {
+	return slices.DeleteFunc(slices.Clone(f), func(field Field) bool { return slices.Contains(names, strings.ToLower(field.Name)) })
 }
 
 // Request is a request head.
