@@ -54,7 +54,7 @@ func ContentLength(f Fields) (n int64, stated bool) {
 func contentLength(f Fields) (n int64, has bool, err error) {
 	var first string
 	for _, field := range f {
-		if !strings.EqualFold(field.Name, "Content-Length") {
+		if len(field.Name) != len("Content-Length") || !strings.EqualFold(field.Name, "Content-Length") {
 			continue
 		}
 		if has && field.Value != first {

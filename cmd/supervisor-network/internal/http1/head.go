@@ -17,7 +17,7 @@ type Fields []Field
 // Get returns the first value of the field, and how many fields have that name.
 func (f Fields) Get(name string) (value string, count int) {
 	for _, field := range f {
-		if strings.EqualFold(field.Name, name) {
+		if len(field.Name) == len(name) && strings.EqualFold(field.Name, name) {
 			if count == 0 {
 				value = field.Value
 			}
@@ -72,19 +72,21 @@ func splitHead(head []byte) (line, rest string, err error) {
 	if !strings.HasSuffix(s, "\r\n\r\n") {
 		return "", "", bad("a message head ends with an empty line")
 	}
-	for i := range len(s) {
-		switch s[i] {
-		case '\n':
-			if i == 0 || s[i-1] != '\r' {
-				return "", "", bad("a line ends with CR LF, not with a bare LF")
-			}
-		case '\r':
-			if i+1 == len(s) || s[i+1] != '\n' {
-				return "", "", bad("CR stands only before LF")
-			}
-		case 0:
-			return "", "", bad("a message head contains no NUL")
+	if strings.IndexByte(s, 0) >= 0 {
+		return "", "", bad("a message head contains no NUL")
+	}
+	lines := 0
+	for i := 0; ; lines++ {
+		n := strings.IndexByte(s[i:], '\n')
+		if n < 0 {
+			break
 		}
+		if i += n + 1; i < 2 || s[i-2] != '\r' {
+			return "", "", bad("a line ends with CR LF, not with a bare LF")
+		}
+	}
+	if strings.Count(s, "\r") != lines {
+		return "", "", bad("CR stands only before LF")
 	}
 	line, rest, _ = strings.Cut(s, "\r\n")
 	return line, rest, nil
@@ -117,7 +119,7 @@ func (r *Request) parseLine(line string) error {
 func notVisibleASCII(c rune) bool { return c <= ' ' || c >= 0x7f }
 
 func parseFields(block string) (Fields, error) {
-	fields := make(Fields, 0, 16)
+	fields := make(Fields, 0, min(strings.Count(block, "\n"), MaxFields))
 	for block != "\r\n" {
 		line, rest, _ := strings.Cut(block, "\r\n")
 		block = rest
@@ -137,11 +139,11 @@ func parseFields(block string) (Fields, error) {
 		if looksLikeFraming(name) {
 			return nil, bad("a field that frames or addresses a message is not written with an underscore")
 		}
-		value = strings.Trim(value, " \t")
+		value = trim(value)
 		if hasControlByte(value) {
 			return nil, bad("a field value contains no control character")
 		}
-		if strings.EqualFold(name, "Connection") {
+		if len(name) == len("Connection") && strings.EqualFold(name, "Connection") {
 			if err := checkConnection(value); err != nil {
 				return nil, err
 			}
@@ -163,6 +165,17 @@ func looksLikeFraming(name string) bool {
 	default:
 		return false
 	}
+}
+
+// trim takes the white space off a field value (OWS, RFC 9110 section 5.6.3).
+func trim(s string) string {
+	for s != "" && (s[0] == ' ' || s[0] == '\t') {
+		s = s[1:]
+	}
+	for s != "" && (s[len(s)-1] == ' ' || s[len(s)-1] == '\t') {
+		s = s[:len(s)-1]
+	}
+	return s
 }
 
 // hasControlByte reports whether a field value has a control character other than TAB.

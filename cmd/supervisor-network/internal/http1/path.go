@@ -181,6 +181,9 @@ func (r *Request) namesHost(t Target, defaultPort uint16) error {
 	if n == 0 {
 		return nil // HTTP/1.0
 	}
+	if n == 1 && value == t.Host && t.Port == defaultPort && strings.IndexByte(value, ':') < 0 {
+		return nil // what nearly every client sends
+	}
 	named, err := parseAuthority(value, defaultPort)
 	if err != nil {
 		return bad("the Host field is a host, with or without a port")

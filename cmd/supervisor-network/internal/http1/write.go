@@ -188,7 +188,7 @@ func (f Fields) EndToEnd() Fields {
 // Has reports whether a comma-separated field lists the token.
 func (f Fields) Has(name, token string) bool {
 	for _, field := range f {
-		if !strings.EqualFold(field.Name, name) {
+		if len(field.Name) != len(name) || !strings.EqualFold(field.Name, name) {
 			continue
 		}
 		for o := range strings.SplitSeq(field.Value, ",") {

@@ -37,6 +37,10 @@ const (
 	readerBytes           = 4096
 )
 
+// fresh is how long a connection need not be looked at: what its origin does to it in
+// that time could as well happen right behind the look.
+const fresh = 5 * time.Millisecond
+
 // Config is what a Pool opens connections with.
 type Config struct {
 	Dial      func(context.Context, decide.Permit) (*net.TCPConn, error)
@@ -160,7 +164,7 @@ func (d *Destination) Kept() *Conn {
 		d.idle = d.idle[:n-1]
 		d.mu.Unlock()
 		d.pool.idle.Add(-1)
-		if c.quiet() {
+		if time.Since(c.since) < fresh || c.quiet() {
 			c.Reused = true
 			return c
 		}
