@@ -209,15 +209,21 @@ func (x *roundTrip) finish() {
 		return
 	}
 	x.over = true
-	sent := false
-	select {
-	case err := <-x.sent:
-		sent = err == nil
-	default:
-	}
-	if x.stop() && sent && x.keeps && x.body.Complete() {
+	if x.stop() && x.keeps && x.body.Complete() && x.whole() {
 		x.origin.Release()
 		return
 	}
 	x.origin.Abort()
+}
+
+// whole reports whether the whole request was sent, and waits a moment for it.
+func (x *roundTrip) whole() bool {
+	timer := time.NewTimer(early)
+	defer timer.Stop()
+	select {
+	case err := <-x.sent:
+		return err == nil
+	case <-timer.C:
+		return false
+	}
 }
