@@ -15,14 +15,10 @@ const (
 // withArguments is the part of the filter for the calls of conditional. It is made
 // here and not by the library, whose comparison of an argument leaves the argument
 // where the next call's number is expected. Here the part of one call never goes on
-// to another: it answers, one way or the other.
+// to another: it answers, one way or the other. It starts and ends with the number
+// loaded.
 func withArguments(on *arch.Info) []bpf.Instruction {
-	out := []bpf.Instruction{
-		bpf.LoadAbsolute{Off: offsetMachine, Size: 4},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(on.ID), SkipTrue: 1},
-		bpf.RetConstant{Val: uint32(nosys)},
-		bpf.LoadAbsolute{Off: offsetCall, Size: 4},
-	}
+	var out []bpf.Instruction
 	for i := 0; i < len(conditional); {
 		call, body := conditional[i].call, []bpf.Instruction(nil)
 		for ; i < len(conditional) && conditional[i].call == call; i++ {

@@ -3,8 +3,8 @@ package seccomp
 import (
 	"errors"
 	"fmt"
+	"slices"
 
-	seccomp "github.com/elastic/go-seccomp-bpf"
 	"github.com/elastic/go-seccomp-bpf/arch"
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
@@ -29,28 +29,22 @@ var daemonRefused = []group{
 
 // daemonProgram assembles the daemon's filter: everything but daemonRefused, and no
 // other ABI.
-func daemonProgram() ([]bpf.Instruction, error) {
-	on, err := arch.GetInfo("")
+func daemonProgram(on *arch.Info) ([]bpf.Instruction, error) {
+	lists, err := lists(on, []part{{daemonRefused, eperm}}, allow)
 	if err != nil {
-		return nil, fmt.Errorf("seccomp: %w", err)
+		return nil, err
 	}
-	p := seccomp.Policy{DefaultAction: allow, Syscalls: []seccomp.SyscallGroup{{Names: names(daemonRefused, on), Action: eperm}}}
-	rest, err := p.Assemble()
-	if err != nil {
-		return nil, fmt.Errorf("seccomp: %w", err)
-	}
-	// The library answers another ABI with the default, which allows here.
-	return append([]bpf.Instruction{
-		bpf.LoadAbsolute{Off: offsetMachine, Size: 4},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(on.ID), SkipTrue: 1},
-		bpf.RetConstant{Val: uint32(nosys)},
-	}, rest...), nil
+	return slices.Concat(native(on), lists), nil
 }
 
 // ApplyToDaemon filters every thread of this process. It cannot be undone, and what
 // this process starts afterwards, which is nothing, would inherit it.
 func ApplyToDaemon() error {
-	instructions, err := daemonProgram()
+	on, err := arch.GetInfo("")
+	if err != nil {
+		return fmt.Errorf("seccomp: %w", err)
+	}
+	instructions, err := daemonProgram(on)
 	if err != nil {
 		return err
 	}

@@ -14,8 +14,8 @@
 package seccomp
 
 import (
-	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	seccomp "github.com/elastic/go-seccomp-bpf"
@@ -43,34 +43,69 @@ func names(groups []group, on *arch.Info) (out []string) {
 	return out
 }
 
-// program assembles the filter for the machine this binary is for.
-func program() ([]bpf.Instruction, error) {
-	on, err := arch.GetInfo("")
+// part is a table with the answer to its calls.
+type part struct {
+	groups []group
+	answer seccomp.Action
+}
+
+// program assembles the workload's filter for a machine.
+func program(on *arch.Info) ([]bpf.Instruction, error) {
+	lists, err := lists(on, []part{{allowed, allow}, {missing, nosys}, {refused, eperm}}, nosys)
+	if err != nil {
+		return nil, err
+	}
+	return slices.Concat(native(on), withArguments(on), lists), nil
+}
+
+// x32 marks the numbers of an ABI that shares its machine word with x86-64.
+const x32 = 0x40000000
+
+// native answers ENOSYS to every other ABI of the machine, and goes on with the
+// number of the call loaded.
+func native(on *arch.Info) []bpf.Instruction {
+	out := []bpf.Instruction{
+		bpf.LoadAbsolute{Off: offsetMachine, Size: 4},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(on.ID), SkipTrue: 1},
+		bpf.RetConstant{Val: uint32(nosys)},
+		bpf.LoadAbsolute{Off: offsetCall, Size: 4},
+	}
+	if on == arch.X86_64 {
+		out = append(out, bpf.JumpIf{Cond: bpf.JumpLessThan, Val: x32, SkipTrue: 1}, bpf.RetConstant{Val: uint32(nosys)})
+	}
+	return out
+}
+
+// lists answers by number alone. The library's policies do that too, but only for the
+// machine they are assembled on; its program, which resolves long jumps, does not mind.
+func lists(on *arch.Info, parts []part, otherwise seccomp.Action) ([]bpf.Instruction, error) {
+	p := seccomp.NewProgram()
+	for _, part := range parts {
+		calls := names(part.groups, on)
+		match, next := p.NewLabel(), p.NewLabel()
+		for i, name := range calls {
+			call := seccomp.SyscallWithConditions{Num: uint32(on.SyscallNames[name])}
+			call.Assemble(&p, i < len(calls)-1, match, next)
+		}
+		p.SetLabel(match)
+		p.Ret(part.answer)
+		p.SetLabel(next)
+	}
+	p.Ret(otherwise)
+	out, err := p.Assemble()
 	if err != nil {
 		return nil, fmt.Errorf("seccomp: %w", err)
 	}
-	p := seccomp.Policy{DefaultAction: seccomp.ActionErrno, Syscalls: []seccomp.SyscallGroup{
-		{Names: names(allowed, on), Action: allow},
-		{Names: names(missing, on), Action: nosys},
-		{Names: names(refused, on), Action: eperm},
-	}}
-	rest, err := p.Assemble()
-	if err != nil {
-		return nil, fmt.Errorf("seccomp: %w", err)
-	}
-	// The library's last instruction, for every call that no group names and for every
-	// other ABI, answers EPERM; what does not exist answers ENOSYS.
-	last := len(rest) - 1
-	if rest[last] != (bpf.RetConstant{Val: uint32(eperm)}) {
-		return nil, errors.New("BUG: the filter does not end with its default")
-	}
-	rest[last] = bpf.RetConstant{Val: uint32(nosys)}
-	return append(withArguments(on), rest...), nil
+	return out, nil
 }
 
 // Apply filters the calling thread and whatever it executes. It needs no_new_privs.
 func Apply() error {
-	instructions, err := program()
+	on, err := arch.GetInfo("")
+	if err != nil {
+		return fmt.Errorf("seccomp: %w", err)
+	}
+	instructions, err := program(on)
 	if err != nil {
 		return err
 	}
