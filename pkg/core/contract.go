@@ -48,6 +48,7 @@ type Config struct {
 	RootsPEM        []byte            // for images without root certificates
 	ProxyPort       uint16            // never 0
 	Binaries        []string          // policy paths to resolve in the workload's mount namespace
+	AgentProposals  bool              // agents may propose changes of the policy, and are told how
 	Ready           Readiness
 }
 

@@ -251,3 +251,30 @@ func TestTheListedCapabilitiesSuffice(t *testing.T) {
 		t.Errorf("exit code %d, output %q, errors %q", code, p.process.out, p.process.err)
 	}
 }
+
+// TestAgentsAreToldHowToPropose where the network daemon says that they may, and
+// nothing is installed where it does not.
+func TestAgentsAreToldHowToPropose(t *testing.T) {
+	const known = "/etc/openshell/skills/policy_advisor.md"
+	if _, err := os.Lstat(known); err == nil {
+		t.Fatalf("%s is there already; remove it", known)
+	}
+	t.Cleanup(func() {
+		for _, path := range []string{known, "/etc/openshell/skills", "/etc/openshell"} { // the latter two only if empty
+			_ = os.Remove(path)
+		}
+	})
+	for _, tt := range []struct {
+		flags []string
+		code  int
+	}{{nil, 9}, {[]string{"--agent-proposals"}, 0}} {
+		p := newPair(t, policyText)
+		p.startNetwork(tt.flags...)
+		guide := p.dir + "/run/skills/policy-advisor/SKILL.md"
+		p.startProcess("sh", "-c", fmt.Sprintf("cmp %s %s && head -2 %[1]s && ! (echo x > %[1]s) 2>/dev/null && ! rm %[2]s 2>/dev/null || exit 9", known, guide))
+		code := p.process.wait(t)
+		if code != tt.code || code == 0 && !strings.Contains(p.process.out.String(), "name: policy-advisor") {
+			t.Errorf("%v: exit code %d, output %q, errors %q", tt.flags, code, p.process.out, p.process.err)
+		}
+	}
+}

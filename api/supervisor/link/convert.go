@@ -54,6 +54,7 @@ func ConfigToProto(c core.Config) *pb.Config {
 		RootsPem:         c.RootsPEM,
 		ProxyPort:        uint32(c.ProxyPort),
 		Binaries:         c.Binaries,
+		AgentProposals:   c.AgentProposals,
 		Ready: &pb.Readiness{
 			ProcessInstanceId: string(c.Ready.Process),
 			Generation:        uint64(c.Ready.Generation),
@@ -241,6 +242,8 @@ func ConfigFromProto(c *pb.Config) (core.Config, error) {
 		RootsPEM:    c.GetRootsPem(),
 		ProxyPort:   portFromProto(c.GetProxyPort()),
 		Binaries:    c.GetBinaries(),
+
+		AgentProposals: c.GetAgentProposals(),
 		Ready: core.Readiness{
 			Process:    core.InstanceID(c.GetReady().GetProcessInstanceId()),
 			Generation: core.Generation(c.GetReady().GetGeneration()),

@@ -726,9 +726,12 @@ type Config struct {
 	// workload's mount namespace. Empty: none. workload: no
 	Binaries []string `protobuf:"bytes,9,rep,name=binaries,proto3" json:"binaries,omitempty"`
 	// What the network daemon serves now. Unset: nothing yet. workload: no
-	Ready         *Readiness `protobuf:"bytes,10,opt,name=ready,proto3" json:"ready,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Ready *Readiness `protobuf:"bytes,10,opt,name=ready,proto3" json:"ready,omitempty"`
+	// Agents in the sandbox may propose changes of the policy: the receiver installs
+	// the guide that tells them how. False: it installs none. workload: no
+	AgentProposals bool `protobuf:"varint,11,opt,name=agent_proposals,json=agentProposals,proto3" json:"agent_proposals,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Config) Reset() {
@@ -829,6 +832,13 @@ func (x *Config) GetReady() *Readiness {
 		return x.Ready
 	}
 	return nil
+}
+
+func (x *Config) GetAgentProposals() bool {
+	if x != nil {
+		return x.AgentProposals
+	}
+	return false
 }
 
 // StaticPolicy is the part of the policy that is applied once, at launch.
@@ -2334,7 +2344,7 @@ const file_api_supervisor_v1_supervisor_proto_rawDesc = "" +
 	"\vinstance_id\x18\x04 \x01(\tR\n" +
 	"instanceId\"D\n" +
 	"\x12WatchConfigRequest\x12.\n" +
-	"\x13process_instance_id\x18\x01 \x01(\tR\x11processInstanceId\"\x98\x04\n" +
+	"\x13process_instance_id\x18\x01 \x01(\tR\x11processInstanceId\"\xc1\x04\n" +
 	"\x06Config\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x01 \x01(\x04R\n" +
@@ -2349,7 +2359,8 @@ const file_api_supervisor_v1_supervisor_proto_rawDesc = "" +
 	"proxy_port\x18\b \x01(\rR\tproxyPort\x12\x1a\n" +
 	"\bbinaries\x18\t \x03(\tR\bbinaries\x127\n" +
 	"\x05ready\x18\n" +
-	" \x01(\v2!.splitpod.supervisor.v1.ReadinessR\x05ready\x1aC\n" +
+	" \x01(\v2!.splitpod.supervisor.v1.ReadinessR\x05ready\x12'\n" +
+	"\x0fagent_proposals\x18\v \x01(\bR\x0eagentProposals\x1aC\n" +
 	"\x15ChildEnvironmentEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x80\x02\n" +

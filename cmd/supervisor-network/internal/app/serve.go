@@ -268,7 +268,7 @@ func (d *daemon) newPolicies() *policies {
 		engine:         d.engine,
 		event:          d.record.Own,
 		base: core.Config{
-			NetworkInstance: d.instance, ProxyPort: d.cfg.ProxyPort,
+			NetworkInstance: d.instance, ProxyPort: d.cfg.ProxyPort, AgentProposals: d.cfg.AgentProposals,
 			CAPEM: d.ca.PEM(), RootsPEM: systemRoots(),
 		},
 		publish: func(c core.Config) {

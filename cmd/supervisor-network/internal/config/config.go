@@ -65,6 +65,10 @@ type Config struct {
 	ProcessUID uint32 `env:"PROCESS_UID" envDefault:"0" flag:"process-uid"`
 	// ProxyPort is the port of the proxy inside the workload's network namespace.
 	ProxyPort uint16 `env:"PROXY_PORT" envDefault:"3128" flag:"proxy-port"`
+	// AgentProposals lets agents in the sandbox propose changes of the policy. The
+	// process daemon then installs the guide that tells them how, where the workload can
+	// read it. It grants nothing by itself: a proposal is decided by an operator.
+	AgentProposals bool `env:"AGENT_PROPOSALS" flag:"agent-proposals"`
 	// AdminListen is the address of /livez, /readyz and /metrics. They hold no secret
 	// and the workload cannot reach them. Empty: none.
 	AdminListen string `env:"ADMIN_LISTEN" envDefault:":9901" flag:"admin-listen"`

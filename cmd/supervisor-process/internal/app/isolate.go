@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -19,6 +20,7 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/isolate/netns"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/isolate/nft"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/launch"
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/prepare/skill"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/watch/identity"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/watch/nflog"
 	"github.com/splitpod/splitpod/pkg/core"
@@ -216,11 +218,21 @@ const (
 	bundleFile = "ca-bundle.pem"
 )
 
-// publicFiles are the certificates the workload may read.
+// publicFiles are what the workload may read of ours: certificates, and the guide for
+// agents.
 func (d *daemon) publicFiles(c core.Config) map[string][]byte {
-	if len(c.CAPEM) == 0 {
-		return nil
+	files := make(map[string][]byte)
+	if c.AgentProposals {
+		files[skill.Guide] = []byte(skill.Text())
 	}
+	if len(c.CAPEM) > 0 {
+		files[caFile], files[bundleFile] = c.CAPEM, bundle(c)
+	}
+	return files
+}
+
+// bundle is a program's own roots and the CA.
+func bundle(c core.Config) []byte {
 	roots := imageRoots()
 	if roots == nil {
 		roots = c.RootsPEM
@@ -228,7 +240,19 @@ func (d *daemon) publicFiles(c core.Config) map[string][]byte {
 	if len(roots) > 0 && roots[len(roots)-1] != '\n' {
 		roots = append(slices.Clone(roots), '\n')
 	}
-	return map[string][]byte{caFile: c.CAPEM, bundleFile: slices.Concat(roots, c.CAPEM)}
+	return slices.Concat(roots, c.CAPEM)
+}
+
+// linkGuide makes the guide appear where the network daemon's refusals send agents.
+// It lies in the run directory in any case.
+func (d *daemon) linkGuide(c core.Config) {
+	if !c.AgentProposals {
+		return
+	}
+	if err := skill.Link("/", filepath.Join(d.cfg.RunDir, skill.Guide)); err != nil {
+		d.report.Own(core.Event{Kind: core.EventFinding, Stage: core.StageLaunch, Severity: core.SeverityLow, Reason: "guide_not_linked",
+			Detail: fmt.Sprintf("%v; agents find it at %s", err, filepath.Join(d.cfg.RunDir, skill.Guide))})
+	}
 }
 
 // imageRoots are the workload image's own root certificates, nil if it has none.

@@ -77,6 +77,7 @@ func (d *daemon) life(ctx context.Context, argv []string) (core.Exit, error) {
 	if err := d.makeDirectories(first); err != nil {
 		return core.Exit{}, &problem{exitConfig, err}
 	}
+	d.linkGuide(first)
 	d.started = first
 	d.files = prepare.PlanFiles("/", first.Static, d.account, d.workdir(), d.cfg.RunDir)
 	d.files.Grant("/", argv[0], d.searchPath(), d.workdir())

@@ -71,11 +71,11 @@ func (d *daemon) Config(c core.Config) {
 // checkStatic reports a policy whose static sections differ from those the
 // workload was started with: they cannot change under a running workload.
 func (d *daemon) checkStatic(c core.Config) {
-	if d.main.Load() == nil || reflect.DeepEqual(c.Static, d.started.Static) {
+	if d.main.Load() == nil || reflect.DeepEqual(c.Static, d.started.Static) && c.AgentProposals == d.started.AgentProposals {
 		return
 	}
 	d.report.Own(core.Event{Kind: core.EventFinding, Stage: core.StageConfig, Severity: core.SeverityMedium, Reason: "static_policy_changed",
-		Detail: "filesystem_policy, landlock or process changed; the running workload keeps what it was started with; restart it to apply", Generation: c.Generation})
+		Detail: "filesystem_policy, landlock, process or --agent-proposals changed; the running workload keeps what it was started with; restart it to apply", Generation: c.Generation})
 }
 
 // Incompatible implements control.Handler. Before the launch it ends the start;

@@ -26,7 +26,7 @@ import (
 // Config says what is mounted where.
 type Config struct {
 	RunDir string            // absolute; covered by a small read-only file system
-	Public map[string][]byte // the only files in it: names without a slash, mode 0444
+	Public map[string][]byte // the only files in it: relative paths, mode 0444
 }
 
 // Result says what is weaker than it should be.
@@ -115,9 +115,18 @@ func coverRunDir(c Config) error {
 	return verifyCover(c.RunDir)
 }
 
+// writePublic writes one file below dir, which nobody else can write to yet.
 func writePublic(dir *os.File, name string, data []byte) error {
-	if name == "" || name != filepath.Base(name) || name == "." || name == ".." {
-		return errors.New("it is no file name")
+	if !filepath.IsLocal(name) || name != filepath.Clean(name) || name == "." {
+		return errors.New("it is no path below the directory")
+	}
+	for i := range name {
+		if name[i] != '/' {
+			continue
+		}
+		if err := unix.Mkdirat(int(dir.Fd()), name[:i], 0o755); err != nil && !errors.Is(err, unix.EEXIST) {
+			return os.NewSyscallError("mkdirat", err)
+		}
 	}
 	fd, err := unix.Openat(int(dir.Fd()), name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o444)
 	if err != nil {

@@ -131,9 +131,20 @@ func TestPublicNamesStayInTheDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer dir.Close()
-	for _, name := range []string{"", ".", "..", "a/b", "/etc/x", "../x"} {
+	for _, name := range []string{"", ".", "..", "a/", "a//b", "a/./b", "a/../b", "a/../../b", "/etc/x", "../x"} {
 		if writePublic(dir, name, nil) == nil {
 			t.Errorf("%q was written", name)
+		}
+	}
+	for _, name := range []string{"a", "b/c/d", "b/c/e"} {
+		if err := writePublic(dir, name, []byte(name)); err != nil {
+			t.Errorf("%q: %v", name, err)
+		}
+		if got, err := os.ReadFile(filepath.Join(dir.Name(), name)); err != nil || string(got) != name {
+			t.Errorf("%q holds %q (%v)", name, got, err)
+		}
+		if err := writePublic(dir, name, nil); err == nil {
+			t.Errorf("%q was written twice", name)
 		}
 	}
 }
