@@ -34,7 +34,7 @@ const (
 
 // execRequest is what `exec` asks for, in a memory file beside its standard files.
 type execRequest struct {
-	Argv []string `json:"argv"`
+	Argv [][]byte `json:"argv"` // bytes, because JSON's strings are text
 	// Terminal asks for one of the sandbox's own in place of the standard files.
 	Terminal bool   `json:"terminal,omitempty"`
 	Term     string `json:"term,omitempty"`
@@ -107,7 +107,8 @@ func (d *daemon) execOne(ctx context.Context, c *net.UnixConn) (code int, err er
 	if err != nil {
 		return exitUsage, err
 	}
-	spec := d.spec(req.Argv, [3]*os.File(files))
+	argv := launch.Strings(req.Argv)
+	spec := d.spec(argv, [3]*os.File(files))
 	var terminal *launch.Terminal
 	if req.Terminal {
 		if terminal, err = d.execTerminal(c, req, &spec); err != nil {
@@ -127,13 +128,13 @@ func (d *daemon) execOne(ctx context.Context, c *net.UnixConn) (code int, err er
 	if err != nil {
 		return exitFailed, err
 	}
-	d.workloadEvent(reasonLaunched, session.PID(), req.Argv[0], core.Exit{})
+	d.workloadEvent(reasonLaunched, session.PID(), argv[0], core.Exit{})
 	go d.passSignals(c, session, terminal)
 	exit, err := session.Wait(ctx)
 	if err != nil {
 		return exitFailed, err
 	}
-	d.workloadEvent(reasonExited, session.PID(), req.Argv[0], exit)
+	d.workloadEvent(reasonExited, session.PID(), argv[0], exit)
 	return exit.Code, nil
 }
 
@@ -186,7 +187,7 @@ func readExec(c *net.UnixConn) (execRequest, []*os.File, error) {
 	defer files[0].Close()
 	var req execRequest
 	err = json.NewDecoder(io.LimitReader(io.NewSectionReader(files[0], 0, maxExecSpec), maxExecSpec)).Decode(&req)
-	if err == nil && (len(req.Argv) == 0 || req.Argv[0] == "") {
+	if err == nil && (len(req.Argv) == 0 || len(req.Argv[0]) == 0) {
 		err = errors.New("the command is empty")
 	}
 	if err != nil {
@@ -283,7 +284,7 @@ func execCommand(ctx context.Context, args []string, stderr io.Writer) int {
 }
 
 func askExec(c *net.UnixConn, argv []string, term string) (int, error) {
-	req := execRequest{Argv: argv, Term: term}
+	req := execRequest{Argv: launch.Bytes(argv), Term: term}
 	if size, err := unix.IoctlGetWinsize(0, unix.TIOCGWINSZ); err == nil {
 		req.Terminal, req.Columns, req.Rows = true, int(size.Col), int(size.Row)
 	}

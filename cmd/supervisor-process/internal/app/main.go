@@ -41,7 +41,7 @@ Usage:
   supervisor-process exec [flags] -- CMD [ARG...]  run another program in the same sandbox
   supervisor-process attach --pid PID [flags]      only answer who owns a connection of
                                                    processes that already run
-  supervisor-process preflight                     what the kernel and the pod offer
+  supervisor-process preflight [--policy FILE]     what the kernel and the pod offer
   supervisor-process config [flags]                print the effective configuration
   supervisor-process version                       print the version
 
@@ -63,7 +63,7 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case "attach":
 		return attachCommand(ctx, rest, stdout, stderr)
 	case "preflight":
-		return preflightCommand(stdout, stderr)
+		return preflightCommand(rest, stdout, stderr)
 	case "config":
 		return configCommand(rest, stdout, stderr)
 	case "version":

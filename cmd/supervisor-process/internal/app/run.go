@@ -258,8 +258,15 @@ func (d *daemon) spec(argv []string, files [3]*os.File) launch.Spec {
 	}}
 }
 
+// mainSpec is the workload's own program, for which the working directory is there.
+func (d *daemon) mainSpec(argv []string, files [3]*os.File) launch.Spec {
+	spec := d.spec(argv, files)
+	spec.As.Workspace = d.started.Static.IncludeWorkdir && d.workdir() != "/"
+	return spec
+}
+
 func (d *daemon) launchMain(ctx context.Context, argv []string) (*launch.Session, error) {
-	spec := d.spec(argv, [3]*os.File{})
+	spec := d.mainSpec(argv, [3]*os.File{})
 	if err := d.openConsole(&spec); err != nil {
 		return nil, fmt.Errorf("launch the workload: %w", err)
 	}
@@ -280,16 +287,30 @@ func (d *daemon) launchMain(ctx context.Context, argv []string) (*launch.Session
 // confined records what was really applied to the workload.
 func (d *daemon) confined(files landlock.Report) {
 	ev := core.Event{Kind: core.EventLifecycle, Stage: core.StageLaunch, Severity: core.SeverityInfo, Reason: "confined",
-		Detail: fmt.Sprintf("landlock ABI %d: %d paths read-only, %d read-write, %d skipped; seccomp allow-list; no capability; uid %d, gid %d",
-			files.ABI, files.ReadOnly, files.ReadWrite, len(files.Skipped), d.account.UID, d.account.GID)}
+		Detail: summary(files, d.account)}
 	if files.ABI == 0 {
 		ev.Kind, ev.Severity, ev.Reason = core.EventFinding, core.SeverityHigh, "landlock_unavailable"
 		ev.Detail = "the kernel has no Landlock, so that only the workload's user limits its files; use landlock: {compatibility: hard_requirement} to refuse this"
 	}
 	d.report.Own(ev)
-	for _, detail := range slices.Concat(d.files.Findings, files.Skipped) {
+	for _, detail := range notGranted(d.files, files) {
 		d.report.Own(core.Event{Kind: core.EventFinding, Stage: core.StageLaunch, Severity: core.SeverityLow, Reason: "path_not_granted", Detail: detail})
 	}
+}
+
+// summary is what was applied, in one line.
+func summary(r landlock.Report, a prepare.Account) string {
+	return fmt.Sprintf("landlock ABI %d: %d paths read-only, %d read-write, %d skipped; seccomp allow-list; no capability; uid %d, gid %d",
+		r.ABI, r.ReadOnly, r.ReadWrite, len(r.Skipped)+r.Unnamed, a.UID, a.GID)
+}
+
+// notGranted is what the policy asks for and the workload does not get, with reasons.
+func notGranted(f prepare.Files, r landlock.Report) []string {
+	out := slices.Concat(f.Findings, r.Skipped)
+	if r.Unnamed > 0 {
+		out = append(out, fmt.Sprintf("%d more paths", r.Unnamed))
+	}
+	return out
 }
 
 // forwarded are the signals the workload gets from us.

@@ -20,6 +20,9 @@ type Plan struct {
 	Groups   []uint32 // supplementary groups, exactly; may be empty
 	Dir      string   // working directory, absolute
 	Files    landlock.Rules
+	// Workspace says that Dir is where the program is meant to write: if it cannot, that
+	// is reported, or refused where Files.Hard is set.
+	Workspace bool
 }
 
 // Step is one step of confinement and why it stands where it stands.
@@ -50,6 +53,7 @@ var Steps = []Step{
 	{"no_new_privs", "after the last privileged step; set-user-id programs gain nothing from here on", setNoNewPrivs},
 	{"working directory", "as the final identity, so that the supervisor's rights open no directory", changeDir},
 	{"landlock", "as the final identity, so that what the user cannot open is not opened for it; needs no_new_privs", restrictFiles},
+	{"workspace", "as the final identity and under Landlock, which together say who may write", checkWorkspace},
 	{"signals", "a blocked or ignored signal would be inherited; after Landlock, which reaches the other threads by a signal", resetSignals},
 	{"seccomp", "after everything that needs a call the program may not make; needs no_new_privs", filterCalls},
 	{"verification", "last: what the kernel says, not what the calls returned", verify},
@@ -183,9 +187,18 @@ func setNoNewPrivs(*work) error {
 
 func changeDir(p *work) error {
 	if err := unix.Chdir(p.Dir); err != nil {
-		return fmt.Errorf("working directory %s as uid %d: %w", p.Dir, p.UID, os.NewSyscallError("chdir", err))
+		return fmt.Errorf("%w: --workdir %s as uid %d: %w", ErrConfiguration, p.Dir, p.UID, os.NewSyscallError("chdir", err))
 	}
 	return nil
+}
+
+// ErrConfiguration says that somebody asked for what this image cannot give.
+var ErrConfiguration = errors.New("the configuration does not fit the image")
+
+// IsConfiguration reports whether an error of Apply is a mistake in the configuration
+// or the policy, and none of this machine.
+func IsConfiguration(err error) bool {
+	return errors.Is(err, ErrConfiguration) || errors.Is(err, landlock.ErrUnenforceable)
 }
 
 func restrictFiles(p *work) (err error) {

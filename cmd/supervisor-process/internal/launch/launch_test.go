@@ -145,6 +145,10 @@ func TestProgramsRunAndEnd(t *testing.T) {
 	if code, out := run(t, s, "printf", "%s", long); code != 0 || out != long {
 		t.Errorf("a long argument: code %d, %d bytes", code, len(out))
 	}
+	bytes := "\xff\xfe \x01\t\n'\"$\\ \u202e \xc3"
+	if code, out := run(t, s, "printf", "%s|%s|%s", bytes, "", "\xed\xa0\x80"); code != 0 || out != bytes+"||\xed\xa0\x80" {
+		t.Errorf("arguments that are no text: code %d, %q", code, out)
+	}
 	p, err := start(t, s, "sh", "-c", "echo ready; exec sleep 1000")
 	if err != nil {
 		t.Fatal(err)
@@ -207,10 +211,14 @@ func TestRootAndBadIDsAreRefused(t *testing.T) {
 		{}, {UID: 0, GID: 5, Dir: "/"}, {UID: 5, GID: 0, Dir: "/"}, {UID: ^uint32(0), GID: 5, Dir: "/"}, {UID: 5, GID: ^uint32(0), Dir: "/"},
 		{UID: 5, GID: 5, Groups: []uint32{0}, Dir: "/"}, {UID: 5, GID: 5, Dir: "relative"}, {UID: 5, GID: 5, Dir: "/no/such/dir"}, {UID: 5, GID: 5, Dir: "/root"},
 	} {
+		code := 125
+		if as.Dir == "/no/such/dir" || as.Dir == "/root" {
+			code = 78
+		}
 		as.Files = someFiles
 		_, err := s.Launch(t.Context(), Spec{Argv: []string{"true"}, Env: []string{"PATH=/usr/bin:/bin"}, As: as, Files: [3]*os.File{null, null, null}})
-		if e, ok := errors.AsType[*LaunchError](err); !ok || e.Code != 125 {
-			t.Errorf("%+v: %v", as, err)
+		if e, ok := errors.AsType[*LaunchError](err); !ok || e.Code != code {
+			t.Errorf("%+v: %v, want code %d", as, err, code)
 		}
 	}
 }
@@ -288,9 +296,88 @@ func TestWhatWasAppliedIsReported(t *testing.T) {
 		as := someUser
 		as.Files = files
 		_, err := s.Launch(t.Context(), Spec{Argv: []string{"true"}, Env: []string{"PATH=/usr/bin:/bin"}, As: as, Files: [3]*os.File{null, null, null}})
-		if e, ok := errors.AsType[*LaunchError](err); !ok || e.Code != 125 || !strings.Contains(e.Detail, "landlock") {
+		if e, ok := errors.AsType[*LaunchError](err); !ok || e.Code != 78 || !strings.Contains(e.Detail, "filesystem_policy") {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// TestTheWorkspaceIsTriedAsTheFinalIdentity: root may write everywhere here, the program
+// may not.
+func TestTheWorkspaceIsTriedAsTheFinalIdentity(t *testing.T) {
+	s := startSandbox(t)
+	dir, err := os.MkdirTemp("/var/tmp", "splitpod-workspace-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	for name, mode := range map[string]os.FileMode{"own": 0o700, "others": 0o755} {
+		if err := errors.Join(os.Mkdir(dir+"/"+name, mode), os.Chmod(dir, 0o755)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chown(dir+"/own", int(someUser.UID), int(someUser.GID)); err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		dir      string
+		granted  bool
+		hard     bool
+		code     int
+		reported bool
+	}{
+		"its own directory":                   {dir + "/own", true, true, 0, false},
+		"its own, which Landlock leaves out":  {dir + "/own", false, false, 0, true},
+		"somebody else's":                     {dir + "/others", true, false, 0, true},
+		"somebody else's, with hard_required": {dir + "/others", true, true, 78, false},
+	} {
+		as := someUser
+		as.Dir, as.Workspace = tt.dir, true
+		as.Files.ReadOnly, as.Files.Hard = someFiles.ReadOnly[:6], tt.hard
+		if tt.granted {
+			as.Files.ReadWrite = append([]string{tt.dir}, someFiles.ReadWrite...)
+		}
+		null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		session, err := s.Launch(t.Context(), Spec{Argv: []string{"true"}, Env: []string{"PATH=/usr/bin:/bin"}, As: as, Files: [3]*os.File{null, null, null}})
+		null.Close()
+		e, refused := errors.AsType[*LaunchError](err)
+		switch {
+		case tt.code != 0 && (!refused || e.Code != tt.code || !strings.Contains(e.Detail, "include_workdir")):
+			t.Errorf("%s: %v, want code %d", name, err, tt.code)
+		case tt.code == 0 && err != nil:
+			t.Errorf("%s: %v", name, err)
+		case tt.code == 0 && (len(session.Applied.Skipped) == 1) != tt.reported:
+			t.Errorf("%s: %q", name, session.Applied.Skipped)
+		}
+		if left, err := os.ReadDir(tt.dir); err != nil || len(left) > 0 {
+			t.Errorf("%s: it left %v (%v)", name, left, err)
+		}
+	}
+}
+
+// TestManyPathsThatAreNotThereAreCounted: as many as a policy may have, as long as they
+// may be.
+func TestManyPathsThatAreNotThereAreCounted(t *testing.T) {
+	s := startSandbox(t)
+	as := someUser
+	as.Files.ReadOnly = append([]string{}, someFiles.ReadOnly[:6]...)
+	for i := range 250 {
+		as.Files.ReadOnly = append(as.Files.ReadOnly, fmt.Sprintf("/no/%d/%s", i, strings.Repeat("x/", 2000)))
+	}
+	null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	session, err := s.Launch(t.Context(), Spec{Argv: []string{"true"}, Env: []string{"PATH=/usr/bin:/bin"}, As: as, Files: [3]*os.File{null, null, null}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a := session.Applied; len(a.Skipped) == 0 || len(a.Skipped)+a.Unnamed != 250 {
+		t.Errorf("%d are named and %d more counted", len(a.Skipped), a.Unnamed)
 	}
 }
 

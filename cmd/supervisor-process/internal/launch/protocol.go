@@ -141,17 +141,37 @@ func closeAll(files []*os.File) {
 // plan is what the stage needs; it travels in a memory file, as the setup's data
 // does, because argument vectors and certificates are larger than a datagram.
 type plan struct {
-	Argv   []string       `json:"argv"`
-	Env    []string       `json:"env"`
+	Argv   [][]byte       `json:"argv"` // bytes, because JSON's strings are text
+	Env    [][]byte       `json:"env"`
 	Dir    string         `json:"dir"`
 	UID    uint32         `json:"uid"`
 	GID    uint32         `json:"gid"`
 	Groups []uint32       `json:"groups"`
 	Files  landlock.Rules `json:"files"`
+	// Workspace says that Dir is meant to be written to.
+	Workspace bool `json:"workspace,omitempty"`
 	// Terminal makes standard input the controlling terminal.
 	Terminal bool `json:"terminal,omitempty"`
 	// Builtin, if not empty, is the program of this binary to become in place of Argv.
 	Builtin string `json:"builtin,omitempty"`
+}
+
+// Bytes makes a list that JSON carries byte for byte.
+func Bytes(list []string) [][]byte {
+	out := make([][]byte, len(list))
+	for i, s := range list {
+		out[i] = []byte(s)
+	}
+	return out
+}
+
+// Strings is the reverse of Bytes.
+func Strings(list [][]byte) []string {
+	out := make([]string, len(list))
+	for i, b := range list {
+		out[i] = string(b)
+	}
+	return out
 }
 
 // stageWord is what the stage says on its pipe: what was applied, or why nothing was
@@ -159,14 +179,15 @@ type plan struct {
 type stageWord struct {
 	Applied *landlock.Report `json:"applied,omitempty"`
 	Error   string           `json:"error,omitempty"`
-	Code    int              `json:"code,omitempty"` // 126 or 127 as shells use them, else 125
+	Code    int              `json:"code,omitempty"` // see LaunchError
 }
 
-// Exit codes of a program that was not executed, as shells use them.
+// Exit codes of a program that was not executed, as shells use them, and sysexits.h.
 const (
-	codeConfine   = 125
-	codeNotUsable = 126
-	codeNotFound  = 127
+	codeConfiguration = 78
+	codeConfine       = 125
+	codeNotUsable     = 126
+	codeNotFound      = 127
 )
 
 // memoryFile holds v as JSON, ready to be read from its start.

@@ -23,7 +23,8 @@ import (
 var ErrEnded = errors.New("the sandbox has ended")
 
 // LaunchError says that a program was not executed, and which exit code that
-// deserves: 127 not found, 126 not executable, 125 not confined.
+// deserves: 127 not found, 126 not executable, 125 not confined, 78 not confined because
+// of the configuration or the policy.
 type LaunchError struct {
 	Code   int
 	Detail string
@@ -205,7 +206,7 @@ type Session struct {
 
 // Launch runs a program. It returns when the program is executed, or *LaunchError.
 func (s *Sandbox) Launch(ctx context.Context, spec Spec) (*Session, error) {
-	f, err := memoryFile(plan{Argv: spec.Argv, Env: spec.Env, Dir: spec.As.Dir, UID: spec.As.UID, GID: spec.As.GID, Groups: spec.As.Groups, Files: spec.As.Files, Terminal: spec.Terminal, Builtin: spec.Builtin})
+	f, err := memoryFile(plan{Argv: Bytes(spec.Argv), Env: Bytes(spec.Env), Dir: spec.As.Dir, UID: spec.As.UID, GID: spec.As.GID, Groups: spec.As.Groups, Files: spec.As.Files, Workspace: spec.As.Workspace, Terminal: spec.Terminal, Builtin: spec.Builtin})
 	if err != nil {
 		return nil, fmt.Errorf("launch: %w", err)
 	}

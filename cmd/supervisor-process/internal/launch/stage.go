@@ -32,6 +32,8 @@ func stage() int {
 		failure.Code = codeNotFound
 	case errors.Is(err, errNotUsable):
 		failure.Code = codeNotUsable
+	case confine.IsConfiguration(err):
+		failure.Code = codeConfiguration
 	}
 	_ = json.NewEncoder(report).Encode(failure)
 	return failure.Code
@@ -48,7 +50,7 @@ func become(f *os.File, report *json.Encoder) error {
 	if err := json.NewDecoder(f).Decode(&p); err != nil {
 		return fmt.Errorf("read the plan: %w", err)
 	}
-	if p.Builtin == "" && (len(p.Argv) == 0 || p.Argv[0] == "") {
+	if p.Builtin == "" && (len(p.Argv) == 0 || len(p.Argv[0]) == 0) {
 		return fmt.Errorf("%w: the command is empty", errNotFound)
 	}
 	if p.Terminal {
@@ -56,7 +58,7 @@ func become(f *os.File, report *json.Encoder) error {
 			return fmt.Errorf("take the terminal: %w", os.NewSyscallError("ioctl(TIOCSCTTY)", err))
 		}
 	}
-	applied, err := confine.Apply(confine.Plan{UID: p.UID, GID: p.GID, Groups: p.Groups, Dir: p.Dir, Files: p.Files})
+	applied, err := confine.Apply(confine.Plan{UID: p.UID, GID: p.GID, Groups: p.Groups, Dir: p.Dir, Files: p.Files, Workspace: p.Workspace})
 	if err != nil {
 		return err
 	}
@@ -69,19 +71,20 @@ func become(f *os.File, report *json.Encoder) error {
 // execute needs the proof of confinement; it looks the program up with the
 // workload's own rights.
 func execute(applied confine.Applied, p plan) error {
+	argv, env := Strings(p.Argv), Strings(p.Env)
 	if !applied.Valid() {
 		return errors.New("BUG: nothing is executed unconfined")
 	}
 	if p.Builtin != "" {
 		// Executed anew, because only this thread is confined.
-		err := unix.Exec("/proc/self/exe", []string{p.Builtin}, p.Env)
+		err := unix.Exec("/proc/self/exe", []string{p.Builtin}, env)
 		return fmt.Errorf("%w: %s of this binary: %v", errNotUsable, p.Builtin, err)
 	}
-	path, err := lookup(p.Argv[0], p.Env)
+	path, err := lookup(argv[0], env)
 	if err != nil {
 		return err
 	}
-	err = unix.Exec(path, p.Argv, p.Env)
+	err = unix.Exec(path, argv, env)
 	if errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("%w: %s, or the interpreter it names", errNotFound, path)
 	}

@@ -40,8 +40,29 @@ type Report struct {
 	ABI       int      `json:"abi"` // of the kernel; 0: no Landlock, and nothing was applied
 	ReadOnly  int      `json:"read_only"`
 	ReadWrite int      `json:"read_write"`
-	Skipped   []string `json:"skipped,omitempty"` // paths with their reason
+	Skipped   []string `json:"skipped,omitempty"` // paths with their reason, as many as fit maxSkipped
+	Unnamed   int      `json:"unnamed,omitempty"` // more that were skipped
 }
+
+// maxSkipped bounds the text of Report.Skipped, in bytes.
+const maxSkipped = 16 << 10
+
+// Skip adds something that is not granted, and why.
+func (r *Report) Skip(what string, why error) {
+	text := fmt.Sprintf("%s: %v", what, why)
+	used := len(text)
+	for _, s := range r.Skipped {
+		used += len(s)
+	}
+	if used > maxSkipped {
+		r.Unnamed++
+		return
+	}
+	r.Skipped = append(r.Skipped, text)
+}
+
+// ErrUnenforceable says that the policy asks for what cannot be had here.
+var ErrUnenforceable = errors.New("the policy cannot be enforced")
 
 // configs are the library's, by ABI.
 var configs = []landlock.Config{
@@ -69,7 +90,7 @@ func Apply(r Rules) (Report, error) {
 	abi := min(Version(), len(configs)-1)
 	switch {
 	case r.Hard && abi < HardABI:
-		return Report{ABI: abi}, fmt.Errorf("hard_requirement needs ABI %d of the kernel, which has %d; upgrade it, or use best_effort", HardABI, abi)
+		return Report{ABI: abi}, fmt.Errorf("%w: landlock.compatibility: hard_requirement needs ABI %d of the kernel, which has %d; upgrade it, or use best_effort", ErrUnenforceable, HardABI, abi)
 	case abi == 0:
 		return Report{}, nil
 	}
@@ -78,7 +99,7 @@ func Apply(r Rules) (Report, error) {
 		return report, err
 	}
 	if len(rules) == 0 {
-		return report, errors.New("no path of the policy can be used, so that nothing could be allowed; check filesystem_policy")
+		return report, fmt.Errorf("%w: filesystem_policy: none of its paths can be used, so that nothing could be allowed", ErrUnenforceable)
 	}
 	config := configs[abi]
 	config.HandledAccessNet = 0
@@ -93,13 +114,13 @@ func Apply(r Rules) (Report, error) {
 func collect(r Rules, abi int) (Report, []landlock.Rule, error) {
 	report := Report{ABI: abi}
 	var rules []landlock.Rule
-	add := func(path string, dir, file landlock.AccessFSSet, count *int) error {
+	add := func(field, path string, dir, file landlock.AccessFSSet, count *int) error {
 		mode, err := kind(path)
 		if err != nil && r.Hard {
-			return fmt.Errorf("filesystem_policy: %s cannot be used: %w", path, err)
+			return fmt.Errorf("%w: filesystem_policy.%s: %s cannot be used: %w", ErrUnenforceable, field, path, err)
 		}
 		if err != nil {
-			report.Skipped = append(report.Skipped, fmt.Sprintf("%s: %v", path, err))
+			report.Skip(path, err)
 			return nil
 		}
 		rights := file
@@ -111,12 +132,12 @@ func collect(r Rules, abi int) (Report, []landlock.Rule, error) {
 		return nil
 	}
 	for _, p := range r.ReadOnly {
-		if err := add(p, dirRead, fileRead, &report.ReadOnly); err != nil {
+		if err := add("read_only", p, dirRead, fileRead, &report.ReadOnly); err != nil {
 			return report, nil, err
 		}
 	}
 	for _, p := range r.ReadWrite {
-		if err := add(p, configs[abi].HandledAccessFS, fileWrite, &report.ReadWrite); err != nil {
+		if err := add("read_write", p, configs[abi].HandledAccessFS, fileWrite, &report.ReadWrite); err != nil {
 			return report, nil, err
 		}
 	}
