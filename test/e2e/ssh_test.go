@@ -49,7 +49,8 @@ func TestSSHRunsCommandsInTheSandbox(t *testing.T) {
 		command, stdin, out string
 		code                int
 	}{
-		"output and exit code":        {"echo hello; echo error >&2; exit 7", "", "hello\nerror\n", 7},
+		"output and exit code":        {"echo hello; exit 7", "", "hello\n", 7},
+		"errors":                      {"echo error >&2", "", "error\n", 0},
 		"standard input and its end":  {"cat | tr a-z A-Z", "some text", "SOME TEXT", 0},
 		"as the workload's user":      {"id -u; id -g", "", "1000\n1000\n", 0},
 		"confined as the workload is": {"grep -E 'CapBnd|Seccomp:|NoNewPrivs' /proc/self/status | tr -d '\\t\\n'", "", "CapBnd:0000000000000000NoNewPrivs:1Seccomp:2", 0},

@@ -71,7 +71,7 @@ func (d *daemon) life(ctx context.Context, argv []string) (core.Exit, error) {
 	if d.account, err = d.chooseAccount(first); err != nil {
 		return core.Exit{}, &problem{exitConfig, err}
 	}
-	if err := d.checkPIDLimit(); err != nil {
+	if err := errors.Join(d.checkPIDLimit(), d.checkAuthorized()); err != nil {
 		return core.Exit{}, &problem{exitConfig, err}
 	}
 	if err := d.makeDirectories(first); err != nil {

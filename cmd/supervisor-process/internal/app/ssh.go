@@ -12,8 +12,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/gliderlabs/ssh"
-
 	"github.com/splitpod/splitpod/api/supervisor/link"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/isolate/netns"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/launch"
@@ -30,12 +28,8 @@ func (d *daemon) serveSSH(ctx context.Context) (stop func(), err error) {
 	if !d.cfg.SSH {
 		return func() {}, nil
 	}
-	keys, err := authorizedKeys(d.cfg.SSHAuthorizedKeys)
-	if err != nil {
-		return nil, &problem{exitConfig, err}
-	}
 	server, err := sshd.New(sshd.Config{
-		Admit: d.admitSSH, Launch: d.launchSSH, Dial: d.dialLoopback, Keys: keys, Log: d.log,
+		Admit: d.admitSSH, Launch: d.launchSSH, Dial: d.dialLoopback, Authorized: d.authorized(), Log: d.log,
 		Main: d.console, SignalMain: func(sig syscall.Signal) error { return d.main.Load().Signal(sig) },
 		OpenTerminal: func() (*launch.Terminal, error) { return launch.OpenTerminal(d.account.UID) },
 	})
@@ -57,30 +51,40 @@ func (d *daemon) serveSSH(ctx context.Context) (stop func(), err error) {
 		}
 	}()
 	return func() {
+		server.Told(outputPatience)
 		cancel()
 		<-done
 	}, nil
 }
 
-func authorizedKeys(path string) (keys []ssh.PublicKey, err error) {
+// authorized reads --ssh-authorized-keys anew for every connection, so that a key that
+// is taken out of it is worth nothing any more; nil without one.
+func (d *daemon) authorized() func() (*sshd.Authorized, error) {
+	path := d.cfg.SSHAuthorizedKeys
 	if path == "" {
-		return nil, nil
+		return nil
 	}
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("--ssh-authorized-keys: %w", err)
-	}
-	for len(text) > 0 {
-		key, _, _, rest, err := ssh.ParseAuthorizedKey(text)
+	return func() (*sshd.Authorized, error) {
+		text, err := os.ReadFile(path)
 		if err != nil {
-			break
+			return nil, fmt.Errorf("--ssh-authorized-keys: %w", err)
 		}
-		keys, text = append(keys, key), rest
+		a, err := sshd.ParseAuthorized(text)
+		if err != nil {
+			return nil, fmt.Errorf("--ssh-authorized-keys: %s: %w", path, err)
+		}
+		return a, nil
 	}
-	if len(keys) == 0 {
-		return nil, fmt.Errorf("--ssh-authorized-keys: %s has no key", path)
+}
+
+// checkAuthorized reports a file that lets nobody in before anything runs.
+func (d *daemon) checkAuthorized() error {
+	read := d.authorized()
+	if read == nil || !d.cfg.SSH {
+		return nil
 	}
-	return keys, nil
+	_, err := read()
+	return err
 }
 
 func (d *daemon) admitSSH(c net.Conn) error {

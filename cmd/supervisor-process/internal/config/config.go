@@ -46,7 +46,10 @@ type Config struct {
 	// daemon's, never over TCP, with every session confined as the workload is.
 	SSH bool `env:"SSH" envDefault:"true" flag:"ssh"`
 	// SSHAuthorizedKeys is a file of public keys, as authorized_keys, one of which a
-	// client then has to have too. Empty: the socket's peer credentials are enough.
+	// client then has to have too. A line that starts with cert-authority names one that
+	// signs certificates for its principals="…", or without them for the login name that
+	// a client gives; other options are refused. It is read again for every connection.
+	// Empty: the socket's peer credentials are enough.
 	SSHAuthorizedKeys string `env:"SSH_AUTHORIZED_KEYS" flag:"ssh-authorized-keys"`
 	// Terminal gives the workload a terminal although the container has none, for
 	// programs that people attach to (ssh -t -s sandbox splitpod-main). With one in the

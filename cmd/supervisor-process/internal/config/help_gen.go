@@ -9,7 +9,7 @@ var help = map[string]string{
 	"workdir":             "Workdir is the workload's working directory. Empty: this daemon's own.",
 	"pid":                 "PID is the root of the process tree that attach answers for. Other commands ignore it.",
 	"ssh":                 "SSH serves SSH on RunDir/ssh.sock: to this daemon's own uid and the network daemon's, never over TCP, with every session confined as the workload is. (default true)",
-	"ssh-authorized-keys": "SSHAuthorizedKeys is a file of public keys, as authorized_keys, one of which a client then has to have too. Empty: the socket's peer credentials are enough.",
+	"ssh-authorized-keys": "SSHAuthorizedKeys is a file of public keys, as authorized_keys, one of which a client then has to have too. A line that starts with cert-authority names one that signs certificates for its principals=\"…\", or without them for the login name that a client gives; other options are refused. It is read again for every connection. Empty: the socket's peer credentials are enough.",
 	"terminal":            "Terminal gives the workload a terminal although the container has none, for programs that people attach to (ssh -t -s sandbox splitpod-main). With one in the container (tty: true) the workload has its own in any case.",
 	"start-timeout":       "StartTimeout ends a start in which something does not happen: attaching, configuration, fence, hand-over, readiness. It never opens anything. (default 120s)",
 	"grace":               "Grace is the time between SIGTERM and SIGKILL when the workload is ended. (default 10s)",

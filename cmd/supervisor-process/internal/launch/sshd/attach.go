@@ -23,6 +23,8 @@ var readOnly = []string{"SPLITPOD_MAIN_READ_ONLY=1", "OPENSHELL_MAIN_READ_ONLY=1
 
 // attach shows the main program to a client, which may type if nobody else does.
 func (s *Server) attach(c ssh.Session) {
+	s.telling.RLock()
+	defer s.telling.RUnlock()
 	v := console.Viewer{In: c, Out: c, Errors: c.Stderr()}
 	pty, windows, terminal := c.Pty()
 	if terminal {

@@ -16,7 +16,11 @@ const dialTimeout = 10 * time.Second
 
 // forward connects a direct-tcpip channel (RFC 4254 section 7.2) to the workload's
 // loopback, and nowhere else. It dials before it says yes.
-func (s *Server) forward(_ *ssh.Server, _ *gossh.ServerConn, channel gossh.NewChannel, ctx ssh.Context) {
+func (s *Server) forward(_ *ssh.Server, conn *gossh.ServerConn, channel gossh.NewChannel, ctx ssh.Context) {
+	if !permits(conn.Permissions, "permit-port-forwarding") {
+		_ = channel.Reject(gossh.Prohibited, "the certificate does not permit it")
+		return
+	}
 	var to struct {
 		Host       string
 		Port       uint32

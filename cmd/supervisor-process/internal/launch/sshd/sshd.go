@@ -17,6 +17,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -44,6 +45,7 @@ const (
 	keepalive        = 15 * time.Second
 	killAfter        = 2 * time.Second // from hanging up to SIGKILL
 	drainTimeout     = 2 * time.Second // of output after the exit
+	acceptAgain      = 100 * time.Millisecond
 )
 
 // Request is one session to launch.
@@ -71,16 +73,19 @@ type Config struct {
 	// Main is the main program's console, and SignalMain signals that program.
 	Main       *console.Console
 	SignalMain func(sig syscall.Signal) error
-	// Keys, if any, are the only ones that may log in.
-	Keys []ssh.PublicKey
-	Log  *slog.Logger
+	// Authorized, if not nil, is asked for every connection who may log in; an error
+	// lets nobody in. If nil, everybody may whom Admit lets pass.
+	Authorized func() (*Authorized, error)
+	Log        *slog.Logger
 }
 
 // Server serves connections. Make it with New.
 type Server struct {
 	cfg         Config
 	ssh         *ssh.Server
-	Fingerprint string // of the host key, which lives as long as the Server
+	open        atomic.Int64 // connections
+	telling     sync.RWMutex // held by those who look at the main program, until they know its end
+	Fingerprint string       // of the host key, which lives as long as the Server
 }
 
 // New makes a Server with a new host key.
@@ -101,19 +106,49 @@ func New(cfg Config) (*Server, error) {
 		ConnCallback:      s.begin,
 		RequestHandlers:   map[string]ssh.RequestHandler{"keepalive@openssh.com": func(ssh.Context, *ssh.Server, *gossh.Request) (bool, []byte) { return true, nil }},
 	}
-	if len(cfg.Keys) > 0 {
-		s.ssh.PublicKeyHandler = func(_ ssh.Context, key ssh.PublicKey) bool {
-			return slices.ContainsFunc(cfg.Keys, func(k ssh.PublicKey) bool { return ssh.KeysEqual(k, key) })
-		}
-	}
+	s.ssh.PtyCallback = func(ctx ssh.Context, _ ssh.Pty) bool { return permits(granted(ctx), "permit-pty") }
+	s.ssh.ServerConfigCallback = s.config
 	return s, nil
+}
+
+// strong is what the library supports without SHA-1, which it still offers.
+func strong() gossh.Config {
+	all := gossh.SupportedAlgorithms()
+	weak := func(name string) bool { return strings.Contains(name, "sha1") }
+	return gossh.Config{Ciphers: all.Ciphers, KeyExchanges: slices.DeleteFunc(all.KeyExchanges, weak), MACs: slices.DeleteFunc(all.MACs, weak)}
+}
+
+// config demands a key, if that is configured. The library believes that nobody has to
+// show anything where it has no handler of its own, and its handler cannot say what a
+// key permits.
+func (s *Server) config(ssh.Context) *gossh.ServerConfig {
+	if s.cfg.Authorized == nil {
+		return &gossh.ServerConfig{Config: strong()}
+	}
+	authorized, err := s.cfg.Authorized()
+	if err != nil {
+		s.cfg.Log.Error("nobody can log in by SSH", slog.Any("error", err))
+		authorized = &Authorized{}
+	}
+	return &gossh.ServerConfig{
+		Config:               strong(),
+		NoClientAuthCallback: func(gossh.ConnMetadata) (*gossh.Permissions, error) { return nil, errors.New("a key is needed") },
+		PublicKeyCallback:    authorized.check,
+	}
+}
+
+// granted is what the login of a connection permits.
+func granted(ctx ssh.Context) *gossh.Permissions {
+	if conn, ok := ctx.Value(ssh.ContextKeyConn).(*gossh.ServerConn); ok {
+		return conn.Permissions
+	}
+	return nil
 }
 
 // Run accepts on l until ctx ends, and closes l and every connection.
 func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	stop := context.AfterFunc(ctx, func() { l.Close(); s.ssh.Close() })
 	defer stop()
-	var open atomic.Int64
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	for {
@@ -121,26 +156,59 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		if err != nil {
+		if errors.Is(err, net.ErrClosed) {
 			return fmt.Errorf("accept SSH connections: %w", err)
 		}
-		if err := s.cfg.Admit(c); err != nil || open.Load() >= maxConnections {
-			s.cfg.Log.Warn("an SSH connection was refused", slog.Any("error", err), slog.Int64("open", open.Load()))
+		if err != nil { // no descriptors, for instance; sessions that end give some back
+			s.cfg.Log.Warn("an SSH connection could not be accepted", slog.Any("error", err))
+			wait(ctx, acceptAgain)
+			continue
+		}
+		if err := s.cfg.Admit(c); err != nil {
+			s.cfg.Log.Warn("an SSH connection was refused", slog.Any("error", err))
 			c.Close()
 			continue
 		}
-		open.Add(1)
 		wg.Go(func() {
-			defer open.Add(-1)
 			stop := context.AfterFunc(ctx, func() { c.Close() })
 			defer stop()
-			s.ssh.HandleConn(c)
+			s.Serve(c)
 		})
 	}
 }
 
-// Serve serves one connection that was admitted elsewhere.
-func (s *Server) Serve(c net.Conn) { s.ssh.HandleConn(c) }
+// wait waits for a time, or until ctx ends.
+func wait(ctx context.Context, d time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	<-ctx.Done()
+}
+
+// Told waits until everybody who looks at the main program was told how it ended, but
+// not longer than patience.
+func (s *Server) Told(patience time.Duration) {
+	told := make(chan struct{})
+	go func() {
+		s.telling.Lock()
+		defer s.telling.Unlock()
+		close(told)
+	}()
+	select {
+	case <-told:
+	case <-time.After(patience):
+	}
+}
+
+// Serve serves one connection that was admitted already, and closes it.
+func (s *Server) Serve(c net.Conn) {
+	defer s.open.Add(-1)
+	if n := s.open.Add(1); n > maxConnections {
+		s.cfg.Log.Warn("an SSH connection was refused: there are too many", slog.Int64("open", n-1))
+		c.Close()
+		return
+	}
+	s.ssh.HandleConn(c)
+}
 
 // connection is what is known of one connection.
 type connection struct {
