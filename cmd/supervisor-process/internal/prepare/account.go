@@ -29,6 +29,7 @@ const DefaultUser = "sandbox"
 // Limits of the image's account files, which the image's author wrote.
 const (
 	maxAccountFile = 1 << 20
+	maxAccountLine = 8 << 10
 	maxGroups      = 64
 )
 
@@ -87,6 +88,7 @@ func findUser(users [][]string, user string) (Account, error) {
 	if err != nil {
 		return Account{}, fmt.Errorf("run_as_user: %w", err)
 	}
+	var found []Account
 	for _, f := range users {
 		uid, err1 := strconv.ParseUint(f[2], 10, 32)
 		gid, err2 := strconv.ParseUint(f[3], 10, 32)
@@ -94,10 +96,15 @@ func findUser(users [][]string, user string) (Account, error) {
 			continue
 		}
 		if f[0] == user && !isNumber || isNumber && uint32(uid) == number {
-			return Account{Name: f[0], UID: uint32(uid), GID: uint32(gid), Home: f[5], Shell: f[6]}, nil
+			found = append(found, Account{Name: f[0], UID: uint32(uid), GID: uint32(gid), Home: f[5], Shell: f[6]})
 		}
 	}
-	if !isNumber {
+	switch {
+	case len(found) > 1 && found[0].UID != 0: // root is refused as root
+		return Account{}, fmt.Errorf("run_as_user: the image has %d entries for %q in /etc/passwd; which one is meant?", len(found), user)
+	case len(found) > 0:
+		return found[0], nil
+	case !isNumber:
 		return Account{}, fmt.Errorf("run_as_user: the image has no user %q in /etc/passwd; use a number, or add the user to the image", user)
 	}
 	return Account{Name: user, UID: number}, nil
@@ -111,10 +118,18 @@ func findGroup(groups [][]string, group string) (uint32, error) {
 	if isNumber {
 		return number, nil
 	}
+	var found []uint32
 	for _, f := range groups {
 		if gid, err := strconv.ParseUint(f[2], 10, 32); err == nil && f[0] == group {
-			return uint32(gid), nil
+			found = append(found, uint32(gid))
 		}
+	}
+	switch len(found) {
+	case 1:
+		return found[0], nil
+	case 0:
+	default:
+		return 0, fmt.Errorf("run_as_group: the image has %d entries for %q in /etc/group; which one is meant?", len(found), group)
 	}
 	return 0, fmt.Errorf("run_as_group: the image has no group %q in /etc/group; use a number, or add the group to the image", group)
 }
@@ -206,6 +221,9 @@ func readAccounts(path string, fields int) ([][]string, error) {
 	}
 	var out [][]string
 	for line := range strings.Lines(string(data)) {
+		if len(line) > maxAccountLine {
+			return nil, fmt.Errorf("read the image's accounts: %s has a line of more than %d bytes", path, maxAccountLine)
+		}
 		if f := strings.Split(strings.TrimRight(line, "\r\n"), ":"); len(f) == fields {
 			out = append(out, f)
 		}

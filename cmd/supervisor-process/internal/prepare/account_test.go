@@ -30,8 +30,8 @@ func image(t *testing.T, passwd, group string) string {
 
 const (
 	passwd = "root:x:0:0:root:/root:/bin/bash\nsandbox:x:998:997::/sandbox:/bin/false\ntoor:x:0:5::/:/bin/sh\n" +
-		"broken:x:abc:1::/:\nshort:x:1\nmax:x:4294967295:7::/:\nnogroup:x:55:0::/:\n1234name:x:77:77::/:\n"
-	group = "root:x:0:sandbox\nsandbox:x:997:\naudio:x:29:other,sandbox\nvideo:x:44:sandbox\nvideo2:x:44:sandbox\nbig:x:4294967295:sandbox\n"
+		"broken:x:abc:1::/:\nshort:x:1\nmax:x:4294967295:7::/:\nnogroup:x:55:0::/:\n1234name:x:77:77::/:\ntwice:x:86:86::/:\ntwice:x:87:87::/:\none:x:88:88::/:\nother:x:88:89::/:\n"
+	group = "root:x:0:sandbox\nsandbox:x:997:\naudio:x:29:other,sandbox\nvideo:x:44:sandbox\nvideo2:x:44:sandbox\nbig:x:4294967295:sandbox\ntwice:x:90:\ntwice:x:91:\n"
 )
 
 func TestLookupAccount(t *testing.T) {
@@ -64,6 +64,9 @@ func TestLookupAccount(t *testing.T) {
 		{"an unknown user", "nobody-here", "5", 0, 0, nil, "no user"},
 		{"an unknown group", "sandbox", "nothing", 0, 0, nil, "no group"},
 		{"a malformed entry does not count", "broken", "", 0, 0, nil, "no user"},
+		{"a name that is there twice", "twice", "5", 0, 0, nil, "2 entries"},
+		{"a number that two names have", "88", "5", 0, 0, nil, "2 entries"},
+		{"a group that is there twice", "sandbox", "twice", 0, 0, nil, "2 entries"},
 		{"the network daemon's user", "65532", "65532", 0, 0, nil, "network daemon"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -100,6 +103,12 @@ func TestHostileAccountFilesAreRefused(t *testing.T) {
 	if err := unix.Mkfifo(filepath.Join(pipe, "etc/passwd"), 0o666); err != nil {
 		t.Fatal(err)
 	}
+	long := image(t, "", "g:x:1:"+strings.Repeat("a,", maxAccountLine/2)+"\n")
+	edge := strings.Repeat("#", maxAccountLine-1) + "\nsandbox:x:5:5::/:\n"
+	edge += strings.Repeat("\n", maxAccountFile-len(edge))
+	if a, err := LookupAccount(image(t, edge, ""), "sandbox", "", 1); err != nil || a.UID != 5 {
+		t.Errorf("files at their limits: %+v, %v", a, err)
+	}
 	many := image(t, "sandbox:x:5:5::/:\n", "")
 	var b strings.Builder
 	for i := range maxGroups + 1 {
@@ -108,7 +117,7 @@ func TestHostileAccountFilesAreRefused(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(many, "etc/group"), []byte(b.String()), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	for name, root := range map[string]string{"too large": huge, "a pipe": pipe, "too many groups": many} {
+	for name, root := range map[string]string{"too large": huge, "a pipe": pipe, "too many groups": many, "a line too long": long} {
 		if a, err := LookupAccount(root, "sandbox", "", 1); err == nil {
 			t.Errorf("%s: got %+v", name, a)
 		}

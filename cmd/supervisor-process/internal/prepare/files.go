@@ -1,6 +1,7 @@
 package prepare
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -47,12 +48,30 @@ func PlanFiles(root string, s core.StaticPolicy, a Account, workdir, runDir stri
 		f.add(root, &f.ReadWrite, a.Home)
 	}
 	if slices.ContainsFunc(gpuMarks, func(p string) bool { return exists(filepath.Join(root, p)) }) {
+		// A policy's own entry for reading stays one, but for /proc: no program of a GPU
+		// starts without writing there.
+		f.ReadOnly = slices.DeleteFunc(f.ReadOnly, func(p string) bool { return p == "/proc" })
 		f.add(root, &f.ReadWrite, gpuReadWrite...)
 		f.add(root, &f.ReadOnly, gpuReadOnly...)
+	}
+	for _, p := range s.ReadOnly {
+		if above := ancestorIn(f.ReadWrite, p); above != "" {
+			f.Findings = append(f.Findings, fmt.Sprintf("filesystem_policy.read_only: %s lies below %s, which is writable, and so is it: Landlock cannot take away below what it grants", p, above))
+		}
 	}
 	f.add(root, &f.ReadOnly, baseReadOnly...)
 	f.add("/", &f.ReadOnly, runDir)
 	return f
+}
+
+// ancestorIn is the path of the list that p lies below; empty if none.
+func ancestorIn(list []string, p string) string {
+	for _, above := range list {
+		if strings.HasPrefix(p, strings.TrimSuffix(above, "/")+"/") {
+			return above
+		}
+	}
+	return ""
 }
 
 // Grant adds the workload's own program, wherever the image has it: who names it as

@@ -48,6 +48,8 @@ func TestPlanFilesAddsWhatIsThere(t *testing.T) {
 		{"the root is never opened for writing", core.StaticPolicy{IncludeWorkdir: true}, "/", []string{"/usr", "/lib64", "/etc"}, []string{"/tmp", "/dev/null", "/home/me"}, 1},
 		{"the policy's own entries win", core.StaticPolicy{ReadOnly: []string{"/tmp", "/home/me"}, ReadWrite: []string{"/etc", "/missing"}}, "/work",
 			[]string{"/tmp", "/home/me", "/usr", "/lib64"}, []string{"/etc", "/missing", "/dev/null"}, 0},
+		{"reading below what is writable anyway", core.StaticPolicy{ReadOnly: []string{"/tmp/x", "/tmpx", "/work/y"}, IncludeWorkdir: true}, "/work",
+			[]string{"/tmp/x", "/tmpx", "/work/y", "/usr", "/lib64", "/etc"}, []string{"/work", "/tmp", "/dev/null", "/home/me"}, 2},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got := PlanFiles(root, tt.policy, a, tt.workdir, "/no/run/dir")
@@ -71,6 +73,9 @@ func TestPlanFilesOpensDevicesOfAGPU(t *testing.T) {
 	}
 	if got := PlanFiles(root, core.StaticPolicy{ReadOnly: []string{"/dev/nvidia0"}}, Account{Home: "/"}, "/", "/no"); slices.Contains(got.ReadWrite, "/dev/nvidia0") {
 		t.Error("what the policy grants for reading was opened for writing")
+	}
+	if got := PlanFiles(root, core.StaticPolicy{ReadOnly: []string{"/usr", "/proc"}}, Account{Home: "/"}, "/", "/no"); slices.Contains(got.ReadOnly, "/proc") || !slices.Contains(got.ReadWrite, "/proc") {
+		t.Errorf("/proc of a policy: %+v", got)
 	}
 }
 
