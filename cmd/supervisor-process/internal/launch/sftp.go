@@ -1,6 +1,7 @@
 package launch
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -16,7 +17,7 @@ func serveSFTP() error {
 	server, err := sftp.NewServer(struct {
 		io.Reader
 		io.WriteCloser
-	}{os.Stdin, os.Stdout})
+	}{&plainModes{from: bufio.NewReader(os.Stdin)}, os.Stdout})
 	if err != nil {
 		return fmt.Errorf("sftp: %w", err)
 	}
