@@ -84,8 +84,11 @@ func (d *daemon) refused(p nflog.Packet, slots chan struct{}) {
 		defer func() { <-slots }()
 		ctx, cancel := context.WithTimeout(context.Background(), attributionTimeout)
 		defer cancel()
+		end := sync.OnceFunc(func() { d.endAttempt(attempt) })
+		patience := time.AfterFunc(holdTimeout, end)
+		defer patience.Stop()
 		who := d.resolver.Load().Identify(ctx, attempt)
-		d.endAttempt(attempt)
+		end()
 		if who.Status != core.IdentityKnown {
 			who = core.Identity{UID: p.UID}
 		}
@@ -93,8 +96,12 @@ func (d *daemon) refused(p nflog.Packet, slots chan struct{}) {
 	}()
 }
 
-// attributionTimeout is how long a direct connection may wait for its refusal.
-const attributionTimeout = 200 * time.Millisecond
+// holdTimeout is how long a direct connection waits for its refusal at most. Its program
+// is looked for longer: it usually still has the socket, dead as that is.
+const (
+	holdTimeout        = 40 * time.Millisecond
+	attributionTimeout = 200 * time.Millisecond
+)
 
 func (d *daemon) endAttempt(t core.Tuple) {
 	if err := d.resolver.Load().End(t); err != nil {

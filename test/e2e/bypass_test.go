@@ -1,0 +1,68 @@
+package e2e_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/splitpod/splitpod/test/need"
+)
+
+// TestADirectConnectionIsRefusedInTime, attribution included: most of them under 50 ms.
+// One may be late on a machine that does other things.
+func TestADirectConnectionIsRefusedInTime(t *testing.T) {
+	need.Program(t, "python3")
+	p, code, out := run(t, policyText, "python3", "-c", `
+import socket, time
+took = []
+for i in range(9):
+    s = socket.socket(); s.settimeout(5); start = time.monotonic()
+    try: s.connect(("203.0.113.%d" % (i + 1), 443)); print("OPEN")
+    except OSError: took.append(time.monotonic() - start)
+    time.sleep(0.25) # slower than the log's rate, so that every one is held
+print("median", "fast" if sorted(took)[4] < 0.05 else took)
+`)
+	if code != 0 || !strings.Contains(out, "median fast") || strings.Contains(out, "OPEN") {
+		t.Errorf("exit code %d, output %q", code, out)
+	}
+	named := 0
+	for _, r := range parseRecords(t, p.processRecords()) {
+		if r.Unmapped.Kind == "bypass" && strings.Contains(r.Actor.Process.Name, "python") {
+			named++
+		}
+	}
+	if named < 5 {
+		t.Errorf("only %d of 9 were attributed", named)
+	}
+}
+
+// TestAFloodIsCountedExactly: what is not logged one by one is counted, and both
+// together are every attempt that was made, on both sides of the contract.
+func TestAFloodIsCountedExactly(t *testing.T) {
+	need.Program(t, "python3")
+	const tcp, udp = 3000, 2000
+	p, code, out := run(t, policyText, "python3", "-c", fmt.Sprintf(`
+import socket
+for i in range(%d):
+    s = socket.socket(); s.setblocking(False)
+    try: s.connect(("203.0.113.9", 1 + i))
+    except OSError: pass
+    s.close()
+for i in range(%d):
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.setblocking(False)
+    try: s.sendto(b"x", ("203.0.113.9", 1000))
+    except OSError: pass
+    s.close()
+print("done")
+`, tcp, udp))
+	if code != 0 || !strings.Contains(out, "done") {
+		t.Fatalf("exit code %d, output %q", code, out)
+	}
+	if n := bypassCount(t, p.processRecords()); n != tcp+udp {
+		t.Errorf("the process daemon recorded %d attempts, want %d", n, tcp+udp)
+	}
+	eventually(t, "the same count in the network daemon's records", func() bool { return bypassCount(t, p.network.out.String()) == tcp+udp })
+	if lines := strings.Count(p.processRecords(), "\n"); lines > 300 {
+		t.Errorf("a flood of %d attempts made %d records", tcp+udp, lines)
+	}
+}
