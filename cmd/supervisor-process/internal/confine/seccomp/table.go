@@ -40,7 +40,7 @@ var allowed = []group{
 		truncate ftruncate fallocate flock fsync fdatasync sync syncfs sync_file_range utime utimes utimensat futimesat
 		getxattr lgetxattr fgetxattr setxattr lsetxattr fsetxattr listxattr llistxattr flistxattr
 		removexattr lremovexattr fremovexattr getxattrat setxattrat listxattrat removexattrat
-		name_to_handle_at io_setup io_submit io_cancel io_destroy io_getevents io_pgetevents fanotify_mark sysfs`},
+		io_setup io_submit io_cancel io_destroy io_getevents io_pgetevents fanotify_mark sysfs`},
 	{"sockets, once they are made", `
 		bind connect listen accept accept4 getsockname getpeername getsockopt setsockopt shutdown`},
 	{"System V and POSIX communication, inside the namespace of its own", `
@@ -110,7 +110,7 @@ var refused = []group{
 		bpf perf_event_open userfaultfd io_uring_setup io_uring_enter io_uring_register keyctl add_key request_key
 		vmsplice fanotify_init uretprobe modify_ldt lookup_dcookie`},
 	{"code that no file holds", "memfd_create memfd_secret"},
-	{"files by handle, past every path", "open_by_handle_at"},
+	{"files by handle, past every path", "open_by_handle_at name_to_handle_at"},
 	{"memory of other nodes and processes", `
 		migrate_pages move_pages mbind set_mempolicy set_mempolicy_home_node get_mempolicy`},
 	{"the machine", `
