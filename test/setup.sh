@@ -6,7 +6,7 @@ set -euo pipefail
 declare -A package=(
   [curl]=curl [openssl]=openssl [git]=git [nft]=nftables [ip]=iproute2 [python3]=python3
   [protoc]=protobuf-compiler [gcc]=gcc [nc]=netcat-openbsd [script]=bsdutils [ssh]=openssh-client [rsync]=rsync
-  [node]=nodejs [npm]=npm [sqlite3]=sqlite3 [perl]=perl [java]=default-jre-headless
+  [node]=nodejs [npm]=npm [sqlite3]=sqlite3 [perl]=perl [java]=default-jre-headless [chromium]=chromium
 )
 # The HTTP/2 conformance suite is in no distribution.
 command -v h2spec >/dev/null || GOBIN=/usr/local/bin go install github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible

@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
@@ -49,10 +50,19 @@ func TestEverySessionHasTheSamePosture(t *testing.T) {
 	for _, want := range []string{
 		"Uid:\t1000\t1000\t1000\t1000\n", "CapBnd:\t0000000000000000\n", "CapEff:\t0000000000000000\n", "CapInh:\t0000000000000000\n",
 		"CapPrm:\t0000000000000000\n", "CapAmb:\t0000000000000000\n", "NoNewPrivs:\t1\n", "Seccomp:\t2\n", "Umask:\t0022\n",
+		"Gid:\t1000\t1000\t1000\t1000\n", "Groups:\t \n", "SigBlk:\t0000000000000000\n", "SigIgn:\t0000000000000000\n",
+		"limit Max core file size        0                    0                    bytes", "directory /\n",
 		"descriptors\n0\n1\n2\nenvironment", "environment HTTPS_PROXY=http://127.0.0.1:3128\n",
 	} {
 		if !strings.Contains(entrypoint, want) {
 			t.Errorf("the posture lacks %q:\n%s", want, entrypoint)
+		}
+	}
+	// Nothing more of an environment than what is promised.
+	for line := range strings.Lines(entrypoint) {
+		name, _, _ := strings.Cut(strings.TrimPrefix(line, "environment "), "=")
+		if strings.HasPrefix(line, "environment ") && !slices.Contains(promised, name) {
+			t.Errorf("the environment has %q", line)
 		}
 	}
 	for _, n := range []string{"ipc", "mnt", "net", "pid", "uts"} {
@@ -63,6 +73,12 @@ func TestEverySessionHasTheSamePosture(t *testing.T) {
 		}
 	}
 }
+
+// promised are the names in an environment that starts with PATH and LANG.
+var promised = strings.Fields(`PATH LANG HOME USER LOGNAME SHELL TERM OPENSHELL_SANDBOX NODE_USE_ENV_PROXY
+	ALL_PROXY all_proxy HTTP_PROXY http_proxy HTTPS_PROXY https_proxy grpc_proxy NO_PROXY no_proxy NODE_EXTRA_CA_CERTS DENO_CERT
+	SSL_CERT_FILE REQUESTS_CA_BUNDLE CURL_CA_BUNDLE GIT_SSL_CAINFO PIP_CERT CARGO_HTTP_CAINFO AWS_CA_BUNDLE NIX_SSL_CERT_FILE
+	GRPC_DEFAULT_SSL_ROOTS_FILE_PATH CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE`)
 
 // withoutLanguage drops what an SSH client may set.
 func withoutLanguage(text string) string {

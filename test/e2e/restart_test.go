@@ -161,3 +161,33 @@ func TestAWorkloadThatIgnoresSIGTERMIsKilledAfterTheGraceTime(t *testing.T) {
 		t.Errorf("exit code %d, want 137", code)
 	}
 }
+
+// TestTheEndIsReportedBeforeOurs: when the process daemon has ended, the network daemon
+// knows how its workload did, whatever ended it.
+func TestTheEndIsReportedBeforeOurs(t *testing.T) {
+	for name, tc := range map[string]struct {
+		flags, command []string
+		code           int
+	}{
+		"by itself":   {nil, []string{"sh", "-c", "exit 7"}, 7},
+		"by a signal": {nil, []string{"sh", "-c", "kill -KILL $$"}, 137},
+		"too late":    {[]string{"--timeout", "200ms"}, []string{"sleep", "1000"}, 124},
+		"never begun": {nil, []string{"/no/such/program"}, 127},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPair(t, policyText)
+			p.startNetwork()
+			p.startProcessWith(tc.flags, tc.command...)
+			if code := p.process.wait(t); code != tc.code {
+				t.Errorf("exit code %d, want %d", code, tc.code)
+			}
+			told := false
+			for _, r := range parseRecords(t, p.network.out.String()) {
+				told = told || r.Message == "workload exited" && r.ExitCode != nil && *r.ExitCode == tc.code
+			}
+			if !told {
+				t.Errorf("the network daemon was not told")
+			}
+		})
+	}
+}
