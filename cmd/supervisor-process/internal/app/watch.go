@@ -112,9 +112,23 @@ func (d *daemon) endAttempt(t core.Tuple) {
 func (d *daemon) reportRefused(p nflog.Packet, who core.Identity) {
 	d.report.Own(core.Event{
 		Kind: core.EventBypass, Stage: core.StageBypass, Severity: core.SeverityMedium, Verdict: core.Deny, Reason: core.ReasonBypass,
-		Detail: "a direct connection was refused; use the proxy (HTTPS_PROXY, HTTP_PROXY)", Protocol: p.Proto, Host: p.Dst.Addr().String(),
+		Detail: "a direct connection was refused; " + hint(p.Proto, p.Dst.Port()), Protocol: p.Proto, Host: p.Dst.Addr().String(),
 		Port: p.Dst.Port(), UID: who.UID, Process: who.Process, Program: who.Program, Ancestors: who.Ancestors,
 	})
+}
+
+// hint says what would work in place of a direct connection.
+func hint(proto string, port uint16) string {
+	switch {
+	case port == 53 && (proto == "udp" || proto == "tcp"):
+		return "names are resolved by the proxy: give it the name (HTTPS_PROXY, HTTP_PROXY) in place of asking a resolver"
+	case proto == "tcp":
+		return "use the proxy (HTTPS_PROXY, HTTP_PROXY); node needs NODE_USE_ENV_PROXY=1, which is set here, and a version that knows it"
+	case proto == "udp":
+		return "there is no UDP out of here, QUIC included; use TCP through the proxy (HTTPS_PROXY, HTTP_PROXY)"
+	default:
+		return "only TCP through the proxy (HTTPS_PROXY, HTTP_PROXY) leads out"
+	}
 }
 
 // checkFence compares the rules with what was installed and reports the packets
