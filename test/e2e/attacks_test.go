@@ -276,7 +276,6 @@ func (a *arena) attacks() []attack {
 	tool := func(name string, args ...string) string {
 		return strings.Join(append([]string{a.attacker, name}, args...), " ")
 	}
-	caFile := " --cacert " + origins.CAFile + " "
 	return []attack{
 		{"A1", "no proxy in the environment", noProxy + "curl -sS -m 3 https://" + world.Address + ":9999/; echo code $?", []string{"code 7"}, nil, 0, "/usr/bin/curl"},
 		{"A2", "a client told to use none", "curl -sS -m 3 --noproxy '*' https://" + world.Address + ":9999/; echo code $?", []string{"code 7"}, nil, 0, bypassed},
@@ -327,17 +326,17 @@ for p in "/run/docker.sock", "/var/run/docker.sock", "/run/containerd/containerd
 		{"A43", "init's namespaces", "nsenter -t 1 -n curl -m3 http://" + world.Address + ":9999/ && echo bad; cat /proc/1/ns/net 2>/dev/null && echo bad; echo end", []string{"end"}, nil, 0, ""},
 
 		{"D1", "another program by a link with the name of an allowed one", "ln -s $(readlink -f /usr/bin/python3) " + a.writableDir + "/curl; " + strings.Replace(python(`print(status("api.demo.test:443"))`), "python3", a.writableDir+"/curl", 1), []string{"403"}, nil, 0, "python3"},
-		{"D1", "a copy of an allowed one", "cp /usr/bin/curl " + a.writableDir + "/copy; " + a.writableDir + "/copy -sS" + caFile + "https://api.demo.test/; echo code $?", []string{"code 56"}, nil, 0, a.writableDir + "/copy"},
+		{"D1", "a copy of an allowed one", "cp /usr/bin/curl " + a.writableDir + "/copy; " + a.writableDir + "/copy -sS https://api.demo.test/; echo code $?", []string{"code 56"}, nil, 0, a.writableDir + "/copy"},
 		{"D2", "a link of the policy that is changed while it is used", "P=$(readlink -f /usr/bin/python3); for i in $(seq 15); do ln -sfn $P " + a.link + "; rm -f " + a.writableDir + "/up; " +
 			a.link + ` -c 'import socket, sys; open(sys.argv[1], "w"); s=socket.create_connection(("127.0.0.1",3128)); s.sendall(b"CONNECT six.demo.test:443 HTTP/1.1\r\nHost: six.demo.test:443\r\n\r\n"); print(s.recv(99)[9:12])' ` +
 			a.writableDir + "/up & until [ -e " + a.writableDir + "/up ]; do :; done; ln -sfn /usr/bin/curl " + a.link + "; wait; done; echo end", []string{"403", "end"}, []string{"200"}, 0, "policy_denied"},
-		{"D8", "the loader as program", "L=$(ls /lib64/ld-linux-*.so.* /lib/ld-linux-*.so.* 2>/dev/null | head -1); $L /usr/bin/curl -sS" + caFile + "https://api.demo.test/; echo code $?", []string{"code 56"}, nil, 0, "ld-linux"},
-		{"D8", "a path through /proc", "/proc/self/root/usr/bin/curl -sS" + caFile + "https://api.demo.test/; " + strings.Replace(python(`print(status("api.demo.test:443"))`), "python3", "/proc/self/root/usr/bin/python3", 1), []string{"hello from", "403"}, nil, 1, "policy_denied"},
+		{"D8", "the loader as program", "L=$(ls /lib64/ld-linux-*.so.* /lib/ld-linux-*.so.* 2>/dev/null | head -1); $L /usr/bin/curl -sS https://api.demo.test/; echo code $?", []string{"code 56"}, nil, 0, "ld-linux"},
+		{"D8", "a path through /proc", "/proc/self/root/usr/bin/curl -sS https://api.demo.test/; " + strings.Replace(python(`print(status("api.demo.test:443"))`), "python3", "/proc/self/root/usr/bin/python3", 1), []string{"hello from", "403"}, nil, 1, "policy_denied"},
 		{"D10 D11 E10 E11 E13", "calls that nobody needs", tool("always"), []string{"tried"}, nil, 0, ""},
 		{"D10 D16", "another program's face", tool("identity"), []string{"tried"}, nil, 0, ""},
 		{"D10", "the memory of a child", python(`p = subprocess.Popen(["sleep", "60"])
 refused(lambda: open("/proc/%d/mem" % p.pid, "r+b")); refused(lambda: open("/proc/%d/mem" % p.pid, "wb")); p.kill()`), []string{"end"}, nil, 0, ""},
-		{"D13", "the port of a connection that was allowed", "curl -sS" + caFile + "--local-port 40123 https://api.demo.test/; " + python(`
+		{"D13", "the port of a connection that was allowed", "curl -sS --local-port 40123 https://api.demo.test/; " + python(`
 for i in range(20):
     try: print(status("api.demo.test:443", 40123))
     except OSError as e: print(e.errno)`), []string{"hello from", "end"}, []string{"200"}, 1, ""},
@@ -347,7 +346,7 @@ for i in range(20):
 keep = [socket.socket() for _ in range(900)]; ps = [subprocess.Popen(["sleep", "60"]) for _ in range(150)]
 start = time.monotonic(); print(status("other.demo.test:443")); print("bad: slow") if time.monotonic() - start > 10 else None
 [p.kill() for p in ps]`), []string{"403"}, nil, 0, "policy_denied"},
-		{"D23", "an allowed program that is rewritten", a.tool + " -sS" + caFile + "https://six.demo.test/; cp " + a.tool + " " + a.writableDir + "/n; echo x >> " + a.writableDir + "/n; mv " + a.writableDir + "/n " + a.tool + "; " + a.tool + " -sS" + caFile + "https://six.demo.test/; echo code $?", []string{"hello from", "code 56"}, nil, 1, a.tool},
+		{"D23", "an allowed program that is rewritten", a.tool + " -sS https://six.demo.test/; cp " + a.tool + " " + a.writableDir + "/n; echo x >> " + a.writableDir + "/n; mv " + a.writableDir + "/n " + a.tool + "; " + a.tool + " -sS https://six.demo.test/; echo code $?", []string{"hello from", "code 56"}, nil, 1, a.tool},
 
 		{"E1 E2", "writing where only reading is granted", tool("readonly", a.readOnlyDir, a.writableDir), []string{"tried 27"}, nil, 0, ""},
 		{"E4", "typing into a terminal", "script -qec '" + a.attacker + " always' /dev/null", []string{"tried"}, nil, 0, ""},
