@@ -193,7 +193,7 @@ func bind(ctx context.Context, addr string) (net.Listener, error) {
 func (d *daemon) accept(ctx context.Context, l *net.TCPListener, who identify.Identifier) error {
 	p := &path{
 		identify: who, policy: d.engine, dialer: d.dialer, mint: d.mint, pool: d.pool, http2: d.http2, record: d.record, live: &d.live, assemblies: d.assemblies,
-		headTimeout: d.cfg.HeadTimeout, idle: d.cfg.IdleTimeout, ignoreIdentity: d.cfg.Identity != "process", stopping: ctx,
+		headTimeout: d.cfg.HeadTimeout, idle: d.cfg.IdleTimeout, ignoreIdentity: d.cfg.Identity != "process", advise: d.cfg.AgentProposals, stopping: ctx,
 	}
 	return listen.Serve(ctx, l, listen.Options{
 		HeadTimeout: d.cfg.HeadTimeout, DrainTimeout: d.cfg.DrainTimeout, Gauge: d.gauge, Log: d.log,
