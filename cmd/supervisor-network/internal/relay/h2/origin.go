@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
 )
@@ -90,7 +91,9 @@ func (o *origin) look(ctx context.Context) (c *http.ClientConn, f *flight, mine 
 
 // connect opens a connection and reserves its first place.
 func (o *origin) connect(ctx context.Context, permit decide.Permit, f *flight) (c *http.ClientConn, err error) {
-	c, err = o.open(ctx, permit)
+	if c, err = o.open(ctx, permit); err == nil {
+		awaitSettings(ctx, c)
+	}
 	o.mu.Lock()
 	o.dial = nil
 	f.err = err
@@ -124,6 +127,30 @@ func (o *origin) open(ctx context.Context, permit decide.Permit) (*http.ClientCo
 	}
 	address := net.JoinHostPort(o.key.host, strconv.Itoa(int(o.key.port)))
 	return o.pool.transport.NewClientConn(context.WithValue(ctx, dialled{}, conn), "https", address)
+}
+
+// Limits of awaitSettings.
+const (
+	assumedStreams = 100 // what net/http takes for the limit until the origin has said it
+	settingsWait   = 20 * time.Millisecond
+)
+
+// awaitSettings waits a moment for the origin's SETTINGS, which come with the end of
+// its handshake: many streams that begin together would otherwise go beyond a limit
+// that is lower than the assumed one, and be refused.
+func awaitSettings(ctx context.Context, c *http.ClientConn) {
+	tick := time.NewTicker(settingsWait / 40)
+	defer tick.Stop()
+	for range 40 {
+		if c.Available() != assumedStreams {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // changed is called by net/http when a connection's state has, also in the middle of

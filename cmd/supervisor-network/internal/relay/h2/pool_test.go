@@ -106,6 +106,37 @@ func TestAnOriginsLimitOfStreamsIsKept(t *testing.T) {
 	}
 }
 
+// TestABurstOnANewConnectionKeepsTheOriginsLimit: requests with bodies, which are never
+// repeated, begin together on a connection that nobody has used, to an origin that
+// takes few at a time.
+func TestABurstOnANewConnectionKeepsTheOriginsLimit(t *testing.T) {
+	addr := httpOrigin(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		ok(w, r)
+	}, func(hs *http.Server) { hs.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: 3} })
+	for range 20 {
+		p, _ := pool(t, addr, Config{MaxConns: 1})
+		right := permit(t, host, 1)
+		var all sync.WaitGroup
+		var failed atomic.Int32
+		for range 30 {
+			all.Go(func() {
+				resp, err := p.RoundTrip(t.Context(), right, request(t, "POST", strings.NewReader("body")))
+				if err != nil {
+					failed.Add(1)
+					return
+				}
+				_, _ = io.Copy(io.Discard, resp.Body)
+				resp.Body.Close()
+			})
+		}
+		all.Wait()
+		if failed.Load() > 0 {
+			t.Fatalf("%d of 30 failed", failed.Load())
+		}
+	}
+}
+
 func TestNothingIsAddedUnpackedOrFollowed(t *testing.T) {
 	seen := make(chan *http.Request, 1)
 	p, _ := pool(t, httpOrigin(t, func(w http.ResponseWriter, r *http.Request) {
