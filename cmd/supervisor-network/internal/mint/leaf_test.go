@@ -178,8 +178,8 @@ func TestOneHostIsSignedOnce(t *testing.T) {
 			t.Fatal("one host has several leaves")
 		}
 	}
-	if left := l.limit.Tokens(); left < 254 {
-		t.Errorf("%v of 256 signatures are left after one", left)
+	if left := l.limit.Tokens(); left < 1022 {
+		t.Errorf("%v of 1024 signatures are left after one", left)
 	}
 }
 

@@ -16,8 +16,8 @@ import (
 // Options of a Server. Zero fields take their defaults.
 type Options struct {
 	Hosts          int           // hosts whose leaves are remembered, default 4096
-	MintsPerSecond int           // new leaves, default 200: some 3 % of one processor
-	MintBurst      int           // new leaves at once, default 256
+	MintsPerSecond int           // new leaves, default 1000: a sixth of one processor
+	MintBurst      int           // new leaves at once, default 1024
 	MintWait       time.Duration // the longest that a new name is held back, default 1 s
 	Timeout        time.Duration // one handshake, default 10 s
 }
@@ -26,7 +26,7 @@ func (o *Options) defaults() {
 	for _, n := range []struct {
 		field *int
 		value int
-	}{{&o.Hosts, 4096}, {&o.MintsPerSecond, 200}, {&o.MintBurst, 256}} {
+	}{{&o.Hosts, 4096}, {&o.MintsPerSecond, 1000}, {&o.MintBurst, 1024}} {
 		if *n.field <= 0 {
 			*n.field = n.value
 		}
