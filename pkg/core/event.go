@@ -1,6 +1,7 @@
 package core
 
 import (
+	"net/netip"
 	"slices"
 	"time"
 )
@@ -58,6 +59,30 @@ func ParseStage(s string) Stage {
 	}
 }
 
+// Application is what requests were read as. It is a closed set, for the same
+// reasons as Stage.
+type Application string
+
+// The applications. The empty one: nothing was read but the head of a request.
+const (
+	ApplicationREST      Application = "rest"
+	ApplicationGraphQL   Application = "graphql"
+	ApplicationWebSocket Application = "websocket"
+	ApplicationJSONRPC   Application = "json-rpc"
+	ApplicationMCP       Application = "mcp"
+)
+
+// ParseApplication takes the protocol of a policy's endpoint, or an application from
+// outside; one that is not in the set becomes the empty one.
+func ParseApplication(s string) Application {
+	switch a := Application(s); a {
+	case ApplicationREST, ApplicationGraphQL, ApplicationWebSocket, ApplicationJSONRPC, ApplicationMCP:
+		return a
+	default:
+		return ""
+	}
+}
+
 // Severity orders events by how much a person should care.
 type Severity uint8
 
@@ -79,21 +104,26 @@ type Event struct {
 	Kind      EventKind
 	Time      time.Time // when it happened, by the producer's wall clock
 	RequestID RequestID // joins both daemons' records; empty when there is no request
-	Instance  InstanceID
-	Stage     Stage
-	Severity  Severity
-	Verdict   Verdict
-	Reason    Reason
-	Detail    string // for people; at most MaxDetailBytes
+	// TraceParent is the workload's own W3C trace context, as ParseTraceParent takes
+	// it. It links; what identifies is RequestID.Trace.
+	TraceParent string
+	Instance    InstanceID
+	Stage       Stage
+	Severity    Severity
+	Verdict     Verdict
+	Reason      Reason
+	Detail      string // for people; at most MaxDetailBytes
 
-	Host     string // destination name as judged, or an address
-	Port     uint16
-	Protocol string // "tcp", "udp", "icmp", …; empty when it does not apply
-	Method   string // HTTP method, empty for CONNECT tunnels
-	Path     string // request path without query
-	Status   int    // HTTP status of the origin's response, 0 when there was none
-	Address  string // the validated address that was dialled, empty when none
-	Rule     string // the policy rule behind an allow, empty otherwise
+	Source      netip.AddrPort // the workload's end of the connection, as it sees it
+	Host        string         // destination name as judged, or an address
+	Port        uint16
+	Protocol    string      // "tcp", "udp", "icmp", …; empty when it does not apply
+	Application Application // what the request was read as
+	Method      string      // HTTP method, empty for CONNECT tunnels
+	Path        string      // request path without query
+	Status      int         // HTTP status of the origin's response, 0 when there was none
+	Address     string      // the validated address that was dialled, empty when none
+	Rule        string      // the policy rule behind an allow, empty otherwise
 
 	Process ProcessRef
 	UID     uint32

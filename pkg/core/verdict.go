@@ -22,42 +22,65 @@ func (v Verdict) String() string {
 // never renamed. A new reason may be added at any time.
 type Reason string
 
-// The reasons. Those that the workload sees as an error body keep the spelling
-// policies and agents already rely on.
+//go:generate go run github.com/splitpod/splitpod/docs/reasondoc -source verdict.go -list reasons_gen.go -page ../../docs/reason-codes.md
+
+// The reasons of verdicts. Those that the workload sees as an error body keep the
+// spelling policies and agents already rely on.
 const (
-	ReasonAllowed             Reason = "allowed"
-	ReasonPolicyDenied        Reason = "policy_denied"        // no rule allows it
-	ReasonPolicyChanged       Reason = "policy_changed"       // decided on a policy that is no longer current
-	ReasonIdentityUnavailable Reason = "identity_unavailable" // who asks could not be determined
-	ReasonSSRFDenied          Reason = "ssrf_denied"          // the destination's addresses are refused
-	ReasonNotReady            Reason = "not_ready"            // no policy or no contract yet
-	ReasonBadRequest          Reason = "bad_request"          // malformed request
-	ReasonInvalidTarget       Reason = "invalid_request_target"
+	ReasonAllowed             Reason = "allowed"                    // a rule allows it, and it went well
+	ReasonPolicyDenied        Reason = "policy_denied"              // no rule allows it
+	ReasonPolicyChanged       Reason = "policy_changed"             // decided on a policy that is no longer current
+	ReasonIdentityUnavailable Reason = "identity_unavailable"       // who asks could not be determined
+	ReasonSSRFDenied          Reason = "ssrf_denied"                // the destination's addresses are refused
+	ReasonNotReady            Reason = "not_ready"                  // no policy or no contract yet
+	ReasonBadRequest          Reason = "bad_request"                // malformed request
+	ReasonInvalidTarget       Reason = "invalid_request_target"     // the request's target cannot be read in one way
 	ReasonAuthorityMismatch   Reason = "request_authority_mismatch" // the request names another host than its tunnel
 	ReasonBodyTooLarge        Reason = "body_too_large"             // more than may be inspected
-	ReasonInvalidGraphQL      Reason = "invalid_graphql_request"
-	ReasonInvalidJSONRPC      Reason = "invalid_jsonrpc_request"
-	ReasonUpstreamTLS         Reason = "upstream_tls_failed"
-	ReasonHeaderTooLarge      Reason = "header_too_large"
-	ReasonRequestTimeout      Reason = "request_timeout" // the request head did not arrive in time
-	ReasonUnsupportedScheme   Reason = "unsupported_proxy_scheme"
-	ReasonUnsupportedProtocol Reason = "unsupported_l7_protocol"
-	ReasonUpstreamUnreachable Reason = "upstream_unreachable" // no validated address answered
-	ReasonUpstreamTimeout     Reason = "upstream_timeout"
-	ReasonUpstreamInvalid     Reason = "upstream_invalid_response"
-	ReasonTooManyConnections  Reason = "too_many_connections"
-	ReasonClientClosed        Reason = "client_closed" // the workload went away before a decision
-	ReasonIdle                Reason = "idle"          // a tunnel in which nothing moved
-	ReasonShutdown            Reason = "shutdown"      // the daemon stopped
-	ReasonBypass              Reason = "bypass"        // a direct connection the fence refused
-	ReasonInternal            Reason = "internal_error"
+	ReasonInvalidGraphQL      Reason = "invalid_graphql_request"    // a body that is no GraphQL request, or several
+	ReasonInvalidJSONRPC      Reason = "invalid_jsonrpc_request"    // a body that is no JSON-RPC request, or is one in two ways
+	ReasonUpstreamTLS         Reason = "upstream_tls_failed"        // the origin's TLS or its certificate is not acceptable
+	ReasonHeaderTooLarge      Reason = "header_too_large"           // a request head above its limit
+	ReasonRequestTimeout      Reason = "request_timeout"            // the request head did not arrive in time
+	ReasonUnsupportedScheme   Reason = "unsupported_proxy_scheme"   // an absolute-form request for something else than http
+	ReasonUnsupportedProtocol Reason = "unsupported_l7_protocol"    // the request needs a protocol that cannot be inspected here
+	ReasonUpstreamUnreachable Reason = "upstream_unreachable"       // no validated address answered
+	ReasonUpstreamTimeout     Reason = "upstream_timeout"           // no validated address answered in time
+	ReasonUpstreamInvalid     Reason = "upstream_invalid_response"  // the origin's response cannot be read in one way
+	ReasonTooManyConnections  Reason = "too_many_connections"       // above the limit of connections at one time
+	ReasonClientClosed        Reason = "client_closed"              // the workload went away, or one end cut the connection
+	ReasonIdle                Reason = "idle"                       // a tunnel in which nothing moved
+	ReasonShutdown            Reason = "shutdown"                   // the daemon stopped
+	ReasonBypass              Reason = "bypass"                     // a direct connection the fence refused
+	ReasonInternal            Reason = "internal_error"             // a fault of the daemon; it denied
 	// About credentials.
 	ReasonCredentialUnavailable  Reason = "credential_unavailable"       // a placeholder has no usable value here
 	ReasonCredentialInjection    Reason = "credential_injection_failed"  // the same, on the forward path
 	ReasonCredentialMismatch     Reason = "credential_endpoint_mismatch" // bound to other endpoints
 	ReasonUninspectedCredentials Reason = "uninspected_credentials"      // a credentialed endpoint that is not inspected
-	ReasonSigningFailed          Reason = "credential_signing_failed"
-	ReasonTokenGrantFailed       Reason = "token_grant_failed"
+	ReasonSigningFailed          Reason = "credential_signing_failed"    // a request could not be signed
+	ReasonTokenGrantFailed       Reason = "token_grant_failed"           // no token could be had
+)
+
+// The reasons of events that are no verdict.
+const (
+	EventStarted             Reason = "started"               // a daemon is up
+	EventStopped             Reason = "stopped"               // a daemon ended in order
+	EventProcessAttached     Reason = "process_attached"      // a process daemon is on the contract
+	EventProcessDetached     Reason = "process_detached"      // it is gone; its connections and identities with it
+	EventPolicyLoaded        Reason = "policy_loaded"         // a policy is in force
+	EventPolicyInvalid       Reason = "policy_invalid"        // a changed policy file is refused
+	EventStaticPolicyChanged Reason = "static_policy_changed" // sections that take effect at the workload's start only have changed
+	EventConfined            Reason = "confined"              // what was really applied to the workload
+	EventLaunched            Reason = "launched"              // the workload runs
+	EventExited              Reason = "exited"                // the workload ended
+	EventPathNotGranted      Reason = "path_not_granted"      // a path of the policy is not there, so that nothing was granted
+	EventNoPIDLimit          Reason = "no_pid_limit"          // nothing bounds the number of processes
+	EventWeakerIsolation     Reason = "weaker_isolation"      // the kernel lacks something that isolation uses
+	EventFenceDamaged        Reason = "fence_damaged"         // the rules of the fence are not those that were installed
+	EventHandshakeRefused    Reason = "handshake_refused"     // the other daemon's build does not fit
+	EventPeerRefused         Reason = "peer_refused"          // somebody else spoke on the contract's sockets
+	EventRecordsDropped      Reason = "records_dropped"       // the log was not read fast enough; the count says how many
 )
 
 // ParseReason takes a reason from outside: anything but up to 64 lower-case

@@ -163,6 +163,7 @@ func eventToProto(seq uint64, e *core.Event) *pb.Event {
 		Uid: e.UID, Program: programToProto(e.Program), ExitCode: int32(e.ExitCode),
 		BytesUp: e.BytesUp, BytesDown: e.BytesDn, DurationNano: int64(e.Duration),
 		Count: e.Count, Generation: uint64(e.Generation),
+		Status: uint32(e.Status), Application: string(e.Application), TraceParent: e.TraceParent,
 	}
 	for _, a := range e.Ancestors {
 		out.Ancestors = append(out.Ancestors, &pb.Program{Path: a.Path, Sha256: a.SHA256})
@@ -184,6 +185,8 @@ func eventFromProto(from core.InstanceID, e *pb.Event) core.Event {
 		Program: programFromProto(e.GetProgram()), Ancestors: programsFromProto(e.GetAncestors()),
 		ExitCode: int(e.GetExitCode()), BytesUp: e.GetBytesUp(), BytesDn: e.GetBytesDown(),
 		Duration: time.Duration(e.GetDurationNano()), Count: e.GetCount(), Generation: core.Generation(e.GetGeneration()),
+		Status: httpStatusFromProto(e.GetStatus()), Application: core.ParseApplication(e.GetApplication()),
+		TraceParent: core.ParseTraceParent(e.GetTraceParent()),
 	}
 	if e.GetVerdict() == pb.Verdict_VERDICT_ALLOW {
 		out.Verdict = core.Allow
@@ -207,6 +210,14 @@ func portFromProto(p uint32) uint16 {
 		return 0
 	}
 	return uint16(p)
+}
+
+// httpStatusFromProto takes an HTTP status in; one that is none becomes zero.
+func httpStatusFromProto(s uint32) int {
+	if s > 999 {
+		return 0
+	}
+	return int(s)
 }
 
 // ModeToProto renders a mode.

@@ -1756,7 +1756,15 @@ type Event struct {
 	// Occurrences this event stands for. 0: one. workload: yes
 	Count uint64 `protobuf:"varint,26,opt,name=count,proto3" json:"count,omitempty"`
 	// Policy generation it was decided on. 0: none. workload: no
-	Generation    uint64 `protobuf:"varint,27,opt,name=generation,proto3" json:"generation,omitempty"`
+	Generation uint64 `protobuf:"varint,27,opt,name=generation,proto3" json:"generation,omitempty"`
+	// HTTP status that the origin answered with. 0: it did not. workload: yes
+	Status uint32 `protobuf:"varint,28,opt,name=status,proto3" json:"status,omitempty"`
+	// What the request was read as: closed set, see core.Application. Empty: nothing but
+	// its head was read. workload: no
+	Application string `protobuf:"bytes,29,opt,name=application,proto3" json:"application,omitempty"`
+	// The workload's own W3C trace context, of version 00; links and never identifies.
+	// Empty: none. workload: yes
+	TraceParent   string `protobuf:"bytes,30,opt,name=trace_parent,json=traceParent,proto3" json:"trace_parent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1978,6 +1986,27 @@ func (x *Event) GetGeneration() uint64 {
 		return x.Generation
 	}
 	return 0
+}
+
+func (x *Event) GetStatus() uint32 {
+	if x != nil {
+		return x.Status
+	}
+	return 0
+}
+
+func (x *Event) GetApplication() string {
+	if x != nil {
+		return x.Application
+	}
+	return ""
+}
+
+func (x *Event) GetTraceParent() string {
+	if x != nil {
+		return x.TraceParent
+	}
+	return ""
 }
 
 // HandoverRequest and HandoverResponse are the two datagrams of the descriptor
@@ -2432,7 +2461,7 @@ const file_api_supervisor_v1_supervisor_proto_rawDesc = "" +
 	"\x06events\x18\x02 \x03(\v2\x1d.splitpod.supervisor.v1.EventR\x06events\x12)\n" +
 	"\x10undetailed_total\x18\x03 \x01(\x04R\x0fundetailedTotal\"&\n" +
 	"\bEventAck\x12\x1a\n" +
-	"\bsequence\x18\x01 \x01(\x04R\bsequence\"\xc9\x06\n" +
+	"\bsequence\x18\x01 \x01(\x04R\bsequence\"\xa6\a\n" +
 	"\x05Event\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x125\n" +
 	"\x04kind\x18\x02 \x01(\x0e2!.splitpod.supervisor.v1.EventKindR\x04kind\x12$\n" +
@@ -2466,7 +2495,10 @@ const file_api_supervisor_v1_supervisor_proto_rawDesc = "" +
 	"\x05count\x18\x1a \x01(\x04R\x05count\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x1b \x01(\x04R\n" +
-	"generation\"q\n" +
+	"generation\x12\x16\n" +
+	"\x06status\x18\x1c \x01(\rR\x06status\x12 \n" +
+	"\vapplication\x18\x1d \x01(\tR\vapplication\x12!\n" +
+	"\ftrace_parent\x18\x1e \x01(\tR\vtraceParent\"q\n" +
 	"\x0fHandoverRequest\x12.\n" +
 	"\x13network_instance_id\x18\x01 \x01(\tR\x11networkInstanceId\x12.\n" +
 	"\x13process_instance_id\x18\x02 \x01(\tR\x11processInstanceId\"h\n" +

@@ -11,44 +11,71 @@ import (
 // Encoder encodes the records of one daemon instance. Make it with NewEncoder. Safe
 // for concurrent use.
 type Encoder struct {
-	context string // the members that every record has, encoded
+	common [len(classes)]string // by class: the members that every record has, encoded
+	proxy  string               // the proxy's end of a connection, encoded
+	app    string               // the daemon as a product, encoded
+	name   string               // of the daemon, for lines
 }
 
 // NewEncoder makes an Encoder.
 func NewEncoder(c Context) *Encoder {
-	b := member(nil, `,"metadata":{"version":`, Version)
-	b = optional(b, `,"uid":`, string(c.Instance))
-	b = member(b, `,"product":{"name":`, c.Build.Component)
-	b = append(b, `,"vendor_name":"Splitpod"`...)
-	b = append(member(b, `,"version":`, c.Build.Version), `}}`...)
-	if c.Hostname != "" {
-		b = append(member(b, `,"device":{"hostname":`, c.Hostname), '}')
+	product := optional(member(nil, `{"name":`, c.Build.Component), `,"vendor_name":`, vendor)
+	product = append(member(product, `,"version":`, c.Build.Version), '}')
+	x := &Encoder{app: `,"app":` + string(product), name: c.Build.Component}
+	if c.Proxy.IsValid() {
+		x.proxy = string(appendEndpoint(nil, `,"proxy_endpoint":`, c.Proxy))
 	}
-	return &Encoder{string(b)}
+	if c.SandboxUID == "" {
+		c.SandboxUID = string(c.Instance)
+	}
+	if c.Sandbox == "" {
+		c.Sandbox = c.Hostname
+	}
+	for _, class := range classes {
+		b := member(nil, `,"metadata":{"version":`, Version)
+		b = append(append(b, `,"product":`...), product...)
+		b = append(append(b, `,"profiles":`...), class.profiles...)
+		b = optional(b, `,"uid":`, c.SandboxUID)
+		b = append(member(b, `,"log_source":`, c.Build.Component), '}')
+		b = optional(append(b, `,"device":{"os":{"name":"Linux"}`...), `,"hostname":`, c.Hostname)
+		b = member(b, `},"container":{"name":`, c.Sandbox)
+		b = optional(b, `,"uid":`, c.SandboxUID)
+		if c.Image != "" {
+			b = append(member(b, `,"image":{"name":`, c.Image), '}')
+		}
+		x.common[class.index] = string(append(b, '}'))
+	}
+	return x
 }
 
-// Append appends the event as one line, newline included.
+// Append appends the event as one line of JSON, newline included.
 func (x *Encoder) Append(b []byte, e *core.Event) []byte {
-	b = append(b, shapeOf(e).head...)
+	s := shapeOf(e)
+	b = append(b, s.head...)
 	b = strconv.AppendInt(b, e.Time.UnixMilli(), 10)
 	b = appendSeverity(b, e.Severity)
-	connection := e.Kind == core.EventConnection || e.Kind == core.EventBypass
-	if connection {
-		b = appendStatus(b, e)
-	}
+	b = appendStatus(b, e, s)
 	b = optional(b, `,"status_detail":`, e.Detail)
-	b = appendMessage(append(b, `,"message":"`...), e)
+	b = append(appendMessage(append(b, `,"message":"`...), e), '"')
 	if e.Count > 1 {
 		b = number(b, `,"count":`, e.Count)
 	}
 	if ms := e.Duration.Milliseconds(); ms != 0 {
-		b = strconv.AppendInt(append(b, `,"duration":`...), ms, 10)
+		b = signed(b, `,"duration":`, ms)
 	}
-	b = append(b, x.context...)
-	b = appendDestination(b, e)
-	b = appendProcess(b, e)
-	if connection {
-		b = appendConnection(b, e)
+	b = append(b, x.common[s.class.index]...)
+	switch s.class {
+	case networkClass, httpClass:
+		b = x.appendTraffic(b, e)
+	case processClass:
+		b = appendLife(b, e)
+	case findingClass:
+		b = appendFinding(b, e)
+	case configClass:
+		id, word := stateOf(e.Reason)
+		b = member(number(b, `,"state_id":`, id), `,"state":`, word)
+	default:
+		b = append(b, x.app...)
 	}
 	return append(appendUnmapped(b, e), '}', '\n')
 }
@@ -57,15 +84,77 @@ func appendSeverity(b []byte, s core.Severity) []byte {
 	if int(s) < len(severityText) {
 		return append(b, severityText[s]...)
 	}
-	b = number(b, `,"severity_id":`, uint64(s))
-	return append(b, `,"severity":"Unknown"`...)
+	return append(b, severityText[core.SeverityUnknown]...)
 }
 
-func appendStatus(b []byte, e *core.Event) []byte {
-	if e.Verdict == core.Allow && e.Reason == core.ReasonAllowed {
+// appendStatus appends whether what the event tells of went well, where that is a
+// question.
+func appendStatus(b []byte, e *core.Event, s *shape) []byte {
+	well := true
+	switch {
+	case e.Kind == core.EventBypass || s.class == findingClass || s == processOther:
+		return b
+	case e.Kind == core.EventConnection:
+		well = e.Verdict == core.Allow && e.Reason == core.ReasonAllowed
+	case s == processEnd:
+		well = e.ExitCode == 0
+	}
+	if well {
 		return append(b, `,"status_id":1,"status":"Success"`...)
 	}
 	return append(b, `,"status_id":2,"status":"Failure"`...)
+}
+
+// appendTraffic appends what is about connections and requests.
+func (x *Encoder) appendTraffic(b []byte, e *core.Event) []byte {
+	if e.Source.IsValid() {
+		b = appendEndpoint(b, `,"src_endpoint":`, e.Source)
+	}
+	b = appendDestination(b, e)
+	b = append(b, x.proxy...)
+	if e.Program.Path != "" || e.Process.PID != 0 {
+		b = append(appendProcess(append(b, `,"actor":{"process":`...), e), '}')
+	}
+	if e.Method != "" && e.Kind == core.EventConnection {
+		b = appendHTTP(b, e)
+	}
+	b = member(b, `,"firewall_rule":{"name":`, ruleOf(e))
+	b = append(member(b, `,"type":`, engineOf(e)), '}')
+	if e.Protocol != "" {
+		b = append(member(b, `,"connection_info":{"protocol_name":`, e.Protocol), '}')
+	}
+	if e.BytesUp > 0 || e.BytesDn > 0 {
+		b = number(b, `,"traffic":{"bytes_out":`, e.BytesUp)
+		b = append(number(b, `,"bytes_in":`, e.BytesDn), '}')
+	}
+	b = append(b, dispositionOf(e)...)
+	if e.Kind == core.EventBypass {
+		b = append(b, `,"observation_point_id":3`...)
+	} else if e.Method != "" {
+		b = append(b, `,"observation_point_id":2`...)
+	}
+	return append(b, `,"is_src_dst_assignment_known":true`...)
+}
+
+func appendHTTP(b []byte, e *core.Event) []byte {
+	b = member(b, `,"http_request":{"http_method":`, e.Method)
+	b = member(b, `,"url":{"scheme":"http","hostname":`, e.Host)
+	b = member(b, `,"path":`, e.Path)
+	b = append(number(b, `,"port":`, uint64(e.Port)), `}}`...)
+	if e.Status != 0 {
+		b = append(signed(b, `,"http_response":{"code":`, int64(e.Status)), '}')
+	}
+	return b
+}
+
+func appendEndpoint(b []byte, name string, a netip.AddrPort) []byte {
+	b = append(append(b, name...), `{"ip":"`...)
+	at := len(b)
+	b = a.Addr().Unmap().AppendTo(b)
+	if zone := a.Addr().Zone(); zone != "" {
+		b = escape(b[:at], a.Addr().Unmap().String())
+	}
+	return append(number(append(b, '"'), `,"port":`, uint64(a.Port())), '}')
 }
 
 func appendDestination(b []byte, e *core.Event) []byte {
@@ -95,34 +184,32 @@ func isAddress(host string) bool {
 
 func digit(c byte) bool { return c >= '0' && c <= '9' }
 
-func appendProcess(b []byte, e *core.Event) []byte {
-	known := e.Program.Path != "" || e.Process.PID != 0
-	switch {
-	case e.Kind == core.EventWorkload:
-		if known {
-			b = appendChain(append(b, `,"process":`...), e)
-		}
-		if e.Reason == ReasonExited {
-			b = strconv.AppendInt(append(b, `,"exit_code":`...), int64(e.ExitCode), 10)
-		}
-	case known:
-		b = append(appendChain(append(b, `,"actor":{"process":`...), e), '}')
+// appendLife appends what is about the workload's process.
+func appendLife(b []byte, e *core.Event) []byte {
+	b = appendProcess(append(b, `,"process":`...), e)
+	switch e.Reason {
+	case ReasonExited:
+		return signed(b, `,"exit_code":`, int64(e.ExitCode))
+	case ReasonLaunched:
+		return append(append(b, `,"launch_type_id":1,"launch_type":"Spawn"`...), dispositionAllowed...)
+	default:
+		return b
 	}
-	return b
 }
 
-// appendChain appends the program and its ancestors, nearest first, as nested
-// parents.
-func appendChain(b []byte, e *core.Event) []byte {
-	b = member(b, `{"name":`, e.Program.Path)
-	if e.Process.PID != 0 {
-		b = strconv.AppendInt(append(b, `,"pid":`...), int64(e.Process.PID), 10)
+// appendProcess appends the program and its ancestors, nearest first, as nested
+// parents. The pids of ancestors are not known.
+func appendProcess(b []byte, e *core.Event) []byte {
+	name := e.Program.Path
+	if name == "" {
+		name = "unknown"
 	}
-	b = append(number(b, `,"user_uid":"`, uint64(e.UID)), '"')
-	b = optional(b, `,"sha256":`, e.Program.SHA256)
+	b = signed(member(b, `{"name":`, name), `,"pid":`, int64(e.Process.PID))
+	b = append(number(b, `,"user":{"uid":"`, uint64(e.UID)), `"}`...)
+	b = appendFile(b, &e.Program)
 	for i := range e.Ancestors {
-		b = member(b, `,"parent_process":{"name":`, e.Ancestors[i].Path)
-		b = optional(b, `,"sha256":`, e.Ancestors[i].SHA256)
+		b = append(member(b, `,"parent_process":{"name":`, e.Ancestors[i].Path), `,"pid":0`...)
+		b = appendFile(b, &e.Ancestors[i])
 	}
 	for range e.Ancestors {
 		b = append(b, '}')
@@ -130,53 +217,72 @@ func appendChain(b []byte, e *core.Event) []byte {
 	return append(b, '}')
 }
 
-func appendConnection(b []byte, e *core.Event) []byte {
-	if e.Method != "" {
-		b = member(b, `,"http_request":{"http_method":`, e.Method)
-		b = member(b, `,"url":{"scheme":"http","hostname":`, e.Host)
-		b = number(b, `,"port":`, uint64(e.Port))
-		b = append(member(b, `,"path":`, e.Path), `}}`...)
+func appendFile(b []byte, p *core.Program) []byte {
+	if p.SHA256 == "" {
+		return b
 	}
-	rule := e.Rule
-	if rule == "" {
-		rule = "-"
+	b = member(b, `,"file":{"name":`, p.Path[strings.LastIndexByte(p.Path, '/')+1:])
+	b = member(append(b, `,"type_id":1,"type":"Regular File"`...), `,"hashes":[{"algorithm_id":3,"algorithm":"SHA-256","value":`, p.SHA256)
+	return append(b, `}]}`...)
+}
+
+// appendFinding appends what a finding found. Its identity is the reason, so that
+// equal ones can be counted together.
+func appendFinding(b []byte, e *core.Event) []byte {
+	b = member(b, `,"finding_info":{"uid":`, string(e.Reason))
+	b = append(appendTitle(append(b, `,"title":"`...), e.Reason), '"')
+	b = append(optional(b, `,"desc":`, e.Detail), '}')
+	if e.Host != "" || e.Program.Path != "" {
+		b = member(b, `,"evidences":[{"data":{"binary":`, e.Program.Path)
+		b = optional(b, `,"dst_addr":`, e.Host)
+		if e.Port != 0 {
+			b = append(number(b, `,"dst_port":"`, uint64(e.Port)), '"')
+		}
+		b = append(optional(b, `,"proto":`, e.Protocol), `}}]`...)
 	}
-	b = member(b, `,"firewall_rule":{"name":`, rule)
-	b = append(append(append(b, `,"type":"`...), ruleType(e)...), `"}`...)
-	if e.Protocol != "" {
-		b = append(member(b, `,"connection_info":{"protocol_name":`, e.Protocol), '}')
+	if e.Severity >= core.SeverityHigh {
+		b = append(b, `,"is_alert":true`...)
 	}
-	if e.BytesUp > 0 || e.BytesDn > 0 {
-		b = number(b, `,"traffic":{"bytes_out":`, e.BytesUp)
-		b = append(number(b, `,"bytes_in":`, e.BytesDn), '}')
+	return append(b, `,"confidence_id":3,"confidence":"High"`...)
+}
+
+// appendTitle appends a reason in words.
+func appendTitle(b []byte, r core.Reason) []byte {
+	at := len(b)
+	b = escape(b, string(r))
+	for i, c := range b[at:] {
+		if c == '_' {
+			b[at+i] = ' '
+		}
 	}
-	if e.Verdict == core.Allow {
-		return append(b, `,"action_id":1,"action":"Allowed","disposition_id":1,"disposition":"Allowed"`...)
-	}
-	return append(b, `,"action_id":2,"action":"Denied","disposition_id":2,"disposition":"Blocked"`...)
+	return b
 }
 
 func appendUnmapped(b []byte, e *core.Event) []byte {
 	b = member(b, `,"unmapped":{"kind":`, e.Kind.String())
 	b = optional(b, `,"request_id":`, string(e.RequestID))
+	if e.RequestID.Valid() {
+		b = append(append(append(b, `,"trace_id":"`+core.TracePrefix...), e.RequestID...), '"')
+	}
+	b = optional(b, `,"linked_traceparent":`, e.TraceParent)
 	b = optional(b, `,"producer":`, string(e.Instance))
 	b = optional(b, `,"stage":`, string(e.Stage))
 	b = optional(b, `,"reason":`, string(e.Reason))
+	b = optional(b, `,"application":`, string(e.Application))
 	if e.Generation != 0 {
 		b = number(b, `,"policy_generation":`, uint64(e.Generation))
 	}
 	return append(optional(b, `,"dialed_address":`, e.Address), '}')
 }
 
-// appendMessage appends the sentence of a record, what was done to whom, and the
-// quotation mark behind it.
+// appendMessage appends the sentence of a record: what was done to whom.
 func appendMessage(b []byte, e *core.Event) []byte {
 	if e.Kind != core.EventConnection && e.Kind != core.EventBypass {
 		b = escape(b, e.Kind.String())
 		if e.Reason != "" {
 			b = escape(append(b, ' '), string(e.Reason))
 		}
-		return append(b, '"')
+		return b
 	}
 	if e.Method != "" {
 		b = escape(b, e.Method)
@@ -190,16 +296,16 @@ func appendMessage(b []byte, e *core.Event) []byte {
 	}
 	if e.Host != "" {
 		b = escape(append(b, ' '), e.Host)
-		b = strconv.AppendUint(append(b, ':'), uint64(e.Port), 10)
+		b = number(b, ":", uint64(e.Port))
 	}
-	return append(escape(append(b, " ("...), string(e.Reason)), `)"`...)
+	return append(escape(append(b, " ("...), string(e.Reason)), ')')
 }
 
-// upper appends a stage in capitals.
+// upper appends a word of a closed set in capitals.
 func upper(b []byte, s string) []byte {
 	for i := range len(s) {
 		if s[i] < 'a' || s[i] > 'z' {
-			return escape(b[:len(b)-i], strings.ToUpper(s)) // none of ours
+			return escape(b[:len(b)-i], strings.ToUpper(s)) // not of one
 		}
 		b = append(b, s[i]-'a'+'A')
 	}
@@ -221,4 +327,8 @@ func optional(b []byte, name, value string) []byte {
 
 func number(b []byte, name string, n uint64) []byte {
 	return strconv.AppendUint(append(b, name...), n, 10)
+}
+
+func signed(b []byte, name string, n int64) []byte {
+	return strconv.AppendInt(append(b, name...), n, 10)
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -13,7 +14,8 @@ import (
 	"github.com/splitpod/splitpod/pkg/core"
 )
 
-var here = Context{Build: core.Build{Component: "supervisor-network", Version: "0.1.0<&>"}, Hostname: "pod-\"7\"", Instance: "0123456789abcdef0123456789abcdef"}
+var here = Context{Build: core.Build{Component: "supervisor-network", Version: "0.1.0<&>"}, Hostname: "pod-\"7\"", Instance: "0123456789abcdef0123456789abcdef",
+	Sandbox: "demo", SandboxUID: "6b1f0f0e-7f0d-4f55-9a59-000000000001", Image: "example/agent:1", Proxy: netip.MustParseAddrPort("127.0.0.1:3128")}
 
 // expect is the reference's line, with what only this package escapes escaped.
 func expect(e *core.Event, c Context) string {
@@ -40,6 +42,7 @@ func everyField(s string) core.Event {
 	return core.Event{
 		Kind: core.EventConnection, Time: time.UnixMilli(1790000000123), RequestID: core.RequestID(s), Instance: core.InstanceID(s),
 		Stage: core.Stage(s), Severity: core.SeverityHigh, Verdict: core.Allow, Reason: core.Reason(s), Detail: s, Host: s, Port: 443,
+		TraceParent: s, Source: netip.MustParseAddrPort("[::ffff:10.200.0.2]:40112"), Application: core.Application(s),
 		Protocol: s, Method: s, Path: s, Status: 200, Address: s, Rule: s, Process: core.ProcessRef{PID: 7, StartTime: 1}, UID: math.MaxUint32,
 		Program: core.Program{Path: s, SHA256: s}, Ancestors: []core.Program{{Path: s, SHA256: s}, {Path: s}}, ExitCode: -1,
 		BytesUp: math.MaxUint64, BytesDn: 1, Duration: 1500 * time.Millisecond, Count: math.MaxUint64, Generation: math.MaxUint64,
@@ -88,7 +91,8 @@ func TestEncoderEscapesEveryStringOfAnEvent(t *testing.T) {
 	for _, s := range strange {
 		e := everyField(s)
 		same(t, &e, here)
-		same(t, &e, Context{Build: core.Build{Component: s, Version: s}, Hostname: s, Instance: core.InstanceID(s)})
+		same(t, &e, Context{Build: core.Build{Component: s, Version: s}, Hostname: s, Instance: core.InstanceID(s),
+			Sandbox: s, SandboxUID: s, Image: s, Proxy: netip.MustParseAddrPort("[fe80::1%a\nb]:1")})
 	}
 }
 
@@ -105,7 +109,8 @@ func FuzzEncoder(f *testing.F) {
 			Host: s, Port: uint16(n), Protocol: other, Method: s, Path: other, Status: int(few), Address: s, Rule: other,
 			Process: core.ProcessRef{PID: int(d), StartTime: n}, UID: uint32(n), Program: core.Program{Path: other, SHA256: s},
 			Ancestors: make([]core.Program, few%4), ExitCode: int(d), BytesUp: n, BytesDn: n / 2, Duration: time.Duration(d),
-			Count: n, Generation: core.Generation(n),
+			Count: n, Generation: core.Generation(n), TraceParent: s, Application: core.Application(other),
+			Source: netip.AddrPortFrom(netip.AddrFrom16([16]byte{few, kind, 15: kind}).WithZone(other), uint16(n)),
 		}
 		for i := range e.Ancestors {
 			e.Ancestors[i] = core.Program{Path: s[:len(s)/(i+1)], SHA256: other}
@@ -133,7 +138,7 @@ func TestEightBytesAtATimeSeeWhatOneByOneSees(t *testing.T) {
 				for _, c := range s {
 					all = all && c < utf8.RuneSelf && plain[c]
 				}
-				if got := plain8(word(string(s))); got && !all || !got && all {
+				if got := plain8(eight(string(s))); got && !all || !got && all {
 					t.Fatalf("plain8(%q) is %t", s, got)
 				}
 			}

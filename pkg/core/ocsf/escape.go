@@ -18,7 +18,7 @@ const hexDigits = "0123456789abcdef"
 func escape(b []byte, s string) []byte {
 	start := 0
 	for i := 0; i < len(s); {
-		if i+8 <= len(s) && plain8(word(s[i:i+8])) {
+		if i+8 <= len(s) && plain8(eight(s[i:i+8])) {
 			i += 8
 			continue
 		}
@@ -43,8 +43,8 @@ func escape(b []byte, s string) []byte {
 	return append(b, s[start:]...)
 }
 
-// word is eight bytes of a string as a number.
-func word(s string) uint64 {
+// eight is eight bytes of a string as a number.
+func eight(s string) uint64 {
 	_ = s[7]
 	return uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 |
 		uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56

@@ -1,21 +1,22 @@
-// Package ocsf writes core events as OCSF 1.8.0 JSON, one object a line: the
-// record both daemons print.
+// Package ocsf writes core events as OCSF 1.8.0 JSON, one object a line, or as one
+// line of text for people: the records both daemons print.
 //
-// It answers the threat of a forged record: every string is a JSON string, so a
-// host, a path or a program name with newlines, terminal escapes or marks that turn
-// the direction of text stays inside its line and reads as what it is. It does not
-// decide what is recorded.
+// It answers the threat of a forged record: every string is escaped, so a host, a
+// path or a program name with newlines, terminal escapes or marks that turn the
+// direction of text stays inside its line and its field and reads as what it is. It
+// does not decide what is recorded.
 //
 // The encoder is written out by hand, because every request pays for a record; a
 // test holds it equal to encoding/json over structs.
 //
-// Source: OCSF schema 1.8.0, classes network_activity (4001), http_activity
-// (4002), process_activity (1007), detection_finding (2004), application_lifecycle
-// (6002). What the schema has no place for is under "unmapped".
+// Source: OCSF schema 1.8.0, classes network_activity (4001), http_activity (4002),
+// process_activity (1007), detection_finding (2004), device_config_state_change
+// (5019), application_lifecycle (6002). What the schema has no place for is under
+// "unmapped".
 package ocsf
 
 import (
-	"fmt"
+	"net/netip"
 
 	"github.com/splitpod/splitpod/pkg/core"
 )
@@ -23,60 +24,53 @@ import (
 // Version is the schema version every record names.
 const Version = "1.8.0"
 
+const vendor = "Splitpod"
+
 // Context is what every record of one daemon instance has in common.
 type Context struct {
-	Build    core.Build
-	Hostname string // of the pod; may be empty
-	Instance core.InstanceID
+	Build      core.Build
+	Instance   core.InstanceID
+	Hostname   string         // of the pod; may be empty
+	Sandbox    string         // the sandbox's name; empty: the host name
+	SandboxUID string         // the same in both daemons; empty: the instance
+	Image      string         // of the workload; may be empty
+	Proxy      netip.AddrPort // where the workload finds the proxy; may be zero
 }
 
 // Reasons of workload events.
 const (
-	ReasonLaunched core.Reason = "launched"
-	ReasonExited   core.Reason = "exited"
+	ReasonLaunched = core.EventLaunched
+	ReasonExited   = core.EventExited
 )
 
-// shape is a class with one of its activities: the beginning of a record.
-type shape struct{ head string }
+// Dispositions, with the action each of them goes with.
+const (
+	dispositionAllowed  = `,"action_id":1,"action":"Allowed","disposition_id":1,"disposition":"Allowed"`
+	dispositionBlocked  = `,"action_id":2,"action":"Denied","disposition_id":2,"disposition":"Blocked"`
+	dispositionRejected = `,"action_id":2,"action":"Denied","disposition_id":25,"disposition":"Rejected"`
+)
 
-func newShape(class uint32, name string, category uint32, group string, activity uint32, does string) *shape {
-	return &shape{fmt.Sprintf(`{"class_uid":%d,"class_name":%q,"category_uid":%d,"category_name":%q,"activity_id":%d,"activity_name":%q,"type_uid":%d,"type_name":%q,"time":`,
-		class, name, category, group, activity, does, class*100+activity, name+": "+does)}
+// dispositionOf tells what the policy blocked from what could not be understood.
+func dispositionOf(e *core.Event) string {
+	switch {
+	case e.Verdict == core.Allow:
+		return dispositionAllowed
+	case rejected(e.Reason):
+		return dispositionRejected
+	default:
+		return dispositionBlocked
+	}
 }
 
-// The shapes. They are never changed.
-var (
-	networkOpen    = newShape(4001, "Network Activity", 4, "Network Activity", 1, "Open")
-	networkRefuse  = newShape(4001, "Network Activity", 4, "Network Activity", 5, "Refuse")
-	httpOther      = newShape(4002, "HTTP Activity", 4, "Network Activity", 99, "Other")
-	processLaunch  = newShape(1007, "Process Activity", 1, "System Activity", 1, "Launch")
-	processEnd     = newShape(1007, "Process Activity", 1, "System Activity", 2, "Terminate")
-	processOther   = newShape(1007, "Process Activity", 1, "System Activity", 99, "Other")
-	findingCreate  = newShape(2004, "Detection Finding", 2, "Findings", 1, "Create")
-	lifecycleOther = newShape(6002, "Application Lifecycle", 6, "Application Activity", 99, "Other")
-)
-
-func shapeOf(e *core.Event) *shape {
-	switch {
-	case e.Kind == core.EventConnection && e.Method != "":
-		return httpOther
-	case e.Kind == core.EventConnection || e.Kind == core.EventBypass:
-		if e.Verdict == core.Allow {
-			return networkOpen
-		}
-		return networkRefuse
-	case e.Kind == core.EventFinding:
-		return findingCreate
-	case e.Kind != core.EventWorkload:
-		return lifecycleOther
-	}
-	switch e.Reason {
-	case ReasonLaunched:
-		return processLaunch
-	case ReasonExited:
-		return processEnd
+// rejected reports whether a refusal is about the request's form.
+func rejected(r core.Reason) bool {
+	switch r {
+	case core.ReasonBadRequest, core.ReasonInvalidTarget, core.ReasonBodyTooLarge, core.ReasonHeaderTooLarge,
+		core.ReasonInvalidGraphQL, core.ReasonInvalidJSONRPC, core.ReasonUnsupportedScheme, core.ReasonUnsupportedProtocol,
+		core.ReasonRequestTimeout:
+		return true
 	default:
-		return processOther
+		return false
 	}
 }
 
@@ -86,7 +80,8 @@ var severityText = [...]string{
 	`,"severity_id":3,"severity":"Medium"`, `,"severity_id":4,"severity":"High"`, `,"severity_id":5,"severity":"Critical"`,
 }
 
-func ruleType(e *core.Event) string {
+// engineOf names what decided about a connection or a request.
+func engineOf(e *core.Event) string {
 	switch e.Stage {
 	case core.StageBypass:
 		return "nftables"
@@ -94,7 +89,41 @@ func ruleType(e *core.Event) string {
 		return "ssrf"
 	case core.StageListen:
 		return "http-parser"
+	case core.StageTLS:
+		return "tls"
+	case core.StageRequest:
+		if e.Reason == core.ReasonAuthorityMismatch {
+			return "request-authority"
+		}
+		return inspectorOf(e.Application)
 	default:
 		return "opa"
+	}
+}
+
+func inspectorOf(a core.Application) string {
+	switch a {
+	case core.ApplicationGraphQL:
+		return "l7-graphql"
+	case core.ApplicationWebSocket:
+		return "l7-websocket"
+	case core.ApplicationJSONRPC:
+		return "l7-jsonrpc"
+	case core.ApplicationMCP:
+		return "l7-mcp"
+	default:
+		return "l7"
+	}
+}
+
+// ruleOf names the policy rule, or the guard, behind a verdict.
+func ruleOf(e *core.Event) string {
+	switch {
+	case e.Rule != "":
+		return e.Rule
+	case e.Stage == core.StageBypass:
+		return "bypass-detect"
+	default:
+		return "-"
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"net/netip"
 	"os"
 	"strings"
 	"testing"
@@ -17,7 +18,7 @@ var update = flag.Bool("update", false, "write the golden file")
 
 var (
 	when    = time.UnixMilli(1790000000123).UTC()
-	context = ocsf.Context{Build: core.Build{Component: "supervisor-network", Version: "0.1.0"}, Hostname: "pod-7", Instance: "0123456789abcdef0123456789abcdef"}
+	context = ocsf.Context{Build: core.Build{Component: "supervisor-network", Version: "0.1.0"}, Hostname: "pod-7", Proxy: netip.MustParseAddrPort("127.0.0.1:3128"), Instance: "0123456789abcdef0123456789abcdef"}
 )
 
 func events() []core.Event {
@@ -28,6 +29,17 @@ func events() []core.Event {
 			Ancestors: []core.Program{{Path: "/bin/sh"}}, BytesUp: 10, BytesDn: 20, Duration: 1500 * time.Millisecond, Generation: 3},
 		{Kind: core.EventConnection, Time: when, Stage: core.StageForward, Severity: core.SeverityMedium, Reason: core.ReasonPolicyDenied,
 			Host: "10.0.0.1", Port: 80, Method: "GET", Path: "/a", Detail: "no rule"},
+		{Kind: core.EventConnection, Time: when, RequestID: "0123456789abcdef", Stage: core.StageRequest, Severity: core.SeverityInfo,
+			Verdict: core.Allow, Reason: core.ReasonAllowed, Host: "code.example.org", Port: 443, Protocol: "tcp", Method: "POST", Path: "/graphql",
+			Application: core.ApplicationGraphQL, Status: 201, Rule: "code", Source: netip.MustParseAddrPort("127.0.0.1:40112"),
+			TraceParent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+			Process:     core.ProcessRef{PID: 88}, UID: 1000, Program: core.Program{Path: "/usr/bin/git"}, Generation: 3},
+		{Kind: core.EventConnection, Time: when, Stage: core.StageConnect, Severity: core.SeverityLow, Verdict: core.Allow,
+			Reason: core.ReasonUpstreamUnreachable, Host: "db.example.org", Port: 5432, Protocol: "tcp", Rule: "db", Detail: "no validated address answered"},
+		{Kind: core.EventConnection, Time: when, Stage: core.StageListen, Severity: core.SeverityMedium, Reason: core.ReasonBadRequest, Protocol: "tcp"},
+		{Kind: core.EventWorkload, Time: when, Stage: core.StageLaunch, Severity: core.SeverityInfo, Reason: ocsf.ReasonLaunched,
+			Process: core.ProcessRef{PID: 2}, Program: core.Program{Path: "/bin/agent"}},
+		{Kind: core.EventLifecycle, Time: when, Stage: core.StageControl, Severity: core.SeverityInfo, Reason: "started", Detail: "supervisor-network 0.1.0"},
 		{Kind: core.EventBypass, Time: when, Stage: core.StageBypass, Severity: core.SeverityMedium, Reason: core.ReasonBypass,
 			Host: "2001:db8::1", Port: 53, Protocol: "udp", UID: 1000, Count: 4},
 		{Kind: core.EventWorkload, Time: when, Stage: core.StageLaunch, Severity: core.SeverityInfo, Reason: ocsf.ReasonExited, ExitCode: 0,
@@ -37,23 +49,25 @@ func events() []core.Event {
 	}
 }
 
-func TestRecordsMatchTheGoldenFile(t *testing.T) {
-	var got []byte
+func TestRecordsMatchTheGoldenFiles(t *testing.T) {
+	x := ocsf.NewEncoder(context)
+	var records, lines []byte
 	for _, e := range events() {
-		got = ocsf.NewEncoder(context).Append(got, &e)
+		records, lines = x.Append(records, &e), x.AppendText(lines, &e)
 	}
-	const golden = "testdata/records.golden"
-	if *update {
-		if err := os.WriteFile(golden, got, 0o644); err != nil {
+	for golden, got := range map[string][]byte{"testdata/records.golden": records, "testdata/lines.golden": lines} {
+		if *update {
+			if err := os.WriteFile(golden, got, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(golden)
+		if err != nil {
 			t.Fatal(err)
 		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(want) == 0 || !bytes.Equal(got, want) {
-		t.Errorf("records differ from %s (-update writes it):\n%s", golden, got)
+		if len(want) == 0 || !bytes.Equal(got, want) {
+			t.Errorf("records differ from %s (-update writes it):\n%s", golden, got)
+		}
 	}
 }
 

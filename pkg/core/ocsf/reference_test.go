@@ -9,7 +9,8 @@ import (
 	"github.com/splitpod/splitpod/pkg/core"
 )
 
-// reference encodes an event the slow way: structs and encoding/json.
+// reference encodes an event the slow way: structs and encoding/json. It shares with
+// the encoder only the tables of what a record says, not how it is written.
 func reference(e *core.Event, c Context) []byte {
 	line, err := json.Marshal(build(e, c))
 	if err != nil {
@@ -18,290 +19,358 @@ func reference(e *core.Event, c Context) []byte {
 	return append(line, '\n')
 }
 
-type refClass struct {
-	uid, category uint32
-	name, group   string
-}
-
-var (
-	refNetwork   = refClass{4001, 4, "Network Activity", "Network Activity"}
-	refHTTP      = refClass{4002, 4, "HTTP Activity", "Network Activity"}
-	refProcess   = refClass{1007, 1, "Process Activity", "System Activity"}
-	refFinding   = refClass{2004, 2, "Detection Finding", "Findings"}
-	refLifecycle = refClass{6002, 6, "Application Lifecycle", "Application Activity"}
+type (
+	record struct {
+		ClassUID     uint32          `json:"class_uid"`
+		ClassName    string          `json:"class_name"`
+		CategoryUID  uint32          `json:"category_uid"`
+		CategoryName string          `json:"category_name"`
+		ActivityID   uint32          `json:"activity_id"`
+		ActivityName string          `json:"activity_name"`
+		TypeUID      uint32          `json:"type_uid"`
+		TypeName     string          `json:"type_name"`
+		Time         int64           `json:"time"`
+		SeverityID   uint32          `json:"severity_id"`
+		Severity     string          `json:"severity"`
+		StatusID     uint32          `json:"status_id,omitempty"`
+		Status       string          `json:"status,omitempty"`
+		StatusDetail string          `json:"status_detail,omitempty"`
+		Message      string          `json:"message"`
+		Count        uint64          `json:"count,omitempty"`
+		Duration     int64           `json:"duration,omitempty"`
+		Metadata     metadata        `json:"metadata"`
+		Device       device          `json:"device"`
+		Container    container       `json:"container"`
+		Src          *endpoint       `json:"src_endpoint,omitempty"`
+		Dst          *endpoint       `json:"dst_endpoint,omitempty"`
+		Proxy        *endpoint       `json:"proxy_endpoint,omitempty"`
+		Actor        *actor          `json:"actor,omitempty"`
+		HTTPRequest  *httpRequest    `json:"http_request,omitempty"`
+		HTTPResponse *httpResponse   `json:"http_response,omitempty"`
+		Rule         *rule           `json:"firewall_rule,omitempty"`
+		Connection   *connection     `json:"connection_info,omitempty"`
+		Traffic      *traffic        `json:"traffic,omitempty"`
+		Process      *proc           `json:"process,omitempty"`
+		ExitCode     *int            `json:"exit_code,omitempty"`
+		LaunchID     uint32          `json:"launch_type_id,omitempty"`
+		Launch       string          `json:"launch_type,omitempty"`
+		ActionID     uint32          `json:"action_id,omitempty"`
+		Action       string          `json:"action,omitempty"`
+		Disposition  uint32          `json:"disposition_id,omitempty"`
+		DispName     string          `json:"disposition,omitempty"`
+		Observed     uint32          `json:"observation_point_id,omitempty"`
+		Assigned     bool            `json:"is_src_dst_assignment_known,omitempty"`
+		Finding      *findingInfo    `json:"finding_info,omitempty"`
+		Evidences    []evidence      `json:"evidences,omitempty"`
+		Alert        bool            `json:"is_alert,omitempty"`
+		ConfidenceID uint32          `json:"confidence_id,omitempty"`
+		Confidence   string          `json:"confidence,omitempty"`
+		StateID      uint32          `json:"state_id,omitempty"`
+		State        *string         `json:"state,omitempty"`
+		App          *product        `json:"app,omitempty"`
+		Unmapped     unmappedMembers `json:"unmapped"`
+	}
+	metadata struct {
+		Version   string   `json:"version"`
+		Product   product  `json:"product"`
+		Profiles  []string `json:"profiles"`
+		UID       string   `json:"uid,omitempty"`
+		LogSource string   `json:"log_source"`
+	}
+	product struct {
+		Name    string `json:"name"`
+		Vendor  string `json:"vendor_name"`
+		Version string `json:"version"`
+	}
+	device struct {
+		OS struct {
+			Name string `json:"name"`
+		} `json:"os"`
+		Hostname string `json:"hostname,omitempty"`
+	}
+	container struct {
+		Name  string `json:"name"`
+		UID   string `json:"uid,omitempty"`
+		Image *image `json:"image,omitempty"`
+	}
+	image struct {
+		Name string `json:"name"`
+	}
+	endpoint struct {
+		Domain string  `json:"domain,omitempty"`
+		IP     string  `json:"ip,omitempty"`
+		Port   *uint16 `json:"port,omitempty"`
+	}
+	actor struct {
+		Process *proc `json:"process"`
+	}
+	proc struct {
+		Name   string `json:"name"`
+		PID    int    `json:"pid"`
+		User   *user  `json:"user,omitempty"`
+		File   *file  `json:"file,omitempty"`
+		Parent *proc  `json:"parent_process,omitempty"`
+	}
+	user struct {
+		UID string `json:"uid"`
+	}
+	file struct {
+		Name   string   `json:"name"`
+		TypeID uint32   `json:"type_id"`
+		Type   string   `json:"type"`
+		Hashes []digest `json:"hashes"`
+	}
+	digest struct {
+		AlgorithmID uint32 `json:"algorithm_id"`
+		Algorithm   string `json:"algorithm"`
+		Value       string `json:"value"`
+	}
+	httpRequest struct {
+		Method string `json:"http_method"`
+		URL    url    `json:"url"`
+	}
+	url struct {
+		Scheme   string `json:"scheme"`
+		Hostname string `json:"hostname"`
+		Path     string `json:"path"`
+		Port     uint16 `json:"port"`
+	}
+	httpResponse struct {
+		Code int `json:"code"`
+	}
+	rule struct {
+		Name string `json:"name"`
+		Type string `json:"type"`
+	}
+	connection struct {
+		Protocol string `json:"protocol_name"`
+	}
+	traffic struct {
+		Out uint64 `json:"bytes_out"`
+		In  uint64 `json:"bytes_in"`
+	}
+	findingInfo struct {
+		UID   string `json:"uid"`
+		Title string `json:"title"`
+		Desc  string `json:"desc,omitempty"`
+	}
+	evidence struct {
+		Data evidenceData `json:"data"`
+	}
+	evidenceData struct {
+		Binary string `json:"binary"`
+		Addr   string `json:"dst_addr,omitempty"`
+		Port   string `json:"dst_port,omitempty"`
+		Proto  string `json:"proto,omitempty"`
+	}
+	unmappedMembers struct {
+		Kind        string           `json:"kind"`
+		RequestID   core.RequestID   `json:"request_id,omitempty"`
+		Trace       string           `json:"trace_id,omitempty"`
+		Linked      string           `json:"linked_traceparent,omitempty"`
+		Producer    core.InstanceID  `json:"producer,omitempty"`
+		Stage       core.Stage       `json:"stage,omitempty"`
+		Reason      core.Reason      `json:"reason,omitempty"`
+		Application core.Application `json:"application,omitempty"`
+		Generation  core.Generation  `json:"policy_generation,omitempty"`
+		Address     string           `json:"dialed_address,omitempty"`
+	}
 )
 
-type record struct {
-	ClassUID     uint32       `json:"class_uid"`
-	ClassName    string       `json:"class_name"`
-	CategoryUID  uint32       `json:"category_uid"`
-	CategoryName string       `json:"category_name"`
-	ActivityID   uint32       `json:"activity_id"`
-	ActivityName string       `json:"activity_name"`
-	TypeUID      uint32       `json:"type_uid"`
-	TypeName     string       `json:"type_name"`
-	Time         int64        `json:"time"`
-	SeverityID   uint32       `json:"severity_id"`
-	Severity     string       `json:"severity"`
-	StatusID     uint32       `json:"status_id,omitempty"`
-	Status       string       `json:"status,omitempty"`
-	StatusDetail string       `json:"status_detail,omitempty"`
-	Message      string       `json:"message"`
-	Count        uint64       `json:"count,omitempty"`
-	Duration     int64        `json:"duration,omitempty"`
-	Metadata     metadata     `json:"metadata"`
-	Device       *device      `json:"device,omitempty"`
-	Dst          *endpoint    `json:"dst_endpoint,omitempty"`
-	Actor        *actor       `json:"actor,omitempty"`
-	Process      *proc        `json:"process,omitempty"`
-	ExitCode     *int         `json:"exit_code,omitempty"`
-	HTTPRequest  *httpRequest `json:"http_request,omitempty"`
-	Rule         *rule        `json:"firewall_rule,omitempty"`
-	Connection   *connection  `json:"connection_info,omitempty"`
-	Traffic      *traffic     `json:"traffic,omitempty"`
-	ActionID     uint32       `json:"action_id,omitempty"`
-	Action       string       `json:"action,omitempty"`
-	Disposition  uint32       `json:"disposition_id,omitempty"`
-	DispName     string       `json:"disposition,omitempty"`
-	Unmapped     unmapped     `json:"unmapped"`
+// head is what a shape's beginning says.
+func (r *record) head(s *shape) {
+	if err := json.Unmarshal([]byte(s.head+"0}"), r); err != nil {
+		panic("BUG: " + err.Error())
+	}
 }
 
-type metadata struct {
-	Version string  `json:"version"`
-	UID     string  `json:"uid,omitempty"`
-	Product product `json:"product"`
-}
-
-type product struct {
-	Name    string `json:"name"`
-	Vendor  string `json:"vendor_name"`
-	Version string `json:"version"`
-}
-
-type device struct {
-	Hostname string `json:"hostname"`
-}
-
-type endpoint struct {
-	Domain string `json:"domain,omitempty"`
-	IP     string `json:"ip,omitempty"`
-	Port   uint16 `json:"port,omitempty"`
-}
-
-type actor struct {
-	Process *proc `json:"process"`
-}
-
-type proc struct {
-	Name   string `json:"name"`
-	PID    int    `json:"pid,omitempty"`
-	UID    string `json:"user_uid,omitempty"`
-	SHA256 string `json:"sha256,omitempty"`
-	Parent *proc  `json:"parent_process,omitempty"`
-}
-
-type httpRequest struct {
-	Method string `json:"http_method"`
-	URL    url    `json:"url"`
-}
-
-type url struct {
-	Scheme   string `json:"scheme"`
-	Hostname string `json:"hostname"`
-	Port     uint16 `json:"port"`
-	Path     string `json:"path"`
-}
-
-type rule struct {
-	Name string `json:"name"`
-	Type string `json:"type"`
-}
-
-type connection struct {
-	Protocol string `json:"protocol_name"`
-}
-
-type traffic struct {
-	Out uint64 `json:"bytes_out"`
-	In  uint64 `json:"bytes_in"`
-}
-
-type unmapped struct {
-	Kind       string          `json:"kind"`
-	RequestID  core.RequestID  `json:"request_id,omitempty"`
-	Producer   core.InstanceID `json:"producer,omitempty"`
-	Stage      core.Stage      `json:"stage,omitempty"`
-	Reason     core.Reason     `json:"reason,omitempty"`
-	Generation core.Generation `json:"policy_generation,omitempty"`
-	Address    string          `json:"dialed_address,omitempty"`
-}
-
-func build(e *core.Event, c Context) record {
-	cl := refClassOf(e)
-	id, name := refActivity(e, cl)
-	r := record{
-		ClassUID: cl.uid, ClassName: cl.name, CategoryUID: cl.category, CategoryName: cl.group,
-		ActivityID: id, ActivityName: name, TypeUID: cl.uid*100 + id, TypeName: cl.name + ": " + name,
-		Time: e.Time.UnixMilli(), Severity: refSeverityName(e.Severity), SeverityID: uint32(e.Severity),
-		Message: message(e), StatusDetail: e.Detail,
-		Metadata: metadata{Version: Version, UID: string(c.Instance), Product: product{c.Build.Component, "Splitpod", c.Build.Version}},
-		Unmapped: unmapped{
-			Kind: e.Kind.String(), RequestID: e.RequestID, Stage: e.Stage, Reason: e.Reason,
-			Generation: e.Generation, Address: e.Address, Producer: e.Instance,
-		},
+func build(e *core.Event, c Context) *record {
+	r := &record{Message: message(e), StatusDetail: e.Detail, Unmapped: unmappedMembers{
+		Kind: e.Kind.String(), RequestID: e.RequestID, Trace: e.RequestID.Trace(), Linked: e.TraceParent, Producer: e.Instance,
+		Stage: e.Stage, Reason: e.Reason, Application: e.Application, Generation: e.Generation, Address: e.Address,
+	}}
+	s := shapeOf(e)
+	r.head(s)
+	r.Time, r.Duration = e.Time.UnixMilli(), e.Duration.Milliseconds()
+	severity := []string{"Unknown", "Informational", "Low", "Medium", "High", "Critical"}
+	r.Severity = severity[0]
+	if int(e.Severity) < len(severity) {
+		r.Severity, r.SeverityID = severity[e.Severity], uint32(e.Severity)
 	}
 	if e.Count > 1 {
 		r.Count = e.Count
 	}
-	r.Duration = e.Duration.Milliseconds()
-	if c.Hostname != "" {
-		r.Device = &device{c.Hostname}
-	}
-	if e.Host != "" {
-		r.Dst = refDestination(e)
-	}
-	addProcess(&r, e)
-	if e.Kind == core.EventConnection || e.Kind == core.EventBypass {
-		addConnection(&r, e)
+	r.common(c, s)
+	r.status(e, s)
+	switch s.class {
+	case networkClass, httpClass:
+		r.traffic(e, c)
+	case processClass:
+		r.process(e)
+	case findingClass:
+		r.finding(e)
+	case configClass:
+		id, word := stateOf(e.Reason)
+		r.StateID, r.State = uint32(id), &word
+	default:
+		r.App = &r.Metadata.Product
 	}
 	return r
 }
 
-func addProcess(r *record, e *core.Event) {
-	p := refChain(e)
-	switch {
-	case e.Kind == core.EventWorkload:
-		r.Process = p
-		if e.Reason == ReasonExited {
-			r.ExitCode = &e.ExitCode
-		}
-	case p != nil:
-		r.Actor = &actor{p}
+func (r *record) common(c Context, s *shape) {
+	uid, name := c.SandboxUID, c.Sandbox
+	if uid == "" {
+		uid = string(c.Instance)
+	}
+	if name == "" {
+		name = c.Hostname
+	}
+	r.Metadata = metadata{Version: Version, Product: product{c.Build.Component, "Splitpod", c.Build.Version}, UID: uid, LogSource: c.Build.Component}
+	if err := json.Unmarshal([]byte(s.class.profiles), &r.Metadata.Profiles); err != nil {
+		panic("BUG: " + err.Error())
+	}
+	r.Device.OS.Name, r.Device.Hostname = "Linux", c.Hostname
+	r.Container = container{Name: name, UID: uid}
+	if c.Image != "" {
+		r.Container.Image = &image{c.Image}
 	}
 }
 
-func addConnection(r *record, e *core.Event) {
-	r.StatusID, r.Status = 2, "Failure"
-	r.ActionID, r.Action, r.Disposition, r.DispName = 2, "Denied", 2, "Blocked"
-	if e.Verdict == core.Allow {
-		r.ActionID, r.Action, r.Disposition, r.DispName = 1, "Allowed", 1, "Allowed"
-		if e.Reason == core.ReasonAllowed {
-			r.StatusID, r.Status = 1, "Success"
+func (r *record) status(e *core.Event, s *shape) {
+	switch {
+	case e.Kind == core.EventBypass, s.class == findingClass, s == processOther:
+	case e.Kind == core.EventConnection && (e.Verdict != core.Allow || e.Reason != core.ReasonAllowed), s == processEnd && e.ExitCode != 0:
+		r.StatusID, r.Status = 2, "Failure"
+	default:
+		r.StatusID, r.Status = 1, "Success"
+	}
+}
+
+func (r *record) traffic(e *core.Event, c Context) {
+	if e.Source.IsValid() {
+		r.Src = socket(e.Source)
+	}
+	if c.Proxy.IsValid() {
+		r.Proxy = socket(c.Proxy)
+	}
+	r.Dst = destination(e)
+	if e.Program.Path != "" || e.Process.PID != 0 {
+		r.Actor = &actor{chain(e)}
+	}
+	if e.Method != "" && e.Kind == core.EventConnection {
+		r.HTTPRequest = &httpRequest{e.Method, url{"http", e.Host, e.Path, e.Port}}
+		if e.Status != 0 {
+			r.HTTPResponse = &httpResponse{e.Status}
 		}
 	}
-	r.Rule = &rule{Name: "-", Type: refRuleType(e)}
-	if e.Rule != "" {
-		r.Rule.Name = e.Rule
-	}
+	r.Rule = &rule{ruleOf(e), engineOf(e)}
 	if e.Protocol != "" {
 		r.Connection = &connection{e.Protocol}
 	}
 	if e.BytesUp > 0 || e.BytesDn > 0 {
 		r.Traffic = &traffic{Out: e.BytesUp, In: e.BytesDn}
 	}
-	if e.Method != "" {
-		r.HTTPRequest = &httpRequest{e.Method, url{"http", e.Host, e.Port, e.Path}}
-	}
-}
-
-func refClassOf(e *core.Event) refClass {
 	switch {
-	case e.Kind == core.EventConnection && e.Method != "":
-		return refHTTP
-	case e.Kind == core.EventConnection || e.Kind == core.EventBypass:
-		return refNetwork
-	case e.Kind == core.EventWorkload:
-		return refProcess
-	case e.Kind == core.EventFinding:
-		return refFinding
+	case e.Verdict == core.Allow:
+		r.allowed()
+	case rejected(e.Reason):
+		r.ActionID, r.Action, r.Disposition, r.DispName = 2, "Denied", 25, "Rejected"
 	default:
-		return refLifecycle
+		r.ActionID, r.Action, r.Disposition, r.DispName = 2, "Denied", 2, "Blocked"
 	}
-}
-
-func refActivity(e *core.Event, c refClass) (uint32, string) {
 	switch {
-	case c == refNetwork && e.Verdict == core.Allow:
-		return 1, "Open"
-	case c == refNetwork:
-		return 5, "Refuse"
-	case c == refProcess && e.Reason == ReasonLaunched:
-		return 1, "Launch"
-	case c == refProcess && e.Reason == ReasonExited:
-		return 2, "Terminate"
-	case c == refFinding:
-		return 1, "Create"
-	default:
-		return 99, "Other"
+	case e.Kind == core.EventBypass:
+		r.Observed = 3
+	case e.Method != "":
+		r.Observed = 2
+	}
+	r.Assigned = true
+}
+
+func (r *record) allowed() {
+	r.ActionID, r.Action, r.Disposition, r.DispName = 1, "Allowed", 1, "Allowed"
+}
+
+func (r *record) process(e *core.Event) {
+	r.Process = chain(e)
+	switch e.Reason {
+	case ReasonExited:
+		r.ExitCode = &e.ExitCode
+	case ReasonLaunched:
+		r.LaunchID, r.Launch = 1, "Spawn"
+		r.allowed()
 	}
 }
 
-func refRuleType(e *core.Event) string {
-	switch e.Stage {
-	case core.StageBypass:
-		return "nftables"
-	case core.StageSSRF:
-		return "ssrf"
-	case core.StageListen:
-		return "http-parser"
-	default:
-		return "opa"
+func (r *record) finding(e *core.Event) {
+	r.Finding = &findingInfo{string(e.Reason), strings.ReplaceAll(string(e.Reason), "_", " "), e.Detail}
+	if e.Host != "" || e.Program.Path != "" {
+		d := evidenceData{Binary: e.Program.Path, Addr: e.Host, Proto: e.Protocol}
+		if e.Port != 0 {
+			d.Port = fmt.Sprint(e.Port)
+		}
+		r.Evidences = []evidence{{d}}
 	}
+	r.Alert, r.ConfidenceID, r.Confidence = e.Severity >= core.SeverityHigh, 3, "High"
 }
 
-func refDestination(e *core.Event) *endpoint {
-	if _, err := netip.ParseAddr(e.Host); err == nil {
-		return &endpoint{IP: e.Host, Port: e.Port}
-	}
-	return &endpoint{Domain: e.Host, Port: e.Port}
+func socket(a netip.AddrPort) *endpoint {
+	port := a.Port()
+	return &endpoint{IP: a.Addr().Unmap().String(), Port: &port}
 }
 
-// chain renders the program and its ancestors, nearest first, as nested parents.
-func refChain(e *core.Event) *proc {
-	if e.Program.Path == "" && e.Process.PID == 0 {
+func destination(e *core.Event) *endpoint {
+	if e.Host == "" {
 		return nil
 	}
-	top := &proc{Name: e.Program.Path, PID: e.Process.PID, UID: fmt.Sprint(e.UID), SHA256: e.Program.SHA256}
+	d := &endpoint{Domain: e.Host}
+	if _, err := netip.ParseAddr(e.Host); err == nil {
+		d = &endpoint{IP: e.Host}
+	}
+	if e.Port != 0 {
+		d.Port = &e.Port
+	}
+	return d
+}
+
+func chain(e *core.Event) *proc {
+	top := &proc{Name: e.Program.Path, PID: e.Process.PID, User: &user{fmt.Sprint(e.UID)}, File: fileOf(e.Program)}
+	if top.Name == "" {
+		top.Name = "unknown"
+	}
 	last := top
 	for _, a := range e.Ancestors {
-		last.Parent = &proc{Name: a.Path, SHA256: a.SHA256}
+		last.Parent = &proc{Name: a.Path, File: fileOf(a)}
 		last = last.Parent
 	}
 	return top
 }
 
-var refSeverityNames = [...]string{"Unknown", "Informational", "Low", "Medium", "High", "Critical"}
-
-func refSeverityName(s core.Severity) string {
-	if int(s) < len(refSeverityNames) {
-		return refSeverityNames[s]
+func fileOf(p core.Program) *file {
+	if p.SHA256 == "" {
+		return nil
 	}
-	return refSeverityNames[0]
+	parts := strings.Split(p.Path, "/")
+	return &file{parts[len(parts)-1], 1, "Regular File", []digest{{3, "SHA-256", p.SHA256}}}
 }
 
-// message is the sentence of a record: what was done to whom.
 func message(e *core.Event) string {
-	var b strings.Builder
-	switch e.Kind {
-	case core.EventConnection, core.EventBypass:
-		verb := "denied"
-		if e.Verdict == core.Allow {
-			verb = "allowed"
+	if e.Kind != core.EventConnection && e.Kind != core.EventBypass {
+		if e.Reason == "" {
+			return e.Kind.String()
 		}
-		what := e.Method
-		if what == "" {
-			what = strings.ToUpper(string(e.Stage))
-		}
-		fmt.Fprintf(&b, "%s %s", what, verb)
-		if e.Host != "" {
-			fmt.Fprintf(&b, " %s:%d", e.Host, e.Port)
-		}
-		fmt.Fprintf(&b, " (%s)", e.Reason)
-	default:
-		b.WriteString(e.Kind.String())
-		if e.Reason != "" {
-			fmt.Fprintf(&b, " %s", e.Reason)
-		}
+		return e.Kind.String() + " " + string(e.Reason)
 	}
-	return b.String()
+	verb, what := "denied", e.Method
+	if e.Verdict == core.Allow {
+		verb = "allowed"
+	}
+	if what == "" {
+		what = strings.ToUpper(string(e.Stage))
+	}
+	if e.Host != "" {
+		verb += fmt.Sprintf(" %s:%d", e.Host, e.Port)
+	}
+	return fmt.Sprintf("%s %s (%s)", what, verb, e.Reason)
 }

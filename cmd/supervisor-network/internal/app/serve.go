@@ -27,7 +27,6 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/origin"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/pool"
 	"github.com/splitpod/splitpod/pkg/core"
-	"github.com/splitpod/splitpod/pkg/core/ocsf"
 	"github.com/splitpod/splitpod/pkg/core/outbox"
 )
 
@@ -93,8 +92,9 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) er
 	if cfg.Identity == "process" {
 		d.box = outbox.New(outbox.DefaultLimit)
 	}
-	hostname, _ := os.Hostname() // informational
-	d.record = record.New(stdout, ocsf.Context{Build: build(), Hostname: hostname, Instance: d.instance}, d.box)
+	if err := d.openRecords(stdout); err != nil {
+		return &problem{exitConfig, err}
+	}
 	d.dialer = relay.New(relay.Config{Timeout: cfg.ConnectTimeout})
 	d.gauge = listen.NewGauge(cfg.MaxConnections)
 

@@ -90,6 +90,22 @@ type Config struct {
 	// LogLevel of the log on standard error: debug, info, warn or error. Records go
 	// to standard output whatever the level.
 	LogLevel string `env:"LOG_LEVEL" envDefault:"info" flag:"log-level"`
+	// RecordFormat is how records are written to standard output: ocsf, one JSON object
+	// of OCSF 1.8.0 a line, or text, one line for people. Files (record-dir) are always
+	// ocsf.
+	RecordFormat string `env:"RECORD_FORMAT" envDefault:"ocsf" flag:"record-format"`
+	// RecordDir is a directory for records in files besides: a new file every day and at
+	// 64 MiB, of which three are kept. It must belong to this daemon alone, because who
+	// can write there can forge. Empty: none.
+	RecordDir string `env:"RECORD_DIR" flag:"record-dir"`
+	// SandboxName is the sandbox's name in records; in a pod, the pod's. Empty: the host
+	// name.
+	SandboxName string `env:"SANDBOX_NAME" flag:"sandbox-name"`
+	// SandboxUID joins the records of both daemons; in a pod, the pod's uid. Give both
+	// daemons the same. Empty: each run of a daemon has its own.
+	SandboxUID string `env:"SANDBOX_UID" flag:"sandbox-uid"`
+	// SandboxImage is the workload's image in records. Empty: not recorded.
+	SandboxImage string `env:"SANDBOX_IMAGE" flag:"sandbox-image"`
 }
 
 // Load reads the configuration from environ ("NAME=value" entries) and args. The
@@ -140,6 +156,8 @@ func (c *Config) Validate() error {
 		_, _, err := net.SplitHostPort(addr)
 		bad(addr == "" || err == nil, "--%s %q: needs host:port", name, addr)
 	}
+	bad(c.RecordFormat == "ocsf" || c.RecordFormat == "text", "--record-format %q: say ocsf or text", c.RecordFormat)
+	bad(c.RecordDir == "" || filepath.IsAbs(c.RecordDir), "--record-dir %q: needs an absolute path", c.RecordDir)
 	bad(strings.Contains(" debug info warn error ", " "+c.LogLevel+" "), "--log-level %q: say debug, info, warn or error", c.LogLevel)
 	return errors.Join(errs...)
 }

@@ -22,4 +22,9 @@ var help = map[string]string{
 	"idle-timeout":    "IdleTimeout ends a tunnel in which nothing moved in either direction. (default 1h)",
 	"drain-timeout":   "DrainTimeout is how long connections may go on after SIGTERM. (default 10s)",
 	"log-level":       "LogLevel of the log on standard error: debug, info, warn or error. Records go to standard output whatever the level. (default info)",
+	"record-format":   "RecordFormat is how records are written to standard output: ocsf, one JSON object of OCSF 1.8.0 a line, or text, one line for people. Files (record-dir) are always ocsf. (default ocsf)",
+	"record-dir":      "RecordDir is a directory for records in files besides: a new file every day and at 64 MiB, of which three are kept. It must belong to this daemon alone, because who can write there can forge. Empty: none.",
+	"sandbox-name":    "SandboxName is the sandbox's name in records; in a pod, the pod's. Empty: the host name.",
+	"sandbox-uid":     "SandboxUID joins the records of both daemons; in a pod, the pod's uid. Give both daemons the same. Empty: each run of a daemon has its own.",
+	"sandbox-image":   "SandboxImage is the workload's image in records. Empty: not recorded.",
 }

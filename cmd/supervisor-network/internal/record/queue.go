@@ -21,9 +21,10 @@ const (
 	flushWait = 250 * time.Millisecond
 )
 
-// queue collects lines for the writer. It is locked for a copy only, and wakes the
+// queue collects lines for the writer of one sink. It is locked for a copy only, and wakes the
 // writer once for many lines.
 type queue struct {
+	Sink
 	due   *time.Timer   // the batch has waited long enough
 	hurry chan struct{} // somebody waits for the batch, or it is large
 
@@ -34,10 +35,10 @@ type queue struct {
 	ended   bool          // guarded by mu; nobody writes any more
 }
 
-func newQueue() queue {
+func newQueue(s Sink) *queue {
 	due := time.NewTimer(time.Hour)
 	due.Stop()
-	return queue{due: due, hurry: make(chan struct{}, 1)}
+	return &queue{Sink: s, due: due, hurry: make(chan struct{}, 1)}
 }
 
 // add copies a line into the batch, or counts it as dropped. With wait it returns a
@@ -115,22 +116,31 @@ func await(written <-chan struct{}) {
 
 // Run writes what is queued until ctx ends, then what is left.
 func (r *Recorder) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	for _, q := range r.sinks {
+		wg.Go(func() { r.run(ctx, q) })
+	}
+	wg.Wait()
+	return nil
+}
+
+func (r *Recorder) run(ctx context.Context, q *queue) {
 	var spare []byte
 	reported := uint64(0)
 	for ending := false; ; {
 		if !ending {
 			select {
-			case <-r.queue.due.C:
-			case <-r.queue.hurry:
+			case <-q.due.C:
+			case <-q.hurry:
 			case <-ctx.Done():
 				ending = true
 			}
 		}
-		b := r.queue.take(spare, ending)
+		b := q.take(spare, ending)
 		if ending && len(b.text) == 0 {
-			return nil
+			return
 		}
-		reported = r.write(&b, reported)
+		reported = r.write(q, &b, reported)
 		if spare = b.text; cap(spare) > 2*hastyBatch && len(b.text) < cap(spare)/8 {
 			spare = nil // what a burst needed is not kept
 		}
@@ -139,19 +149,19 @@ func (r *Recorder) Run(ctx context.Context) error {
 
 // write writes a batch and, behind it, how many records found no place in it. It
 // returns how many of those were told of by now.
-func (r *Recorder) write(b *batch, reported uint64) uint64 {
+func (r *Recorder) write(q *queue, b *batch, reported uint64) uint64 {
 	lines := b.text
 	if b.dropped != reported {
 		ev := core.Event{Kind: core.EventFinding, Time: r.now(), Stage: core.StageControl, Severity: core.SeverityHigh,
-			Reason: "records_dropped", Detail: "the log was not read fast enough", Count: b.dropped - reported, Instance: r.instance}
-		lines = r.encoder.Append(lines, &ev)
+			Reason: core.EventRecordsDropped, Detail: "the log was not read fast enough", Count: b.dropped - reported, Instance: r.instance}
+		lines = r.encode(lines, &ev, q.Text)
 	}
 	if len(lines) > 0 {
-		n, err := r.out.Write(lines)
+		n, err := q.Out.Write(lines)
 		if err == nil {
 			reported = b.dropped
 		} else if n < len(b.text) {
-			r.queue.drop(uint64(bytes.Count(b.text[n:], []byte{'\n'}))) // told when writing works again
+			q.drop(uint64(bytes.Count(b.text[n:], []byte{'\n'}))) // told when writing works again
 		}
 	}
 	if b.written != nil {

@@ -22,28 +22,43 @@ import (
 	"github.com/splitpod/splitpod/pkg/core/outbox"
 )
 
-// Recorder writes records to one stream. Make it with New and keep Run going.
+// Sink is a place that every record goes to.
+type Sink struct {
+	Out  io.Writer
+	Text bool // lines for people instead of OCSF
+}
+
+// Recorder writes records to its sinks. Make it with New or To and keep Run going.
 type Recorder struct {
-	out      io.Writer
 	encoder  *ocsf.Encoder
 	instance core.InstanceID
 	box      *outbox.Outbox // denials for the process daemon; nil when it is not told
 	now      func() time.Time
 
 	scratch sync.Pool // of *[]byte: lines that are being encoded
-	queue   queue
+	sinks   []*queue
 
 	allowed atomic.Uint64
 	denied  atomic.Uint64
 	reasons sync.Map // core.Reason → *atomic.Uint64
 }
 
-// New makes a Recorder that writes to out. box may be nil.
+// New makes a Recorder that writes OCSF to out. box may be nil.
 func New(out io.Writer, c ocsf.Context, box *outbox.Outbox) *Recorder {
-	return &Recorder{
-		out: out, encoder: ocsf.NewEncoder(c), instance: c.Instance, box: box, now: time.Now, queue: newQueue(),
-		scratch: sync.Pool{New: func() any { b := make([]byte, 0, 2048); return &b }},
+	return To(c, box, Sink{Out: out})
+}
+
+// To makes a Recorder for several sinks, none of which waits for another. A denial
+// waits for the first. box may be nil.
+func To(c ocsf.Context, box *outbox.Outbox, sinks ...Sink) *Recorder {
+	r := &Recorder{
+		encoder: ocsf.NewEncoder(c), instance: c.Instance, box: box, now: time.Now,
+		scratch: sync.Pool{New: func() any { b := make([]byte, 0, 4096); return &b }},
 	}
+	for _, s := range sinks {
+		r.sinks = append(r.sinks, newQueue(s))
+	}
+	return r
 }
 
 // maxScratch is the longest line whose memory is kept for the next one.
@@ -57,8 +72,14 @@ func (r *Recorder) Event(ev core.Event, wait bool) { r.record(&ev, wait) }
 func (r *Recorder) record(ev *core.Event, wait bool) {
 	ev.Clip()
 	scratch := r.scratch.Get().(*[]byte)
-	line := r.encoder.Append((*scratch)[:0], ev)
-	written := r.queue.add(line, wait)
+	line := *scratch
+	var written <-chan struct{}
+	for i, q := range r.sinks {
+		line = r.encode(line[:0], ev, q.Text)
+		if w := q.add(line, wait && i == 0); w != nil {
+			written = w
+		}
+	}
 	if cap(line) <= maxScratch {
 		*scratch = line
 		r.scratch.Put(scratch)
@@ -66,6 +87,13 @@ func (r *Recorder) record(ev *core.Event, wait bool) {
 	if written != nil {
 		await(written)
 	}
+}
+
+func (r *Recorder) encode(b []byte, ev *core.Event, text bool) []byte {
+	if text {
+		return r.encoder.AppendText(b, ev)
+	}
+	return r.encoder.Append(b, ev)
 }
 
 // Own records an event of this daemon itself and tells the process daemon.
@@ -80,13 +108,16 @@ func (r *Recorder) Own(ev core.Event) {
 // Stats is a snapshot of what was recorded.
 type Stats struct {
 	Allowed, Denied uint64
-	Dropped         uint64                 // records the log's reader missed
+	Dropped         uint64                 // records that a sink missed, of all sinks
 	Reasons         map[core.Reason]uint64 // of denials
 }
 
 // Stats returns a snapshot.
 func (r *Recorder) Stats() Stats {
-	s := Stats{Allowed: r.allowed.Load(), Denied: r.denied.Load(), Dropped: r.queue.lost(), Reasons: make(map[core.Reason]uint64)}
+	s := Stats{Allowed: r.allowed.Load(), Denied: r.denied.Load(), Reasons: make(map[core.Reason]uint64)}
+	for _, q := range r.sinks {
+		s.Dropped += q.lost()
+	}
 	r.reasons.Range(func(k, v any) bool {
 		s.Reasons[k.(core.Reason)] = v.(*atomic.Uint64).Load()
 		return true

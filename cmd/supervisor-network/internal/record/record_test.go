@@ -324,6 +324,28 @@ func TestDenialsGoToTheProcessDaemonAndAllowedOnesDoNot(t *testing.T) {
 	}
 }
 
+// TestAStalledSinkDoesNotStallAnother holds files and stream apart.
+func TestAStalledSinkDoesNotStallAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lines, file := &log{}, &log{gate: make(chan struct{})}
+		r := record.To(daemon, nil, record.Sink{Out: lines, Text: true}, record.Sink{Out: file})
+		end := start(r)
+		began := time.Now()
+		deny(r)
+		if d := time.Since(began); d != 0 {
+			t.Errorf("the denial waited %s for the second sink", d)
+		}
+		if text := lines.text.String(); !strings.Contains(text, " OCSF NET:OPEN [MED] DENIED ") {
+			t.Errorf("the line is %q", text)
+		}
+		close(file.gate)
+		end()
+		if n := len(file.lines(t)); n != 1 {
+			t.Errorf("%d records in the file", n)
+		}
+	})
+}
+
 // TestAHostileRequestIsOneShortLine is the log injection of a host, path and program
 // of one MiB with everything that could end or repaint a line.
 func TestAHostileRequestIsOneShortLine(t *testing.T) {

@@ -14,10 +14,8 @@ import (
 
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/config"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/observe"
-	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/report"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/watch/identity"
 	"github.com/splitpod/splitpod/pkg/core"
-	"github.com/splitpod/splitpod/pkg/core/ocsf"
 	"github.com/splitpod/splitpod/pkg/core/outbox"
 )
 
@@ -41,12 +39,10 @@ func attachCommand(ctx context.Context, args []string, stdout, stderr io.Writer)
 }
 
 func (d *daemon) attach(ctx context.Context, stdout, stderr io.Writer) error {
-	out, err := openRecords(d.cfg.Records, stdout, stderr)
-	if err != nil {
+	d.box = outbox.New(outbox.DefaultLimit)
+	if err := d.openReport(stdout, stderr); err != nil {
 		return &problem{exitConfig, err}
 	}
-	d.box = outbox.New(outbox.DefaultLimit)
-	d.report = report.New(out, ocsf.Context{Build: build(), Instance: d.instance}, d.box)
 	resolver, err := openAttached(d.cfg.PID)
 	if err != nil {
 		return err

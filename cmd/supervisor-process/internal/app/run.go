@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/config"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/confine"
@@ -25,9 +24,7 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/launch"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/observe"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/prepare"
-	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/report"
 	"github.com/splitpod/splitpod/pkg/core"
-	"github.com/splitpod/splitpod/pkg/core/ocsf"
 	"github.com/splitpod/splitpod/pkg/core/outbox"
 	"github.com/splitpod/splitpod/pkg/core/policy"
 )
@@ -70,15 +67,12 @@ func (d *daemon) run(ctx context.Context, argv []string, stdout, stderr io.Write
 	signal.Notify(broken, syscall.SIGPIPE)
 	defer signal.Stop(broken)
 
-	out, err := openRecords(d.cfg.Records, stdout, stderr)
-	if err != nil {
-		return core.Exit{}, &problem{exitConfig, err}
-	}
 	if d.cfg.Policy == "" {
 		d.box = outbox.New(outbox.DefaultLimit)
 	}
-	hostname, _ := os.Hostname() // informational
-	d.report = report.New(out, ocsf.Context{Build: build(), Hostname: hostname, Instance: d.instance}, d.box)
+	if err := d.openReport(stdout, stderr); err != nil {
+		return core.Exit{}, &problem{exitConfig, err}
+	}
 
 	g, gctx := errgroup.WithContext(ctx)
 	if err := d.open(gctx, g); err != nil {
@@ -173,20 +167,6 @@ func staticConfig(path string, log *slog.Logger) (core.Config, error) {
 		HardLandlock: doc.Landlock.Compatibility == policy.HardRequirement,
 		RunAsUser:    doc.Process.RunAsUser, RunAsGroup: doc.Process.RunAsGroup,
 	}}, nil
-}
-
-func openRecords(where string, stdout, stderr io.Writer) (io.Writer, error) {
-	switch where {
-	case "stdout":
-		return stdout, nil
-	case "stderr":
-		return stderr, nil
-	}
-	f, err := os.OpenFile(where, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("--records: %w", err)
-	}
-	return f, nil
 }
 
 // chooseAccount finds as whom the workload runs, in the image's own files.

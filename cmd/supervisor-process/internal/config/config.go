@@ -83,6 +83,22 @@ type Config struct {
 	// Records is where records are written: stdout, stderr, or a file to append to.
 	// The workload's own output goes to this daemon's standard output too.
 	Records string `env:"RECORDS" envDefault:"stdout" flag:"records"`
+	// RecordFormat is how records are written to records: ocsf, one JSON object
+	// of OCSF 1.8.0 a line, or text, one line for people. Files (record-dir) are always
+	// ocsf.
+	RecordFormat string `env:"RECORD_FORMAT" envDefault:"ocsf" flag:"record-format"`
+	// RecordDir is a directory for records in files besides: a new file every day and at
+	// 64 MiB, of which three are kept. It must belong to this daemon alone, because who
+	// can write there can forge. Empty: none.
+	RecordDir string `env:"RECORD_DIR" flag:"record-dir"`
+	// SandboxName is the sandbox's name in records; in a pod, the pod's. Empty: the host
+	// name.
+	SandboxName string `env:"SANDBOX_NAME" flag:"sandbox-name"`
+	// SandboxUID joins the records of both daemons; in a pod, the pod's uid. Give both
+	// daemons the same. Empty: each run of a daemon has its own.
+	SandboxUID string `env:"SANDBOX_UID" flag:"sandbox-uid"`
+	// SandboxImage is the workload's image in records. Empty: not recorded.
+	SandboxImage string `env:"SANDBOX_IMAGE" flag:"sandbox-image"`
 }
 
 // Load reads the configuration from environ ("NAME=value" entries) and args. The
@@ -128,6 +144,8 @@ func (c *Config) Validate() error {
 	bad(c.ExitTimeout >= 0, "--exit-timeout %s: cannot be negative", c.ExitTimeout)
 	_, _, err := net.SplitHostPort(c.AdminListen)
 	bad(c.AdminListen == "" || err == nil, "--admin-listen %q: needs host:port", c.AdminListen)
+	bad(c.RecordFormat == "ocsf" || c.RecordFormat == "text", "--record-format %q: say ocsf or text", c.RecordFormat)
+	bad(c.RecordDir == "" || filepath.IsAbs(c.RecordDir), "--record-dir %q: needs an absolute path", c.RecordDir)
 	bad(strings.Contains(" debug info warn error ", " "+c.LogLevel+" "), "--log-level %q: say debug, info, warn or error", c.LogLevel)
 	bad(c.Records == "stdout" || c.Records == "stderr" || filepath.IsAbs(c.Records), "--records %q: say stdout, stderr or an absolute path", c.Records)
 	return errors.Join(errs...)

@@ -20,4 +20,9 @@ var help = map[string]string{
 	"admin-listen":        "AdminListen is the address of /livez, /readyz and /metrics. The workload cannot reach it. Empty: none. (default :9902)",
 	"log-level":           "LogLevel of the log on standard error: debug, info, warn or error. Records go to standard output whatever the level. (default info)",
 	"records":             "Records is where records are written: stdout, stderr, or a file to append to. The workload's own output goes to this daemon's standard output too. (default stdout)",
+	"record-format":       "RecordFormat is how records are written to records: ocsf, one JSON object of OCSF 1.8.0 a line, or text, one line for people. Files (record-dir) are always ocsf. (default ocsf)",
+	"record-dir":          "RecordDir is a directory for records in files besides: a new file every day and at 64 MiB, of which three are kept. It must belong to this daemon alone, because who can write there can forge. Empty: none.",
+	"sandbox-name":        "SandboxName is the sandbox's name in records; in a pod, the pod's. Empty: the host name.",
+	"sandbox-uid":         "SandboxUID joins the records of both daemons; in a pod, the pod's uid. Give both daemons the same. Empty: each run of a daemon has its own.",
+	"sandbox-image":       "SandboxImage is the workload's image in records. Empty: not recorded.",
 }

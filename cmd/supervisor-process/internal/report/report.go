@@ -17,7 +17,13 @@ import (
 	"github.com/splitpod/splitpod/pkg/core/outbox"
 )
 
-// Reporter writes records to one stream. Make it with New. Safe for concurrent use.
+// Sink is a place that every record goes to.
+type Sink struct {
+	Out  io.Writer
+	Text bool // lines for people instead of OCSF
+}
+
+// Reporter writes records to its sinks. Make it with New. Safe for concurrent use.
 type Reporter struct {
 	encoder  *ocsf.Encoder
 	instance core.InstanceID
@@ -26,14 +32,15 @@ type Reporter struct {
 	events atomic.Uint64
 	errors atomic.Uint64
 
-	mu  sync.Mutex
-	out io.Writer // guarded by mu
-	buf []byte    // guarded by mu
+	sinks []Sink
+
+	mu  sync.Mutex // one record after the other, in every sink
+	buf []byte     // guarded by mu
 }
 
-// New makes a Reporter that writes to out. box may be nil.
-func New(out io.Writer, c ocsf.Context, box *outbox.Outbox) *Reporter {
-	return &Reporter{out: out, encoder: ocsf.NewEncoder(c), instance: c.Instance, box: box}
+// New makes a Reporter for one sink or several. box may be nil.
+func New(c ocsf.Context, box *outbox.Outbox, sinks ...Sink) *Reporter {
+	return &Reporter{sinks: sinks, encoder: ocsf.NewEncoder(c), instance: c.Instance, box: box}
 }
 
 // Own records an event of this daemon and queues it for the network daemon. Time
@@ -67,9 +74,15 @@ func (r *Reporter) Stats() Stats {
 func (r *Reporter) write(ev *core.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.buf = r.encoder.Append(r.buf[:0], ev)
 	r.events.Add(1)
-	if _, err := r.out.Write(r.buf); err != nil {
-		r.errors.Add(1)
+	for _, s := range r.sinks {
+		if s.Text {
+			r.buf = r.encoder.AppendText(r.buf[:0], ev)
+		} else {
+			r.buf = r.encoder.Append(r.buf[:0], ev)
+		}
+		if _, err := s.Out.Write(r.buf); err != nil {
+			r.errors.Add(1)
+		}
 	}
 }
