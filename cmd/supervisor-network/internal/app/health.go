@@ -9,9 +9,9 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/observe"
+	"github.com/splitpod/splitpod/pkg/core"
 )
 
 // checks are the conditions of readiness, computed now.
@@ -27,9 +27,7 @@ func (d *daemon) checks() []observe.Check {
 	if d.hub == nil {
 		return out
 	}
-	a := &d.attach
-	a.mu.Lock()
-	defer a.mu.Unlock()
+	a := d.attach.state()
 	out = append(out, observe.Check{Name: "process_daemon", OK: a.peer.Instance != "", Detail: a.peer.Build.String()})
 	if d.cfg.Listen == "" {
 		out = append(out, observe.Check{Name: "listeners", OK: a.serving, Detail: "workload is " + a.workload.Phase.String()})
@@ -39,53 +37,36 @@ func (d *daemon) checks() []observe.Check {
 
 // metrics registers everything this daemon counts, in a registry of its own.
 func (d *daemon) metrics() *prometheus.Registry {
-	reg := prometheus.NewRegistry()
-	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	info := prometheus.NewGauge(prometheus.GaugeOpts{Name: "splitpod_build_info", Help: "The build, as labels.",
-		ConstLabels: prometheus.Labels{"component": build().Component, "version": build().Version}})
-	info.Set(1)
-	g := &observe.Gauges{}
-	counter, gauge := prometheus.CounterValue, prometheus.GaugeValue
-	g.Add(counter, "splitpod_connections_allowed_total", "Connections that a rule allowed.", func() float64 { return float64(d.record.Stats().Allowed) })
-	g.Add(counter, "splitpod_records_dropped_total", "Records the log's reader missed.", func() float64 { return float64(d.record.Stats().Dropped) })
-	g.Add(gauge, "splitpod_connections_live", "Allowed connections now.", func() float64 { return float64(d.live.count.Load()) })
-	g.Add(gauge, "splitpod_connections_open", "Accepted connections now.", func() float64 { return float64(d.gauge.Open()) })
-	g.Add(counter, "splitpod_connections_refused_total", "Connections above the limit.", func() float64 { return float64(d.gauge.Refused()) })
-	g.Add(gauge, "splitpod_policy_generation", "Number of the policy in force.", func() float64 {
+	g := &observe.Values{}
+	g.Add(observe.Dropped, func() float64 { return float64(d.record.Stats().Dropped) })
+	g.Add(observe.Live, func() float64 { return float64(d.live.count.Load()) })
+	g.Add(observe.Open, func() float64 { return float64(d.gauge.Open()) })
+	g.Add(observe.Refused, func() float64 { return float64(d.gauge.Refused()) })
+	g.Add(observe.Generation, func() float64 {
 		generation, _, _ := d.policies.state()
 		return float64(generation)
 	})
-	g.Add(gauge, "splitpod_ready", "1 when every readiness check holds.", d.readyValue)
+	g.Add(observe.Quarantine, func() float64 {
+		_, _, quarantine := d.policies.state()
+		return observe.Truth(quarantine)
+	})
+	g.Add(observe.CAExpiry, func() float64 { return float64(d.ca.Certificate().NotAfter.Unix()) })
+	if d.hub != nil {
+		g.Add(observe.PeerAttached, func() float64 { return observe.Truth(d.attach.state().peer.Instance != "") })
+		g.Add(observe.Phase, func() float64 { return float64(d.attach.state().workload.Phase) })
+	}
 	if d.box != nil {
-		g.Add(gauge, "splitpod_events_waiting", "Events the process daemon has not acknowledged.", func() float64 { return float64(d.box.Stats().Waiting) })
-		g.Add(counter, "splitpod_events_undetailed_total", "Occurrences that lost their detail.", func() float64 { return float64(d.box.Stats().Undetailed) })
+		g.Add(observe.EventsWaiting, func() float64 { return float64(d.box.Stats().Waiting) })
+		g.Add(observe.EventsMerged, func() float64 { return float64(d.box.Stats().Undetailed) })
 	}
-	reg.MustRegister(info, g, observe.NewLabelled("splitpod_denials_total", "Refused connections by reason.", "reason", d.denials))
-	return reg
-}
-
-func (d *daemon) readyValue() float64 {
-	for _, c := range d.checks() {
-		if !c.OK {
-			return 0
-		}
-	}
-	return 1
-}
-
-func (d *daemon) denials() map[string]float64 {
-	out := make(map[string]float64)
-	for reason, n := range d.record.Stats().Reasons {
-		out[string(reason)] = float64(n)
-	}
-	return out
+	return observe.NewRegistry(build(), d.checks, g, d.meter)
 }
 
 // healthCommand asks a running daemon, for probes in images without a client.
 func healthCommand(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	fs := flag.NewFlagSet("supervisor-network healthcheck", flag.ContinueOnError)
 	fs.SetOutput(stderr)
-	url := fs.String("url", "http://127.0.0.1:9901/readyz", "what to ask")
+	url := fs.String("url", "http://127.0.0.1:9901/readyz?verbose", "what to ask")
 	if err := fs.Parse(args); err != nil {
 		return exitUsage
 	}
@@ -108,4 +89,17 @@ func healthCommand(ctx context.Context, args []string, stdout, stderr io.Writer)
 		return exitFailed
 	}
 	return exitOK
+}
+
+// attached is a snapshot of what is known of the attached process daemon.
+type attached struct {
+	peer     core.Peer
+	workload core.Workload
+	serving  bool
+}
+
+func (a *attachState) state() attached {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return attached{a.peer, a.workload, a.serving}
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/record"
+	"github.com/splitpod/splitpod/pkg/core"
 	"github.com/splitpod/splitpod/pkg/core/ocsf"
 	"github.com/splitpod/splitpod/pkg/core/rotate"
 )
@@ -22,6 +23,7 @@ func (d *daemon) openRecords(stdout io.Writer) error {
 		sinks = append(sinks, record.Sink{Out: w})
 	}
 	d.record = record.To(d.recordContext(), d.box, sinks...)
+	d.record.Watch(func(ev *core.Event) { d.meter.Record(ev, d.instance) })
 	return nil
 }
 

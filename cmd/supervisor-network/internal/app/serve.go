@@ -37,6 +37,7 @@ type daemon struct {
 	log      *slog.Logger
 	box      *outbox.Outbox // nil without a process daemon
 	record   *record.Recorder
+	meter    *observe.Meter
 	ca       *mint.CA
 	mint     *mint.Server
 	pool     *pool.Pool
@@ -87,7 +88,7 @@ func serveCommand(ctx context.Context, args []string, stdout, stderr io.Writer) 
 // until ctx ends. Nothing is accepted before everything is there.
 func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) error {
 	tuneMemory()
-	d := &daemon{cfg: cfg, instance: core.NewInstanceID(), engine: &decide.Engine{}, assemblies: websocket.NewAssemblies()}
+	d := &daemon{cfg: cfg, instance: core.NewInstanceID(), engine: &decide.Engine{}, meter: observe.NewMeter(), assemblies: websocket.NewAssemblies()}
 	d.log = newLogger(stderr, cfg.LogLevel, d.instance)
 	if cfg.Identity == "process" {
 		d.box = outbox.New(outbox.DefaultLimit)

@@ -37,6 +37,7 @@ type Recorder struct {
 
 	scratch sync.Pool // of *[]byte: lines that are being encoded
 	sinks   []*queue
+	watch   func(*core.Event) // sees every event before it is written; may be nil
 
 	allowed atomic.Uint64
 	denied  atomic.Uint64
@@ -61,6 +62,10 @@ func To(c ocsf.Context, box *outbox.Outbox, sinks ...Sink) *Recorder {
 	return r
 }
 
+// Watch lets f see every event that is recorded, for counting. It must not keep or
+// change the event, and must not block. Call Watch before anything is recorded.
+func (r *Recorder) Watch(f func(*core.Event)) { r.watch = f }
+
 // maxScratch is the longest line whose memory is kept for the next one.
 const maxScratch = 16 << 10
 
@@ -71,6 +76,9 @@ func (r *Recorder) Event(ev core.Event, wait bool) { r.record(&ev, wait) }
 // record encodes an event outside of any lock and queues the line.
 func (r *Recorder) record(ev *core.Event, wait bool) {
 	ev.Clip()
+	if r.watch != nil {
+		r.watch(ev)
+	}
 	scratch := r.scratch.Get().(*[]byte)
 	line := *scratch
 	var written <-chan struct{}

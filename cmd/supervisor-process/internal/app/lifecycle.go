@@ -18,6 +18,7 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/launch"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/launch/console"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/launch/sshd"
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/observe"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/prepare"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/report"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/watch/identity"
@@ -32,6 +33,7 @@ type daemon struct {
 	log      *slog.Logger
 	box      *outbox.Outbox // nil without a network daemon
 	report   *report.Reporter
+	meter    *observe.Meter
 	link     *control.Link // nil without a network daemon
 	configs  chan core.Config
 	fatal    chan error // what ends a start

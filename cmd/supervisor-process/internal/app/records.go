@@ -8,7 +8,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/observe"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/report"
+	"github.com/splitpod/splitpod/pkg/core"
 	"github.com/splitpod/splitpod/pkg/core/ocsf"
 	"github.com/splitpod/splitpod/pkg/core/rotate"
 )
@@ -37,6 +39,8 @@ func (d *daemon) openReport(stdout, stderr io.Writer) error {
 		Proxy:   netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), proxyPort),
 		Sandbox: d.cfg.SandboxName, SandboxUID: d.cfg.SandboxUID, Image: d.cfg.SandboxImage,
 	}, d.box, sinks...)
+	d.meter = observe.NewMeter()
+	d.report.Watch(func(ev *core.Event) { d.meter.Record(ev, d.instance) })
 	return nil
 }
 

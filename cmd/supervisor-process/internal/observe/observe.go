@@ -13,11 +13,16 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"runtime"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/splitpod/splitpod/pkg/core"
 )
 
 // Check is one condition of readiness.
@@ -37,8 +42,10 @@ type Server struct {
 func New(registry *prometheus.Registry, ready func() []Check) *Server {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { writeChecks(w, ready()) })
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Second}))
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		writeChecks(w, ready(), r.URL.Query().Has("verbose"))
+	})
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Second, EnableOpenMetrics: true}))
 	return &Server{http: &http.Server{
 		Handler:           mux,
 		ReadHeaderTimeout: 5 * time.Second,
@@ -48,6 +55,9 @@ func New(registry *prometheus.Registry, ready func() []Check) *Server {
 		MaxHeaderBytes:    8 << 10,
 	}}
 }
+
+// ServeHTTP implements http.Handler.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.http.Handler.ServeHTTP(w, r) }
 
 // Run serves on l until ctx ends, and closes l.
 func (s *Server) Run(ctx context.Context, l net.Listener) error {
@@ -59,68 +69,56 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	return nil
 }
 
-func writeChecks(w http.ResponseWriter, checks []Check) {
+// Holds reports whether every check holds.
+func Holds(checks []Check) bool {
+	return !slices.ContainsFunc(checks, func(c Check) bool { return !c.OK })
+}
+
+// writeChecks answers 200 or 503, with what does not hold; with verbose, with
+// everything.
+func writeChecks(w http.ResponseWriter, checks []Check, verbose bool) {
 	var b strings.Builder
-	status := http.StatusOK
 	for _, c := range checks {
-		mark := "ok"
-		if !c.OK {
-			mark, status = "FAILED", http.StatusServiceUnavailable
+		switch {
+		case !c.OK:
+			fmt.Fprintf(&b, "FAILED %s: %s\n", c.Name, c.Detail)
+		case verbose:
+			fmt.Fprintf(&b, "ok %s: %s\n", c.Name, c.Detail)
 		}
-		fmt.Fprintf(&b, "%s %s: %s\n", mark, c.Name, c.Detail)
+	}
+	status := http.StatusServiceUnavailable
+	if Holds(checks) {
+		status = http.StatusOK
+		b.WriteString("ready\n")
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
 	fmt.Fprint(w, b.String())
 }
 
-// Gauges is a prometheus.Collector whose values are read when they are asked for,
-// so that nothing is counted twice in two places.
-type Gauges struct {
-	descs []*prometheus.Desc
-	kinds []prometheus.ValueType
-	read  []func() float64
+// NewRegistry makes a registry of its own, with the runtime's metrics, the build's,
+// readiness, and what values and the meter count.
+func NewRegistry(b core.Build, checks func() []Check, values *Values, m *Meter) *prometheus.Registry {
+	r := prometheus.NewRegistry()
+	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	g := &Values{}
+	g.AddAll(BuildInfo, func(emit func(float64, ...string)) { emit(1, b.Component, b.Version, b.Commit, runtime.Version()) })
+	g.Add(Ready, func() float64 { return Truth(Holds(checks())) })
+	g.AddAll(Checks, func(emit func(float64, ...string)) {
+		for _, c := range checks() {
+			emit(Truth(c.OK), c.Name)
+		}
+	})
+	r.MustRegister(g, values)
+	m.Register(r)
+	return r
 }
 
-// Add registers a value read by f; counters only ever grow.
-func (g *Gauges) Add(kind prometheus.ValueType, name, help string, f func() float64) {
-	g.descs = append(g.descs, prometheus.NewDesc(name, help, nil, nil))
-	g.kinds = append(g.kinds, kind)
-	g.read = append(g.read, f)
-}
-
-// Describe implements prometheus.Collector.
-func (g *Gauges) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range g.descs {
-		ch <- d
+// Truth is 1 or 0.
+func Truth(ok bool) float64 {
+	if ok {
+		return 1
 	}
-}
-
-// Collect implements prometheus.Collector.
-func (g *Gauges) Collect(ch chan<- prometheus.Metric) {
-	for i, d := range g.descs {
-		ch <- prometheus.MustNewConstMetric(d, g.kinds[i], g.read[i]())
-	}
-}
-
-// Labelled is a prometheus.Collector for one counter with one label from a closed
-// set.
-type Labelled struct {
-	desc *prometheus.Desc
-	read func() map[string]float64
-}
-
-// NewLabelled makes a Labelled counter whose values f reads.
-func NewLabelled(name, help, label string, f func() map[string]float64) *Labelled {
-	return &Labelled{desc: prometheus.NewDesc(name, help, []string{label}, nil), read: f}
-}
-
-// Describe implements prometheus.Collector.
-func (l *Labelled) Describe(ch chan<- *prometheus.Desc) { ch <- l.desc }
-
-// Collect implements prometheus.Collector.
-func (l *Labelled) Collect(ch chan<- prometheus.Metric) {
-	for label, v := range l.read() {
-		ch <- prometheus.MustNewConstMetric(l.desc, prometheus.CounterValue, v, label)
-	}
+	return 0
 }

@@ -33,6 +33,7 @@ type Reporter struct {
 	errors atomic.Uint64
 
 	sinks []Sink
+	watch func(*core.Event) // sees every event before it is written; may be nil
 
 	mu  sync.Mutex // one record after the other, in every sink
 	buf []byte     // guarded by mu
@@ -42,6 +43,10 @@ type Reporter struct {
 func New(c ocsf.Context, box *outbox.Outbox, sinks ...Sink) *Reporter {
 	return &Reporter{sinks: sinks, encoder: ocsf.NewEncoder(c), instance: c.Instance, box: box}
 }
+
+// Watch lets f see every event that is recorded, for counting. It must not keep or
+// change the event. Call Watch before anything is recorded.
+func (r *Reporter) Watch(f func(*core.Event)) { r.watch = f }
 
 // Own records an event of this daemon and queues it for the network daemon. Time
 // and Instance are filled in.
@@ -75,6 +80,9 @@ func (r *Reporter) write(ev *core.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.events.Add(1)
+	if r.watch != nil {
+		r.watch(ev)
+	}
 	for _, s := range r.sinks {
 		if s.Text {
 			r.buf = r.encoder.AppendText(r.buf[:0], ev)

@@ -1,0 +1,37 @@
+package observe
+
+// Every metric of this daemon. No label carries a host, a path or a name that the
+// workload chose.
+var (
+	BuildInfo = Metric{Gauge, "splitpod_build_info", "The build, as labels; always 1.", []string{"component", "version", "revision", "goversion"}}
+	Ready     = Metric{Gauge, "splitpod_ready", "1 when every readiness check holds.", nil}
+	Checks    = Metric{Gauge, "splitpod_ready_check", "1 when this readiness check holds.", []string{"check"}}
+
+	Decisions = Metric{Counter, "splitpod_decisions_total", "Recorded connections and requests by what they were, verdict and reason code.", []string{"protocol", "verdict", "reason"}}
+	Denials   = Metric{Counter, "splitpod_denials_total", "Refused connections and requests by reason code.", []string{"reason"}}
+	Allowed   = Metric{Counter, "splitpod_connections_allowed_total", "Connections and requests that a rule allowed.", nil}
+	Durations = Metric{Histogram, "splitpod_duration_seconds", "Time from accept to end of allowed connections (tunnel) and requests (the other protocols).", []string{"protocol"}}
+	Traffic   = Metric{Counter, "splitpod_traffic_bytes_total", "Bytes of recorded connections and requests: sent by the workload, received by it.", []string{"direction"}}
+
+	Dials      = Metric{Histogram, "splitpod_dial_duration_seconds", "Time to resolve, check and dial a destination.", []string{"result"}}
+	Handshakes = Metric{Histogram, "splitpod_tls_handshake_duration_seconds", "Time of TLS handshakes with the workload and with origins.", []string{"side", "result"}}
+
+	Live    = Metric{Gauge, "splitpod_connections_live", "Allowed connections and requests under way now.", nil}
+	Open    = Metric{Gauge, "splitpod_connections_open", "Accepted connections now.", nil}
+	Tunnels = Metric{Gauge, "splitpod_tunnels", "Connections now whose bytes are relayed without being read.", nil}
+	Refused = Metric{Counter, "splitpod_connections_refused_total", "Connections above the limit of connections.", nil}
+
+	Generation = Metric{Gauge, "splitpod_policy_generation", "Number of the policy in force.", nil}
+	Loads      = Metric{Counter, "splitpod_policy_loads_total", "Policies that were put in force (loaded), and changed files that were refused (refused).", []string{"result"}}
+	Quarantine = Metric{Gauge, "splitpod_policy_quarantine", "1 while everything is denied because the policy file is invalid.", nil}
+	CAExpiry   = Metric{Gauge, "splitpod_ca_expiry_timestamp_seconds", "When the interception CA's certificate ends.", nil}
+
+	PeerAttached  = Metric{Gauge, "splitpod_peer_attached", "1 while a process daemon is on the contract.", nil}
+	Phase         = Metric{Gauge, "splitpod_workload_phase", "The workload: 0 preparing, 1 prepared, 2 running, 3 exited.", nil}
+	PeerEvents    = Metric{Counter, "splitpod_peer_events_total", "Events that the process daemon reported, by kind; occurrences are counted.", []string{"kind"}}
+	Findings      = Metric{Counter, "splitpod_findings_total", "Findings of this daemon: something protective is missing, weaker or was tampered with.", []string{"reason"}}
+	Records       = Metric{Counter, "splitpod_records_total", "Records made.", nil}
+	Dropped       = Metric{Counter, "splitpod_records_dropped_total", "Records that a log or file missed because it was not read fast enough or could not be written.", nil}
+	EventsWaiting = Metric{Gauge, "splitpod_events_waiting", "Events that the process daemon has not acknowledged.", nil}
+	EventsMerged  = Metric{Counter, "splitpod_events_undetailed_total", "Occurrences whose detail was dropped because too many events were waiting; they are counted.", nil}
+)

@@ -1,0 +1,189 @@
+package observe_test
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/observe"
+	"github.com/splitpod/splitpod/pkg/core"
+)
+
+const own = core.InstanceID("0123456789abcdef0123456789abcdef")
+
+func TestMeterCountsWhatRecordsTell(t *testing.T) {
+	m := observe.NewMeter()
+	m.Record(&core.Event{Kind: core.EventConnection, Instance: own, Stage: core.StageConnect, Verdict: core.Allow, Reason: core.ReasonAllowed, BytesUp: 3, BytesDn: 4, Duration: time.Second}, own)
+	m.Record(&core.Event{Kind: core.EventConnection, Instance: own, Stage: core.StageRequest, Method: "GET", Application: core.ApplicationMCP, Reason: core.ReasonPolicyDenied}, own)
+	m.Record(&core.Event{Kind: core.EventConnection, Instance: own, Stage: core.StageForward, Method: "GET", Reason: core.ReasonSSRFDenied}, own)
+	m.Record(&core.Event{Kind: core.EventConnection, Instance: own, Stage: core.StageListen, Reason: core.ReasonBadRequest}, own)
+	m.Record(&core.Event{Kind: core.EventBypass, Instance: "another", Count: 5}, own)
+	m.Record(&core.Event{Kind: core.EventLifecycle, Instance: own, Stage: core.StageConfig, Reason: core.EventPolicyLoaded}, own)
+	m.Record(&core.Event{Kind: core.EventFinding, Instance: own, Stage: core.StageConfig, Reason: core.EventPolicyInvalid}, own)
+	m.Dialled(time.Millisecond, nil)
+	m.Dialled(time.Second, errors.New("no route"))
+	m.WorkloadHandshake(time.Millisecond, nil)
+	m.OriginHandshake(time.Millisecond, errors.New("expired"))
+	end := m.Tunnel()
+	m.Tunnel()()
+	families := scrape(t, observe.NewRegistry(core.Build{Component: "supervisor-network", Version: "0.1.0"}, ready, &observe.Values{}, m))
+	for name, want := range map[string]map[string]float64{
+		observe.Decisions.Name: {"tunnel allowed allow": 1, "mcp policy_denied deny": 1, "http ssrf_denied deny": 1, "unread bad_request deny": 1},
+		observe.Denials.Name:   {"policy_denied": 1, "ssrf_denied": 1, "bad_request": 1}, observe.Allowed.Name: {"": 1},
+		observe.Traffic.Name: {"sent": 3, "received": 4}, observe.Loads.Name: {"loaded": 1, "refused": 1},
+		observe.Dials.Name: {"ok": 1, "failed": 1}, observe.Handshakes.Name: {"ok workload": 1, "failed workload": 0, "ok origin": 0, "failed origin": 1},
+		observe.Tunnels.Name: {"": 1}, observe.Ready.Name: {"": 1}, observe.Checks.Name: {"policy": 1, "peer": 1}, observe.Records.Name: {"": 7},
+		observe.Findings.Name: {"policy_invalid": 1},
+	} {
+		if got := values(families[name]); fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("%s: %v, want %v", name, got, want)
+		}
+	}
+	if got := values(families[observe.PeerEvents.Name])["bypass"]; got != 5 {
+		t.Errorf("%v bypass events of the peer, want 5", got)
+	}
+	end()
+}
+
+// TestLabelsStayAClosedSet lets a workload choose whatever it can.
+func TestLabelsStayAClosedSet(t *testing.T) {
+	m := observe.NewMeter()
+	r := observe.NewRegistry(core.Build{}, ready, &observe.Values{}, m)
+	series := func() (n int) {
+		for _, f := range scrape(t, r) {
+			if strings.HasPrefix(f.GetName(), "splitpod_") {
+				n += len(f.GetMetric())
+			}
+		}
+		return n
+	}
+	fill := func(i int) {
+		s := fmt.Sprintf("evil-%d\"}\n", i)
+		for _, kind := range []core.EventKind{core.EventConnection, core.EventBypass, core.EventFinding, core.EventLifecycle, 200} {
+			for _, from := range []core.InstanceID{own, "peer"} {
+				m.Record(&core.Event{Kind: kind, Instance: from, Stage: core.Stage(s), Reason: core.Reason(s), Host: s, Path: s, Method: s,
+					Protocol: s, Application: core.Application(s), Rule: s, Program: core.Program{Path: s}}, own)
+			}
+		}
+	}
+	fill(0)
+	before := series()
+	for i := range 1000 {
+		fill(i)
+	}
+	if after := series(); after != before {
+		t.Errorf("%d series became %d", before, after)
+	}
+}
+
+func TestHistogramsAreNative(t *testing.T) {
+	m := observe.NewMeter()
+	m.Dialled(time.Second, nil)
+	families, err := observe.NewRegistry(core.Build{}, ready, &observe.Values{}, m).Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == observe.Dials.Name {
+			if h := f.GetMetric()[1].GetHistogram(); len(h.GetPositiveSpan()) == 0 || h.GetSchema() == 0 {
+				t.Errorf("%v has no native buckets", h)
+			}
+			return
+		}
+	}
+	t.Error("no dials")
+}
+
+func BenchmarkRecord(b *testing.B) {
+	m := observe.NewMeter()
+	e := &core.Event{Kind: core.EventConnection, Instance: own, Stage: core.StageRequest, Method: "GET", Verdict: core.Allow, Reason: core.ReasonAllowed, Duration: 3 * time.Millisecond}
+	b.ReportAllocs()
+	for b.Loop() {
+		m.Record(e, own)
+	}
+}
+
+// scrape serves the registry as the daemon does and parses what Prometheus would.
+func scrape(t *testing.T, r *prometheus.Registry) map[string]*dto.MetricFamily {
+	t.Helper()
+	resp := get(t, r, ready, "/metrics")
+	if problems, err := promlint.New(strings.NewReader(resp.Body.String())).Lint(); err != nil || len(problems) > 0 {
+		t.Fatalf("promlint: %v %v", problems, err)
+	}
+	parser := expfmt.NewTextParser(model.LegacyValidation)
+	families, err := parser.TextToMetricFamilies(resp.Body)
+	if err != nil {
+		t.Fatalf("the Prometheus parser: %v", err)
+	}
+	return families
+}
+
+func get(t *testing.T, r *prometheus.Registry, checks func() []observe.Check, url string) *httptest.ResponseRecorder {
+	t.Helper()
+	w := httptest.NewRecorder()
+	observe.New(r, checks).ServeHTTP(w, httptest.NewRequest(http.MethodGet, url, nil))
+	return w
+}
+
+func ready() []observe.Check {
+	return []observe.Check{{Name: "policy", OK: true, Detail: "generation 1"}, {Name: "peer", OK: true}}
+}
+
+// values are a family's by their labels.
+func values(f *dto.MetricFamily) map[string]float64 {
+	out := make(map[string]float64)
+	for _, m := range f.GetMetric() {
+		var labels []string
+		for _, l := range m.GetLabel() {
+			labels = append(labels, l.GetValue())
+		}
+		out[strings.Join(labels, " ")] = m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
+	}
+	return out
+}
+
+func TestReadinessIsComputedAtEveryRequest(t *testing.T) {
+	checks := ready()
+	r := observe.NewRegistry(core.Build{}, ready, &observe.Values{}, observe.NewMeter())
+	now := func() []observe.Check { return checks }
+	cases := []struct {
+		name, url string
+		ok        bool
+		status    int
+		body      string
+	}{
+		{"all hold", "/readyz", true, 200, "ready\n"},
+		{"all hold, verbose", "/readyz?verbose", true, 200, "ok policy: generation 1\nok peer: \nready\n"},
+		{"one stops to hold", "/readyz", false, 503, "FAILED peer: gone\n"},
+		{"one stops to hold, verbose", "/readyz?verbose", false, 503, "ok policy: generation 1\nFAILED peer: gone\n"},
+		{"the daemon lives all the same", "/livez", false, 200, "ok\n"},
+		{"it holds again", "/readyz", true, 200, "ready\n"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			checks[1] = observe.Check{Name: "peer", OK: c.ok}
+			if !c.ok {
+				checks[1].Detail = "gone"
+			}
+			if w := get(t, r, now, c.url); w.Code != c.status || w.Body.String() != c.body {
+				t.Errorf("%d %q, want %d %q", w.Code, w.Body, c.status, c.body)
+			}
+		})
+	}
+	if w := httptest.NewRecorder(); true {
+		observe.New(r, now).ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/readyz", nil))
+		if w.Code != http.StatusMethodNotAllowed {
+			t.Errorf("POST: %d", w.Code)
+		}
+	}
+}
