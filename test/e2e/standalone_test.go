@@ -84,7 +84,7 @@ func TestStandaloneProxyAnswersEveryFailureInReadableHTTP(t *testing.T) {
 				t.Fatalf("body %q (%v), want error %s", body, err, tc.reason)
 			}
 			eventually(t, "one record with the answer's request id", func() bool {
-				return strings.Count(p.network.out.String(), answer.RequestID) == 1
+				return strings.Count(p.network.out.String(), `"request_id":"`+answer.RequestID+`"`) == 1
 			})
 		})
 	}

@@ -110,6 +110,16 @@ func (d *daemon) serveListeners(ctx context.Context, instance core.InstanceID, l
 	}
 	if err := g.Wait(); err != nil && ctx.Err() == nil {
 		d.log.Error("accepting for the workload ended", slog.Any("error", err))
+		d.attach.stopped(instance)
+	}
+}
+
+// stopped notes that nobody accepts for an instance any more.
+func (a *attachState) stopped(instance core.InstanceID) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.peer.Instance == instance {
+		a.serving = false
 	}
 }
 

@@ -118,7 +118,7 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) er
 	if cfg.Identity == "process" {
 		d.hub = control.New(control.Options{
 			RunDir: cfg.RunDir, PeerUID: cfg.ProcessUID, Build: build(), Instance: d.instance,
-			Log: d.log, Outbox: d.box, Handler: d,
+			Log: d.log, Outbox: d.box, Handler: d, Ready: func() bool { return observe.Holds(d.checks()) },
 		})
 	}
 	if err := d.policies.load(ctx, file); err != nil {

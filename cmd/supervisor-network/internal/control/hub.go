@@ -57,6 +57,8 @@ type Options struct {
 	Log      *slog.Logger
 	Outbox   *outbox.Outbox // events for the process daemon
 	Handler  Handler
+	// Ready says whether this daemon is ready, for the gRPC health service. nil: none.
+	Ready func() bool
 	// MinRevision and MaxRevision are the contract revisions this build speaks;
 	// 0 reads as core.MinRevision and core.MaxRevision.
 	MinRevision, MaxRevision uint32
@@ -110,6 +112,9 @@ func (h *Hub) Listen(ctx context.Context) (*net.UnixListener, error) {
 func (h *Hub) Run(ctx context.Context, l *net.UnixListener) error {
 	srv := link.NewServer(link.Credentials{UID: h.opt.PeerUID, Refused: h.opt.Handler.Refused})
 	pb.RegisterNetworkServiceServer(srv, h)
+	if h.opt.Ready != nil {
+		link.RegisterHealth(srv, h.opt.Ready)
+	}
 	stop := context.AfterFunc(ctx, srv.Stop)
 	defer stop()
 	if err := srv.Serve(l); err != nil && !errors.Is(err, grpc.ErrServerStopped) {

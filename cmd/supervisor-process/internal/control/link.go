@@ -63,6 +63,8 @@ type Options struct {
 	Log      *slog.Logger
 	Outbox   *outbox.Outbox // events for the network daemon
 	Handler  Handler
+	// Ready says whether this daemon is ready, for the gRPC health service. nil: none.
+	Ready func() bool
 	// MinRevision and MaxRevision are the contract revisions this build speaks;
 	// 0 reads as core.MinRevision and core.MaxRevision.
 	MinRevision, MaxRevision uint32
@@ -118,6 +120,9 @@ func (l *Link) Peer() (core.Peer, bool) {
 func (l *Link) Run(ctx context.Context) error {
 	srv := link.NewServer(link.Credentials{UID: l.opt.PeerUID, Refused: l.opt.Handler.Refused})
 	pb.RegisterProcessServiceServer(srv, l)
+	if l.opt.Ready != nil {
+		link.RegisterHealth(srv, l.opt.Ready)
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		stop := context.AfterFunc(ctx, srv.Stop)

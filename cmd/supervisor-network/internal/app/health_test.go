@@ -1,0 +1,78 @@
+package app
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/config"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/control"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/observe"
+	"github.com/splitpod/splitpod/pkg/core"
+	"github.com/splitpod/splitpod/pkg/core/outbox"
+)
+
+// failing names the readiness checks that do not hold.
+func (d *daemon) failing() string {
+	var out []string
+	for _, c := range d.checks() {
+		if !c.OK {
+			out = append(out, c.Name)
+		}
+	}
+	return strings.Join(out, " ")
+}
+
+// TestReadinessTurnsFalseWhenItStopsBeingTrue takes a daemon through everything that
+// readiness is about, there and back.
+func TestReadinessTurnsFalseWhenItStopsBeingTrue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &daemon{
+			cfg:    &config.Config{StateDir: t.TempDir(), Identity: "process", InvalidPolicy: "deny", RecordFormat: "ocsf", ProxyPort: 3128},
+			engine: &decide.Engine{}, meter: observe.NewMeter(), log: slog.New(slog.DiscardHandler), box: outbox.New(0), instance: core.NewInstanceID(),
+		}
+		if err := d.openRecords(io.Discard); err != nil {
+			t.Fatal(err)
+		}
+		if err := d.openCA(); err != nil {
+			t.Fatal(err)
+		}
+		d.policies = d.newPolicies()
+		d.hub = control.New(control.Options{Handler: d, Outbox: d.box, Log: d.log})
+		file := filepath.Join(t.TempDir(), "policy.yaml")
+		load := func(text string) {
+			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			_ = d.policies.load(t.Context(), readPolicy(file)) // what an invalid one does is what is tested
+		}
+		peer, detach := context.WithCancel(context.Background())
+		peerOf := core.Peer{Instance: core.NewInstanceID(), Build: core.Build{Component: "supervisor-process"}}
+
+		steps := []struct {
+			name string
+			do   func()
+			want string
+		}{
+			{"nothing is there yet", func() {}, "policy process_daemon listeners"},
+			{"a policy", func() { load("version: 1\n") }, "process_daemon listeners"},
+			{"a process daemon", func() { d.Attached(peer, peerOf) }, "listeners"},
+			{"its listeners", func() { d.startServing(peer, peerOf.Instance, nil) }, ""},
+			{"an invalid policy, which denies", func() { load("version: 2\n") }, "policy"},
+			{"a valid one again", func() { load("version: 1\n") }, ""},
+			{"the process daemon goes", func() { detach(); synctest.Wait() }, "process_daemon listeners"},
+		}
+		for _, s := range steps {
+			s.do()
+			if got := d.failing(); got != s.want {
+				t.Errorf("%s: what fails is %q, want %q", s.name, got, s.want)
+			}
+		}
+	})
+}
