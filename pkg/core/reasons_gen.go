@@ -55,6 +55,7 @@ var eventReasons = []Reason{
 	EventExited,
 	EventPathNotGranted,
 	EventNoPIDLimit,
+	EventGuideNotLinked,
 	EventWeakerIsolation,
 	EventFenceDamaged,
 	EventHandshakeRefused,

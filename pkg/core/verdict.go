@@ -76,6 +76,7 @@ const (
 	EventExited              Reason = "exited"                // the workload ended
 	EventPathNotGranted      Reason = "path_not_granted"      // a path of the policy is not there, so that nothing was granted
 	EventNoPIDLimit          Reason = "no_pid_limit"          // nothing bounds the number of processes
+	EventGuideNotLinked      Reason = "guide_not_linked"      // the image has something where the guide for agents goes
 	EventWeakerIsolation     Reason = "weaker_isolation"      // the kernel lacks something that isolation uses
 	EventFenceDamaged        Reason = "fence_damaged"         // the rules of the fence are not those that were installed
 	EventHandshakeRefused    Reason = "handshake_refused"     // the other daemon's build does not fit
