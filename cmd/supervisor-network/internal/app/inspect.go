@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"slices"
+	"time"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/hello"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/listen"
@@ -132,7 +133,9 @@ func (s *session) plain(ctx context.Context) {
 func (s *session) secure(ctx context.Context) {
 	s.defaultPort = 443
 	s.prepare(ctx, true)
+	began := time.Now()
 	tc, err := s.p.mint.Handshake(ctx, &replayed{s.conn.TCP, s.conn}, s.grant.permit.Host(), protocols)
+	s.p.meter.WorkloadHandshake(time.Since(began), err)
 	if err != nil {
 		s.refuseTLS(err)
 		return

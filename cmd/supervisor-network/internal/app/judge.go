@@ -8,6 +8,7 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/websocket"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/record"
 	"github.com/splitpod/splitpod/pkg/core"
 )
 
@@ -27,6 +28,15 @@ type incoming struct {
 	handshake *websocket.Handshake // it asks for a WebSocket, properly
 	omit      []string             // fields that do not go to the origin, lower-case
 	add       http1.Fields         // and what goes instead
+}
+
+// describe notes what was asked for, as far as it is known.
+func (in *incoming) describe(ev *record.Entry) {
+	ev.Event.Method, ev.Event.Path = in.method, in.path
+	ev.Event.Application = core.ParseApplication(string(in.endpoint.Protocol))
+	if parent, n := in.head.Fields.Get("Traceparent"); n == 1 {
+		ev.Event.TraceParent = core.ParseTraceParent(parent)
+	}
 }
 
 // judge decides about one request on a granted connection. body reads it whole, up to

@@ -10,6 +10,7 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/websocket"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/listen"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/mint"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/observe"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/record"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/h2"
@@ -27,6 +28,7 @@ type path struct {
 	pool           *pool.Pool
 	http2          *h2.Pool
 	record         *record.Recorder
+	meter          *observe.Meter
 	live           *live
 	headTimeout    time.Duration
 	idle           time.Duration
@@ -43,6 +45,7 @@ type path struct {
 func (p *path) serve(ctx context.Context, c *listen.Conn) {
 	ev := p.record.Begin(c.ID, c.Accepted)
 	defer ev.End()
+	ev.Event.Source = c.Tuple.Client
 
 	if c.Err != nil { // listen could not make a request of it
 		p.refuse(ev, c, malformed(core.StageListen, c.Err))

@@ -96,7 +96,7 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) er
 	if err := d.openRecords(stdout); err != nil {
 		return &problem{exitConfig, err}
 	}
-	d.dialer = relay.New(relay.Config{Timeout: cfg.ConnectTimeout})
+	d.dialer = relay.New(relay.Config{Timeout: cfg.ConnectTimeout, Dialled: d.meter.Dialled})
 	d.gauge = listen.NewGauge(cfg.MaxConnections)
 
 	var err error
@@ -193,7 +193,7 @@ func bind(ctx context.Context, addr string) (net.Listener, error) {
 // accept serves one listener until ctx ends.
 func (d *daemon) accept(ctx context.Context, l *net.TCPListener, who identify.Identifier) error {
 	p := &path{
-		identify: who, policy: d.engine, dialer: d.dialer, mint: d.mint, pool: d.pool, http2: d.http2, record: d.record, live: &d.live, assemblies: d.assemblies,
+		identify: who, policy: d.engine, dialer: d.dialer, mint: d.mint, pool: d.pool, http2: d.http2, record: d.record, meter: d.meter, live: &d.live, assemblies: d.assemblies,
 		headTimeout: d.cfg.HeadTimeout, idle: d.cfg.IdleTimeout, ignoreIdentity: d.cfg.Identity != "process", advise: d.cfg.AgentProposals, stopping: ctx,
 	}
 	return listen.Serve(ctx, l, listen.Options{
@@ -245,13 +245,19 @@ func (d *daemon) openOrigins() error {
 	if err != nil {
 		return fmt.Errorf("--upstream-roots: %w", err)
 	}
-	d.pool = pool.New(pool.Config{Dial: d.dialer.Dial, Handshake: client.Handshake})
+	handshake := func(ctx context.Context, c net.Conn, host string, protos []string) (*tls.Conn, error) {
+		began := time.Now()
+		tc, err := client.Handshake(ctx, c, host, protos)
+		d.meter.OriginHandshake(time.Since(began), err)
+		return tc, err
+	}
+	d.pool = pool.New(pool.Config{Dial: d.dialer.Dial, Handshake: handshake})
 	d.http2 = h2.New(h2.Config{Dial: func(ctx context.Context, p decide.Permit) (*tls.Conn, error) {
 		tcp, err := d.dialer.Dial(ctx, p)
 		if err != nil {
 			return nil, err
 		}
-		tc, err := client.Handshake(ctx, tcp, p.Host(), []string{"h2"})
+		tc, err := handshake(ctx, tcp, p.Host(), []string{"h2"})
 		if err != nil {
 			tcp.Close()
 			return nil, err

@@ -179,6 +179,7 @@ func (s *session) read() (*http1.Request, *refusal) {
 	}
 	if !s.first {
 		s.ev = s.p.record.Begin(core.NewRequestID(), time.Now())
+		s.ev.Event.Source = s.conn.Tuple.Client
 	}
 	s.watch.Begin(s.p.headTimeout)
 	limit := http1.MaxTunnelHead
@@ -251,5 +252,5 @@ func (s *session) asked(in *incoming) *asked {
 
 // describe notes what was asked for.
 func (s *session) describe(in *incoming) {
-	s.ev.Event.Method, s.ev.Event.Path = in.method, in.path
+	in.describe(s.ev)
 }

@@ -41,6 +41,7 @@ func (s *session) serveHTTP2(ctx context.Context, tc *tls.Conn) {
 // beginStream opens the record of one stream.
 func (s *session) beginStream(method string) *record.Entry {
 	ev := s.p.record.Begin(core.NewRequestID(), time.Now())
+	ev.Event.Source = s.conn.Tuple.Client
 	ev.Event.Host, ev.Event.Port, ev.Event.Method = s.grant.permit.Host(), s.grant.permit.Port(), method
 	ev.Who(*s.grant.question.Who)
 	return ev
@@ -67,8 +68,8 @@ func (s *session) stream2(ctx context.Context, st *http2.Stream) {
 	in := &incoming{method: st.Method, path: st.Path, head: inspect.Head{
 		Method: st.Method, Query: queryOf(st.Query), Fields: fieldsOf(st.Header), Body: st.Length != 0,
 	}}
-	ev.Event.Path = in.path
 	deny := func(r *refusal) {
+		in.describe(ev)
 		note(ev, r)
 		ev.End()
 		a := s.asked(in)
@@ -90,6 +91,7 @@ func (s *session) stream2(ctx context.Context, st *http2.Stream) {
 		return
 	}
 	defer entry.leave()
+	in.describe(ev)
 	entry.request.Store(in)
 	if s.p.policy.Current() != g.snap && !entry.allowedBy(ctx, s.p.policy.Current()) {
 		deny(&refusal{status: 403, stage: core.StageRequest, reason: core.ReasonPolicyChanged, detail: revoked})

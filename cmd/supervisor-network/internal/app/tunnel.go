@@ -41,7 +41,9 @@ func (p *path) tunnel(ctx context.Context, ev *record.Entry, c *listen.Conn, g *
 		}
 	}
 	c.Done() // an idle tunnel holds no buffer
+	over := p.meter.Tunnel()
 	err = t.Run(ctx)
+	over()
 	if errors.Is(err, relay.ErrTaken) {
 		p.take(ctx, ev, c, g, entry, kind, taken{early: t.Early, up: up})
 		return

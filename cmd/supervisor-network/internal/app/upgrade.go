@@ -50,6 +50,7 @@ func (s *session) upgrade(ctx context.Context, req *http1.Request, t http1.Targe
 
 // bytes carries an upgraded connection that is not looked into.
 func (s *session) bytes(ctx context.Context, up *pool.Conn) {
+	defer s.p.meter.Tunnel()()
 	pipe := &relay.Pipe{Client: s.stream, ClientReader: s.client.R, Upstream: up.Stream(), Idle: s.p.idle}
 	err := pipe.Run(ctx)
 	sent, received := pipe.Moved()
@@ -93,7 +94,8 @@ func (s *session) denyMessage(in *incoming, e *websocket.CloseError) {
 	ev := s.p.record.Begin(core.NewRequestID(), time.Now())
 	defer ev.End()
 	ev.Event.Host, ev.Event.Port, ev.Event.Rule = s.ev.Event.Host, s.ev.Event.Port, s.ev.Event.Rule
-	ev.Event.Method, ev.Event.Path = decide.MethodText, in.path
+	in.describe(ev)
+	ev.Event.Source, ev.Event.Method = s.conn.Tuple.Client, decide.MethodText
 	ev.Event.Generation = s.ev.Event.Generation
 	ev.Who(*s.grant.question.Who)
 	ev.Deny(core.StageRequest, e.Reason, e.Detail)

@@ -59,6 +59,9 @@ type Config struct {
 	DNSTimeout time.Duration // default 5 s
 	Attempt    time.Duration // one address, default 10 s
 	Stagger    time.Duration // until the next address is tried beside it, default 250 ms
+	// Dialled is told how long each attempt to reach a destination took, and how it
+	// went. It may be nil.
+	Dialled func(time.Duration, error)
 }
 
 // maxAddresses bounds the answers of one name that are tried. All of them are judged.
@@ -101,7 +104,12 @@ func (d *Dialer) Dial(ctx context.Context, p decide.Permit) (*net.TCPConn, error
 	if !p.Valid() {
 		return nil, &Error{Reason: core.ReasonInternal, Detail: "the connection was not permitted"}
 	}
-	return d.dial(ctx, destination{p.Host(), p.Port(), p.AddressMode(), p.Prefixes()})
+	began := time.Now()
+	c, err := d.dial(ctx, destination{p.Host(), p.Port(), p.AddressMode(), p.Prefixes()})
+	if d.cfg.Dialled != nil {
+		d.cfg.Dialled(time.Since(began), err)
+	}
+	return c, err
 }
 
 func (d *Dialer) dial(ctx context.Context, to destination) (*net.TCPConn, error) {
