@@ -19,7 +19,7 @@ const standaloneAddress = "127.0.0.1:13129"
 func standalone(t *testing.T, policy string, args ...string) *pair {
 	t.Helper()
 	p := newPair(t, policy)
-	p.startNetwork(append([]string{"--listen", standaloneAddress, "--identity", "ignore"}, args...)...)
+	p.startNetwork(append([]string{"--listen", standaloneAddress, "--identity", "ignore", "--ca-out", p.caFile()}, args...)...)
 	eventually(t, "the listener", func() bool {
 		c, err := net.Dial("tcp", standaloneAddress)
 		if err == nil {

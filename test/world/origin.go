@@ -26,19 +26,30 @@ import (
 type Origins struct {
 	CAFile string       // PEM of the CA their certificates come from
 	Hits   atomic.Int64 // requests they answered
+	issuer *issuer
 	close  []io.Closer
+}
+
+// Certificate signs a certificate for the names of the world, after change had a look
+// at it; nil changes nothing.
+func (o *Origins) Certificate(change func(*x509.Certificate)) (tls.Certificate, error) {
+	return o.issuer.sign(change)
 }
 
 // Start opens HTTP on ports 80 and 8080, HTTPS on 443 and 8443 of both addresses,
 // with a git repository under /repo.git, and leaves its files in dir.
 func Start(dir string) (*Origins, error) {
-	cert, caPEM, err := certificate()
+	issuer, err := newIssuer()
+	if err != nil {
+		return nil, fmt.Errorf("make the origins' CA: %w", err)
+	}
+	o := &Origins{CAFile: filepath.Join(dir, "origin-ca.pem"), issuer: issuer}
+	if err := os.WriteFile(o.CAFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: issuer.ca.Raw}), 0o644); err != nil {
+		return nil, err
+	}
+	cert, err := o.Certificate(nil)
 	if err != nil {
 		return nil, fmt.Errorf("make the origins' certificate: %w", err)
-	}
-	o := &Origins{CAFile: filepath.Join(dir, "origin-ca.pem")}
-	if err := os.WriteFile(o.CAFile, caPEM, 0o644); err != nil {
-		return nil, err
 	}
 	if err := makeRepository(dir); err != nil {
 		return nil, err
@@ -121,23 +132,33 @@ cd ../repo.git && git symbolic-ref HEAD refs/heads/main && git config http.recei
 	return nil
 }
 
-func certificate() (tls.Certificate, []byte, error) {
-	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+// issuer is the CA of a world.
+type issuer struct {
+	ca  *x509.Certificate
+	key *ecdsa.PrivateKey
+}
+
+func newIssuer() (*issuer, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return tls.Certificate{}, nil, err
+		return nil, err
 	}
 	ca := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "demo origins"}, IsCA: true,
-		BasicConstraintsValid: true, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), KeyUsage: x509.KeyUsageCertSign}
-	caDER, err := x509.CreateCertificate(rand.Reader, ca, ca, &caKey.PublicKey, caKey)
+		BasicConstraintsValid: true, NotBefore: time.Now().Add(-72 * time.Hour), NotAfter: time.Now().Add(24 * time.Hour), KeyUsage: x509.KeyUsageCertSign}
+	der, err := x509.CreateCertificate(rand.Reader, ca, ca, &key.PublicKey, key)
 	if err != nil {
-		return tls.Certificate{}, nil, err
+		return nil, err
 	}
+	ca, err = x509.ParseCertificate(der)
+	return &issuer{ca, key}, err
+}
+
+func (i *issuer) sign(change func(*x509.Certificate)) (tls.Certificate, error) {
 	leaf := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "origin"}, DNSNames: []string{"*.demo.test", "*.wild.demo.test"},
-		IPAddresses: []net.IP{net.ParseIP(Address), net.ParseIP(Address6)}, NotBefore: ca.NotBefore, NotAfter: ca.NotAfter}
-	leafDER, err := x509.CreateCertificate(rand.Reader, leaf, ca, &caKey.PublicKey, caKey)
-	if err != nil {
-		return tls.Certificate{}, nil, err
+		IPAddresses: []net.IP{net.ParseIP(Address), net.ParseIP(Address6)}, NotBefore: i.ca.NotBefore, NotAfter: i.ca.NotAfter}
+	if change != nil {
+		change(leaf)
 	}
-	cert := tls.Certificate{Certificate: [][]byte{leafDER, caDER}, PrivateKey: caKey}
-	return cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: caDER}), nil
+	der, err := x509.CreateCertificate(rand.Reader, leaf, i.ca, &i.key.PublicKey, i.key)
+	return tls.Certificate{Certificate: [][]byte{der, i.ca.Raw}, PrivateKey: i.key}, err
 }
