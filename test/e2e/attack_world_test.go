@@ -99,12 +99,33 @@ func (p *pair) connectionRecords() []record {
 	return slices.DeleteFunc(parseRecords(p.t, p.network.out.String()), func(r record) bool { return r.Unmapped.Kind != "connection" })
 }
 
+// descriptors counts what the daemon holds, without the connections to origins that it
+// keeps for a minute.
 func (p *pair) descriptors() int {
 	p.t.Helper()
-	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.network.cmd.Process.Pid))
+	dir := fmt.Sprintf("/proc/%d", p.network.cmd.Process.Pid)
+	kept := map[string]bool{}
+	table, err := os.ReadFile(dir + "/net/tcp")
 	must(p.t, err)
-	return len(entries)
+	for line := range strings.Lines(string(table)) {
+		f := strings.Fields(line)
+		if port := strings.TrimPrefix(f[2], originHex+":"); port >= "1B59" && port <= "1B8B" { // 7001 to 7051
+			kept["socket:["+f[9]+"]"] = true
+		}
+	}
+	entries, err := os.ReadDir(dir + "/fd")
+	must(p.t, err)
+	n := 0
+	for _, e := range entries {
+		if to, _ := os.Readlink(dir + "/fd/" + e.Name()); !kept[to] {
+			n++
+		}
+	}
+	return n
 }
+
+// originHex is world.Address as /proc/net/tcp has it.
+const originHex = "01004D0A"
 
 // rest makes the origins hang up, so that the daemon keeps no connection to them.
 func (a *arena) rest() {
@@ -403,4 +424,3 @@ func stream(t *testing.T, c net.Conn, fields []hpack.HeaderField, body string) a
 		}
 	}
 }
-

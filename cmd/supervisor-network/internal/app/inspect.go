@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/hello"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/listen"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/mint"
@@ -39,7 +40,7 @@ func (p *path) inspect(ctx context.Context, ev *record.Entry, c *listen.Conn, g 
 	switch kind, err := hello.Peek(s.client.R); {
 	case kind == hello.TLS:
 		s.secure(ctx)
-	case kind == hello.HTTP1:
+	case kind == hello.HTTP1, kind == hello.Other && beginsRequest(s.client.R):
 		s.plain(ctx)
 	case s.client.R.Buffered() == 0 && !s.watch.Expired():
 		if err != nil {
@@ -88,6 +89,23 @@ func speaksOtherThanHTTP(r *bufio.Reader) bool {
 			return len(h.Protocols) > 0 && !slices.ContainsFunc(h.Protocols, func(a string) bool { return slices.Contains(protocols, a) })
 		}
 	}
+}
+
+// beginsRequest reports whether what r gives begins as a request with some method, for
+// rules know more methods than a guess does. It reads as little as decides that.
+func beginsRequest(r *bufio.Reader) bool {
+	for n := 1; n <= http1.MaxMethodBytes+1; n++ {
+		b, err := r.Peek(n)
+		switch {
+		case err != nil:
+			return false
+		case b[n-1] == ' ':
+			return n > 1
+		case b[n-1] != '-' && (b[n-1]|0x20 < 'a' || b[n-1]|0x20 > 'z'):
+			return false
+		}
+	}
+	return true // to be refused for its length
 }
 
 func unsupported(kind hello.Kind) string {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"time"
@@ -33,6 +34,8 @@ func (s *session) serveHTTP2(ctx context.Context, tc *tls.Conn) {
 	switch {
 	case stats.Flooded:
 		s.ev.Deny(core.StageRequest, core.ReasonBadRequest, "the HTTP/2 connection is used to make work, not to send requests")
+	case stats.Streams > stats.Handled && ctx.Err() == nil:
+		s.ev.Deny(core.StageRequest, core.ReasonBadRequest, fmt.Sprintf("%d HTTP/2 streams were reset as malformed", stats.Streams-stats.Handled))
 	case stats.Handled > 0:
 		s.ev.Drop() // its streams have left theirs
 	}
