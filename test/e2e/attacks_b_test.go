@@ -103,3 +103,147 @@ func TestMethodsAreTakenLiterally(t *testing.T) {
 	}
 	a.settled(t)
 }
+
+// TestAMessageThatMeansTwoThingsGoesNowhere (B22, B23, B25, B31 and what smugglers
+// use): each text by every entry of HTTP/1. answers are the statuses of all answers,
+// arrives is what the origin got.
+func TestAMessageThatMeansTwoThingsGoesNowhere(t *testing.T) {
+	a := newArena(t)
+	const post = "POST {abs}/ok/a HTTP/1.1\r\nHost: {host}\r\n"
+	const get = "GET {abs}/ok/a HTTP/1.1\r\nHost: {host}\r\n"
+	const denied = "GET {abs}/denied HTTP/1.1\r\nHost: {host}\r\n\r\n"
+	const chunked = post + "Transfer-Encoding: chunked\r\n\r\n"
+	refused := func(text string) smuggled { return smuggled{text, []int{400}, "bad_request", nil} }
+	for name, tc := range map[string]smuggled{
+		"B22 CL.TE":                         refused(post + "Content-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nG"),
+		"B22 TE.CL":                         refused(post + "Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n8\r\nSMUGGLED\r\n0\r\n\r\n"),
+		"B22 TE unknown":                    refused(post + "Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n"),
+		"B22 TE chunked, identity":          refused(post + "Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n"),
+		"B22 TE identity":                   refused(post + "Transfer-Encoding: identity\r\n\r\n"),
+		"B22 TE gzip, chunked":              refused(post + "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
+		"B22 TE chunked, chunked":           refused(post + "Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n"),
+		"B22 TE twice":                      refused(post + "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+		"B22 TE twice, differing":           refused(post + "Transfer-Encoding: chunked\r\nTransfer-Encoding: x\r\n\r\n0\r\n\r\n"),
+		"B22 TE with a vertical tab":        refused(post + "Transfer-Encoding: \vchunked\r\n\r\n0\r\n\r\n"),
+		"B22 TE in quotes":                  refused(post + "Transfer-Encoding: \"chunked\"\r\n\r\n0\r\n\r\n"),
+		"B22 TE with a parameter":           refused(post + "Transfer-Encoding: chunked;q=1\r\n\r\n0\r\n\r\n"),
+		"B22 TE empty":                      refused(post + "Transfer-Encoding:\r\n\r\n"),
+		"B22 TE with an underscore":         refused(post + "Transfer_Encoding: chunked\r\n\r\n0\r\n\r\n"),
+		"B22 TE in HTTP/1.0":                refused("POST {abs}/ok/a HTTP/1.0\r\nHost: {host}\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+		"B22 CL twice, differing":           refused(post + "Content-Length: 1\r\nContent-Length: 2\r\n\r\nab"),
+		"B22 CL in a list":                  refused(post + "Content-Length: 5, 6\r\n\r\nabcdef"),
+		"B22 CL with a sign":                refused(post + "Content-Length: +5\r\n\r\nabcde"),
+		"B22 CL negative":                   refused(post + "Content-Length: -1\r\n\r\n"),
+		"B22 CL hexadecimal":                refused(post + "Content-Length: 0x1\r\n\r\na"),
+		"B22 CL with a space inside":        refused(post + "Content-Length: 1 1\r\n\r\nabcdefghijk"),
+		"B22 CL beyond 64 bits":             refused(post + "Content-Length: 99999999999999999999\r\n\r\n"),
+		"B22 CL empty":                      refused(post + "Content-Length:\r\n\r\n"),
+		"B22 CL with an underscore":         refused(post + "Content_Length: 5\r\n\r\nabcde"),
+		"B22 CL named by Connection":        refused(post + "Connection: content-length\r\nContent-Length: 1\r\n\r\na"),
+		"B22 TE named by Connection":        refused(post + "Connection: close, transfer-encoding\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+		"B22 Host named by Connection":      refused(get + "Connection: host\r\n\r\n"),
+		"B22 Connection without a token":    refused(get + "Connection: a b\r\n\r\n"),
+		"B23 bare LF behind a field":        refused("GET {abs}/ok/a HTTP/1.1\r\nHost: {host}\r\nX: a\nY: b\r\n\r\n"),
+		"B23 bare LF everywhere":            refused("GET {abs}/ok/a HTTP/1.1\nHost: {host}\n\n"),
+		"B23 bare CR in a value":            refused(get + "X: a\rY: b\r\n\r\n"),
+		"B23 bare CR in the request line":   refused("GET {abs}/ok/a\r HTTP/1.1\r\nHost: {host}\r\n\r\n"),
+		"B23 obs-fold":                      refused(get + "X: a\r\n b\r\n\r\n"),
+		"B23 obs-fold first":                refused("GET {abs}/ok/a HTTP/1.1\r\n X: a\r\nHost: {host}\r\n\r\n"),
+		"B23 NUL in a value":                refused(get + "X: a\x00b\r\n\r\n"),
+		"B23 NUL in a name":                 refused(get + "X\x00: a\r\n\r\n"),
+		"B23 a space before the colon":      refused(get + "X : a\r\n\r\n"),
+		"B23 a tab before the colon":        refused(post + "Content-Length\t: 1\r\n\r\na"),
+		"B23 no colon":                      refused(get + "X\r\n\r\n"),
+		"B23 no name":                       refused(get + ": a\r\n\r\n"),
+		"B23 a name that is no token":       refused(get + "X(y): a\r\n\r\n"),
+		"B23 a name beyond ASCII":           refused(get + "X\xc3\xa9: a\r\n\r\n"),
+		"B23 a value that is not UTF-8":     refused(get + "X: \xff\xfe\r\n\r\n"),
+		"B23 DEL in a value":                refused(get + "X: \x7f\r\n\r\n"),
+		"B23 two spaces in the first line":  {"GET  {abs}/ok/a HTTP/1.1\r\nHost: {host}\r\n\r\n", []int{505}, "bad_request", nil},
+		"B23 a space at its end":            {"GET {abs}/ok/a HTTP/1.1 \r\nHost: {host}\r\n\r\n", []int{505}, "bad_request", nil},
+		"B23 HTTP/1.2":                      {"GET {abs}/ok/a HTTP/1.2\r\nHost: {host}\r\n\r\n", []int{505}, "bad_request", nil},
+		"B23 HTTP/2.0 in a line":            {"GET {abs}/ok/a HTTP/2.0\r\nHost: {host}\r\n\r\n", []int{505}, "bad_request", nil},
+		"B23 HTTP/1.1 in lower case":        {"GET {abs}/ok/a http/1.1\r\nHost: {host}\r\n\r\n", []int{505}, "bad_request", nil},
+		"row 44 no Host":                    refused("GET {abs}/ok/a HTTP/1.1\r\n\r\n"),
+		"row 44 two Hosts":                  refused(get + "Host: {host}\r\n\r\n"),
+		"row 44 two Hosts, differing":       refused(get + "Host: other.demo.test:7009\r\n\r\n"),
+		"row 44 an empty Host":              refused("GET {abs}/ok/a HTTP/1.1\r\nHost:\r\n\r\n"),
+		"row 44 a Host with a user":         refused("GET {abs}/ok/a HTTP/1.1\r\nHost: a@{host}\r\n\r\n"),
+		"chunk: size in decimal beyond":     {chunked + "ffffffffffffffff0\r\n", []int{400}, "bad_request", []string{}},
+		"chunk: 0x":                         {chunked + "0x1\r\na\r\n0\r\n\r\n", []int{400}, "bad_request", []string{}},
+		"chunk: a space before the size":    {chunked + " 1\r\na\r\n0\r\n\r\n", []int{400}, "bad_request", []string{}},
+		"chunk: a sign":                     {chunked + "+1\r\na\r\n0\r\n\r\n", []int{400}, "bad_request", []string{}},
+		"chunk: no size":                    {chunked + "\r\na\r\n0\r\n\r\n", []int{400}, "bad_request", []string{}},
+		"chunk: bare LF":                    {chunked + "1\na\r\n0\r\n\r\n", []int{400}, "bad_request", []string{}},
+		"chunk: data longer than its size":  {chunked + "1\r\nab\r\n0\r\n\r\n", []int{400}, "bad_request", []string{}},
+		"chunk: bare LF in an extension":    {chunked + "1;a\nb\r\na\r\n0\r\n\r\n", []int{400}, "bad_request", []string{}},
+		"chunk: an endless extension":       {chunked + "1;" + strings.Repeat("a", 70000) + "\r\na\r\n0\r\n\r\n", []int{400}, "bad_request", []string{}},
+		"chunk: a trailer without a colon":  {chunked + "0\r\nX\r\n\r\n", []int{400}, "bad_request", []string{}},
+		"chunk: a trailer is left out":      {chunked + "0\r\nContent-Length: 5\r\n\r\n", []int{200}, "", []string{"POST /ok/a"}},
+		"B25 two requests, one denied":      {get + "\r\n" + denied, []int{200, 403}, "policy_denied", []string{"GET /ok/a"}},
+		"B25 behind Connection: close":      {get + "Connection: close\r\n\r\n" + denied, []int{200}, "", []string{"GET /ok/a"}},
+		"B25 behind a length":               {post + "Content-Length: 1\r\n\r\na" + denied, []int{200, 403}, "policy_denied", []string{"POST /ok/a"}},
+		"B25 inside a length":               {post + "Content-Length: 40\r\n\r\nGET /denied HTTP/1.1\r\nHost: api.demo\r\n\r\n", []int{200}, "", []string{"POST /ok/a"}},
+		"B25 behind chunks":                 {chunked + "1\r\na\r\n0\r\n\r\n" + denied, []int{200, 403}, "policy_denied", []string{"POST /ok/a"}},
+		"B25 behind a trailer":              {chunked + "0\r\nX: y\r\n\r\n" + denied, []int{200, 403}, "policy_denied", []string{"POST /ok/a"}},
+		"B25 behind chunks with extensions": {chunked + "1;a=b\r\na\r\n0;c\r\n\r\n" + denied, []int{200, 403}, "policy_denied", []string{"POST /ok/a"}},
+		"B25 denied, then allowed":          {denied + get + "\r\n", []int{403}, "policy_denied", nil},
+		"B25 a GET with a body":             {get + "Content-Length: 3\r\n\r\nabc" + denied, []int{200, 403}, "policy_denied", []string{"GET /ok/a"}},
+		"B25 three allowed":                 {get + "\r\n" + get + "\r\n" + get + "\r\n", []int{200, 200, 200}, "", []string{"GET /ok/a", "GET /ok/a", "GET /ok/a"}},
+		"B22 the same CL twice":             {post + "Content-Length: 1\r\nContent-Length: 1\r\n\r\na", []int{200}, "", []string{"POST /ok/a"}},
+		"chunk: a size with leading zeros":  {chunked + "0001\r\na\r\n0\r\n\r\n", []int{200}, "", []string{"POST /ok/a"}},
+		"a path that names another origin":  {"GET {abs}/ok/a@other.demo.test:7009/ HTTP/1.1\r\nHost: {host}\r\n\r\n", []int{200}, "", []string{"GET /ok/a@other.demo.test:7009/"}},
+		"OPTIONS with an asterisk":          {"OPTIONS * HTTP/1.1\r\nHost: {host}\r\n\r\n", []int{400}, "invalid_request_target", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, e := range http1Entries {
+				a.smuggle(t, e, tc)
+			}
+		})
+	}
+	a.settled(t)
+}
+
+// smuggled is one raw text and what has to come of it.
+type smuggled struct {
+	text    string
+	answers []int
+	reason  string
+	arrives []string // empty, not nil: the head may have gone on before the body was seen
+}
+
+func (a *arena) smuggle(t *testing.T, e entry, tc smuggled) {
+	t.Helper()
+	got := a.say(t, e, tc.text)
+	var statuses []int
+	last := answer{}
+	for _, one := range got {
+		statuses, last = append(statuses, one.status), one
+	}
+	if tc.answers != nil && !slices.Equal(statuses, tc.answers) {
+		t.Errorf("%s: answers %v, want %v; the last: %s", e, statuses, tc.answers, last.body)
+	}
+	if last.reason != tc.reason {
+		t.Errorf("%s: reason %q, want %q", e, last.reason, tc.reason)
+	}
+	if tc.arrives != nil && len(tc.arrives) == 0 {
+		a.broken(t, tc.reason)
+		return
+	}
+	a.oracle(t, tc.arrives, tc.reason)
+}
+
+// broken is the oracle for a body that turns out malformed when its head has gone on:
+// the origin has nothing it could take for complete.
+func (a *arena) broken(t *testing.T, reason string) {
+	t.Helper()
+	if found := a.denials(t, 1); len(found) != 1 || found[0].Unmapped.Reason != reason {
+		t.Errorf("records %+v, want one with reason %q", found, reason)
+	}
+	for _, c := range []*canary{a.plain, a.secure} {
+		requests, raw, _ := c.seen()
+		if strings.Contains(raw, "0\r\n\r\n") || len(requests) > 1 {
+			t.Errorf("the origin may take %q for complete", raw)
+		}
+	}
+}

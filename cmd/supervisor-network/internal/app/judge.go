@@ -96,7 +96,7 @@ func unreadable(err error) *refusal {
 	if e, ok := errors.AsType[*http1.SyntaxError](err); ok {
 		return malformed(core.StageRequest, e)
 	}
-	return &refusal{status: 400, stage: core.StageRequest, reason: core.ReasonClientClosed, detail: "the connection ended before the request did"}
+	return &refusal{status: 400, stage: core.StageRequest, reason: core.ReasonClientClosed, detail: "the connection ended before the request did", failed: true}
 }
 
 // queryOf is a target's query without its question mark.

@@ -139,6 +139,7 @@ func (s *session) run(ctx context.Context) {
 		req, refused := s.read()
 		switch {
 		case refused != nil:
+			s.begin()
 			s.refuse(refused)
 			return
 		case req == nil:
@@ -205,7 +206,7 @@ func (s *session) unread(err error) *refusal {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return &refusal{status: 408, stage: core.StageRequest, reason: core.ReasonRequestTimeout, detail: "the request did not arrive in time"}
 	}
-	return &refusal{status: 400, stage: core.StageRequest, reason: core.ReasonClientClosed, detail: "the connection ended before the request did"}
+	return &refusal{status: 400, stage: core.StageRequest, reason: core.ReasonClientClosed, detail: "the connection ended before the request did", failed: true}
 }
 
 // refuse records and answers; the connection ends with it.
