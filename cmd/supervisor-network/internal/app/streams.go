@@ -110,6 +110,11 @@ func (s *session) stream2(ctx context.Context, st *http2.Stream) {
 		req.Body = up
 	}
 	resp, err := s.p.roundTrip(ctx, s, &g, st, req)
+	if err != nil && ctx.Err() != nil && !errors.Is(context.Cause(ctx), errRevoked) {
+		reason, detail := s.p.streamOutcome(ctx, err)
+		deny(&refusal{status: 503, stage: core.StageRequest, reason: reason, detail: detail, failed: true})
+		return
+	}
 	if err != nil {
 		deny(streamFailed(ctx, g.permit.Host(), err))
 		return
@@ -126,8 +131,22 @@ func (s *session) stream2(ctx context.Context, st *http2.Stream) {
 		deny(&refusal{status: 502, stage: core.StageRequest, reason: core.ReasonUpstreamInvalid, detail: "the origin answered with a status that is none", failed: true})
 		return
 	}
-	if reason, detail := outcome(ctx, err); reason != "" {
+	if reason, detail := s.p.streamOutcome(ctx, err); reason != "" {
 		ev.Fail(reason, detail)
+	}
+}
+
+// streamOutcome is outcome for a stream, which ends, too, when its client resets it or
+// goes, and when nothing moves on it.
+func (p *path) streamOutcome(ctx context.Context, err error) (core.Reason, string) {
+	cause := context.Cause(ctx)
+	switch {
+	case cause == nil, errors.Is(cause, errRevoked), p.stopping.Err() != nil:
+		return outcome(ctx, err)
+	case errors.Is(cause, http2.ErrIdle), errors.Is(cause, http2.ErrStalled):
+		return core.ReasonIdle, cause.Error()
+	default:
+		return core.ReasonClientClosed, "the stream was reset, or its connection has ended"
 	}
 }
 
