@@ -28,6 +28,14 @@ func malformed(stage core.Stage, e *http1.SyntaxError) *refusal {
 	return &refusal{status: e.Status, stage: stage, reason: e.Reason, detail: e.Detail}
 }
 
+// fields are what the answer says in its head: the rule that refused.
+func (r *refusal) fields() []http1.Field {
+	if r.ruling == nil {
+		return nil
+	}
+	return []http1.Field{{Name: "X-OpenShell-Policy", Value: r.ruling.Rule}}
+}
+
 // body is what the workload reads. Refusals by rules carry what an agent needs to
 // propose a change.
 func (r *refusal) body(req *asked) any {

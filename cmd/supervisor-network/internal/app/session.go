@@ -220,11 +220,7 @@ func (s *session) answer(r *refusal, in *incoming) {
 	s.ev.End()
 	s.ended.Store(true)
 	_ = s.stream.SetDeadline(answerDeadline())
-	var fields []http1.Field
-	if r.ruling != nil {
-		fields = append(fields, http1.Field{Name: "X-OpenShell-Policy", Value: r.ruling.Rule})
-	}
-	if http1.Answer(s.stream, in.method, r.status, s.ev.Event.RequestID, r.body(s.asked(in)), fields...) != nil {
+	if http1.Answer(s.stream, in.method, r.status, s.ev.Event.RequestID, r.body(s.asked(in)), r.fields()...) != nil {
 		return
 	}
 	if w, ok := s.stream.(interface{ CloseWrite() error }); !ok || w.CloseWrite() != nil {

@@ -77,7 +77,7 @@ func (s *session) stream2(ctx context.Context, st *http2.Stream) {
 		ev.End()
 		a := s.asked(in)
 		a.id = ev.Event.RequestID
-		_ = st.Deny(r.status, r.reason, r.detail, ev.Event.RequestID, r.body(a)) // a client that is gone needs no answer
+		_ = st.Deny(r.status, r.reason, r.detail, ev.Event.RequestID, r.body(a), r.fields()...) // a client that is gone needs no answer
 	}
 	if denial := s.p.renew(ctx, &g); denial != nil {
 		deny(denied(core.StageRequest, denial))

@@ -96,14 +96,17 @@ func (s *Stream) ToOrigin(ctx context.Context) *http.Request {
 }
 
 // Deny answers with a status and body as JSON; a gRPC client gets a status in the
-// trailers instead, with the detail as its message.
-func (s *Stream) Deny(status int, reason core.Reason, detail string, id core.RequestID, body any) error {
+// trailers instead, with the detail as its message. fields go with the answer.
+func (s *Stream) Deny(status int, reason core.Reason, detail string, id core.RequestID, body any, fields ...http1.Field) error {
 	s.answered = true
 	h := s.w.Header()
 	if id != "" {
 		h.Set("X-Splitpod-Request-Id", string(id))
 	}
 	bare(h)
+	for _, f := range fields {
+		h.Set(f.Name, f.Value)
+	}
 	if s.GRPC {
 		s.denyCall(h, status, reason, detail)
 		return nil
