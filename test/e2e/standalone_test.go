@@ -21,6 +21,11 @@ func standalone(t *testing.T, policy string, args ...string) *pair {
 	p := newPair(t, policy)
 	p.startNetwork(append([]string{"--listen", standaloneAddress, "--identity", "ignore", "--ca-out", p.caFile()}, args...)...)
 	eventually(t, "the listener", func() bool {
+		select {
+		case <-p.network.ended:
+			t.Fatal("the daemon did not start")
+		default:
+		}
 		c, err := net.Dial("tcp", standaloneAddress)
 		if err == nil {
 			c.Close()
