@@ -1,0 +1,393 @@
+package e2e_test
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/gobwas/ws"
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	pb "google.golang.org/grpc/interop/grpc_testing"
+	"google.golang.org/grpc/status"
+
+	"github.com/splitpod/splitpod/test/need"
+	"github.com/splitpod/splitpod/test/world"
+)
+
+// TestNodesWebSocket: the ws library of Node, with and without compression.
+func TestNodesWebSocket(t *testing.T) {
+	w := newClientWorld(t)
+	w.libraries(t)
+	code, out, errs := w.run(t, need.Program(t, "node"), "testdata/clients/ws.mjs", "wss://api.demo.test:7011")
+	if code != 0 {
+		t.Fatalf("exit code %d: %s%s", code, out, errs)
+	}
+	got := results(t, out)
+	if r := got["text"]; r.Code != 1000 || len(r.Heard) != 3 || r.Heard[0] != "one" || r.Heard[1] != "two" {
+		t.Errorf("messages on an allowed path: %+v", r)
+	}
+	if r := got["plain"]; r.Code != 1000 || !slices.Equal(r.Heard, []string{"one"}) {
+		t.Errorf("without compression: %+v", r)
+	}
+	structured(t, got["path"], "GET", "/denied", "rest")
+	if r := got["read only"]; r.Code != 1008 || len(r.Heard) != 0 || !strings.Contains(r.Reason, "WEBSOCKET_TEXT /ws-quiet") {
+		t.Errorf("a message where only reading is allowed: %+v", r)
+	}
+}
+
+// websocketDial opens a WebSocket with a Go client.
+func (w *clientWorld) websocketDial(t *testing.T, path string) *websocket.Conn {
+	t.Helper()
+	c := w.client(1)
+	c.Timeout = 0
+	conn, _, err := websocket.Dial(t.Context(), siteURL+path, &websocket.DialOptions{HTTPClient: c})
+	must(t, err)
+	t.Cleanup(func() { conn.CloseNow() })
+	return conn
+}
+
+// TestRawWebSocket (B38, rows 67 to 72): frames by hand.
+func TestRawWebSocket(t *testing.T) {
+	w := newClientWorld(t)
+	open := func(t *testing.T) (net.Conn, *bufio.Reader) {
+		c, _ := connect(t, "api.demo.test:7011")
+		tc := tls.Client(c, &tls.Config{ServerName: "api.demo.test", RootCAs: w.interceptionRoots()})
+		_, err := io.WriteString(tc, "GET /ws HTTP/1.1\r\nHost: api.demo.test:7011\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+		must(t, err)
+		r := bufio.NewReader(tc)
+		resp, err := http.ReadResponse(r, nil)
+		if err != nil || resp.StatusCode != 101 || resp.Header.Get("Sec-WebSocket-Accept") != "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" {
+			t.Fatalf("handshake: %v, %v", resp, err)
+		}
+		return tc, r
+	}
+	masked := func(h ws.Header, payload string) string {
+		h.Masked, h.Mask, h.Length = true, [4]byte{1, 2, 3, 4}, int64(len(payload))
+		data := []byte(payload)
+		ws.Cipher(data, h.Mask, 0)
+		var b strings.Builder
+		_ = ws.WriteHeader(&b, h)
+		return b.String() + string(data)
+	}
+	text := func(s string) string { return masked(ws.Header{Fin: true, OpCode: ws.OpText}, s) }
+	for name, tc := range map[string]struct {
+		send string
+		code ws.StatusCode // of the close frame; 0: the text comes back
+	}{
+		"a text":                            {text("hello"), 0},
+		"a text in fragments, with a ping":  {masked(ws.Header{OpCode: ws.OpText}, "he") + masked(ws.Header{Fin: true, OpCode: ws.OpPing}, "p") + masked(ws.Header{Fin: true, OpCode: ws.OpContinuation}, "llo"), 0},
+		"row 69 no mask":                    {"\x81\x05hello", 1002},
+		"B38 a reserved bit":                {masked(ws.Header{Fin: true, Rsv: 2, OpCode: ws.OpText}, "hello"), 1002},
+		"B38 compressed, without agreement": {masked(ws.Header{Fin: true, Rsv: 4, OpCode: ws.OpText}, "hello"), 1002},
+		"B38 a reserved opcode":             {masked(ws.Header{Fin: true, OpCode: 3}, "hello"), 1002},
+		"B38 a length of 2^63":              {"\x81\xff\x80\x00\x00\x00\x00\x00\x00\x00\x01\x02\x03\x04", 1002},
+		"B38 not UTF-8":                     {text("\xff\xfe"), 1007},
+		"B38 a continuation of nothing":     {masked(ws.Header{Fin: true, OpCode: ws.OpContinuation}, "hello"), 1002},
+		"B38 a ping in fragments":           {masked(ws.Header{OpCode: ws.OpPing}, "p"), 1002},
+		"B38 a ping above 125 bytes":        {masked(ws.Header{Fin: true, OpCode: ws.OpPing}, strings.Repeat("p", 126)), 1002},
+		"row 71 a text above 4 MiB":         {text(strings.Repeat("x", 4<<20+1)), 1009},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, r := open(t)
+			go func() { _, _ = io.WriteString(c, tc.send) }() // the daemon may close half-way
+			for {
+				frame, err := ws.ReadFrame(r)
+				if err != nil {
+					t.Fatalf("no frame: %v", err)
+				}
+				switch code, _ := ws.ParseCloseFrameData(frame.Payload); {
+				case frame.Header.OpCode == ws.OpPong:
+					continue
+				case tc.code == 0 && (frame.Header.OpCode != ws.OpText || string(frame.Payload) != "hello"),
+					tc.code != 0 && (frame.Header.OpCode != ws.OpClose || code != tc.code):
+					t.Errorf("got %+v %q, want code %d", frame.Header, frame.Payload[:min(100, len(frame.Payload))], tc.code)
+				}
+				return
+			}
+		})
+	}
+}
+
+// callServer has the four kinds of calls.
+type callServer struct {
+	pb.UnimplementedTestServiceServer
+}
+
+func (callServer) EmptyCall(context.Context, *pb.Empty) (*pb.Empty, error) { return &pb.Empty{}, nil }
+
+func (callServer) UnaryCall(_ context.Context, in *pb.SimpleRequest) (*pb.SimpleResponse, error) {
+	if in.ResponseStatus != nil {
+		return nil, status.Error(codes.Code(in.ResponseStatus.Code), in.ResponseStatus.Message)
+	}
+	return &pb.SimpleResponse{Payload: in.Payload}, nil
+}
+
+func (callServer) StreamingOutputCall(in *pb.StreamingOutputCallRequest, out pb.TestService_StreamingOutputCallServer) error {
+	for range in.ResponseParameters {
+		if err := out.Send(&pb.StreamingOutputCallResponse{Payload: in.Payload}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (callServer) StreamingInputCall(in pb.TestService_StreamingInputCallServer) error {
+	for n := int32(0); ; {
+		req, err := in.Recv()
+		if errors.Is(err, io.EOF) {
+			return in.SendAndClose(&pb.StreamingInputCallResponse{AggregatedPayloadSize: n})
+		}
+		if err != nil {
+			return err
+		}
+		n += int32(len(req.Payload.Body))
+	}
+}
+
+func (callServer) FullDuplexCall(both pb.TestService_FullDuplexCallServer) error {
+	for {
+		req, err := both.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := both.Send(&pb.StreamingOutputCallResponse{Payload: req.Payload}); err != nil {
+			return err
+		}
+	}
+}
+
+// calls is a gRPC client of a gRPC server, through the daemon.
+func (w *clientWorld) calls(t *testing.T) pb.TestServiceClient {
+	t.Helper()
+	cert, err := origins.Certificate(nil)
+	must(t, err)
+	l, err := net.Listen("tcp", fmt.Sprintf("%s:%d", world.Address, grpcPort))
+	must(t, err)
+	srv := grpc.NewServer(grpc.Creds(credentials.NewServerTLSFromCert(&cert)))
+	pb.RegisterTestServiceServer(srv, callServer{})
+	go func() { _ = srv.Serve(l) }()
+	t.Cleanup(srv.Stop)
+	cc, err := grpc.NewClient("passthrough:///api.demo.test:7012", grpc.WithTransportCredentials(credentials.NewClientTLSFromCert(w.interceptionRoots(), "")),
+		grpc.WithContextDialer(func(ctx context.Context, target string) (net.Conn, error) {
+			c, err := net.Dial("tcp", standaloneAddress)
+			if err != nil {
+				return nil, err
+			}
+			if _, err := fmt.Fprintf(c, "CONNECT %s HTTP/1.1\r\nHost: %s\r\n\r\n", target, target); err != nil {
+				return nil, err
+			}
+			resp, err := http.ReadResponse(bufio.NewReader(oneByOne{c}), &http.Request{Method: "CONNECT"})
+			if err == nil && resp.StatusCode != 200 {
+				err = errors.New(resp.Status)
+			}
+			return c, err
+		}))
+	must(t, err)
+	t.Cleanup(func() { cc.Close() })
+	return pb.NewTestServiceClient(cc)
+}
+
+func payload(n int) *pb.Payload { return &pb.Payload{Body: make([]byte, n)} }
+
+// TestGRPC (B37): the four kinds of calls, a status of the server's, a denied method,
+// a stream whose method is revoked while it runs.
+func TestGRPC(t *testing.T) {
+	w := newClientWorld(t)
+	client := w.calls(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+
+	for _, n := range []int{0, 100, 100000} {
+		out, err := client.UnaryCall(ctx, &pb.SimpleRequest{Payload: payload(n)})
+		if err != nil || len(out.Payload.GetBody()) != n {
+			t.Fatalf("unary call with %d bytes: %v", n, err)
+		}
+	}
+	_, err := client.UnaryCall(ctx, &pb.SimpleRequest{ResponseStatus: &pb.EchoStatus{Code: int32(codes.FailedPrecondition), Message: "its own"}})
+	if s := status.Convert(err); s.Code() != codes.FailedPrecondition || s.Message() != "its own" {
+		t.Errorf("the server's own status: %v", err)
+	}
+	down, err := client.StreamingOutputCall(ctx, &pb.StreamingOutputCallRequest{Payload: payload(1000), ResponseParameters: make([]*pb.ResponseParameters, 20)})
+	must(t, err)
+	n := 0
+	for {
+		if _, err = down.Recv(); err != nil {
+			break
+		}
+		n++
+	}
+	if n != 20 || !errors.Is(err, io.EOF) {
+		t.Errorf("server stream: %d messages, %v", n, err)
+	}
+	up, err := client.StreamingInputCall(ctx)
+	must(t, err)
+	for range 20 {
+		must(t, up.Send(&pb.StreamingInputCallRequest{Payload: payload(1000)}))
+	}
+	if sum, err := up.CloseAndRecv(); err != nil || sum.AggregatedPayloadSize != 20000 {
+		t.Errorf("client stream: %v, %v", sum, err)
+	}
+	both, err := client.FullDuplexCall(ctx)
+	must(t, err)
+	say := func() error {
+		if err := both.Send(&pb.StreamingOutputCallRequest{Payload: payload(10)}); err != nil {
+			return err
+		}
+		_, err := both.Recv()
+		return err
+	}
+	for range 20 {
+		must(t, say())
+	}
+
+	_, err = client.EmptyCall(ctx, &pb.Empty{})
+	if s := status.Convert(err); s.Code() != codes.PermissionDenied || !strings.Contains(s.Message(), "/grpc.testing.TestService/EmptyCall") {
+		t.Errorf("a denied method: %v", err)
+	}
+	must(t, say()) // its neighbour lives
+
+	down2, err := client.FullDuplexCall(ctx)
+	must(t, err)
+	must(t, down2.Send(&pb.StreamingOutputCallRequest{Payload: payload(10)}))
+	_, err = down2.Recv()
+	must(t, err)
+	w.policy(strings.Replace(clientPolicy, "TestService/*Call\"}", "TestService/Unary*\"}", 1))
+	for _, stream := range []pb.TestService_FullDuplexCallClient{both, down2} {
+		_, err := stream.Recv()
+		if s := status.Convert(err); s.Code() != codes.Unavailable || !strings.Contains(s.Message(), "policy") {
+			t.Errorf("a revoked stream: %v", err)
+		}
+	}
+	if _, err := client.UnaryCall(ctx, &pb.SimpleRequest{}); err != nil {
+		t.Errorf("a call the new policy allows: %v", err)
+	}
+	if _, err := client.FullDuplexCall(ctx); err != nil {
+		t.Error(err)
+	} else if s, err := client.StreamingOutputCall(ctx, &pb.StreamingOutputCallRequest{}); err == nil {
+		if _, err = s.Recv(); status.Code(err) != codes.PermissionDenied {
+			t.Errorf("a call the new policy forbids: %v", err)
+		}
+	}
+}
+
+// TestMCP (row 78, 79): a client and a server of the official library.
+func TestMCP(t *testing.T) {
+	w := newClientWorld(t)
+	c := w.client(1)
+	c.Timeout = 0
+	session, err := mcp.NewClient(&mcp.Implementation{Name: "client", Version: "1"}, nil).Connect(t.Context(), &mcp.StreamableClientTransport{Endpoint: siteURL + "/mcp", HTTPClient: c, MaxRetries: -1}, nil)
+	must(t, err)
+	defer session.Close()
+	tools, err := session.ListTools(t.Context(), nil)
+	if err != nil || len(tools.Tools) != 2 {
+		t.Fatalf("tools: %v, %v", tools, err)
+	}
+	call := func(name string) (*mcp.CallToolResult, error) {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		return session.CallTool(ctx, &mcp.CallToolParams{Name: name, Arguments: map[string]any{"name": "x"}})
+	}
+	out, err := call("read_file")
+	if err != nil || len(out.Content) != 1 || out.Content[0].(*mcp.TextContent).Text != "read_file x" {
+		t.Errorf("an allowed tool: %v, %v", out, err)
+	}
+	before := len(w.site.arrived())
+	if before == 0 {
+		t.Error("nothing arrived")
+	}
+	if _, err := call("delete_file"); err == nil {
+		t.Error("a denied tool was called")
+	}
+	for _, came := range w.site.arrived() {
+		if strings.HasPrefix(came, "POST") && strings.Contains(came, "mcp") {
+			t.Errorf("%s arrived for the denied call", came)
+		}
+	}
+	eventually(t, "the record of the denied call", func() bool {
+		return slices.ContainsFunc(w.connectionRecords(), func(r record) bool { return r.Unmapped.Reason == "policy_denied" })
+	})
+}
+
+// TestBodiesAreJudged (B32, B34, B35, rows 73 to 77): what one request to GraphQL,
+// JSON-RPC and MCP gets.
+func TestBodiesAreJudged(t *testing.T) {
+	w := newClientWorld(t)
+	const ok, no = 200, 403
+	graphql := func(q string) string { return fmt.Sprintf(`{"query":%q}`, q) }
+	tool := func(name string) string {
+		return fmt.Sprintf(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":%q,"arguments":{}}}`, name)
+	}
+	for name, tc := range map[string]struct {
+		path, body, more string // more: a field
+		status           int
+		reason           string
+	}{
+		"GraphQL: an allowed field":                      {"/graphql", graphql("{viewer{id}}"), "", ok, ""},
+		"GraphQL: another field":                         {"/graphql", graphql("{secret}"), "", no, "policy_denied"},
+		"GraphQL: an alias of a denied field":            {"/graphql", graphql("{viewer:secret}"), "", no, "policy_denied"},
+		"GraphQL: a fragment with it":                    {"/graphql", graphql("query{viewer ...F} fragment F on Query{secret}"), "", no, "policy_denied"},
+		"GraphQL: an inline fragment":                    {"/graphql", graphql("{viewer ... on Query{secret}}"), "", no, "policy_denied"},
+		"GraphQL: behind @include":                       {"/graphql", graphql("{viewer secret @include(if:false)}"), "", no, "policy_denied"},
+		"GraphQL: a mutation":                            {"/graphql", graphql("mutation{viewer}"), "", no, "policy_denied"},
+		"GraphQL: a batch with one":                      {"/graphql", "[" + graphql("{viewer}") + "," + graphql("{secret}") + "]", "", no, "policy_denied"},
+		"GraphQL: two operations, the other named":       {"/graphql", `{"query":"query A{viewer} mutation B{secret}","operationName":"B"}`, "", no, "policy_denied"},
+		"GraphQL: a hash alone":                          {"/graphql", `{"extensions":{"persistedQuery":{"version":1,"sha256Hash":"abc"}}}`, "", no, "policy_denied"},
+		"GraphQL: a key twice":                           {"/graphql", `{"query":"{viewer}","query":"{secret}"}`, "", 400, "invalid_graphql_request"},
+		"GraphQL: not JSON":                              {"/graphql", "query=a", "", 400, "invalid_graphql_request"},
+		"GraphQL: compressed":                            {"/graphql", graphql("{viewer}"), "Content-Encoding: gzip", 415, "invalid_graphql_request"},
+		"GraphQL: above the limit":                       {"/graphql", graphql("{viewer " + strings.Repeat(" ", 70000) + "}"), "", 413, "body_too_large"},
+		"JSON-RPC: an allowed method":                    {"/rpc", `{"jsonrpc":"2.0","id":1,"method":"eth_call"}`, "", ok, ""},
+		"JSON-RPC: another method":                       {"/rpc", `{"jsonrpc":"2.0","id":1,"method":"eth_send"}`, "", no, "policy_denied"},
+		"JSON-RPC: a notification of it":                 {"/rpc", `{"jsonrpc":"2.0","method":"eth_send"}`, "", no, "policy_denied"},
+		"JSON-RPC: a batch with one":                     {"/rpc", `[{"jsonrpc":"2.0","id":1,"method":"eth_call"},{"jsonrpc":"2.0","id":2,"method":"eth_send"}]`, "", no, "policy_denied"},
+		"JSON-RPC: the method twice":                     {"/rpc", `{"jsonrpc":"2.0","id":1,"method":"eth_call","method":"eth_send"}`, "", 400, "invalid_jsonrpc_request"},
+		"JSON-RPC: a response from the client":           {"/rpc", `{"jsonrpc":"2.0","id":1,"result":1}`, "", no, "policy_denied"},
+		"JSON-RPC: a method with a zero-width character": {"/rpc", `{"jsonrpc":"2.0","id":1,"method":"eth_call\u200b"}`, "", no, "policy_denied"},
+		"JSON-RPC: UTF-16":                               {"/rpc", "\xff\xfe{\x00}\x00", "", 400, "invalid_jsonrpc_request"},
+		"JSON-RPC: nothing":                              {"/rpc", "", "", 400, "invalid_jsonrpc_request"},
+		"MCP: a denied tool":                             {"/mcp", tool("delete_file"), "", no, "policy_denied"},
+		"MCP: a tool with a space":                       {"/mcp", tool("read_ file"), "", 400, "invalid_jsonrpc_request"},
+		"MCP: a tool of 129 characters":                  {"/mcp", tool("read_" + strings.Repeat("a", 124)), "", 400, "invalid_jsonrpc_request"},
+		"MCP: a tool with a zero-width character":        {"/mcp", tool("read_\u200bfile"), "", 400, "invalid_jsonrpc_request"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, version := range []int{1, 2} {
+				w.site.arrived()
+				req, err := http.NewRequest("POST", siteURL+tc.path, strings.NewReader(tc.body))
+				must(t, err)
+				req.Header.Set("Content-Type", "application/json")
+				if k, v, ok := strings.Cut(tc.more, ": "); ok {
+					req.Header.Set(k, v)
+				}
+				resp, err := w.client(version).Do(req)
+				must(t, err)
+				data, err := io.ReadAll(resp.Body)
+				must(t, err)
+				resp.Body.Close()
+				got := answerOf(resp.StatusCode, resp.Header, data)
+				if got.status != tc.status || got.reason != tc.reason {
+					t.Errorf("HTTP/%d: %d %s, want %d %s", version, got.status, data, tc.status, tc.reason)
+				}
+				if came := w.site.arrived(); (len(came) == 1) != (tc.status == ok) {
+					t.Errorf("HTTP/%d: the origin got %q", version, came)
+				}
+			}
+		})
+	}
+}
