@@ -45,9 +45,16 @@ func readPolicy(path string) policyFile {
 	return policyFile{doc: doc, warnings: warnings, digest: hex.EncodeToString(sum[:]), err: err}
 }
 
-// settle is how long the file must be quiet before it is read again: editors and
-// the kubelet write in several steps.
-const settle = 100 * time.Millisecond
+// settle is how long the folder must be quiet before the file is read again, because
+// editors write in several steps, and patience how long a folder that is never quiet
+// is waited for.
+const (
+	settle   = 100 * time.Millisecond
+	patience = time.Second
+)
+
+// swapped is the link of a ConfigMap's folder, which leads to whole files only.
+const swapped = "..data"
 
 // watchPolicy calls changed with every new version of the file until ctx ends. It
 // watches the folder, because a ConfigMap is replaced by swapping a link in it, and
@@ -66,12 +73,19 @@ func watchPolicy(ctx context.Context, path, digest string, log *slog.Logger, cha
 	quiet := time.NewTimer(time.Hour)
 	defer quiet.Stop()
 	last := digest
+	var first time.Time // of the changes that were not looked at
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-w.Events:
-			quiet.Reset(settle)
+		case e := <-w.Events:
+			if filepath.Base(e.Name) == swapped && e.Has(fsnotify.Create) {
+				break // whole at once
+			}
+			if first.IsZero() {
+				first = time.Now()
+			}
+			quiet.Reset(min(settle, time.Until(first.Add(patience))))
 			continue
 		case err := <-w.Errors:
 			log.Warn("policy watch failed; polling goes on", slog.Any("error", err))
@@ -79,6 +93,8 @@ func watchPolicy(ctx context.Context, path, digest string, log *slog.Logger, cha
 		case <-quiet.C:
 		case <-poll.C:
 		}
+		first = time.Time{}
+		quiet.Stop()
 		next := readPolicy(path)
 		key := next.digest
 		if next.digest == "" {
