@@ -35,24 +35,24 @@ const attackPolicy = "version: 1\n" + who + `network_policies:
     binaries: [{path: /usr/bin/curl}]
 `
 
-// arena is the daemon under attack, with origins that keep every byte.
-type arena struct {
+// siege is the standalone daemon under attack, with origins that keep every byte.
+type siege struct {
 	*pair
 	t        *testing.T
-	plain    *canary // port 7001
-	secure   *canary // port 7002
-	denied   *canary // port 7001 and others of an address that no rule names
+	plain    *keeper // port 7001
+	secure   *keeper // port 7002
+	denied   *keeper // port 7001 and others of an address that no rule names
 	lookups  chan string
 	roots    *x509.CertPool
 	baseline int // descriptors of the daemon at rest
 	records  int // looked at so far
 }
 
-func newArena(t *testing.T, args ...string) *arena {
+func newSiege(t *testing.T, args ...string) *siege {
 	t.Helper()
 	cert, err := origins.Certificate(nil)
 	must(t, err)
-	a := &arena{t: t, plain: watch(t, 7001, nil), secure: watch(t, 7002, &tls.Config{Certificates: []tls.Certificate{cert}}), denied: watch(t, 7009, nil), lookups: make(chan string, 100)}
+	a := &siege{t: t, plain: watch(t, 7001, nil), secure: watch(t, 7002, &tls.Config{Certificates: []tls.Certificate{cert}}), denied: watch(t, 7009, nil), lookups: make(chan string, 100)}
 	a.countLookups()
 	a.pair = standalone(t, attackPolicy, append([]string{"--head-timeout", "2s"}, args...)...)
 	a.roots = a.interceptionRoots()
@@ -64,7 +64,7 @@ func newArena(t *testing.T, args ...string) *arena {
 }
 
 // countLookups is the name server of the world, which knows nothing.
-func (a *arena) countLookups() {
+func (a *siege) countLookups() {
 	l, err := net.ListenPacket("udp", net.JoinHostPort(world.Address, "53"))
 	must(a.t, err)
 	a.t.Cleanup(func() { l.Close() })
@@ -128,15 +128,15 @@ func (p *pair) descriptors() int {
 const originHex = "01004D0A"
 
 // rest makes the origins hang up, so that the daemon keeps no connection to them.
-func (a *arena) rest() {
-	for _, c := range []*canary{a.plain, a.secure, a.denied} {
+func (a *siege) rest() {
+	for _, c := range []*keeper{a.plain, a.secure, a.denied} {
 		c.hangUp()
 		c.seen()
 	}
 }
 
 // plainRequestWorks is the last line of the oracle.
-func (a *arena) plainRequestWorks(t *testing.T) {
+func (a *siege) plainRequestWorks(t *testing.T) {
 	t.Helper()
 	for _, e := range []entry{inTLS, absolute} {
 		if got := a.ask(t, e, "GET", "/ok/plain", ""); got.status != 200 {
@@ -147,7 +147,7 @@ func (a *arena) plainRequestWorks(t *testing.T) {
 
 // denials are the records since the last look that do not say allowed. It waits for as
 // many as the test knows of.
-func (a *arena) denials(t *testing.T, want int) []record {
+func (a *siege) denials(t *testing.T, want int) []record {
 	t.Helper()
 	var out []record
 	deadline := time.Now().Add(3 * time.Second)
@@ -164,7 +164,7 @@ func (a *arena) denials(t *testing.T, want int) []record {
 
 // oracle checks what holds after every attack whatever came of it: only what was
 // expected arrived, the refusal left one record, the daemon is well.
-func (a *arena) oracle(t *testing.T, arrived []string, reason string) {
+func (a *siege) oracle(t *testing.T, arrived []string, reason string) {
 	t.Helper()
 	want := 0
 	if reason != "" {
@@ -198,7 +198,7 @@ func (a *arena) oracle(t *testing.T, arrived []string, reason string) {
 }
 
 // settled says that the daemon holds no more than it did before the attacks.
-func (a *arena) settled(t *testing.T) {
+func (a *siege) settled(t *testing.T) {
 	t.Helper()
 	a.rest()
 	deadline := time.Now().Add(5 * time.Second)
@@ -275,7 +275,7 @@ type closeWriter interface {
 }
 
 // open walks to where requests are read.
-func (a *arena) open(t *testing.T, e entry) closeWriter {
+func (a *siege) open(t *testing.T, e entry) closeWriter {
 	t.Helper()
 	if e == absolute {
 		return dial(t)
@@ -305,7 +305,7 @@ type answer struct {
 }
 
 // say sends raw bytes by an entry and returns all answers.
-func (a *arena) say(t *testing.T, e entry, text string) []answer {
+func (a *siege) say(t *testing.T, e entry, text string) []answer {
 	t.Helper()
 	c := a.open(t, e)
 	_, _ = io.WriteString(c, e.write(text)) // a daemon that has answered already may reset
@@ -354,7 +354,7 @@ func answerOf(status int, h http.Header, body []byte) answer {
 }
 
 // ask makes one request, which any entry can carry.
-func (a *arena) ask(t *testing.T, e entry, method, target, body string) answer {
+func (a *siege) ask(t *testing.T, e entry, method, target, body string) answer {
 	t.Helper()
 	if e == inHTTP2 {
 		return a.askHTTP2(t, []hpack.HeaderField{{Name: ":method", Value: method}, {Name: ":scheme", Value: "https"},
@@ -374,7 +374,7 @@ func (a *arena) ask(t *testing.T, e entry, method, target, body string) answer {
 
 // askHTTP2 sends the fields as they are in one stream. A stream that is reset has
 // status 0 and the reset's name as reason.
-func (a *arena) askHTTP2(t *testing.T, fields []hpack.HeaderField, body string) answer {
+func (a *siege) askHTTP2(t *testing.T, fields []hpack.HeaderField, body string) answer {
 	t.Helper()
 	c := a.open(t, inHTTP2)
 	defer c.Close()

@@ -9,7 +9,7 @@ import (
 // TestTheSameTargetIsReadTheSameWayByEveryEntry (B28, B29, B47): one reading of a
 // target feeds the rule and the origin, whichever way the request came.
 func TestTheSameTargetIsReadTheSameWayByEveryEntry(t *testing.T) {
-	a := newArena(t)
+	a := newSiege(t)
 	long := "/ok/" + strings.Repeat("a", 4096-4)
 	for name, tc := range map[string]struct {
 		target    string
@@ -77,7 +77,7 @@ func TestTheSameTargetIsReadTheSameWayByEveryEntry(t *testing.T) {
 
 // TestMethodsAreTakenLiterally (B29).
 func TestMethodsAreTakenLiterally(t *testing.T) {
-	a := newArena(t)
+	a := newSiege(t)
 	for _, tc := range []struct {
 		method, reason string
 	}{
@@ -108,7 +108,7 @@ func TestMethodsAreTakenLiterally(t *testing.T) {
 // use): each text by every entry of HTTP/1. answers are the statuses of all answers,
 // arrives is what the origin got.
 func TestAMessageThatMeansTwoThingsGoesNowhere(t *testing.T) {
-	a := newArena(t)
+	a := newSiege(t)
 	const post = "POST {abs}/ok/a HTTP/1.1\r\nHost: {host}\r\n"
 	const get = "GET {abs}/ok/a HTTP/1.1\r\nHost: {host}\r\n"
 	const denied = "GET {abs}/denied HTTP/1.1\r\nHost: {host}\r\n\r\n"
@@ -212,7 +212,7 @@ type smuggled struct {
 	arrives []string // empty, not nil: the head may have gone on before the body was seen
 }
 
-func (a *arena) smuggle(t *testing.T, e entry, tc smuggled) {
+func (a *siege) smuggle(t *testing.T, e entry, tc smuggled) {
 	t.Helper()
 	got := a.say(t, e, tc.text)
 	var statuses []int
@@ -235,12 +235,12 @@ func (a *arena) smuggle(t *testing.T, e entry, tc smuggled) {
 
 // broken is the oracle for a body that turns out malformed when its head has gone on:
 // the origin has nothing it could take for complete.
-func (a *arena) broken(t *testing.T, reason string) {
+func (a *siege) broken(t *testing.T, reason string) {
 	t.Helper()
 	if found := a.denials(t, 1); len(found) != 1 || found[0].Unmapped.Reason != reason {
 		t.Errorf("records %+v, want one with reason %q", found, reason)
 	}
-	for _, c := range []*canary{a.plain, a.secure} {
+	for _, c := range []*keeper{a.plain, a.secure} {
 		requests, raw, _ := c.seen()
 		if strings.Contains(raw, "0\r\n\r\n") || len(requests) > 1 {
 			t.Errorf("the origin may take %q for complete", raw)

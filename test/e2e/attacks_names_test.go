@@ -19,7 +19,7 @@ import (
 // TestNamesThatHideAnother (B1 to B10): what stands in a CONNECT or an absolute target
 // is one name, read once, judged before anybody is asked for its address.
 func TestNamesThatHideAnother(t *testing.T) {
-	a := newArena(t)
+	a := newSiege(t)
 	bad := []string{
 		"evil.test\x00.api.demo.test", "api.demo.test\x00", "api.demo.test\r", "api.demo.test\t", "api.demo.test ", "api.demo.test%00", "api.demo.test%0d%0a",
 		"api%2edemo.test", "[evil.test]", "[[evil.test]]", "[evil.test", "evil.test]", "api.demo.test@evil.test", "u:p@api.demo.test", "api。demo。test", "ⓐpi.demo.test", "аpi.demo.test",
@@ -87,7 +87,7 @@ func TestAnAllowedNameIsNoWayToAForbiddenAddress(t *testing.T) {
 
 // TestARequestNamesItsTunnelsHost (B10, B12, rows 43 to 45).
 func TestARequestNamesItsTunnelsHost(t *testing.T) {
-	a := newArena(t)
+	a := newSiege(t)
 	for name, tc := range map[string]struct {
 		text    string
 		answers []int
@@ -138,7 +138,7 @@ func TestARequestNamesItsTunnelsHost(t *testing.T) {
 
 // TestTLSNamesTheTunnelsHost (B11, B13, B14, B43).
 func TestTLSNamesTheTunnelsHost(t *testing.T) {
-	a := newArena(t)
+	a := newSiege(t)
 	shake := func(t *testing.T, config *tls.Config, through func(net.Conn) net.Conn) error {
 		c, _ := connect(t, "api.demo.test:7002")
 		config.RootCAs = a.roots
@@ -244,7 +244,7 @@ func (c *splitHello) Write(p []byte) (int, error) {
 // TestProtocolsThatAreNotInspected (B16, B17, rows 25 to 27): what cannot be read is
 // refused in HTTP, and not a byte of it arrives.
 func TestProtocolsThatAreNotInspected(t *testing.T) {
-	a := newArena(t)
+	a := newSiege(t)
 	upgrade := "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n"
 	for name, tc := range map[string]struct {
 		text    string
@@ -290,7 +290,7 @@ func TestProtocolsThatAreNotInspected(t *testing.T) {
 
 // TestStreamsAreJudgedOneByOne (B20).
 func TestStreamsAreJudgedOneByOne(t *testing.T) {
-	a := newArena(t)
+	a := newSiege(t)
 	type fields = []hpack.HeaderField
 	pseudo := func(method, authority, path string) fields {
 		return fields{{Name: ":method", Value: method}, {Name: ":scheme", Value: "https"}, {Name: ":authority", Value: authority}, {Name: ":path", Value: path}}
@@ -351,7 +351,7 @@ func TestStreamsAreJudgedOneByOne(t *testing.T) {
 
 // TestFieldsOfProxiesDoNotArrive (B31, B41, row 42).
 func TestFieldsOfProxiesDoNotArrive(t *testing.T) {
-	a := newArena(t)
+	a := newSiege(t)
 	for _, e := range http1Entries {
 		got := a.say(t, e, "GET {abs}/ok/a HTTP/1.1\r\nHost: {host}\r\nProxy-Authorization: Basic c2VjcmV0\r\nProxy-Connection: keep-alive\r\nConnection: x-secret, keep-alive\r\nX-Secret: a\r\n"+
 			"Keep-Alive: timeout=5\r\nTE: trailers\r\nUpgrade: foo\r\nX-Kept: yes\r\n\r\n")
@@ -376,7 +376,7 @@ func TestFieldsOfProxiesDoNotArrive(t *testing.T) {
 
 // TestBoundsOfARequest (B44): each bound at its limit and one beyond.
 func TestBoundsOfARequest(t *testing.T) {
-	a := newArena(t)
+	a := newSiege(t)
 	fields := func(n int) string { return strings.Repeat("A: b\r\n", n) }
 	for name, tc := range map[string]struct {
 		text   string

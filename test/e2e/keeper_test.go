@@ -15,9 +15,9 @@ import (
 	"github.com/splitpod/splitpod/test/world"
 )
 
-// canary is an origin that keeps every byte it gets, beneath TLS where it speaks that,
+// keeper is an origin that keeps every byte it gets, beneath TLS where it speaks that,
 // and answers what it takes for requests.
-type canary struct {
+type keeper struct {
 	mu          sync.Mutex
 	bytes       bytes.Buffer
 	requests    []string // "METHOD target", as they came
@@ -25,12 +25,12 @@ type canary struct {
 	open        []net.Conn
 }
 
-// watch opens a canary; without a config it speaks plain HTTP.
-func watch(t *testing.T, port int, config *tls.Config) *canary {
+// watch opens a keeper; without a config it speaks plain HTTP.
+func watch(t *testing.T, port int, config *tls.Config) *keeper {
 	t.Helper()
 	l, err := net.Listen("tcp", net.JoinHostPort(world.Address, fmt.Sprint(port)))
 	must(t, err)
-	c := &canary{}
+	c := &keeper{}
 	t.Cleanup(func() { l.Close(); c.hangUp() })
 	go func() {
 		for {
@@ -52,13 +52,13 @@ func watch(t *testing.T, port int, config *tls.Config) *canary {
 }
 
 // Write keeps bytes that arrived.
-func (c *canary) Write(p []byte) (int, error) {
+func (c *keeper) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.bytes.Write(p)
 }
 
-func (c *canary) serve(conn net.Conn) {
+func (c *keeper) serve(conn net.Conn) {
 	defer conn.Close()
 	r := bufio.NewReader(io.TeeReader(conn, c))
 	for {
@@ -83,7 +83,7 @@ func (c *canary) serve(conn net.Conn) {
 }
 
 // seen is what arrived since the last call.
-func (c *canary) seen() (requests []string, raw string, connections int) {
+func (c *keeper) seen() (requests []string, raw string, connections int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	requests, raw, connections = slices.Clone(c.requests), c.bytes.String(), c.connections
@@ -93,7 +93,7 @@ func (c *canary) seen() (requests []string, raw string, connections int) {
 }
 
 // hangUp closes every connection.
-func (c *canary) hangUp() {
+func (c *keeper) hangUp() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, conn := range c.open {
