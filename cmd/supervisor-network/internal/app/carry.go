@@ -81,7 +81,6 @@ func (s *session) serveAbsolute(ctx context.Context, req *http1.Request) bool {
 	}
 	defer entry.leave()
 	s.entry = entry
-	defer context.AfterFunc(ctx, s.cut)()
 	if s.destination != nil && !s.destination.Serves(g.permit) {
 		s.destination.Close()
 		s.destination = nil
@@ -122,19 +121,16 @@ func (s *session) request(ctx context.Context, req *http1.Request, t http1.Targe
 		s.answer(refused, in)
 		return false
 	}
-	if s.grant.permit.Inspected() {
-		s.entry.request.Store(in)
-		defer s.entry.request.Store(nil)
-		if s.p.policy.Current() != s.grant.snap && !s.entry.allowedBy(ctx, s.p.policy.Current()) {
-			s.answer(s.interrupted(ctx, errRevoked), in) // changed before it could be known of
-			return false
-		}
+	ctx, leave := s.underWay(ctx, in)
+	if s.grant.permit.Inspected() && s.p.policy.Current() != s.grant.snap && !s.entry.allowedBy(ctx, s.p.policy.Current()) {
+		s.answer(s.interrupted(ctx, errRevoked), in) // changed before it could be known of
+		return leave(false)
 	}
 	s.describe(in)
 	if in.handshake != nil {
-		return s.upgrade(ctx, req, t, in)
+		return leave(s.upgrade(ctx, req, t, in))
 	}
-	return s.carry(ctx, req, t, in)
+	return leave(s.carry(ctx, req, t, in))
 }
 
 // body reads a request's whole body; a client that waits for leave to send it gets it.
@@ -231,7 +227,9 @@ func (s *session) exchange(ctx context.Context, req *http1.Request, t http1.Targ
 		}
 		x.Origin = o
 		res, err := exchange.Do(x)
-		s.origin.Store(nil)
+		if !s.origin.CompareAndSwap(o, nil) && err == nil && res.Switched == nil {
+			res.OriginGoesOn = false // its deadline is past, or will be in a moment
+		}
 		switch {
 		case err == nil && res.Switched != nil:
 			res.Origin = o // the caller goes on with it

@@ -23,6 +23,7 @@ type incoming struct {
 	endpoint decide.Endpoint
 	facts    decide.Request
 	audited  string // what rules say against it, and are not enforced
+	end      func() // ends this request and not its connection; nil: both are one
 
 	// Only in HTTP/1.1.
 	handshake *websocket.Handshake // it asks for a WebSocket, properly

@@ -52,14 +52,20 @@ func (e *liveEntry) leave() {
 
 // recheck judges every live connection by snap and ends what it refuses, or what
 // it allows on other terms: addresses that were checked by the old terms are not
-// checked again.
+// checked again. Of a connection that may go on only the request under way ends.
 func (l *live) recheck(ctx context.Context, snap *decide.Snapshot) (ended int) {
 	l.entries.Range(func(_, v any) bool {
 		e := v.(*liveEntry)
-		if !e.allowedBy(ctx, snap) {
+		in := e.request.Load()
+		switch {
+		case e.allows(ctx, snap, in):
+			return true
+		case in != nil && in.end != nil && e.allows(ctx, snap, nil):
+			in.end()
+		default:
 			e.end(errRevoked)
-			ended++
 		}
+		ended++
 		return true
 	})
 	return ended
@@ -67,7 +73,12 @@ func (l *live) recheck(ctx context.Context, snap *decide.Snapshot) (ended int) {
 
 // allowedBy judges the connection and the request on it; a nil snapshot denies all.
 func (e *liveEntry) allowedBy(ctx context.Context, snap *decide.Snapshot) bool {
-	if in := e.request.Load(); in != nil {
+	return e.allows(ctx, snap, e.request.Load())
+}
+
+// allows judges the connection with a request on it; nil: none.
+func (e *liveEntry) allows(ctx context.Context, snap *decide.Snapshot, in *incoming) bool {
+	if in != nil {
 		_, _, ruling := snap.Again(ctx, e.question, e.permit, in.endpoint, &in.facts)
 		return ruling.Allowed
 	}

@@ -47,6 +47,7 @@ type session struct {
 	ended   atomic.Bool               // no further request
 	revoked atomic.Bool               // not even a first one
 	undo    []func() bool
+	uncut   func() bool // undoes what would cut the present request
 }
 
 // tunnelReaderBytes is the buffer of a TLS stream that carries requests; heads may be
@@ -86,6 +87,9 @@ func (s *session) release() {
 		undo()
 	}
 	s.undo = nil
+	if s.uncut != nil {
+		s.uncut()
+	}
 	s.watch.Stop()
 }
 
@@ -113,7 +117,7 @@ func (s *session) resume()    { _ = s.stream.SetReadDeadline(time.Time{}) }
 func (s *session) late() {
 	s.interrupt()
 	_ = s.stream.SetWriteDeadline(time.Now().Add(time.Second))
-	if o := s.origin.Load(); o != nil {
+	if o := s.origin.Swap(nil); o != nil { // whose exchange knows by that
 		_ = o.SetDeadline(past)
 	}
 }
@@ -123,6 +127,30 @@ func (s *session) cut() {
 	s.revoked.Store(true)
 	s.ended.Store(true)
 	s.late()
+}
+
+// underWay makes the present request one that ends when ctx does, and in a tunnel when
+// a new policy forbids it alone. The function leaves it and says whether the connection
+// goes on: a request that was complete before the cut has not hurt it.
+func (s *session) underWay(ctx context.Context, in *incoming) (context.Context, func(goesOn bool) bool) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	cut := make(chan struct{})
+	s.uncut = context.AfterFunc(ctx, func() { defer close(cut); s.late() })
+	if s.tunnel {
+		in.end = func() { cancel(errRevoked) }
+	}
+	if s.grant.permit.Inspected() {
+		s.entry.request.Store(in)
+	}
+	return ctx, func(goesOn bool) bool {
+		s.entry.request.Store(nil)
+		if !s.uncut() && goesOn {
+			<-cut
+			_ = s.stream.SetDeadline(time.Time{})
+		}
+		cancel(nil)
+		return goesOn && !s.ended.Load()
+	}
 }
 
 // drain lets the present request finish and takes no further one.
