@@ -281,7 +281,11 @@ func (s *session) interrupted(ctx context.Context, err error) *refusal {
 // unreachable is an origin to which there is no connection.
 func (s *session) unreachable(ctx context.Context, err error) *refusal {
 	if e, ok := errors.AsType[*origin.Error](err); ok && ctx.Err() == nil {
-		return &refusal{status: 502, stage: core.StageRequest, reason: e.Reason(), detail: e.Detail, failed: true}
+		r := &refusal{status: 502, stage: core.StageRequest, reason: e.Reason(), detail: e.Detail, failed: true}
+		if r.reason == core.ReasonUpstreamTimeout {
+			r.status = 504
+		}
+		return r
 	}
 	return undialled(ctx, core.StageRequest, err)
 }

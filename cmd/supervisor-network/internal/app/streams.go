@@ -14,6 +14,7 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/http2"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/record"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/exchange"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/h2"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/origin"
@@ -29,7 +30,7 @@ func (s *session) serveHTTP2(ctx context.Context, tc *tls.Conn) {
 	defer context.AfterFunc(s.p.stopping, stop)()
 	stats := http2.Serve(ctx, tc, http2.Options{
 		Host: s.grant.permit.Host(), Port: s.grant.permit.Port(), EncodedSlash: s.grant.permit.EncodedSlash(),
-		Idle: s.p.idle, StreamIdle: s.p.idle, Refused: s.refusedStream,
+		Idle: s.p.idle, StreamIdle: s.p.idle + s.p.idle/2, Refused: s.refusedStream,
 	}, s.stream2)
 	switch {
 	case stats.Flooded:
@@ -109,7 +110,17 @@ func (s *session) stream2(ctx context.Context, st *http2.Stream) {
 	if req.ContentLength != 0 {
 		req.Body = up
 	}
-	resp, err := s.p.roundTrip(ctx, s, &g, st, req)
+	ctx, quiet := context.WithCancelCause(ctx)
+	defer quiet(nil)
+	watch := relay.NewWatch(s.p.idle/4, func() { quiet(errSilent) })
+	watch.Begin(s.p.idle)
+	up.watch = watch
+	resp, err := s.p.roundTrip(ctx, s, &g, st, req.WithContext(ctx))
+	watch.Stop()
+	if err != nil && errors.Is(context.Cause(ctx), errSilent) {
+		deny(&refusal{status: 504, stage: core.StageRequest, reason: core.ReasonUpstreamTimeout, detail: errSilent.Error(), failed: true})
+		return
+	}
 	if err != nil && ctx.Err() != nil && !errors.Is(context.Cause(ctx), errRevoked) {
 		reason, detail := s.p.streamOutcome(ctx, err)
 		deny(&refusal{status: 503, stage: core.StageRequest, reason: reason, detail: detail, failed: true})
@@ -149,6 +160,10 @@ func (p *path) streamOutcome(ctx context.Context, err error) (core.Reason, strin
 		return core.ReasonClientClosed, "the stream was reset, or its connection has ended"
 	}
 }
+
+// errSilent ends the wait for the head of a response, before the stream itself ends for
+// want of movement: an answer still fits.
+var errSilent = errors.New("the origin did not answer in time")
 
 // roundTrip sends a stream's request: in HTTP/2 where it needs that (gRPC, trailers) or
 // the origin speaks nothing else, and else in HTTP/1.1, whose connections are many.
@@ -201,6 +216,9 @@ func streamFailed(ctx context.Context, host string, err error) *refusal {
 		r.reason, r.detail = core.ReasonUnsupportedProtocol, "the request needs HTTP/2, which the origin does not speak"
 	case e != nil:
 		r.reason, r.detail = e.Reason(), e.Detail
+		if r.reason == core.ReasonUpstreamTimeout {
+			r.status = 504
+		}
 	case malformed:
 		r.detail = "the origin's response is malformed: " + syntax.Detail
 	default:
@@ -225,11 +243,15 @@ func fieldsOf(h http.Header) http1.Fields {
 // counted counts what is read of a body.
 type counted struct {
 	io.ReadCloser
-	n uint64
+	n     uint64
+	watch *relay.Watch // for which every byte counts; nil: none
 }
 
 func (c *counted) Read(p []byte) (int, error) {
 	n, err := c.ReadCloser.Read(p)
 	c.n += uint64(n)
+	if n > 0 && c.watch != nil {
+		c.watch.Mark()
+	}
 	return n, err
 }
