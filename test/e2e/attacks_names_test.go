@@ -374,6 +374,24 @@ func TestFieldsOfProxiesDoNotArrive(t *testing.T) {
 	a.settled(t)
 }
 
+// TestAnEncodedSlashArrivesWhereItMay (row 37): as it was written, on one endpoint.
+func TestAnEncodedSlashArrivesWhereItMay(t *testing.T) {
+	a := newSiege(t)
+	for target, want := range map[string]string{"/a%2Fb": "/a%2Fb", "/a%2fb": "/a%2Fb", "/a%2f..%2fb": "", "/a%2F%2e%2e%2Fb": "", "/a/..%2fb": ""} {
+		got := a.say(t, absolute, "GET http://git.demo.test:7001"+target+" HTTP/1.1\r\nHost: git.demo.test:7001\r\n\r\n")
+		var arrived []string
+		reason := "invalid_request_target"
+		if want != "" {
+			arrived, reason = []string{"GET " + want}, ""
+		}
+		if len(got) != 1 || (got[0].status == 200) != (want != "") {
+			t.Errorf("%s: answers %+v", target, got)
+		}
+		a.oracle(t, arrived, reason)
+	}
+	a.settled(t)
+}
+
 // TestBoundsOfARequest (B44): each bound at its limit and one beyond.
 func TestBoundsOfARequest(t *testing.T) {
 	a := newSiege(t)
