@@ -326,3 +326,60 @@ func TestPackageManagers(t *testing.T) {
 		}
 	}
 }
+
+// TestClientsInASandbox: the same endpoints from inside, by programs that know nothing
+// but their environment; a program that no rule names is refused the same request.
+func TestClientsInASandbox(t *testing.T) {
+	need.Program(t, "python3")
+	s := startSite(t)
+	policy := strings.Replace(clientPolicy, "    binaries: [{path: /usr/bin/curl}]\n", "    binaries: [{path: /usr/bin/curl}, {path: /usr/bin/python3}]\n", 1)
+	script := `
+for v in --http1.1 --http2; do
+  curl -sS $v https://api.demo.test:7011/ok/hello -w ' %{http_code}\n'
+  curl -sS $v -X DELETE https://api.demo.test:7011/ok/hello -w ' %{http_code}\n'
+done
+python3 -c '
+import urllib.request, urllib.error
+print(urllib.request.urlopen("https://api.demo.test:7011/ok/hello").read().decode(), 200)
+try:
+    urllib.request.urlopen("https://api.demo.test:7011/denied")
+except urllib.error.HTTPError as e:
+    print(e.read().decode(), e.code)
+'
+perl -e '
+use IO::Socket::INET;
+my $s = IO::Socket::INET->new(PeerAddr => "127.0.0.1:3128") or die;
+print $s "CONNECT api.demo.test:7011 HTTP/1.1\r\nHost: api.demo.test:7011\r\n\r\n";
+$_ = join "", <$s>; s/\r\n/ /g; print "$_ perl\n";
+'
+`
+	need.Program(t, "perl")
+	p, code, all := run(t, policy, "sh", "-c", script)
+	lines := strings.Split(strings.TrimSpace(p.process.out.String()), "\n")
+	if code != 0 || len(lines) != 7 {
+		t.Fatalf("exit code %d, %q", code, all)
+	}
+	for i, line := range lines {
+		cut := strings.LastIndexByte(line, ' ')
+		body, status := line[:cut], line[cut+1:]
+		switch {
+		case i == 6:
+			if status != "perl" || !strings.HasPrefix(body, "HTTP/1.1 403 ") || !strings.Contains(body, `"policy_denied"`) {
+				t.Errorf("another program: %q", line)
+			}
+		case i%2 == 0:
+			if body != "hello HTTP/1.1" || status != "200" {
+				t.Errorf("line %d: %q", i, line)
+			}
+		default:
+			method, path := "DELETE", "/ok/hello"
+			if i == 5 {
+				method, path = "GET", "/denied"
+			}
+			structured(t, result{Case: line, Status: 403, Policy: "site", Body: body}, method, path, "rest")
+		}
+	}
+	if came := s.arrived(); len(came) != 3 {
+		t.Errorf("the origin got %q", came)
+	}
+}
