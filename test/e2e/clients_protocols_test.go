@@ -104,16 +104,19 @@ func TestRawWebSocket(t *testing.T) {
 			c, r := open(t)
 			go func() { _, _ = io.WriteString(c, tc.send) }() // the daemon may close half-way
 			for {
-				frame, err := ws.ReadFrame(r)
-				if err != nil {
-					t.Fatalf("no frame: %v", err)
+				h, err := ws.ReadHeader(r)
+				if err != nil || h.Length > 1000 {
+					t.Fatalf("no frame: %+v, %v", h, err)
 				}
-				switch code, _ := ws.ParseCloseFrameData(frame.Payload); {
-				case frame.Header.OpCode == ws.OpPong:
+				payload := make([]byte, h.Length)
+				_, err = io.ReadFull(r, payload)
+				must(t, err)
+				switch code, _ := ws.ParseCloseFrameData(payload); {
+				case h.OpCode == ws.OpPong:
 					continue
-				case tc.code == 0 && (frame.Header.OpCode != ws.OpText || string(frame.Payload) != "hello"),
-					tc.code != 0 && (frame.Header.OpCode != ws.OpClose || code != tc.code):
-					t.Errorf("got %+v %q, want code %d", frame.Header, frame.Payload[:min(100, len(frame.Payload))], tc.code)
+				case tc.code == 0 && (h.OpCode != ws.OpText || string(payload) != "hello"),
+					tc.code != 0 && (h.OpCode != ws.OpClose || code != tc.code):
+					t.Errorf("got %+v %q, want code %d", h, payload, tc.code)
 				}
 				return
 			}
@@ -282,6 +285,47 @@ func TestGRPC(t *testing.T) {
 	} else if s, err := client.StreamingOutputCall(ctx, &pb.StreamingOutputCallRequest{}); err == nil {
 		if _, err = s.Recv(); status.Code(err) != codes.PermissionDenied {
 			t.Errorf("a call the new policy forbids: %v", err)
+		}
+	}
+}
+
+// TestCallsThatAreSpeltOtherwise (B37): a method that is denied stays denied in another
+// case, encoded, in gRPC-Web and compressed; reflection is a method like any other.
+func TestCallsThatAreSpeltOtherwise(t *testing.T) {
+	w := newClientWorld(t)
+	w.calls(t) // opens the server
+	c := w.client(2)
+	for path, kind := range map[string]string{
+		"/grpc.testing.TestService/EmptyCall":                            "application/grpc",
+		"/grpc.testing.TestService/emptycall":                            "application/grpc",
+		"/grpc.testing.TestService/%45mptyCall":                          "application/grpc",
+		"/grpc.testing.TestService/UnaryCall/../EmptyCall":               "application/grpc",
+		"/grpc.testing.TestService%2FEmptyCall":                          "application/grpc",
+		"//grpc.testing.TestService/EmptyCall":                           "application/grpc+proto",
+		"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo":      "application/grpc",
+		"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": "application/grpc",
+	} {
+		req, err := http.NewRequest("POST", "https://api.demo.test:7012/", strings.NewReader("\x00\x00\x00\x00\x00"))
+		must(t, err)
+		req.URL.Opaque = "//api.demo.test:7012" + path
+		req.Header.Set("Content-Type", kind)
+		req.Header.Set("Te", "trailers")
+		resp, err := c.Do(req)
+		must(t, err)
+		_, err = io.Copy(io.Discard, resp.Body)
+		must(t, err)
+		resp.Body.Close()
+		code := resp.Header.Get("Grpc-Status") + resp.Trailer.Get("Grpc-Status")
+		if resp.StatusCode != 200 || code != "7" && code != "3" && code != "13" { // denied, or malformed
+			t.Errorf("%s: %s, grpc-status %q", path, resp.Status, code)
+		}
+	}
+	for _, kind := range []string{"application/grpc-web", "application/grpc-web-text", "application/grpc-web+proto"} {
+		resp, err := c.Post("https://api.demo.test:7012/grpc.testing.TestService/EmptyCall", kind, strings.NewReader("AAAAAAA="))
+		must(t, err)
+		resp.Body.Close()
+		if resp.StatusCode != 403 && resp.Header.Get("Grpc-Status") != "7" {
+			t.Errorf("%s: %s", kind, resp.Status)
 		}
 	}
 }
