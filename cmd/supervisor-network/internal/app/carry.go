@@ -210,7 +210,7 @@ func (s *session) exchange(ctx context.Context, req *http1.Request, t http1.Targ
 	if s.destination.HTTP2.Load() {
 		return s.overHTTP2(ctx, req, t, in)
 	}
-	o, err := s.get(ctx)
+	o, err := s.get(ctx, !repeatable(req.Method))
 	if e, ok := errors.AsType[*origin.Error](err); ok && e.Kind == origin.NoProtocol {
 		s.destination.HTTP2.Store(true)
 		return s.overHTTP2(ctx, req, t, in)
@@ -242,7 +242,7 @@ func (s *session) exchange(ctx context.Context, req *http1.Request, t http1.Targ
 			return res, nil
 		}
 		o.Abort()
-		if !again || !o.Reused || res.Heard || res.Answered || !repeatable(req, in) || ctx.Err() != nil || s.watch.Expired() {
+		if !again || !o.Reused || res.Heard || res.Answered || !repeatable(req.Method) || !in.read && req.Framing.Kind != http1.NoBody || ctx.Err() != nil || s.watch.Expired() {
 			return res, s.interrupted(ctx, err)
 		}
 		if o, err = s.destination.Open(ctx, s.grant.permit); err != nil {
@@ -253,10 +253,10 @@ func (s *session) exchange(ctx context.Context, req *http1.Request, t http1.Targ
 
 // repeatable reports whether a request may be sent a second time (RFC 9110 section
 // 9.2.2).
-func repeatable(req *http1.Request, in *incoming) bool {
-	switch req.Method {
+func repeatable(method string) bool {
+	switch method {
 	case "GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE":
-		return in.read || req.Framing.Kind == http1.NoBody
+		return true
 	default:
 		return false
 	}
@@ -321,9 +321,9 @@ func (s *session) prepare(ctx context.Context, tls bool) {
 }
 
 // get takes a connection to the origin.
-func (s *session) get(ctx context.Context) (*pool.Conn, error) {
+func (s *session) get(ctx context.Context, careful bool) (*pool.Conn, error) {
 	if c, err := s.spare.take(ctx); c != nil || err != nil {
 		return c, err
 	}
-	return s.destination.Get(ctx, s.grant.permit)
+	return s.destination.Get(ctx, s.grant.permit, careful)
 }

@@ -187,7 +187,7 @@ func (s *session) refuseTLS(err error) {
 // guess serves TLS whose client said nothing of its protocol, on an endpoint without
 // rules: HTTP if it speaks first and that is HTTP, else bytes both ways.
 func (s *session) guess(ctx context.Context) {
-	up, err := s.get(ctx)
+	up, err := s.get(ctx, true)
 	if err != nil {
 		s.refuse(s.unreachable(ctx, err))
 		return

@@ -173,7 +173,7 @@ func (p *path) roundTrip(ctx context.Context, s *session, g *grant, st *http2.St
 	}
 	delete(req.Header, "Te")
 	for again := true; ; again = false {
-		o, err := s.destination.Get(ctx, g.permit)
+		o, err := s.destination.Get(ctx, g.permit, !repeatable(req.Method))
 		if e, ok := errors.AsType[*origin.Error](err); ok && e.Kind == origin.NoProtocol {
 			s.destination.HTTP2.Store(true)
 			return p.http2.RoundTrip(ctx, g.permit, req)
@@ -182,7 +182,7 @@ func (p *path) roundTrip(ctx context.Context, s *session, g *grant, st *http2.St
 			return nil, err
 		}
 		resp, stale, err := exchange.RoundTrip(ctx, o, req)
-		if err == nil || !again || !stale || ctx.Err() != nil {
+		if err == nil || !again || !stale || !repeatable(req.Method) || ctx.Err() != nil {
 			return resp, err
 		}
 	}

@@ -151,7 +151,10 @@ func (d *Destination) Waits() bool {
 }
 
 // Kept takes the connection that was used last, nil when none waits.
-func (d *Destination) Kept() *Conn {
+func (d *Destination) Kept() *Conn { return d.kept(false) }
+
+// kept is Kept; careful looks at a connection however shortly it waited.
+func (d *Destination) kept(careful bool) *Conn {
 	for {
 		d.mu.Lock()
 		n := len(d.idle)
@@ -164,7 +167,7 @@ func (d *Destination) Kept() *Conn {
 		d.idle = d.idle[:n-1]
 		d.mu.Unlock()
 		d.pool.idle.Add(-1)
-		if time.Since(c.since) < fresh || c.quiet() {
+		if !careful && time.Since(c.since) < fresh || c.quiet() {
 			c.Reused = true
 			return c
 		}
@@ -172,12 +175,13 @@ func (d *Destination) Kept() *Conn {
 	}
 }
 
-// Get takes a kept connection or opens one.
-func (d *Destination) Get(ctx context.Context, permit decide.Permit) (*Conn, error) {
+// Get takes a kept connection or opens one. careful is for a request that cannot be
+// repeated: an origin that hangs up right behind its response is noticed more often.
+func (d *Destination) Get(ctx context.Context, permit decide.Permit, careful bool) (*Conn, error) {
 	if !d.Serves(permit) {
 		return nil, errors.New("BUG: a connection for another destination")
 	}
-	if c := d.Kept(); c != nil {
+	if c := d.kept(careful); c != nil {
 		return c, nil
 	}
 	return d.Open(ctx, permit)

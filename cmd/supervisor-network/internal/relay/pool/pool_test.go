@@ -78,7 +78,7 @@ func (w *world) permit(t *testing.T, host string, port uint16) decide.Permit {
 
 func (w *world) get(t *testing.T, d *Destination, p decide.Permit) *Conn {
 	t.Helper()
-	c, err := d.Get(t.Context(), p)
+	c, err := d.Get(t.Context(), p, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,10 +121,10 @@ func TestWhatWasCheckedIsTheKey(t *testing.T) {
 			t.Errorf("%s: Serves is %v", name, d.Serves(p))
 		}
 	}
-	if _, err := w.Destination(w.permit(t, "b.test", 80), false).Get(t.Context(), p); err == nil {
+	if _, err := w.Destination(w.permit(t, "b.test", 80), false).Get(t.Context(), p, false); err == nil {
 		t.Error("a permit for another destination got a connection")
 	}
-	if _, err := w.Destination(p, false).Get(t.Context(), decide.Permit{}); err == nil {
+	if _, err := w.Destination(p, false).Get(t.Context(), decide.Permit{}, false); err == nil {
 		t.Error("the zero permit got a connection")
 	}
 }
@@ -228,7 +228,7 @@ func TestWhatWaitsTooLongIsClosedAndUnusedDestinationsAreForgotten(t *testing.T)
 func TestAFailedHandshakeClosesTheConnection(t *testing.T) {
 	w := newWorld(t)
 	p := w.permit(t, "a.test", 80)
-	if _, err := w.Destination(p, true).Get(t.Context(), p); err == nil || err.Error() != "no handshake" {
+	if _, err := w.Destination(p, true).Get(t.Context(), p, false); err == nil || err.Error() != "no handshake" {
 		t.Fatal(err)
 	}
 	origin := <-w.accepted
