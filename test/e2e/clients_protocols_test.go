@@ -406,9 +406,9 @@ func TestBodiesAreJudged(t *testing.T) {
 		"JSON-RPC: UTF-16":                               {"/rpc", "\xff\xfe{\x00}\x00", "", 400, "invalid_jsonrpc_request"},
 		"JSON-RPC: nothing":                              {"/rpc", "", "", 400, "invalid_jsonrpc_request"},
 		"MCP: a denied tool":                             {"/mcp", tool("delete_file"), "", no, "policy_denied"},
-		"MCP: a tool with a space":                       {"/mcp", tool("read_ file"), "", 400, "invalid_jsonrpc_request"},
-		"MCP: a tool of 129 characters":                  {"/mcp", tool("read_" + strings.Repeat("a", 124)), "", 400, "invalid_jsonrpc_request"},
-		"MCP: a tool with a zero-width character":        {"/mcp", tool("read_\u200bfile"), "", 400, "invalid_jsonrpc_request"},
+		"MCP: a tool with a space":                       {"/mcp", tool("read_ file"), "", no, "policy_denied"},
+		"MCP: a tool of 129 characters":                  {"/mcp", tool("read_" + strings.Repeat("a", 124)), "", no, "policy_denied"},
+		"MCP: a tool with a zero-width character":        {"/mcp", tool("read_\u200bfile"), "", no, "policy_denied"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, version := range []int{1, 2} {

@@ -45,7 +45,7 @@ func Fill(e decide.Endpoint, h Head, body []byte, r *decide.Request) error {
 	case policy.ProtocolJSONRPC:
 		return fillCalls(&h, body, jsonrpc.Dialect{}, r)
 	case policy.ProtocolMCP:
-		return fillMCP(&h, body, jsonrpc.Dialect{MCP: true, StrictTools: e.StrictTools}, r)
+		return fillMCP(&h, body, jsonrpc.Dialect{MCP: true}, r)
 	case policy.ProtocolREST, policy.ProtocolWebSocket, policy.ProtocolSQL, policy.ProtocolTCP, "":
 		return nil
 	default:

@@ -77,8 +77,7 @@ func TestFillByProtocol(t *testing.T) {
 		{"MCP without a body", mcp, head("POST", asJSON), "", true, decide.Request{}, 400, core.ReasonInvalidJSONRPC},
 		{"a response by MCP", mcp, head("POST", asJSON), response, true, decide.Request{Calls: []decide.Call{{Response: true}}}, 0, ""},
 		{"a response and a call by MCP", mcp, head("POST", asJSON), "[" + response + "," + ping + "]", true, decide.Request{Calls: append([]decide.Call{{Response: true}}, call...)}, 0, ""},
-		{"a tool with an odd name", mcp, head("POST", asJSON), odd, true, decide.Request{}, 400, core.ReasonInvalidJSONRPC},
-		{"a tool with an odd name, where it may", lax, head("POST", asJSON), odd, true,
+		{"a tool with an odd name, which is for decide to refuse", mcp, head("POST", asJSON), odd, true,
 			decide.Request{Calls: []decide.Call{{Method: "tools/call", Tool: "a b", Params: map[string]string{"name": "a b"}, Names: []string{"name"}}}}, 0, ""},
 		{"the stream of a session", mcp, head("GET", "Accept: application/json, Text/Event-Stream; q=0.5"), "", false, decide.Request{Session: true}, 0, ""},
 		{"a stream that is not asked for", mcp, head("GET", "Accept: */*"), "", false, decide.Request{}, 0, ""},
@@ -148,7 +147,6 @@ func TestRefusalsShowNothingOfTheRequest(t *testing.T) {
 		{graphQL, withQuery(head("GET"), mark+"=%"), ``},
 		{mcp, head("POST", asJSON), `{"jsonrpc":"` + mark + `"}`},
 		{mcp, head("POST", asJSON, "Mcp-Method: "+mark), ping},
-		{mcp, head("POST", asJSON), `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"/` + mark + `"}}`},
 	} {
 		err := Fill(tt.e, tt.h, []byte(tt.body), &decide.Request{})
 		if err == nil || strings.Contains(err.Error(), mark) {

@@ -26,8 +26,7 @@ const MaxBatch = 100
 
 // Dialect is which of the protocols a body is read as. The zero value is JSON-RPC.
 type Dialect struct {
-	MCP         bool // methods that MCP knows have its parameters; responses may be sent
-	StrictTools bool // tools have names of 1 to 128 of A-Z, a-z, 0-9, _ . -
+	MCP bool // methods that MCP knows have its parameters; responses may be sent
 }
 
 func bad(detail string) error {

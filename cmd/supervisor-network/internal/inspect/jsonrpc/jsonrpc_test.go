@@ -198,7 +198,7 @@ func BenchmarkRead(b *testing.B) {
 	b.SetBytes(int64(len(body)))
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := Read(h, body, Dialect{MCP: true, StrictTools: true}); err != nil {
+		if _, err := Read(h, body, Dialect{MCP: true}); err != nil {
 			b.Fatal(err)
 		}
 	}

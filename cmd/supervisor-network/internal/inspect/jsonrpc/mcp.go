@@ -119,26 +119,15 @@ func (m member) check(all []parameter) error {
 	return nil
 }
 
-// MaxToolName is how long the name of a tool is in strict mode.
-const MaxToolName = 128
-
 func (in *reader) tool(all []parameter) error {
 	for _, p := range all {
 		switch {
 		case p.name != "name":
 		case p.text == "":
 			return bad("the name of a tool is not empty")
-		case in.dialect.StrictTools && !strictName(p.text):
-			return bad("the name of a tool has 1 to 128 letters, digits, and _ . -")
 		}
 	}
 	return nil
-}
-
-func strictName(s string) bool {
-	return len(s) <= MaxToolName && strings.IndexFunc(s, func(c rune) bool {
-		return !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '.' || c == '-')
-	}) < 0
 }
 
 // mirrored compares the head's copy of a call with the call: servers, and what
