@@ -52,7 +52,10 @@ type Rule struct {
 // Binary is one entry of a rule's binaries.
 type Binary struct {
 	Path string // absolute path or glob
-	At   Position
+	// AdvisorProposed says that the entry comes from a proposal of the workload. Only
+	// the network daemon sets it; no file can.
+	AdvisorProposed bool
+	At              Position
 }
 
 // Protocol is an endpoint's protocol word. The zero value is a layer 4 endpoint.
@@ -100,6 +103,11 @@ type Endpoint struct {
 	CredentialBindingProvider    string // credential_binding.provider
 	JSONRPC                      *JSONRPCOptions
 	MCP                          *MCPOptions
+
+	// AdvisorProposed says that the endpoint comes from a proposal of the workload, so
+	// that its host, however exact, stands for public addresses only. Only the network
+	// daemon sets it; no file can.
+	AdvisorProposed bool
 
 	At Position
 }

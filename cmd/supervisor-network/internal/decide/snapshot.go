@@ -114,7 +114,7 @@ func (s *Snapshot) permit(f *facts, granted []int) Permit {
 			if p.prefixes == nil {
 				p.prefixes = prefixesOf(e.source)
 			}
-		case p.mode == AddressPublic && e.source.Host == f.host:
+		case p.mode == AddressPublic && e.source.Host == f.host && !e.source.AdvisorProposed:
 			p.mode = AddressDeclared
 		}
 	}
