@@ -164,3 +164,11 @@ func plain(s string) bool {
 	}
 	return true
 }
+
+// PathsOverlap reports whether some text could match both of two rule path or binary
+// patterns. It errs on the side of yes.
+func PathsOverlap(a, b string) bool {
+	ma, errA := wholeMachine(a, separator)
+	mb, errB := wholeMachine(b, separator)
+	return errA != nil || errB != nil || meet(ma, mb)
+}
