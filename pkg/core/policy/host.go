@@ -16,6 +16,10 @@ var metadata = map[string]bool{
 	"instance-data.ec2.internal": true,
 }
 
+// MetadataName reports whether a host, in lower case, is a name that serves a cloud's
+// credentials. No policy can name it.
+func MetadataName(host string) bool { return metadata[host] }
+
 // checkHost checks an endpoint's host, already in lower case.
 func (v value) checkHost(host string) bool {
 	before := v.r.errors

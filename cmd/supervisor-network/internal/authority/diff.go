@@ -171,7 +171,9 @@ func (d *differ) judged(before, after *view) {
 			if g.carried != unread || !way.to.shadowed(g, changed) || way.from.shadowed(g, anyGrant) {
 				continue
 			}
-			g.atoms(func(a atom) bool { return way.to.covered(a, anyGrant) == "" || d.add(way.kind, g.rule, way.text+a.String()) })
+			g.atoms(func(a atom) bool {
+				return way.to.covered(a, anyGrant) == "" || d.add(way.kind, g.rule, way.text+a.String())
+			})
 		}
 	}
 }
