@@ -129,7 +129,7 @@ func (s *Store) decide(id string, change func(*Entry), content string) error {
 		if e == nil {
 			return ErrUnknown
 		}
-			if content != "" && e.Content != content {
+		if content != "" && e.Content != content {
 			return ErrChanged
 		}
 		change(e)

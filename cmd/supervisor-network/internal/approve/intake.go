@@ -80,7 +80,7 @@ func (in *intake) fits(p propose.Proposal) (policy.Rule, error) {
 	}
 	doc, err := Merge(in.effective, map[string]policy.Rule{name: p.Rule})
 	if problems, ok := errors.AsType[policy.Problems](err); ok {
-		return policy.Rule{}, errors.New(inWords(problems, name))
+		return policy.Rule{}, errors.New(InWords(problems, name))
 	}
 	if err != nil {
 		return policy.Rule{}, err
@@ -88,9 +88,9 @@ func (in *intake) fits(p propose.Proposal) (policy.Rule, error) {
 	return doc.Network[name], nil
 }
 
-// inWords is what is wrong with a rule, for whoever made it: without the place in a
+// InWords is what is wrong with a rule, for whoever made it: without the place in a
 // file that nobody has.
-func inWords(problems policy.Problems, name string) string {
+func InWords(problems policy.Problems, name string) string {
 	var out []string
 	for _, p := range problems[:min(len(problems), 5)] {
 		out = append(out, strings.TrimPrefix(p.Field, "network_policies."+name+".")+": "+p.Message)
