@@ -78,22 +78,31 @@ func (s *shard) open(key Key, ev *core.Event) *Summary {
 	return e
 }
 
-// evict takes the key away that was seen least often, of several the one that was
-// silent longest, and keeps its counts. Preconditions: mu is held, there are entries.
+// looks is how many keys are compared to find one to give up. It bounds what a new key
+// costs.
+const looks = 16
+
+// evict takes a key away, of some the one that was seen least often, then the one that
+// was silent longest, and keeps its counts. Preconditions: mu is held, there are
+// entries.
 func (s *shard) evict() {
 	var least *Summary
-	for _, e := range s.entries {
+	left := looks
+	for _, e := range s.entries { // begins anywhere
 		if least == nil || e.Count < least.Count || e.Count == least.Count && e.Last.Before(least.Last) {
 			least = e
 		}
+		if left--; left == 0 {
+			break
+		}
 	}
-	left := least.Count
+	rest := least.Count
 	for _, c := range least.Causes {
 		s.suppress(c.Cause, c.Count)
-		left -= c.Count
+		rest -= c.Count
 	}
-	if left > 0 {
-		s.suppress(Cause{}, left)
+	if rest > 0 {
+		s.suppress(Cause{}, rest)
 	}
 	s.bytes -= least.cost()
 	delete(s.entries, least.Key)

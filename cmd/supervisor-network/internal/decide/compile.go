@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/splitpod/splitpod/pkg/core"
 	"github.com/splitpod/splitpod/pkg/core/policy"
@@ -25,6 +26,10 @@ type Options struct {
 	// IgnoreBinaries treats every rule's programs as matching. For a proxy that is
 	// not told who asks.
 	IgnoreBinaries bool
+	// LearnUntil, if it is to come, makes public destinations that no rule allows
+	// allowed until then, under the rule LearnedRule and without anything that
+	// belongs to an endpoint.
+	LearnUntil time.Time
 }
 
 // Compile makes a Snapshot of a valid policy. It fails when the policy asks for
@@ -56,7 +61,7 @@ func build(ctx context.Context, doc *policy.Document, opt Options) (*Snapshot, e
 		return nil, err
 	}
 	return &Snapshot{
-		generation: opt.Generation, digest: opt.Digest, ignore: opt.IgnoreBinaries,
+		generation: opt.Generation, digest: opt.Digest, learnUntil: opt.LearnUntil, ignore: opt.IgnoreBinaries,
 		empty: len(doc.Network) == 0, endpoints: c.endpoints, evaluator: ev, requests: requests, cache: newCache(),
 	}, nil
 }

@@ -33,9 +33,17 @@ func (s *Snapshot) Explain(ctx context.Context, q Question) (Explanation, error)
 	}
 	for _, id := range d.granted {
 		e := s.endpoints[id]
-		out.Granted = append(out.Granted, fmt.Sprintf("network_policies.%s, endpoint on line %d: %s", e.rule, e.source.At.Line, describe(e.source)))
+		out.Granted = append(out.Granted, e.place()+": "+describe(e.source))
 	}
 	return out, nil
+}
+
+// place says where an endpoint is written.
+func (e *endpoint) place() string {
+	if e.source.At.Line == 0 {
+		return "network_policies." + e.rule + ", an approved proposal"
+	}
+	return fmt.Sprintf("network_policies.%s, endpoint on line %d", e.rule, e.source.At.Line)
 }
 
 // String says the decision on the first line and the reasons below it.
@@ -101,7 +109,7 @@ func describe(e *policy.Endpoint) string {
 	switch {
 	case len(e.AllowedIPs) > 0:
 		terms = "on addresses inside " + joinPrefixes(prefixesOf(e))
-	case !strings.Contains(host, "*"):
+	case !strings.Contains(host, "*") && !e.AdvisorProposed:
 		terms = "on public and internal addresses"
 	}
 	return fmt.Sprintf("%s port %s, %s, %s", host, strings.Join(ports, ", "), treatment(e), terms)

@@ -36,6 +36,7 @@ type Permit struct {
 	// What the endpoints say together about requests.
 	inspected    bool
 	encodedSlash bool
+	learned      bool
 }
 
 // Valid reports whether a decision made this Permit.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/splitpod/splitpod/pkg/core"
 	"github.com/splitpod/splitpod/pkg/core/policy"
@@ -24,6 +25,7 @@ type Snapshot struct {
 	digest     string
 	ignore     bool // programs are not identified
 	empty      bool // no rule at all
+	learnUntil time.Time
 	endpoints  []endpoint
 	evaluator  *evaluator
 	requests   *evaluator
@@ -67,13 +69,13 @@ func (s *Snapshot) Connection(ctx context.Context, q Question) (Permit, *Denial)
 		f.program, f.ancestors = q.Who.Program.Path, q.Who.Ancestors
 	}
 	if permit, denial, ok := s.cache.get(&f); ok {
-		return permit, denial
+		return s.learn(&f, permit, denial)
 	}
 	permit, denial, cacheable := s.evaluate(ctx, &f, q.Who)
 	if cacheable {
 		s.cache.put(&f, permit, denial)
 	}
-	return permit, denial
+	return s.learn(&f, permit, denial)
 }
 
 func unidentified(who *core.Identity) *Denial {
