@@ -53,7 +53,7 @@ func TestEncodeQuotesWhatYAMLWouldRead(t *testing.T) {
 		Name: "0443",
 		Endpoints: []Endpoint{{Host: "a.example.com", Ports: []uint16{443}, Protocol: ProtocolREST, Enforce: true, PersistedQueries: "deny",
 			GraphQLMaxBodyBytes: defaultBody,
-			Allow:               []Matcher{{Method: "GET", Path: "/: {}\"\\ *#", Query: map[string][]string{"on": {"~"}, "1": {"y", "null"}}}}}},
+			Allow:               []Matcher{{Method: "GET", Path: "/:{a,b}*~!", Query: map[string][]string{"on": {"~"}, "1": {"y", "null"}}}}}},
 		Binaries: []Binary{{Path: "/usr/bin/- x"}},
 	}}}
 	checkRoundTrip(t, "", doc)

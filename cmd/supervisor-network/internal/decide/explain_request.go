@@ -80,12 +80,11 @@ func (e *endpoint) speaks(r *Request) (out []Spoken, err error) {
 
 // matches reports whether some rule of the set speaks about the request or a part of it.
 func (t *ruleSet) matches(r *Request, deny bool) bool {
-	return slices.ContainsFunc(t.http, func(m httpRule) bool {
-		if deny {
-			return m.denies(r)
-		}
-		return m.allows(r)
-	}) || slices.ContainsFunc(t.operation, func(m operationRule) bool {
+	http := t.http.allows
+	if deny {
+		http = t.http.denies
+	}
+	return http(r) || slices.ContainsFunc(t.operation, func(m operationRule) bool {
 		return slices.ContainsFunc(r.Operations, func(op Operation) bool {
 			if deny {
 				return m.denies(&op)

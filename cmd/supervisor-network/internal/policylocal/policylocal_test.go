@@ -296,12 +296,9 @@ func TestWhatIsTaken(t *testing.T) {
 		`"host":"rpc.example.com","port":443,"protocol":"json-rpc","rules":[{"allow":{"method":"eth_call","params":{"to":"0x*"}}}]`,
 		`"host":"gql.example.com","port":443,"protocol":"graphql","rules":[{"allow":{"operation_type":"query","fields":["viewer"]}}]`,
 		`"host":"ws.example.com","ports":[443,8443],"protocol":"websocket","access":"read-only"`,
-		`"host":"a.example.com","port":443,"protocol":"rest","path":"/v1/**","rules":[{"allow":{"method":"GET","path":"/v1/<&>\u2028x","query":{"a":{"any":["1","2"]}}}}]`,
+		`"host":"a.example.com","port":443,"protocol":"rest","path":"/v1/**","rules":[{"allow":{"method":"GET","path":"/v1/&x","query":{"a&<>":{"any":["1","<\u00e9>"]}}}}]`,
 		`"host":"10.1.2.3","port":443,"allowed_ips":["10.1.2.3"]`,
 	} {
-		if strings.Contains(endpoint, "2028") {
-			endpoint = strings.ReplaceAll(endpoint, `\u2028`, `\u00e9`) // what cannot be seen is refused
-		}
 		w := newWorld(t)
 		e, err := w.store.Get(w.submit(endpoint))
 		if err != nil {
