@@ -27,12 +27,28 @@ func matchers(samples []aggregate.Sample) []policy.Matcher {
 }
 
 func matcher(method, path string) (policy.Matcher, bool) {
+	path, _, _ = strings.Cut(path, "?")
 	m := policy.Matcher{Method: strings.ToUpper(method), Path: Generalise(path)}
-	if m.Method == "" || len(m.Method) > 32 || strings.Trim(m.Method, "ABCDEFGHIJKLMNOPQRSTUVWXYZ-_") != "" || !strings.HasPrefix(m.Path, "/") {
+	if m.Method == "" || len(m.Method) > 32 || strings.Trim(m.Method, "ABCDEFGHIJKLMNOPQRSTUVWXYZ-_") != "" || !canonical(path) {
 		return m, false
 	}
 	_, err := glob.Compile(m.Path, '/')
 	return m, err == nil
+}
+
+// canonical reports whether a path is in the one spelling that rules are compared with:
+// no other can be in a rule, and one bad path shall not cost the others theirs. A slash
+// that is escaped is left to people.
+func canonical(path string) bool {
+	path = strings.ReplaceAll(path, hiddenCredential, "x")
+	for i := range len(path) {
+		c := path[i]
+		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("/-._~!$&'()*+,=:@%", c) >= 0) {
+			return false
+		}
+	}
+	dots := strings.Contains(path+"/", "/./") || strings.Contains(path+"/", "/../")
+	return strings.HasPrefix(path, "/") && !strings.Contains(path, "//") && !dots && !strings.Contains(strings.ToUpper(path), "%2F")
 }
 
 // Generalise makes a pattern of a request path: what looks like an identifier or a

@@ -122,6 +122,9 @@ func unfixable(s *aggregate.Summary, opt Options) string {
 	case !opt.AnyBinary && (!strings.HasPrefix(s.Binary, "/") || path.Clean(s.Binary) != s.Binary):
 		return "it is not known which program asked"
 	}
+	if asked := len(s.Samples) > 0 || s.Unsampled > 0; asked && len(matchers(s.Samples)) == 0 {
+		return "it asked for paths that no rule can name; a rule for the whole host is not proposed in their place"
+	}
 	return neverAllowed(s.Host, s.Port)
 }
 

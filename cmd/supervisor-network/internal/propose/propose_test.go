@@ -122,7 +122,8 @@ func bySSRF(n uint64) aggregate.CauseCount { return cause(core.StageConnect, cor
 func TestWhatIsProposed(t *testing.T) {
 	requests := summary("api.example.com", 443, "/usr/bin/curl", cause(core.StageRequest, core.ReasonPolicyDenied, 4))
 	requests.Samples = []aggregate.Sample{{Method: "post", Path: "/users/42/x", Count: 2}, {Method: "GET", Path: "/users/43/x", Count: 1},
-		{Method: "GET", Path: "/users/44/x", Count: 1}, {Method: "G T", Path: "/", Count: 1}, {Method: "GET", Path: "*", Count: 1}}
+		{Method: "GET", Path: "/users/44/x", Count: 1}, {Method: "G T", Path: "/", Count: 1}, {Method: "GET", Path: "*", Count: 1},
+		{Method: "GET", Path: "/a b", Count: 1}, {Method: "GET", Path: "/a//b", Count: 1}, {Method: "GET", Path: "/a/../b", Count: 1}, {Method: "GET", Path: "/a%2fb", Count: 1}}
 	for _, tt := range []struct {
 		name string
 		in   aggregate.Summary
@@ -199,6 +200,19 @@ func TestWhatIsNotProposed(t *testing.T) {
 		if len(got) != 0 || len(skipped) != 1 || !strings.Contains(skipped[0].Why, tt.why) {
 			t.Errorf("%v: proposed %v, skipped %v, want %q", tt.in.Key, got, skipped, tt.why)
 		}
+	}
+}
+
+// A request that no rule can name does not become a rule for its whole host.
+func TestOddPathsDoNotWidenARule(t *testing.T) {
+	s := summary("h.example.com", 443, "/b", cause(core.StageRequest, core.ReasonPolicyDenied, 1))
+	s.Samples = []aggregate.Sample{{Method: "GET", Path: "/a b", Count: 1}}
+	if got, skipped := Map([]aggregate.Summary{s}, Options{}); len(got) != 0 || len(skipped) != 1 || !strings.Contains(skipped[0].Why, "no rule can name") {
+		t.Errorf("proposed %v, skipped %v", got, skipped)
+	}
+	s.Samples, s.Unsampled = nil, 1
+	if got, _ := Map([]aggregate.Summary{s}, Options{}); len(got) != 0 {
+		t.Errorf("proposed %v", got)
 	}
 }
 
