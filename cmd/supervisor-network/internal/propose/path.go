@@ -15,7 +15,7 @@ import (
 func matchers(samples []aggregate.Sample) []policy.Matcher {
 	var out []policy.Matcher
 	for _, s := range samples {
-		m, ok := matcher(s.Method, s.Path)
+		m, ok := Matcher(s.Method, s.Path)
 		if ok && !slices.ContainsFunc(out, func(have policy.Matcher) bool { return have.Method == m.Method && have.Path == m.Path }) {
 			out = append(out, m)
 		}
@@ -26,7 +26,8 @@ func matchers(samples []aggregate.Sample) []policy.Matcher {
 	return out
 }
 
-func matcher(method, path string) (policy.Matcher, bool) {
+// Matcher is the rule that allows a request and its like; false if there is none.
+func Matcher(method, path string) (policy.Matcher, bool) {
 	path, _, _ = strings.Cut(path, "?")
 	m := policy.Matcher{Method: strings.ToUpper(method), Path: Generalise(path)}
 	if m.Method == "" || len(m.Method) > 32 || strings.Trim(m.Method, "ABCDEFGHIJKLMNOPQRSTUVWXYZ-_") != "" || !canonical(path) {
@@ -40,7 +41,7 @@ func matcher(method, path string) (policy.Matcher, bool) {
 // no other can be in a rule, and one bad path shall not cost the others theirs. A slash
 // that is escaped is left to people.
 func canonical(path string) bool {
-	path = strings.ReplaceAll(path, hiddenCredential, "x")
+	path = strings.ReplaceAll(path, HiddenCredential, "x")
 	for i := range len(path) {
 		c := path[i]
 		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("/-._~!$&'()*+,=:@%", c) >= 0) {
@@ -60,14 +61,14 @@ func Generalise(path string) string {
 		if identifier(s) {
 			segments[i] = "*"
 		} else {
-			segments[i] = literal(s)
+			segments[i] = Literal(s)
 		}
 	}
 	return strings.Join(segments, "/")
 }
 
-// hiddenCredential is what a placeholder in a path is recorded as.
-const hiddenCredential = "[CREDENTIAL]"
+// HiddenCredential is what a placeholder in a path is recorded as.
+const HiddenCredential = "[CREDENTIAL]"
 
 // identifier reports whether a segment names one thing of many: a number, a UUID, a
 // hash, a token.
@@ -86,7 +87,7 @@ func identifier(s string) bool {
 		}
 	}
 	switch n := len(s); {
-	case strings.Contains(s, hiddenCredential):
+	case strings.Contains(s, HiddenCredential):
 		return true
 	case n >= 2 && digits == n:
 		return true
@@ -102,16 +103,16 @@ func identifier(s string) bool {
 // special are the characters that mean something in a pattern.
 const special = `*?[]{}\`
 
-// literalBinary is literal for a program, whose path is a pattern only with a star.
+// literalBinary is Literal for a program, whose path is a pattern only with a star.
 func literalBinary(s string) string {
 	if !strings.Contains(s, "*") {
 		return s
 	}
-	return literal(s)
+	return Literal(s)
 }
 
-// literal is a pattern that a text, and nothing else, matches.
-func literal(s string) string {
+// Literal is a pattern that a text, and nothing else, matches.
+func Literal(s string) string {
 	var b strings.Builder
 	for i := range len(s) {
 		if strings.IndexByte(special, s[i]) >= 0 {
