@@ -58,6 +58,16 @@ type keptEntry struct {
 	Base       string         `json:"base,omitempty"`
 }
 
+// sweep removes what a killed instance had not renamed yet.
+func sweep(dir string) {
+	for _, name := range []string{StateFile, OverlayFile} {
+		left, _ := filepath.Glob(filepath.Join(dir, "."+name+".*"))
+		for _, f := range left {
+			_ = os.Remove(f) // it is in nobody's way but for its room
+		}
+	}
+}
+
 func load(dir string) (*state, error) {
 	file := filepath.Join(dir, StateFile)
 	f, err := os.Open(file)

@@ -149,6 +149,7 @@ func Open(opt Options) (*Store, error) {
 	if opt.Record == nil {
 		opt.Record = func(core.Event) {}
 	}
+	sweep(opt.Dir)
 	st, err := load(opt.Dir)
 	if err != nil {
 		return nil, err
