@@ -124,6 +124,9 @@ func (a *Advisor) LearnUntil() time.Time { return a.until }
 // metrics.
 func (a *Advisor) Learning() bool { return time.Now().Before(a.until) }
 
+// Stats is a snapshot for metrics and readiness.
+func (a *Advisor) Stats() approve.Stats { return a.store.Stats() }
+
 // Listen opens the admin socket.
 func (a *Advisor) Listen(ctx context.Context) (Listener, error) {
 	l, err := admin.Listen(ctx, a.opt.StateDir)

@@ -155,6 +155,9 @@ func TestTheWholeLoopOverTheSockets(t *testing.T) {
 	if a := <-waited; !strings.Contains(string(a.JSON()), `"policy_reloaded":true`) {
 		t.Errorf("the agent is told %s", a.JSON())
 	}
+	if got := w.Stats(); got.Approved != 1 || got.LeftOut != 0 {
+		t.Errorf("the numbers are %+v", got)
+	}
 	var out Text
 	w.ask(admin.Question{Command: Export}, &out)
 	if !strings.Contains(out.YAML, "/repos/a/*") {

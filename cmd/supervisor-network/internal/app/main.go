@@ -38,7 +38,11 @@ Usage:
   supervisor-network serve [flags]             run the daemon
   supervisor-network policy check FILE         validate a policy, say what it means
   supervisor-network policy explain FILE --binary PATH --host HOST --port PORT
-                                               the decision, and the rule behind it
+                                               the decision, and the rule behind it; also of one request, and of a denial
+  supervisor-network policy diff FILE FILE     what programs may do by one policy and not by the other
+  supervisor-network proposals list|show|approve|reject|revoke|export
+                                               decide what the workload asked for
+  supervisor-network learn export              what was seen while learning, as a policy
   supervisor-network config [flags]            print the effective configuration
   supervisor-network version                   print the version
   supervisor-network healthcheck [--url URL]   ask a running daemon whether it is ready
@@ -58,6 +62,10 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return serveCommand(ctx, rest, stdout, stderr)
 	case "policy":
 		return policyCommand(ctx, rest, stdout, stderr)
+	case "proposals":
+		return proposalsCommand(ctx, rest, stdout, stderr)
+	case "learn":
+		return learnCommand(ctx, rest, stdout, stderr)
 	case "config":
 		return configCommand(rest, stdout, stderr)
 	case "version":

@@ -8,12 +8,14 @@ import (
 	"strings"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
-	"github.com/splitpod/splitpod/pkg/core"
 )
 
 const policyUsage = `usage:
   supervisor-network policy check FILE [--identity process|ignore]
   supervisor-network policy explain FILE --host HOST --port PORT [--binary PATH [--ancestor PATH]...]
+      [--method METHOD --path PATH [--query QUERY] [--upgrade]] [--call METHOD | --tool NAME | --operation TYPE[:NAME] [--field NAME]...]
+  supervisor-network policy explain --denial REQUEST_ID [--state-dir DIR]
+  supervisor-network policy diff [--identity process|ignore] FILE FILE
 `
 
 func policyCommand(ctx context.Context, args []string, stdout, stderr io.Writer) int {
@@ -22,6 +24,9 @@ func policyCommand(ctx context.Context, args []string, stdout, stderr io.Writer)
 	}
 	if len(args) >= 2 && args[0] == "explain" {
 		return policyExplain(ctx, args[1:], stdout, stderr)
+	}
+	if len(args) >= 2 && args[0] == "diff" {
+		return policyDiff(args[1:], stdout, stderr)
 	}
 	fmt.Fprint(stderr, policyUsage)
 	return exitUsage
@@ -79,44 +84,5 @@ func policyCheck(ctx context.Context, args []string, stdout, stderr io.Writer) i
 	for _, line := range decide.Describe(f.doc) {
 		fmt.Fprintln(stdout, line)
 	}
-	return exitOK
-}
-
-// pathList is a flag that may be given several times.
-type pathList []string
-
-func (p *pathList) String() string     { return strings.Join(*p, ",") }
-func (p *pathList) Set(s string) error { *p = append(*p, s); return nil }
-
-func policyExplain(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	fs := flag.NewFlagSet("policy explain", flag.ContinueOnError)
-	fs.SetOutput(stderr)
-	host := fs.String("host", "", "destination name or address")
-	port := fs.Uint("port", 0, "destination port")
-	binary := fs.String("binary", "", "path of the program that connects; empty: as with --identity ignore")
-	var ancestors pathList
-	fs.Var(&ancestors, "ancestor", "path of a parent program, nearest first; may be repeated")
-	file, err := parseFile(fs, args)
-	if err == nil && (*host == "" || *port == 0 || *port > 65535) {
-		err = fmt.Errorf("--host and --port (1 to 65535) are needed")
-	}
-	if err != nil {
-		fmt.Fprintf(stderr, "supervisor-network: %v\n%s", err, policyUsage)
-		return exitUsage
-	}
-	_, snap, code := compileFile(ctx, file, *binary == "", stderr)
-	if code != exitOK {
-		return code
-	}
-	who := core.Identity{Status: core.IdentityKnown, Program: core.Program{Path: *binary}}
-	for _, a := range ancestors {
-		who.Ancestors = append(who.Ancestors, core.Program{Path: a})
-	}
-	explanation, err := snap.Explain(ctx, decide.Question{Who: &who, Host: strings.ToLower(*host), Port: uint16(*port)})
-	if err != nil {
-		fmt.Fprintf(stderr, "supervisor-network: %v\n", err)
-		return exitFailed
-	}
-	fmt.Fprint(stdout, explanation)
 	return exitOK
 }

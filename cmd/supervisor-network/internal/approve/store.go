@@ -220,6 +220,28 @@ func (s *Store) List() []Entry {
 	return out
 }
 
+// Stats is a snapshot for metrics.
+type Stats struct {
+	Pending, Approved int
+	LeftOut           int // approved, and not in force
+}
+
+// Stats returns a snapshot.
+func (s *Store) Stats() (out Stats) {
+	for _, e := range s.List() {
+		switch e.Status {
+		case Pending:
+			out.Pending++
+		case Approved:
+			out.Approved++
+			if !e.InForce {
+				out.LeftOut++
+			}
+		}
+	}
+	return out
+}
+
 // Get returns one entry.
 func (s *Store) Get(id string) (Entry, error) {
 	e, _, err := s.get(id)
@@ -269,7 +291,12 @@ func (s *Store) Take(_ context.Context, b *aggregate.Batch) error {
 			return nil
 		}
 		t := s.intake(st, base)
+		begun := time.Now()
 		for i := range min(len(proposals), MaxMechanistic) {
+			if time.Since(begun) > takeTime {
+				s.opt.Log.Warn("some denials were not made into proposals: the policy takes too long to check", slog.Int("left", len(proposals)-i))
+				break
+			}
 			propose.Align(&proposals[i].Rule, base)
 			if _, err := t.add(proposals[i]); err != nil && !isRefusal(err) {
 				return err

@@ -199,6 +199,9 @@ func (g *grant) verb() string {
 	}
 }
 
+// RuleText says what a rule is about, on one line.
+func RuleText(m *policy.Matcher) string { return matcherText(policy.ProtocolREST, m) }
+
 // matcherText says what a rule is about.
 func matcherText(p policy.Protocol, m *policy.Matcher) string {
 	var parts []string

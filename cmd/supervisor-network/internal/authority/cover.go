@@ -51,6 +51,13 @@ func coversPattern(have, want string, delimiter byte) bool {
 	case !strings.ContainsAny(want, special):
 		return matches(have, want, delimiter)
 	}
+	if prefix, star := strings.CutSuffix(have, "*"); star && !strings.ContainsAny(prefix, special) && strings.HasPrefix(want, prefix) {
+		// Behind the same text, a star takes whatever does not cross the delimiter.
+		rest := want[len(prefix):]
+		if strings.IndexByte(rest, delimiter) < 0 && !strings.Contains(rest, "**") && !strings.ContainsAny(rest, `[]{}\`) {
+			return true
+		}
+	}
 	prefix, tree := strings.CutSuffix(have, string(delimiter)+"**")
 	return tree && !strings.ContainsAny(prefix, special) && strings.HasPrefix(want, prefix+string(delimiter)) &&
 		!strings.ContainsAny(want[:len(prefix)+1], special)

@@ -83,6 +83,9 @@ func TestADiffSpeaksOfAuthority(t *testing.T) {
 		{"any tool instead of one", rule(api+`, protocol: mcp, enforcement: enforce, rules: [{allow: {method: tools/call, tool: read}}]`, curl),
 			rule(api+`, protocol: mcp, enforcement: enforce, rules: [{allow: {method: tools/call, tool: "*"}}]`, curl),
 			"+ /usr/bin/curl may send mcp tools/call tool * to api.example.com:443 on public and internal addresses  [r]"},
+		{"any tool covers some", rule(api+`, protocol: mcp, enforcement: enforce, rules: [{allow: {method: tools/call, tool: "*"}}]`, curl),
+			rule(api+`, protocol: mcp, enforcement: enforce, rules: [{allow: {method: tools/call, tool: "read_*"}}]`, curl),
+			"- /usr/bin/curl may send mcp tools/call tool * to api.example.com:443 on public and internal addresses  [r]"},
 		{"a mutation", rule(api+`, protocol: graphql, enforcement: enforce, access: read-only`, curl), rule(api+`, protocol: graphql, enforcement: enforce, access: read-write`, curl),
 			"+ /usr/bin/curl may send graphql mutation to api.example.com:443 on public and internal addresses  [r]"},
 	} {
@@ -203,4 +206,24 @@ func TestChangesAreBounded(t *testing.T) {
 			t.Errorf("%d changes: %d listed, complete: %v", n, len(changes), complete)
 		}
 	}
+}
+
+// FuzzCover: a pattern that is said to cover another matches whatever that one does.
+func FuzzCover(f *testing.F) {
+	f.Add("*", "read_*", "read_x", byte('.'))
+	f.Add("a*", "ab*", "abc", byte('.'))
+	f.Add("/a/**", "/a/*", "/a/b", byte('/'))
+	f.Add("/a*", "/a?*", "/ab", byte('/'))
+	f.Add("*", "**", "a.b", byte('.'))
+	f.Fuzz(func(t *testing.T, have, want, text string, delimiter byte) {
+		if delimiter != '/' && delimiter != '.' || !coversPattern(have, want, delimiter) {
+			return
+		}
+		if matches(want, text, delimiter) && !matches(have, text, delimiter) {
+			if have == "**" || strings.Contains(text, "\x00") {
+				return // anything, and texts that no pattern matches
+			}
+			t.Fatalf("%q is said to cover %q, and does not match %q", have, want, text)
+		}
+	})
 }

@@ -27,7 +27,6 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/approve"
 	"github.com/splitpod/splitpod/pkg/core"
 	"github.com/splitpod/splitpod/pkg/core/policy"
-	"github.com/splitpod/splitpod/pkg/core/skill"
 )
 
 // Where the API is.
@@ -117,7 +116,7 @@ func New(opt Options) *Server {
 	return &Server{opt: opt, waits: make(chan struct{}, maxWaits), posts: rate.NewLimiter(1, 20)}
 }
 
-const routes = "GET /v1/policy/current, GET /v1/denials?last=N, GET /v1/skill, POST /v1/proposals, GET /v1/proposals/ID, GET /v1/proposals/ID/wait?timeout=SECONDS"
+const routes = "GET /v1/policy/current, GET /v1/denials?last=N, POST /v1/proposals, GET /v1/proposals/ID, GET /v1/proposals/ID/wait?timeout=SECONDS"
 
 // Serve answers one request. It returns early, with what is known, when ctx ends.
 func (s *Server) Serve(ctx context.Context, r *Request) Answer {
@@ -134,8 +133,6 @@ func (s *Server) Serve(ctx context.Context, r *Request) Answer {
 		return s.policy()
 	case "GET /v1/denials":
 		return s.denials(query.Get("last"))
-	case "GET /v1/skill":
-		return Answer{200, map[string]string{"format": "markdown", "path": skill.Path, "skill": skill.Advisor}}
 	case "POST /v1/proposals":
 		return s.propose(r.Body)
 	case "GET /v1/proposals/{id}":

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -191,7 +192,6 @@ func TestRoutes(t *testing.T) {
 		{"GET", "/v1/denials?last=99999999999999999999999", 200, "denials"},
 		{"GET", "/v1/denials?last=x", 400, "last is a number"},
 		{"GET", "/v1/denials?last=%zz", 400, "query of the URL"},
-		{"GET", "/v1/skill", 200, "policy_advisor.md"},
 		{"GET", "/v1/proposals/" + id, 200, "pending"},
 		{"GET", "/v1/proposals/" + id + "/wait?timeout=x", 400, "number of seconds"},
 		{"GET", "/v1/proposals/0000000000000000", 404, "chunk_not_found"},
@@ -307,6 +307,24 @@ func TestWhatIsTaken(t *testing.T) {
 		if x := e.Rule.Endpoints[0]; x.Protocol.Inspected() && !x.Enforce || !x.AdvisorProposed {
 			t.Errorf("%s: enforced %v, marked %v", endpoint, x.Enforce, x.AdvisorProposed)
 		}
+	}
+}
+
+// The example of the guide that agents are given is taken as it stands.
+func TestTheGuidesExampleIsTaken(t *testing.T) {
+	guide, err := os.ReadFile("../../../supervisor-process/internal/prepare/skill/policy_advisor.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, example, ok := strings.Cut(string(guide), "POST http://policy.local/v1/proposals")
+	_, example, ok2 := strings.Cut(example, "application/json\n")
+	example, _, ok3 := strings.Cut(example, "```")
+	if !ok || !ok2 || !ok3 {
+		t.Fatal("the guide has no example")
+	}
+	w := newWorld(t)
+	if status, out := w.do("POST", "/v1/proposals", example); status != 202 || out["accepted_chunks"] != 1.0 {
+		t.Errorf("%d %v", status, out)
 	}
 }
 

@@ -137,6 +137,9 @@ func neverAllowed(host string, port uint16) string {
 	if address.ControlPlanePort(port) {
 		return fmt.Sprintf("port %d belongs to the control plane of the cluster and is never allowed", port)
 	}
+	if name == "policy.local" || name == "inference.local" {
+		return "the name is the network daemon's own, and is served over plain HTTP without any rule"
+	}
 	if policy.MetadataName(name) {
 		return "the name serves a cloud's credentials and is never allowed"
 	}

@@ -183,6 +183,7 @@ func TestWhatIsNotProposed(t *testing.T) {
 		{summary("localhost", 80, "/b", byPolicy(1)), "this machine"},
 		{summary("LOCALHOST.", 80, "/b", byPolicy(1)), "this machine"},
 		{summary("x.localhost", 80, "/b", byPolicy(1)), "this machine"},
+		{summary("policy.local", 443, "/b", byPolicy(1)), "daemon's own"},
 		{summary("Metadata.Google.internal.", 80, "/b", byPolicy(1)), "cloud's credentials"},
 		{summary("*.example.com", 443, "/b", byPolicy(1)), "no host name"},
 		{summary("h\nallow", 443, "/b", byPolicy(1)), "no host name"},
