@@ -25,12 +25,12 @@ func (p *pathList) Set(s string) error { *p = append(*p, s); return nil }
 
 // explained is what policy explain is asked.
 type explained struct {
-	host, binary                   string
-	port                           uint
-	ancestors, fields              pathList
-	method, path, query            string
-	call, tool, operation          string
-	upgrade, message               bool
+	host, binary          string
+	port                  uint
+	ancestors, fields     pathList
+	method, path, query   string
+	call, tool, operation string
+	upgrade, message      bool
 }
 
 func (x *explained) flags(fs *flag.FlagSet) {

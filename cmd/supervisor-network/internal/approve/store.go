@@ -39,6 +39,9 @@ const (
 	MaxReason      = 1000
 	MaxRule        = 16 << 10 // bytes of one rule as a policy file
 	maxMatchers    = 64       // of one endpoint that grows by new denials
+	// takeTime bounds how long one batch keeps the Store busy: each new rule is checked
+	// with the whole policy. What is left over comes again with its next denial.
+	takeTime = time.Second
 )
 
 // Status is where a proposal stands.
@@ -291,9 +294,9 @@ func (s *Store) Take(_ context.Context, b *aggregate.Batch) error {
 			return nil
 		}
 		t := s.intake(st, base)
-		begun := time.Now()
+		begun := s.opt.Now()
 		for i := range min(len(proposals), MaxMechanistic) {
-			if time.Since(begun) > takeTime {
+			if s.opt.Now().Sub(begun) > takeTime {
 				s.opt.Log.Warn("some denials were not made into proposals: the policy takes too long to check", slog.Int("left", len(proposals)-i))
 				break
 			}

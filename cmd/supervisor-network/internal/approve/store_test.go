@@ -442,6 +442,7 @@ func TestPendingProposalsAreBounded(t *testing.T) {
 	if refusal, ok := errors.AsType[*Refusal](err); !ok || refusal.Code != "too_many" {
 		t.Errorf("one more is taken: %v", err)
 	}
+	w.opt.Now = func() time.Time { return time.Time{} } // no batch takes too long
 	often := denial("often.example.com", "/usr/bin/curl", "", "", 50)
 	w.deny(often)
 	for i := range 3 {
@@ -460,6 +461,23 @@ func TestPendingProposalsAreBounded(t *testing.T) {
 	}
 	if n != MaxMechanistic || !kept {
 		t.Errorf("%d made of denials, the wanted one is there: %v", n, kept)
+	}
+}
+
+// A batch that keeps the Store busy for long is cut: at the limit it is not.
+func TestABatchIsBoundedInTime(t *testing.T) {
+	for step, want := range map[time.Duration]int{takeTime / 9: 5, takeTime/9 + 1: 4} {
+		w := newWorld(t, file)
+		var now time.Time
+		w.opt.Now = func() time.Time { now = now.Add(step); return now } // twice for each that is taken
+		var many []aggregate.Summary
+		for j := range 20 {
+			many = append(many, denial(fmt.Sprintf("d%d.example.com", j), "/usr/bin/curl", "", "", 1))
+		}
+		w.deny(many...)
+		if n := len(w.List()); n != want {
+			t.Errorf("steps of %s: %d are taken, want %d", step, n, want)
+		}
 	}
 }
 
