@@ -180,7 +180,11 @@ func (g *grant) atoms(yield func(atom) bool) bool {
 
 // String says what is granted, on one line.
 func (a atom) String() string {
-	return fmt.Sprintf("%s may %s %s:%d%s on %s", Quote(a.binary), a.verb(), hostText(a.endpoint), a.port, scopeText(a.endpoint), addressText(a.endpoint))
+	who := Quote(a.binary)
+	if a.binary == "**" {
+		who = "any program"
+	}
+	return fmt.Sprintf("%s may %s %s:%d%s on %s", who, a.verb(), hostText(a.endpoint), a.port, scopeText(a.endpoint), addressText(a.endpoint))
 }
 
 func (g *grant) verb() string {

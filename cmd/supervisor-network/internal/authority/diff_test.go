@@ -172,6 +172,10 @@ func TestWhereProgramsAreNotIdentifiedEveryRuleIsForAll(t *testing.T) {
 	if got := (Reading{}).Covered(r, "p", other); got != "" {
 		t.Errorf("covered by %q for another program", got)
 	}
+	changes, _ := Reading{IgnoreBinaries: true}.Diff(parse(t, empty), r)
+	if len(changes) != 1 || !strings.HasPrefix(changes[0].Text, "any program may send anything") {
+		t.Errorf("the difference is %v", changes)
+	}
 }
 
 func TestWhatAWorkloadWroteIsPrintedOnOneLine(t *testing.T) {
