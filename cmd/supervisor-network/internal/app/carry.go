@@ -12,6 +12,7 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/websocket"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/listen"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/policylocal"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/record"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/exchange"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/origin"
@@ -63,6 +64,10 @@ func (s *session) serveAbsolute(ctx context.Context, req *http1.Request) bool {
 		return false
 	}
 	s.ev.Event.Host, s.ev.Event.Port = t.Host, t.Port
+	if t.Host == policylocal.Host && t.Port == policylocal.Port {
+		s.answerLocal(ctx, req, t, in)
+		return false
+	}
 	g, denial := s.p.ask(ctx, decide.Question{Who: s.who, Host: t.Host, Port: t.Port})
 	s.grant = &g
 	in.path = t.Path

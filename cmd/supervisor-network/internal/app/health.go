@@ -24,6 +24,10 @@ func (d *daemon) checks() []observe.Check {
 		Name: "ca", OK: time.Now().Before(d.ca.Certificate().NotAfter),
 		Detail: "expires " + d.ca.Certificate().NotAfter.Format(time.RFC3339),
 	}}
+	if d.advisor.Learning() {
+		out = append(out, observe.Check{Name: "learning", OK: true,
+			Detail: "public destinations are allowed although no rule allows them, until " + d.advisor.LearnUntil().Format(time.RFC3339)})
+	}
 	if d.hub == nil {
 		return out
 	}
@@ -50,6 +54,8 @@ func (d *daemon) metrics() *prometheus.Registry {
 		_, _, quarantine := d.policies.state()
 		return observe.Truth(quarantine)
 	})
+	g.Add(observe.Learning, func() float64 { return observe.Truth(d.advisor.Learning()) })
+	g.Add(observe.Proposals, func() float64 { return float64(d.advisor.Stats().Pending) })
 	g.Add(observe.CAExpiry, func() float64 { return float64(d.ca.Certificate().NotAfter.Unix()) })
 	if d.hub != nil {
 		g.Add(observe.PeerAttached, func() float64 { return observe.Truth(d.attach.state().peer.Instance != "") })

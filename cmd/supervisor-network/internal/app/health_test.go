@@ -43,6 +43,10 @@ func TestReadinessTurnsFalseWhenItStopsBeingTrue(t *testing.T) {
 		if err := d.openCA(); err != nil {
 			t.Fatal(err)
 		}
+		var err error
+		if d.advisor, err = d.openAdvisor(); err != nil {
+			t.Fatal(err)
+		}
 		d.policies = d.newPolicies()
 		d.hub = control.New(control.Options{Handler: d, Outbox: d.box, Log: d.log})
 		file := filepath.Join(t.TempDir(), "policy.yaml")

@@ -11,6 +11,7 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/listen"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/mint"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/observe"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/policylocal"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/record"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/h2"
@@ -34,6 +35,7 @@ type path struct {
 	idle           time.Duration
 	ignoreIdentity bool
 	assemblies     *websocket.Assemblies
+	local          *policylocal.Server
 	advise         bool            // tell refused agents how to propose a change
 	stopping       context.Context // ended when no new request is taken
 }

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/approve"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
 	"github.com/splitpod/splitpod/pkg/core"
 	"github.com/splitpod/splitpod/pkg/core/policy"
@@ -23,9 +25,13 @@ type policies struct {
 	changed        func(*decide.Snapshot) // after a new snapshot decides
 	event          func(core.Event)       // records
 	base           core.Config            // what does not come from the policy
+	join           func(*policy.Document) approve.Effective
+	joined         func(approve.Effective)
+	learnUntil     time.Time
 
 	mu         sync.Mutex
 	file       policyFile          // guarded by mu; the valid version in force
+	effective  approve.Effective   // guarded by mu; file with what was approved: what decides
 	generation core.Generation     // guarded by mu; of file
 	resolved   map[string][]string // guarded by mu; of generation
 	resolvedAt core.Generation     // guarded by mu; generation that resolved is in force for; 0: none
@@ -64,17 +70,23 @@ var errBinaries = errors.New("the policy has rules with binaries, but --identity
 
 // use compiles and publishes a valid version. Preconditions: mu is held.
 func (p *policies) use(ctx context.Context, f policyFile) error {
-	if p.refuseBinaries && decide.HasBinaries(f.doc) {
+	e := p.join(f.doc)
+	if p.refuseBinaries && decide.HasBinaries(e.Document) {
 		return errBinaries
 	}
 	next := p.generation + 1
 	resolved, resolvedAt := p.resolved, next
-	if p.resolvedAt == 0 || !sameBinaries(p.file.doc, f.doc) {
+	if p.resolvedAt == 0 || !sameBinaries(p.effective.Document, e.Document) {
 		resolved, resolvedAt = nil, 0 // links are resolved again before they may grant anything
 	}
-	snap, err := p.compile(ctx, f, next, resolved)
+	snap, err := p.compile(ctx, f.digest, e.Document, next, resolved)
 	if err != nil {
 		return err
+	}
+	p.effective = e
+	for _, x := range e.Suspended {
+		p.event(core.Event{Kind: core.EventFinding, Stage: core.StageConfig, Severity: core.SeverityMedium,
+			Reason: "approved_rule_left_out", Rule: x.Name, Detail: "proposal " + x.ID + ": " + x.Why, Generation: next})
 	}
 	p.file, p.generation, p.resolved, p.resolvedAt = f, next, resolved, resolvedAt
 	p.decideBy(snap)
@@ -89,7 +101,7 @@ func (p *policies) resolvedAs(ctx context.Context, generation core.Generation, p
 	if generation != p.generation {
 		return nil
 	}
-	snap, err := p.compile(ctx, p.file, generation, paths)
+	snap, err := p.compile(ctx, p.file.digest, p.effective.Document, generation, paths)
 	if err != nil {
 		return err
 	}
@@ -112,6 +124,26 @@ func (p *policies) serving(instance core.InstanceID) {
 	p.send()
 }
 
+// inForce is the policy file in force, nil if there is none.
+func (p *policies) inForce() *policy.Document {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.quarantine {
+		return nil
+	}
+	return p.file.doc
+}
+
+// refresh puts the same file in force with what is approved by now.
+func (p *policies) refresh(ctx context.Context) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.quarantine || p.file.doc == nil {
+		return nil
+	}
+	return p.use(ctx, p.file)
+}
+
 // state is what readiness and metrics show.
 func (p *policies) state() (generation core.Generation, digest string, quarantine bool) {
 	p.mu.Lock()
@@ -119,9 +151,9 @@ func (p *policies) state() (generation core.Generation, digest string, quarantin
 	return p.generation, p.file.digest, p.quarantine
 }
 
-func (p *policies) compile(ctx context.Context, f policyFile, g core.Generation, resolved map[string][]string) (*decide.Snapshot, error) {
-	snap, err := decide.Compile(ctx, f.doc, decide.Options{
-		Generation: g, Digest: f.digest, Resolved: resolved, IgnoreBinaries: p.ignoreBinaries,
+func (p *policies) compile(ctx context.Context, digest string, doc *policy.Document, g core.Generation, resolved map[string][]string) (*decide.Snapshot, error) {
+	snap, err := decide.Compile(ctx, doc, decide.Options{
+		Generation: g, Digest: digest, Resolved: resolved, IgnoreBinaries: p.ignoreBinaries, LearnUntil: p.learnUntil,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("compile the policy: %w", err)
@@ -132,6 +164,7 @@ func (p *policies) compile(ctx context.Context, f policyFile, g core.Generation,
 // decideBy makes a snapshot decide and tells everybody. Preconditions: mu is held.
 func (p *policies) decideBy(snap *decide.Snapshot) {
 	p.engine.Publish(snap)
+	p.joined(p.effective)
 	p.changed(snap)
 	p.send()
 }
@@ -144,7 +177,7 @@ func (p *policies) send() {
 		c.Ready = core.Readiness{Process: p.serves, Generation: p.resolvedAt}
 	}
 	c.Static = staticOf(p.file.doc)
-	c.Binaries = exactBinaries(p.file.doc)
+	c.Binaries = exactBinaries(p.effective.Document)
 	p.publish(c)
 }
 

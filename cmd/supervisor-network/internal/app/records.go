@@ -23,7 +23,12 @@ func (d *daemon) openRecords(stdout io.Writer) error {
 		sinks = append(sinks, record.Sink{Out: w})
 	}
 	d.record = record.To(d.recordContext(), d.box, sinks...)
-	d.record.Watch(func(ev *core.Event) { d.meter.Record(ev, d.instance) })
+	d.record.Watch(func(ev *core.Event) {
+		d.meter.Record(ev, d.instance)
+		if d.advisor != nil {
+			d.advisor.Observe(ev)
+		}
+	})
 	return nil
 }
 

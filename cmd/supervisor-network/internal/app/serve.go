@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/advisor"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/config"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/control"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
@@ -28,6 +29,7 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/pool"
 	"github.com/splitpod/splitpod/pkg/core"
 	"github.com/splitpod/splitpod/pkg/core/outbox"
+	"github.com/splitpod/splitpod/pkg/core/policy"
 )
 
 // daemon is everything `serve` runs.
@@ -50,6 +52,7 @@ type daemon struct {
 	hub        *control.Hub // nil without a process daemon
 	gauge      *listen.Gauge
 	live       live
+	advisor    *advisor.Advisor
 
 	attach attachState
 }
@@ -114,6 +117,9 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) er
 	if err := d.openOrigins(); err != nil {
 		return &problem{exitConfig, err}
 	}
+	if d.advisor, err = d.openAdvisor(); err != nil {
+		return &problem{exitConfig, err}
+	}
 	d.policies = d.newPolicies()
 	if cfg.Identity == "process" {
 		d.hub = control.New(control.Options{
@@ -145,6 +151,11 @@ func (d *daemon) run(ctx context.Context, digest string) error {
 		}
 		defer admin.Close()
 	}
+	decisions, err := d.advisor.Listen(ctx)
+	if err != nil {
+		return err
+	}
+	defer decisions.Close()
 	if d.hub != nil {
 		if contract, err = d.hub.Listen(ctx); err != nil {
 			return err
@@ -162,6 +173,14 @@ func (d *daemon) run(ctx context.Context, digest string) error {
 	defer func() {
 		stopRecords()
 		<-recordsDone
+	}()
+	// So does what is made of them.
+	advising, stopAdvising := context.WithCancel(context.WithoutCancel(ctx))
+	advised := make(chan error, 1)
+	go func() { advised <- decisions.Run(advising) }()
+	defer func() {
+		stopAdvising()
+		<-advised
 	}()
 	d.lifecycle("started", build().String())
 	defer d.lifecycle("stopped", "")
@@ -194,7 +213,7 @@ func bind(ctx context.Context, addr string) (net.Listener, error) {
 func (d *daemon) accept(ctx context.Context, l *net.TCPListener, who identify.Identifier) error {
 	p := &path{
 		identify: who, policy: d.engine, dialer: d.dialer, mint: d.mint, pool: d.pool, http2: d.http2, record: d.record, meter: d.meter, live: &d.live, assemblies: d.assemblies,
-		headTimeout: d.cfg.HeadTimeout, idle: d.cfg.IdleTimeout, ignoreIdentity: d.cfg.Identity != "process", advise: d.cfg.AgentProposals, stopping: ctx,
+		headTimeout: d.cfg.HeadTimeout, idle: d.cfg.IdleTimeout, ignoreIdentity: d.cfg.Identity != "process", advise: d.cfg.AgentProposals, local: d.advisor.Local(), stopping: ctx,
 	}
 	return listen.Serve(ctx, l, listen.Options{
 		HeadTimeout: d.cfg.HeadTimeout, DrainTimeout: d.cfg.DrainTimeout, Gauge: d.gauge, Log: d.log,
@@ -267,8 +286,17 @@ func (d *daemon) openOrigins() error {
 	return nil
 }
 
+func (d *daemon) openAdvisor() (*advisor.Advisor, error) {
+	return advisor.Open(advisor.Options{
+		StateDir: d.cfg.StateDir, IgnoreBinaries: d.cfg.Identity != "process", Proposals: d.cfg.AgentProposals, Learn: d.cfg.Learn,
+		Base:  func() *policy.Document { return d.policies.inForce() },
+		Apply: func(ctx context.Context) error { return d.policies.refresh(ctx) }, Record: d.record.Own, Log: d.log,
+	})
+}
+
 func (d *daemon) newPolicies() *policies {
 	return &policies{
+		join: d.advisor.Join, joined: d.advisor.Joined, learnUntil: d.advisor.LearnUntil(),
 		ignoreBinaries: d.cfg.Identity != "process",
 		refuseBinaries: d.cfg.Identity == "off",
 		denyOnInvalid:  d.cfg.InvalidPolicy == "deny",

@@ -69,6 +69,11 @@ type Config struct {
 	// process daemon then installs the guide that tells them how, where the workload can
 	// read it. It grants nothing by itself: a proposal is decided by an operator.
 	AgentProposals bool `env:"AGENT_PROPOSALS" flag:"agent-proposals"`
+	// Learn records what the workload needs for so long, and allows every public
+	// destination meanwhile, whatever the policy says. It weakens the sandbox to a
+	// recorder: never set it where the workload is not trusted. It ends by itself, also
+	// across restarts; `learn export` then prints the least policy for what was seen.
+	Learn time.Duration `env:"LEARN" envDefault:"0s" flag:"learn"`
 	// AdminListen is the address of /livez, /readyz and /metrics. They hold no secret
 	// and the workload cannot reach them. Empty: none.
 	AdminListen string `env:"ADMIN_LISTEN" envDefault:":9901" flag:"admin-listen"`
@@ -127,6 +132,9 @@ func Load(name string, args, environ []string) (*Config, []string, error) {
 	return cfg, fs.Args(), nil
 }
 
+// maxLearn bounds what is meant to end.
+const maxLearn = 7 * 24 * time.Hour
+
 // Environ is the process's environment, read here and nowhere else.
 func Environ() []string { return os.Environ() }
 
@@ -151,6 +159,7 @@ func (c *Config) Validate() error {
 	for name, d := range map[string]time.Duration{"head": c.HeadTimeout, "connect": c.ConnectTimeout, "idle": c.IdleTimeout} {
 		bad(d > 0, "--%s-timeout %s: needs more than zero", name, d)
 	}
+	bad(c.Learn >= 0 && c.Learn <= maxLearn, "--learn %s: say 0 to %s", c.Learn, maxLearn)
 	bad(c.DrainTimeout >= 0, "--drain-timeout %s: cannot be negative", c.DrainTimeout)
 	for name, addr := range map[string]string{"listen": c.Listen, "admin-listen": c.AdminListen} {
 		_, _, err := net.SplitHostPort(addr)

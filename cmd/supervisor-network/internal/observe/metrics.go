@@ -24,6 +24,8 @@ var (
 	Generation = Metric{Gauge, "splitpod_policy_generation", "Number of the policy in force.", nil}
 	Loads      = Metric{Counter, "splitpod_policy_loads_total", "Policies that were put in force (loaded), and changed files that were refused (refused).", []string{"result"}}
 	Quarantine = Metric{Gauge, "splitpod_policy_quarantine", "1 while everything is denied because the policy file is invalid.", nil}
+	Learning   = Metric{Gauge, "splitpod_learning", "1 while public destinations that no rule allows are allowed and recorded (--learn).", nil}
+	Proposals  = Metric{Gauge, "splitpod_proposals_pending", "Proposals that wait for an operator.", nil}
 	CAExpiry   = Metric{Gauge, "splitpod_ca_expiry_timestamp_seconds", "When the interception CA's certificate ends.", nil}
 
 	PeerAttached  = Metric{Gauge, "splitpod_peer_attached", "1 while a process daemon is on the contract.", nil}
