@@ -23,7 +23,13 @@ echo done
 // succeeds (some after waiting), the CA stays, and no refusal of the fence is lost. The
 // one connection that a killed daemon was serving is cut; none is refused, none waits
 // for ever.
-func TestNetworkDaemonKilledUnderLoad(t *testing.T) {
+func TestNetworkDaemonKilledUnderLoad(t *testing.T) { underLoad(t, syscall.SIGKILL) }
+
+// TestNetworkDaemonStoppedUnderLoad: the same when it is asked to end, as for an
+// upgrade; then none is cut either: what is open is drained.
+func TestNetworkDaemonStoppedUnderLoad(t *testing.T) { underLoad(t, syscall.SIGTERM) }
+
+func underLoad(t *testing.T, end syscall.Signal) {
 	p := newPair(t, policyText)
 	p.startNetwork()
 	const rounds, kills = 60, 3
@@ -32,7 +38,7 @@ func TestNetworkDaemonKilledUnderLoad(t *testing.T) {
 		eventually(t, "progress before a kill", func() bool { return strings.Count(p.process.out.String(), "200\n") >= 10*(kill+1) })
 		ca, err := os.ReadFile(p.dir + "/state/ca.pem")
 		must(t, err)
-		p.network.kill(syscall.SIGKILL)
+		p.network.kill(end)
 		<-p.network.ended
 		earlier := p.network
 		p.startNetwork()
@@ -48,7 +54,7 @@ func TestNetworkDaemonKilledUnderLoad(t *testing.T) {
 	}
 	out := p.process.out.String()
 	n, cut := strings.Count(out, "200\n"), strings.Count(out, "failed\n")
-	if n+cut != rounds || cut > kills {
+	if n+cut != rounds || cut > kills || cut > 0 && end == syscall.SIGTERM {
 		t.Errorf("%d of %d connections succeeded, %d were cut", n, rounds, cut)
 	}
 	for _, refused := range []string{"curl: (7)", "curl: (28)"} { // not connected; timed out

@@ -19,7 +19,34 @@ type attachState struct {
 	workload core.Workload // guarded by mu
 	taking   bool          // guarded by mu; its listeners are being taken over
 	serving  bool          // guarded by mu; its listeners are being served
+	stopping bool          // guarded by mu; nothing new is served
+	stop     func()        // guarded by mu; ends accepting; nil: nothing is served
+
+	served sync.WaitGroup // the loops that accept, until their connections are drained
 }
+
+// drained stops accepting for the workload when ctx ends, and returns when its
+// connections have ended and what the process daemon has to hear is delivered. Until
+// then the contract stays up: a connection that is drained is still identified.
+func (d *daemon) drained(ctx context.Context) {
+	<-ctx.Done()
+	d.attach.mu.Lock()
+	d.attach.stopping = true
+	if d.attach.stop != nil {
+		d.attach.stop()
+	}
+	d.attach.mu.Unlock()
+	d.attach.served.Wait()
+	for deadline := time.Now().Add(flushTimeout); d.box.Stats().Waiting > 0 && time.Now().Before(deadline); {
+		if _, ok := d.hub.Attached(); !ok {
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// flushTimeout bounds the delivery of the last events to the process daemon.
+const flushTimeout = 2 * time.Second
 
 // Attached implements control.Handler.
 func (d *daemon) Attached(ctx context.Context, peer core.Peer) {
@@ -88,19 +115,23 @@ func (d *daemon) startServing(ctx context.Context, instance core.InstanceID, lis
 	a := &d.attach
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if ctx.Err() != nil {
+	if ctx.Err() != nil || a.stopping {
 		for _, l := range listeners {
 			l.Close()
 		}
 		return
 	}
 	a.serving = true
+	a.served.Add(1)
+	ctx, a.stop = context.WithCancel(ctx)
 	go d.serveListeners(ctx, instance, listeners)
 	d.policies.serving(instance)
 }
 
-// serveListeners accepts for one process daemon instance until it is gone.
+// serveListeners accepts for one process daemon instance until it is gone or this
+// daemon stops.
 func (d *daemon) serveListeners(ctx context.Context, instance core.InstanceID, listeners []*net.TCPListener) {
+	defer d.attach.served.Done()
 	g, ctx := errgroup.WithContext(ctx)
 	for _, l := range listeners {
 		g.Go(func() error {

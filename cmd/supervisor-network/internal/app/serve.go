@@ -187,13 +187,25 @@ func (d *daemon) run(ctx context.Context, digest string) error {
 
 	g, ctx := errgroup.WithContext(ctx)
 	if proxy != nil {
-		g.Go(func() error { return d.accept(ctx, proxy.(*net.TCPListener), d.identifier("")) })
+		d.attach.served.Add(1)
+		g.Go(func() error {
+			defer d.attach.served.Done()
+			return d.accept(ctx, proxy.(*net.TCPListener), d.identifier(""))
+		})
 	}
 	if admin != nil {
 		g.Go(func() error { return observe.New(d.metrics(), d.checks).Run(ctx, admin) })
 	}
 	if contract != nil {
-		g.Go(func() error { return d.hub.Run(ctx, contract) })
+		// The contract outlives what it is needed for.
+		contractCtx, endContract := context.WithCancel(context.WithoutCancel(ctx))
+		defer endContract()
+		g.Go(func() error { return d.hub.Run(contractCtx, contract) })
+		g.Go(func() error {
+			defer endContract()
+			d.drained(ctx)
+			return nil
+		})
 	}
 	g.Go(func() error { return d.pool.Run(ctx) })
 	g.Go(func() error { return watchPolicy(ctx, d.cfg.Policy, digest, d.log, d.reload) })

@@ -31,6 +31,7 @@ func newAttachment(opt Options, peer core.Peer) *attachment {
 
 // run keeps the streams open until ctx ends.
 func (a *attachment) run(ctx context.Context) {
+	defer a.asks.end()
 	conn, err := link.NewClient(a.opt.RunDir, link.ProcessSocket, link.Credentials{UID: a.opt.PeerUID, Refused: a.opt.Handler.Refused})
 	if err != nil {
 		a.opt.Handler.Refused(err)

@@ -30,22 +30,32 @@ func (h *Hub) Identify(ctx context.Context, instance core.InstanceID, id core.Re
 	})
 }
 
-// asks pairs questions with answers on one Identify stream. A peer that stops
-// reading fills the queue, and then every question ends with its own deadline.
+// asks pairs questions with answers on one Identify stream. While there is none, just
+// after a start, questions wait for it. A peer that stops reading fills the queue. In
+// both cases every question ends with its own deadline.
 type asks struct {
 	queue chan *pb.IdentifyRequest
+	ended chan struct{} // closed when there will never be a stream again
 
 	mu      sync.Mutex
 	up      bool                          // guarded by mu; there is a stream
+	opened  chan struct{}                 // guarded by mu; closed when the next stream opens
 	next    uint64                        // guarded by mu
 	waiting map[uint64]chan core.Identity // guarded by mu
 }
 
 func newAsks() *asks {
-	return &asks{queue: make(chan *pb.IdentifyRequest, 128), waiting: make(map[uint64]chan core.Identity)}
+	return &asks{queue: make(chan *pb.IdentifyRequest, 128), waiting: make(map[uint64]chan core.Identity),
+		ended: make(chan struct{}), opened: make(chan struct{})}
 }
 
+// end answers whoever waits for a stream. Called once.
+func (a *asks) end() { close(a.ended) }
+
 func (a *asks) ask(ctx context.Context, req *pb.IdentifyRequest) core.Identity {
+	if !a.await(ctx) {
+		return core.Identity{Status: core.IdentityNotReady, Detail: "the process daemon does not answer yet"}
+	}
 	answer, ok := a.enter(req)
 	if !ok {
 		return core.Identity{Status: core.IdentityNotReady, Detail: "the process daemon does not answer yet"}
@@ -61,6 +71,24 @@ func (a *asks) ask(ctx context.Context, req *pb.IdentifyRequest) core.Identity {
 		return who
 	case <-ctx.Done():
 		return core.Identity{Status: core.IdentityFailed, Detail: "the process daemon did not answer in time"}
+	}
+}
+
+// await waits for a stream; false: there was none in time.
+func (a *asks) await(ctx context.Context) bool {
+	a.mu.Lock()
+	up, opened := a.up, a.opened
+	a.mu.Unlock()
+	if up {
+		return true
+	}
+	select {
+	case <-opened:
+		return true
+	case <-a.ended:
+		return false
+	case <-ctx.Done():
+		return false
 	}
 }
 
@@ -127,13 +155,14 @@ func (a *asks) open() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.up = true
+	close(a.opened)
 }
 
 // close answers everybody who still waits: nothing will come any more.
 func (a *asks) close() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.up = false
+	a.up, a.opened = false, make(chan struct{})
 	for id, ch := range a.waiting {
 		delete(a.waiting, id)
 		ch <- core.Identity{Status: core.IdentityFailed, Detail: "the process daemon went away"}
