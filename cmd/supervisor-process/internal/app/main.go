@@ -42,6 +42,7 @@ Usage:
   supervisor-process attach --pid PID [flags]      only answer who owns a connection of
                                                    processes that already run
   supervisor-process preflight [--policy FILE]     what the kernel and the pod offer
+  supervisor-process copy-self DIR                 write this binary into a directory
   supervisor-process config [flags]                print the effective configuration
   supervisor-process version                       print the version
 
@@ -64,6 +65,8 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return attachCommand(ctx, rest, stdout, stderr)
 	case "preflight":
 		return preflightCommand(rest, stdout, stderr)
+	case "copy-self":
+		return copySelfCommand(rest, stderr)
 	case "config":
 		return configCommand(rest, stdout, stderr)
 	case "version":
