@@ -1,7 +1,10 @@
 package prepare
 
 import (
+	"errors"
+	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -9,51 +12,95 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// TestThePodGrantsExactlyWhatIsNeeded compares the manifest with Capabilities: one
+type manifestContainer struct {
+	Name            string
+	SecurityContext struct {
+		RunAsNonRoot             bool  `yaml:"runAsNonRoot"`
+		AllowPrivilegeEscalation *bool `yaml:"allowPrivilegeEscalation"`
+		ReadOnlyRootFilesystem   bool  `yaml:"readOnlyRootFilesystem"`
+		Capabilities             struct{ Add, Drop []string }
+	} `yaml:"securityContext"`
+}
+
+type manifestPod struct {
+	Kind string
+	Spec struct {
+		Automount      *bool               `yaml:"automountServiceAccountToken"`
+		InitContainers []manifestContainer `yaml:"initContainers"`
+		Containers     []manifestContainer
+	}
+}
+
+// TestThePodsGrantExactlyWhatIsNeeded compares every manifest with Capabilities: one
 // more or one less fails here before it surprises somebody.
-func TestThePodGrantsExactlyWhatIsNeeded(t *testing.T) {
-	text, err := os.ReadFile("../../../../deploy/k8s/manifests/pod.yaml")
+func TestThePodsGrantExactlyWhatIsNeeded(t *testing.T) {
+	files, err := filepath.Glob("../../../../deploy/k8s/manifests/*.yaml")
+	if err != nil || len(files) < 4 {
+		t.Fatalf("only %d manifests: %v", len(files), err)
+	}
+	for _, file := range files {
+		pod := readPod(t, file)
+		if pod.Spec.Automount == nil || *pod.Spec.Automount {
+			t.Errorf("%s: the service account's token is mounted", file)
+		}
+		seen := 0
+		for _, c := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
+			switch c.Name {
+			case "workload":
+				seen++
+				grantsExactly(t, file, c)
+			default:
+				seen++
+				grantsNothing(t, file, c)
+			}
+			if !c.SecurityContext.ReadOnlyRootFilesystem {
+				t.Errorf("%s: the root of %s is writable", file, c.Name)
+			}
+		}
+		if seen < 2 {
+			t.Errorf("%s has only %d containers", file, seen)
+		}
+	}
+}
+
+func readPod(t *testing.T, file string) (pod manifestPod) {
+	t.Helper()
+	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	type container struct {
-		Name            string
-		SecurityContext struct {
-			RunAsNonRoot             bool  `yaml:"runAsNonRoot"`
-			AllowPrivilegeEscalation *bool `yaml:"allowPrivilegeEscalation"`
-			Capabilities             struct{ Add, Drop []string }
-		} `yaml:"securityContext"`
-	}
-	var pod struct {
-		Spec struct {
-			HostUsers      *bool       `yaml:"hostUsers"`
-			Automount      *bool       `yaml:"automountServiceAccountToken"`
-			InitContainers []container `yaml:"initContainers"`
-			Containers     []container
-		}
-	}
-	d := yaml.NewDecoder(strings.NewReader(string(text)))
-	for range 2 { // the policy, then the pod
-		if err := d.Decode(&pod); err != nil {
+	for d := yaml.NewDecoder(strings.NewReader(string(text))); ; {
+		var object manifestPod
+		if err := d.Decode(&object); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil && object.Kind == "Pod" {
 			t.Fatal(err)
 		}
+		if object.Kind == "Pod" {
+			pod = object
+		}
 	}
-	if len(pod.Spec.InitContainers) != 1 || len(pod.Spec.Containers) != 1 || pod.Spec.HostUsers == nil || *pod.Spec.HostUsers || pod.Spec.Automount == nil || *pod.Spec.Automount {
-		t.Fatalf("the pod has another shape: %+v", pod.Spec)
-	}
-	network, workload := pod.Spec.InitContainers[0].SecurityContext, pod.Spec.Containers[0].SecurityContext
-	if !network.RunAsNonRoot || network.AllowPrivilegeEscalation == nil || *network.AllowPrivilegeEscalation ||
-		len(network.Capabilities.Add) > 0 || !slices.Equal(network.Capabilities.Drop, []string{"ALL"}) {
-		t.Errorf("the network daemon has a privilege: %+v", network)
-	}
+	return pod
+}
+
+func grantsExactly(t *testing.T, file string, c manifestContainer) {
+	t.Helper()
 	var want []string
 	for _, c := range Capabilities {
 		want = append(want, c.Name)
 	}
-	got := slices.Clone(workload.Capabilities.Add)
+	got := slices.Clone(c.SecurityContext.Capabilities.Add)
 	slices.Sort(want)
 	slices.Sort(got)
-	if !slices.Equal(got, want) || !slices.Equal(workload.Capabilities.Drop, []string{"ALL"}) {
-		t.Errorf("the process daemon gets %v, it asks for %v", got, want)
+	if !slices.Equal(got, want) || !slices.Equal(c.SecurityContext.Capabilities.Drop, []string{"ALL"}) {
+		t.Errorf("%s: the process daemon gets %v, it asks for %v", file, got, want)
+	}
+}
+
+func grantsNothing(t *testing.T, file string, c manifestContainer) {
+	t.Helper()
+	s := c.SecurityContext
+	if !s.RunAsNonRoot || s.AllowPrivilegeEscalation == nil || *s.AllowPrivilegeEscalation || len(s.Capabilities.Add) > 0 || !slices.Equal(s.Capabilities.Drop, []string{"ALL"}) {
+		t.Errorf("%s: %s has a privilege: %+v", file, c.Name, s)
 	}
 }
