@@ -1,0 +1,171 @@
+package cluster
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Cluster is a running one.
+type Cluster struct {
+	Dir string // everything it writes
+	DNS *DNS
+
+	bin      string
+	programs []*program
+}
+
+// Start starts a cluster in the namespaces that Enter made. images are OCI archives
+// to import; the pause image is one of them.
+func Start(dir string, images ...string) (c *Cluster, err error) {
+	c = &Cluster{Dir: dir, bin: os.Getenv(programsEnv)}
+	if c.DNS, err = startDNS(); err != nil {
+		return c, err
+	}
+	if err := c.startNode(); err != nil { // first: importing takes longer than an API server
+		return c, err
+	}
+	imported := make(chan error, 1)
+	go func() { imported <- c.Import(images...) }()
+	if err := c.startControl(); err != nil {
+		return c, err
+	}
+	if err := <-imported; err != nil {
+		return c, err
+	}
+	if err := c.startKubelet(); err != nil {
+		return c, err
+	}
+	return c, c.awaitProgram("kube-controller-manager", func() error {
+		_, err := c.Kubectl("get", "serviceaccount", "default")
+		return err
+	})
+}
+
+// Import makes images known to the node.
+func (c *Cluster) Import(archives ...string) error {
+	for _, archive := range archives {
+		if out, err := c.Run("", "ctr", "-a", c.socket(), "-n", "k8s.io", "images", "import", archive); err != nil {
+			return fmt.Errorf("import %s: %w\n%s", archive, err, out)
+		}
+	}
+	return nil
+}
+
+// Close deletes every pod and ends the programs. What they leave ends with the
+// namespaces.
+func (c *Cluster) Close() {
+	for _, p := range c.programs {
+		_ = p.cmd.Process.Kill()
+		<-p.ended
+	}
+}
+
+// Dump writes what somebody needs who was not there: pods, events, the containers'
+// logs, the ends of the programs' logs.
+func (c *Cluster) Dump(w io.Writer, namespace string) {
+	for _, args := range [][]string{
+		{"get", "pods", "-o", "wide"}, {"get", "events", "--sort-by=.lastTimestamp"}, {"describe", "pods"},
+	} {
+		out, err := c.Kubectl(append([]string{"-n", namespace}, args...)...)
+		fmt.Fprintf(w, "--- kubectl %s\n%s\n", strings.Join(args, " "), out)
+		if err != nil {
+			fmt.Fprintln(w, err)
+		}
+	}
+	logs, _ := filepath.Glob("/var/log/pods/" + namespace + "_*/*/*.log")
+	for _, log := range logs {
+		fmt.Fprintf(w, "--- %s\n%s\n", strings.TrimPrefix(log, "/var/log/pods/"), tail(log, 30))
+	}
+	for _, p := range c.programs {
+		fmt.Fprintf(w, "--- %s\n%s\n", p.name, tail(p.log, 10))
+	}
+}
+
+// Metrics is the text a pod serves on a port.
+func (c *Cluster) Metrics(podIP, port string) (string, error) {
+	return c.Run("", "curl", "-sS", "-m", "5", "http://"+podIP+":"+port+"/metrics")
+}
+
+// Namespaces lists what containers leave on a node while they live: mounts and network
+// namespaces, by a part of their names.
+func (c *Cluster) Traces(part string) (found []string) {
+	mounts, _ := os.ReadFile("/proc/self/mountinfo")
+	for line := range strings.Lines(string(mounts)) {
+		if strings.Contains(line, part) {
+			found = append(found, "mount "+strings.TrimSpace(line))
+		}
+	}
+	for _, h := range hierarchies() {
+		_ = filepath.WalkDir(filepath.Join(h, cgroupOf(c.Dir)), func(path string, d os.DirEntry, err error) error {
+			if err == nil && d.IsDir() && strings.Contains(d.Name(), part) {
+				found = append(found, "cgroup "+path)
+			}
+			return nil
+		})
+	}
+	return found
+}
+
+// Eventually waits until found says yes, for at most a minute.
+func Eventually(found func() bool) bool {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		if found() {
+			return true
+		}
+	}
+	return false
+}
+
+// Kill sends a signal to the first process of a container, as a node does.
+func (c *Cluster) Kill(container, signal string) error {
+	_, err := c.Run("", "ctr", "-a", c.socket(), "-n", "k8s.io", "tasks", "kill", "-s", signal, container)
+	return err
+}
+
+// Processes are those in the cgroups of a pod.
+func (c *Cluster) Processes(uid string) (pids []int, err error) {
+	seen := make(map[int]bool)
+	for _, h := range hierarchies() {
+		err = errors.Join(err, filepath.WalkDir(filepath.Join(h, cgroupOf(c.Dir)), func(path string, d os.DirEntry, err error) error {
+			if err != nil || d.Name() != "cgroup.procs" || !strings.Contains(path, uid) {
+				return nil
+			}
+			data, _ := os.ReadFile(path)
+			for _, word := range strings.Fields(string(data)) {
+				if pid, err := strconv.Atoi(word); err == nil && !seen[pid] {
+					seen[pid] = true
+					pids = append(pids, pid)
+				}
+			}
+			return nil
+		}))
+	}
+	return pids, err
+}
+
+// LogFiles are the logs of every instance of a container of a namespace's pods, as
+// the kubelet keeps them, by file, without its own columns.
+func (c *Cluster) LogFiles(namespace, container string) map[string]string {
+	logs := make(map[string]string)
+	files, _ := filepath.Glob("/var/log/pods/" + namespace + "_*/" + container + "/*.log*")
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			continue
+		}
+		var b strings.Builder
+		for line := range strings.Lines(string(data)) {
+			if columns := strings.SplitN(line, " ", 4); len(columns) == 4 {
+				b.WriteString(columns[3])
+			}
+		}
+		logs[file] = b.String()
+	}
+	return logs
+}
