@@ -97,8 +97,13 @@ func (b *buffer) String() string {
 	return b.b.String()
 }
 
+// binary is where a daemon is: built from this tree, or, for test/e2e/skew, where
+// SPLITPOD_TEST_BIN_NETWORK or SPLITPOD_TEST_BIN_PROCESS says.
 func binary(t *testing.T, name string) string {
 	t.Helper()
+	if other := os.Getenv("SPLITPOD_TEST_BIN_" + strings.ToUpper(strings.TrimPrefix(name, "supervisor-"))); other != "" {
+		return other
+	}
 	path, err := filepath.Abs("../../bin/" + name)
 	if err == nil {
 		_, err = os.Stat(path)
