@@ -10,6 +10,7 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/websocket"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/record"
 	"github.com/splitpod/splitpod/pkg/core"
+	"github.com/splitpod/splitpod/pkg/core/policy"
 )
 
 // incoming is one request of the workload, of whatever version of HTTP, as it is read
@@ -71,6 +72,10 @@ func (in *incoming) understand(body func(limit int) ([]byte, error)) *refusal {
 		return &refusal{status: 403, stage: core.StageRequest, reason: core.ReasonUnsupportedProtocol,
 			detail: "an upgrade to HTTP/2 without TLS is not supported on an inspected endpoint"}
 	}
+	if in.handshake != nil && !carriesWebSockets(in.endpoint.Protocol) {
+		return &refusal{status: 403, stage: core.StageRequest, reason: core.ReasonUnsupportedProtocol,
+			detail: "the endpoint's rules are about the content of requests, which a WebSocket would carry past them"}
+	}
 	if inspect.NeedsBody(in.endpoint, in.head) && !in.read {
 		content, err := body(in.endpoint.MaxBody)
 		if err != nil {
@@ -82,6 +87,12 @@ func (in *incoming) understand(body func(limit int) ([]byte, error)) *refusal {
 		return unreadable(err)
 	}
 	return nil
+}
+
+// carriesWebSockets reports whether rules of the protocol know what they allow when they
+// allow a handshake: its messages, or whatever the path leads to.
+func carriesWebSockets(p policy.Protocol) bool {
+	return p == policy.ProtocolWebSocket || p == policy.ProtocolREST
 }
 
 // byRules is a refusal by rules about requests.
