@@ -84,6 +84,7 @@ func (s *session) stream2(ctx context.Context, st *http2.Stream) {
 		deny(denied(core.StageRequest, denial))
 		return
 	}
+	judged := g.snap // enter may take a newer one, which has not judged the request
 	refused := s.p.judge(&g, in, func(limit int) ([]byte, error) { return readStream(st, limit) })
 	if refused != nil {
 		deny(refused)
@@ -97,7 +98,7 @@ func (s *session) stream2(ctx context.Context, st *http2.Stream) {
 	defer entry.leave()
 	in.describe(ev)
 	entry.request.Store(in)
-	if s.p.policy.Current() != g.snap && !entry.allowedBy(ctx, s.p.policy.Current()) {
+	if s.p.policy.Current() != judged && !entry.allowedBy(ctx, s.p.policy.Current()) {
 		deny(&refusal{status: 403, stage: core.StageRequest, reason: core.ReasonPolicyChanged, detail: revoked})
 		return
 	}
