@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"math"
 	"net"
 	"slices"
 	"time"
@@ -197,7 +198,7 @@ func (s *session) guess(ctx context.Context) {
 			kind, more := hello.Classify(prefix)
 			return kind == hello.HTTP1, more
 		}}
-	s.watch.Begin(s.p.idle)
+	s.watch.Begin(math.MaxInt64) // the pipe has its own
 	err = pipe.Run(ctx)
 	if errors.Is(err, relay.ErrTaken) {
 		s.spare.put(up)
