@@ -13,7 +13,6 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/observe"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/policylocal"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/record"
-	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/h2"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/pool"
 	"github.com/splitpod/splitpod/pkg/core"
@@ -24,7 +23,7 @@ import (
 type path struct {
 	identify       identify.Identifier
 	policy         *decide.Engine
-	dialer         *relay.Dialer
+	dialer         dialer
 	mint           *mint.Server
 	pool           *pool.Pool
 	http2          *h2.Pool
@@ -38,6 +37,11 @@ type path struct {
 	local          *policylocal.Server
 	advise         bool            // tell refused agents how to propose a change
 	stopping       context.Context // ended when no new request is taken
+}
+
+// dialer opens connections to what is permitted: a relay.Dialer.
+type dialer interface {
+	Dial(context.Context, decide.Permit) (*net.TCPConn, error)
 }
 
 // serve walks one connection down the line: a tunnel has one decision about where

@@ -1,0 +1,98 @@
+package app
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"strings"
+	"testing"
+	"time"
+)
+
+const handshake = "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n" +
+	"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nAccept: text/event-stream\r\n\r\n"
+
+// TestAnUpgradeDoesNotCarryPastRulesAboutContent: behind a handshake bytes pass unread,
+// so an endpoint whose rules are about what is inside requests takes none.
+func TestAnUpgradeDoesNotCarryPastRulesAboutContent(t *testing.T) {
+	for name, tt := range map[string]struct{ options, target string }{
+		"graphql": {", protocol: graphql, access: read-only", "/graphql?query=%7Bok%7D"},
+		"mcp":     {", protocol: mcp, mcp: {allow_all_known_mcp_methods: true}", "/mcp"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, 5*time.Second, endpoint("a.example.com", 80, tt.options))
+			reached := make(chan string, 1)
+			w.origin("a.example.com", 80, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { reached <- r.Header.Get("Upgrade") }))
+			c := w.tunnel("a.example.com", 80)
+			fmt.Fprintf(c, handshake, tt.target, "a.example.com")
+			resp, body := answer(t, bufio.NewReader(c), "GET")
+			if resp.StatusCode != 403 || !strings.Contains(body, "unsupported_l7_protocol") {
+				t.Errorf("%d %s", resp.StatusCode, body)
+			}
+			select {
+			case u := <-reached:
+				t.Errorf("the origin was asked to upgrade to %q", u)
+			default:
+			}
+		})
+	}
+}
+
+// TestAStreamIsJudgedByThePolicyItIsSentUnder: its body may have taken longer to come
+// than the policy that judged it lasted.
+func TestAStreamIsJudgedByThePolicyItIsSentUnder(t *testing.T) {
+	const mutations, queries = ", protocol: graphql, enforcement: enforce, access: full", ", protocol: graphql, enforcement: enforce, access: read-only"
+	w := newWorld(t, 5*time.Second, endpoint("a.example.com", 443, mutations))
+	reached := make(chan string, 1)
+	w.origin("a.example.com", 443, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		reached <- string(body)
+	}), "http/1.1")
+	r, slow := io.Pipe()
+	done := make(chan *http.Response, 1)
+	reading := make(chan bool)
+	go func() {
+		trace := &httptrace.ClientTrace{Got100Continue: func() { close(reading) }}
+		req, _ := http.NewRequestWithContext(httptrace.WithClientTrace(t.Context(), trace), "POST", "https://a.example.com/graphql", r)
+		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("Expect", "100-continue")
+		resp, err := w.client(true).Do(req)
+		if err != nil {
+			t.Error(err)
+		}
+		done <- resp
+	}()
+	<-reading // the policy has been asked what to read
+	w.publish(endpoint("a.example.com", 443, queries))
+	_, _ = io.WriteString(slow, `{"query":"mutation{delete}"}`)
+	slow.Close()
+	if resp := <-done; resp != nil && resp.StatusCode != 403 {
+		t.Errorf("status %d", resp.StatusCode)
+	}
+	select {
+	case body := <-reached:
+		t.Errorf("the origin got %s", body)
+	default:
+	}
+}
+
+// TestTLSWithoutHTTPIsNotCutWhileItMoves: the time that is given to requests is none of
+// a tunnel that is not HTTP.
+func TestTLSWithoutHTTPIsNotCutWhileItMoves(t *testing.T) {
+	const idle = 400 * time.Millisecond
+	w := newWorld(t, idle, endpoint("a.example.com", 443, ""))
+	w.origin("a.example.com", 443, http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {}), "http/1.1")
+	w.echo("a.example.com")
+	c := w.secure("a.example.com")
+	buf := make([]byte, 1)
+	for start := time.Now(); time.Since(start) < 4*idle; time.Sleep(idle / 8) {
+		if _, err := c.Write([]byte("x")); err != nil {
+			t.Fatalf("after %v: %v", time.Since(start), err)
+		}
+		if _, err := io.ReadFull(c, buf); err != nil {
+			t.Fatalf("after %v: %v", time.Since(start), err)
+		}
+	}
+}
