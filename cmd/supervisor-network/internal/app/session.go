@@ -109,14 +109,16 @@ func (s *session) end() {
 
 var past = time.Unix(1, 0)
 
-func (s *session) interrupt() { _ = s.stream.SetReadDeadline(past) }
-func (s *session) resume()    { _ = s.stream.SetReadDeadline(time.Time{}) }
+// Deadlines are those of the connection, also when TLS is inside it by now: other
+// goroutines set them, and stream belongs to this session's.
+func (s *session) interrupt() { _ = s.conn.TCP.SetReadDeadline(past) }
+func (s *session) resume()    { _ = s.conn.TCP.SetReadDeadline(time.Time{}) }
 
 // late ends a phase that was quiet for too long: reads fail, and a short answer still
 // fits.
 func (s *session) late() {
 	s.interrupt()
-	_ = s.stream.SetWriteDeadline(time.Now().Add(time.Second))
+	_ = s.conn.TCP.SetWriteDeadline(time.Now().Add(time.Second))
 	if o := s.origin.Swap(nil); o != nil { // whose exchange knows by that
 		_ = o.SetDeadline(past)
 	}
@@ -195,8 +197,8 @@ func (s *session) nothing(ctx context.Context) {
 // between two requests.
 func (s *session) read() (*http1.Request, *refusal) {
 	s.waiting.Store(!s.first) // a tunnel without a request yet may still have one
-	if s.revoked.Load() || !s.first && s.ended.Load() {
-		return nil, nil
+	if s.revoked.Load() || s.watch.Expired() || !s.first && s.ended.Load() {
+		return nil, nil // a watch that expired does not look again
 	}
 	if !s.first {
 		s.watch.Begin(s.p.idle)
