@@ -15,6 +15,7 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/mint"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/record"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/origin"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/pool"
 	"github.com/splitpod/splitpod/pkg/core"
 )
@@ -189,6 +190,11 @@ func (s *session) refuseTLS(err error) {
 // rules: HTTP if it speaks first and that is HTTP, else bytes both ways.
 func (s *session) guess(ctx context.Context) {
 	up, err := s.get(ctx, true)
+	if e, ok := errors.AsType[*origin.Error](err); ok && e.Kind == origin.NoProtocol {
+		s.destination.HTTP2.Store(true)
+		s.run(ctx) // what speaks HTTP/2 speaks nothing but HTTP
+		return
+	}
 	if err != nil {
 		s.refuse(s.unreachable(ctx, err))
 		return
