@@ -96,3 +96,66 @@ func TestTLSWithoutHTTPIsNotCutWhileItMoves(t *testing.T) {
 		}
 	}
 }
+
+// TestABodyThatNobodyReadsAnyMoreIsGivenBack: an origin of HTTP/2 that answers before
+// the request is complete must not leave a reader on the connection, whose buffer soon
+// is another one's.
+func TestABodyThatNobodyReadsAnyMoreIsGivenBack(t *testing.T) {
+	w := newWorld(t, 5*time.Second, endpoint("a.example.com", 443, ""))
+	w.origin("a.example.com", 443, http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(rw, "early")
+	}), "h2")
+	for range 10 {
+		c := w.secure("a.example.com", "http/1.1")
+		fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: a.example.com\r\nContent-Length: 100000\r\n\r\nbegin")
+		resp, body := answer(t, bufio.NewReader(c), "POST")
+		if resp.StatusCode != 200 || body != "early" || !resp.Close {
+			t.Errorf("%d %q, close %v", resp.StatusCode, body, resp.Close)
+		}
+		c.Close()
+	}
+}
+
+// TestAnAnswerBeforeTheEndOfAStream: both sides of one exchange are counted while the
+// other one still moves.
+func TestAnAnswerBeforeTheEndOfAStream(t *testing.T) {
+	w := newWorld(t, 5*time.Second, endpoint("a.example.com", 443, ""))
+	w.origin("a.example.com", 443, http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(rw, "early")
+	}), "http/1.1")
+	client := w.client(true)
+	for range 10 {
+		body := io.LimitReader(endless{}, 4<<20)
+		resp, err := client.Post("https://a.example.com/", "text/plain", io.NopCloser(body))
+		if err != nil {
+			continue // the stream may be reset behind its answer
+		}
+		_, _ = io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+	}
+}
+
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { return len(p), nil }
+
+// TestALongAnswerOverHTTP2IsNotCutWhileItMoves: to a client of HTTP/1.1.
+func TestALongAnswerOverHTTP2IsNotCutWhileItMoves(t *testing.T) {
+	const idle = 400 * time.Millisecond
+	w := newWorld(t, idle, endpoint("a.example.com", 443, ""))
+	w.origin("a.example.com", 443, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		for start := time.Now(); time.Since(start) < 6*idle && r.Context().Err() == nil; time.Sleep(idle / 8) {
+			_, _ = io.WriteString(rw, "x")
+			_ = http.NewResponseController(rw).Flush()
+		}
+		_, _ = io.WriteString(rw, "end")
+	}), "h2")
+	resp, err := w.client(false).Get("https://a.example.com/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if body, err := io.ReadAll(resp.Body); err != nil || !strings.HasSuffix(string(body), "end") {
+		t.Errorf("%q, %v", body, err)
+	}
+}

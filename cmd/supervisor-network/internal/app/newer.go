@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
+	"sync"
+	"sync/atomic"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/exchange"
@@ -18,11 +21,12 @@ func (s *session) overHTTP2(ctx context.Context, req *http1.Request, t http1.Tar
 		return exchange.Result{}, &refusal{status: 502, stage: core.StageRequest, reason: core.ReasonUnsupportedProtocol,
 			detail: "the origin speaks HTTP/2 only, in which WebSockets are not supported here", failed: true}
 	}
-	body := &counted{ReadCloser: io.NopCloser(http1.NewBodyReader(s.client.R, req.Framing))}
+	body := &lent{s: s, from: http1.NewBodyReader(s.client.R, req.Framing)}
+	defer body.takeBack()
 	length := req.Framing.Length
 	switch {
 	case in.read:
-		body.ReadCloser, length = io.NopCloser(bytes.NewReader(in.content)), int64(len(in.content))
+		body.from, length = bytes.NewReader(in.content), int64(len(in.content))
 	case req.Framing.Kind == http1.Chunked:
 		length = -1
 	}
@@ -34,18 +38,57 @@ func (s *session) overHTTP2(ctx context.Context, req *http1.Request, t http1.Tar
 	}
 	resp, err := s.p.http2.RoundTrip(ctx, s.grant.permit, out)
 	if err != nil {
-		return exchange.Result{Up: int64(body.n)}, streamFailed(ctx, s.grant.permit.Host(), err)
+		return exchange.Result{Up: body.n.Load()}, streamFailed(ctx, s.grant.permit.Host(), err)
 	}
 	defer resp.Body.Close()
-	down := &counted{ReadCloser: resp.Body}
+	down := &counted{ReadCloser: resp.Body, watch: s.watch}
 	resp.Body = down
-	whole := length == 0 || in.read || int64(body.n) == length
+	whole := length == 0 || in.read || body.n.Load() == length
 	res, err := exchange.Respond(s.client.W, req, resp, !whole || s.ended.Load())
-	res.Up, res.Down = int64(body.n), int64(down.n)
+	res.Up, res.Down = body.n.Load(), int64(down.n.Load())
 	if err != nil {
 		return res, s.interrupted(ctx, err)
 	}
 	return res, nil
+}
+
+// lent is a request's body while net/http sends it, which may go on reading when the
+// exchange is over. Taken back, it touches nothing of the session any more: the buffer
+// behind it will be another one's.
+type lent struct {
+	s *session
+	n atomic.Int64
+
+	mu   sync.Mutex
+	from io.Reader // guarded by mu; nil: taken back
+}
+
+// Read implements io.Reader.
+func (l *lent) Read(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.from == nil {
+		return 0, net.ErrClosed
+	}
+	n, err := l.from.Read(p)
+	if l.n.Add(int64(n)); n > 0 {
+		l.s.watch.Mark()
+	}
+	return n, err
+}
+
+// Close implements io.Closer, for net/http, which calls it at any time.
+func (l *lent) Close() error { return nil }
+
+// takeBack ends a read that waits for the client, and every later one.
+func (l *lent) takeBack() {
+	if !l.mu.TryLock() {
+		l.s.interrupt()
+		l.mu.Lock()
+		l.s.resume()
+	}
+	l.from = nil
+	l.mu.Unlock()
 }
 
 // headerOf is a list of fields as net/http has it, without those of one hop.

@@ -181,12 +181,28 @@ func (w *world) origin(host string, port int, handler http.Handler, protocols ..
 	if port == 443 {
 		s.EnableHTTP2 = slices.Contains(protocols, "h2")
 		s.TLS = &tls.Config{NextProtos: protocols}
+		if !slices.Contains(protocols, "http/1.1") {
+			s.TLS.GetConfigForClient = refuseOthers(s.TLS)
+		}
 		s.StartTLS()
 	} else {
 		s.Start()
 	}
 	w.t.Cleanup(s.Close)
 	w.lead(host, port, s.Listener.Addr().String())
+}
+
+// refuseOthers takes crypto/tls's exception away: a server of h2 alone would speak
+// HTTP/1.1 to clients that offer just that.
+func refuseOthers(config *tls.Config) func(*tls.ClientHelloInfo) (*tls.Config, error) {
+	return func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		if slices.Contains(hello.SupportedProtos, "h2") {
+			return nil, nil
+		}
+		c := config.Clone()
+		c.GetConfigForClient, c.NextProtos = nil, []string{"none"}
+		return c, nil
+	}
 }
 
 // lead makes host resolve to an address.

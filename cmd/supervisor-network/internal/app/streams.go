@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
@@ -138,7 +139,7 @@ func (s *session) stream2(ctx context.Context, st *http2.Stream) {
 		ev.Event.Detail = "would be denied: " + in.audited
 	}
 	err = st.Respond(ctx, resp)
-	ev.Event.BytesUp, ev.Event.BytesDn = up.n, down.n
+	ev.Event.BytesUp, ev.Event.BytesDn = up.n.Load(), down.n.Load()
 	if errors.Is(err, http2.ErrStatus) {
 		deny(&refusal{status: 502, stage: core.StageRequest, reason: core.ReasonUpstreamInvalid, detail: "the origin answered with a status that is none", failed: true})
 		return
@@ -241,17 +242,17 @@ func fieldsOf(h http.Header) http1.Fields {
 	return out
 }
 
-// counted counts what is read of a body.
+// counted counts what is read of a body. One that goes to an origin may be read still
+// when its response is over.
 type counted struct {
 	io.ReadCloser
-	n     uint64
+	n     atomic.Uint64
 	watch *relay.Watch // for which every byte counts; nil: none
 }
 
 func (c *counted) Read(p []byte) (int, error) {
 	n, err := c.ReadCloser.Read(p)
-	c.n += uint64(n)
-	if n > 0 && c.watch != nil {
+	if c.n.Add(uint64(n)); n > 0 && c.watch != nil {
 		c.watch.Mark()
 	}
 	return n, err
