@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -319,10 +320,12 @@ func (c *Conn) Abort() {
 func (c *Conn) Release() {
 	c.watch, c.since = nil, time.Now()
 	d := c.destination
-	if c.R.Buffered() > 0 || d.pool.idle.Add(1) > maxIdle {
-		if c.R.Buffered() == 0 {
-			d.pool.idle.Add(-1)
-		}
+	if c.R.Buffered() > 0 || c.holdsMore() {
+		c.raw.Close()
+		return
+	}
+	if d.pool.idle.Add(1) > maxIdle {
+		d.pool.idle.Add(-1)
 		c.raw.Close()
 		return
 	}
@@ -335,6 +338,19 @@ func (c *Conn) Release() {
 	}
 	d.idle = append(d.idle, c)
 	d.mu.Unlock()
+}
+
+// holdsMore reports whether TLS has read more than was asked of it, or has ended: what
+// it holds is not in the socket any more, where quiet looks.
+func (c *Conn) holdsMore() bool {
+	if c.raw == net.Conn(c.tcp) {
+		return false
+	}
+	_ = c.tcp.SetReadDeadline(time.Unix(1, 0)) // nothing is read of the socket
+	var one [1]byte
+	n, err := c.raw.Read(one[:])
+	_ = c.tcp.SetReadDeadline(time.Time{})
+	return n > 0 || !errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 // quiet reports whether nothing has come while the connection waited: neither its

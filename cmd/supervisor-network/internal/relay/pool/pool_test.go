@@ -3,10 +3,14 @@ package pool
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -176,6 +180,42 @@ func TestBytesThatWereReadAheadEndAConnection(t *testing.T) {
 	c.Release()
 	if d.Waits() || w.Idle() != 0 {
 		t.Error("a connection that is out of step was kept")
+	}
+}
+
+// TestBytesThatTLSReadAheadEndAConnection: the socket is empty, and the next response
+// is there already.
+func TestBytesThatTLSReadAheadEndAConnection(t *testing.T) {
+	server := httptest.NewTLSServer(http.NotFoundHandler())
+	defer server.Close()
+	config := server.TLS.Clone()
+	config.DynamicRecordSizingDisabled = true // so that one record holds it all
+	roots := x509.NewCertPool()
+	roots.AddCert(server.Certificate())
+	for name, c := range map[string]struct {
+		ahead string
+		kept  int64
+	}{"one response": {"", 1}, "and the next one": {"HTTP/1.1 200 OK\r\n\r\n", 0}} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.cfg.Handshake = func(ctx context.Context, c net.Conn, _ string, _ []string) (*tls.Conn, error) {
+				tc := tls.Client(c, &tls.Config{RootCAs: roots, ServerName: "example.com"})
+				return tc, tc.HandshakeContext(ctx)
+			}
+			go func() {
+				tc := tls.Server(<-w.accepted, config)
+				_, _ = tc.Write([]byte(strings.Repeat("x", readerBytes) + c.ahead))
+			}()
+			p := w.permit(t, "a.test", 80)
+			d := w.Destination(p, true)
+			conn := w.get(t, d, p)
+			if _, err := io.CopyN(io.Discard, conn.R, readerBytes); err != nil || conn.R.Buffered() > 0 {
+				t.Fatal(err, conn.R.Buffered())
+			}
+			if conn.Release(); w.Idle() != c.kept {
+				t.Errorf("%d wait", w.Idle())
+			}
+		})
 	}
 }
 
