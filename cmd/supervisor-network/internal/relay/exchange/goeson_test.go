@@ -278,3 +278,28 @@ func TestRespondTranslatesToHTTP11(t *testing.T) {
 		})
 	}
 }
+
+// TestOnlyWhatMayBeRepeatedIsCalledStale: the origin closes a kept connection without a
+// word, and may have done before what it was asked for.
+func TestOnlyWhatMayBeRepeatedIsCalledStale(t *testing.T) {
+	for _, c := range []struct {
+		r    *http.Request
+		want bool
+	}{
+		{request("GET", 0, "", nil), true},
+		{request("DELETE", 0, "", nil), true},
+		{request("PUT", 2, "hi", nil), false},
+		{request("POST", 0, "", nil), false},
+		{request("PATCH", 0, "", nil), false},
+	} {
+		l := newLink(t)
+		l.conn.Reused = true
+		go func() {
+			_, _ = http1.ReadHead(l.fromOrigin, 64<<10)
+			l.origin.Close()
+		}()
+		if _, stale, err := RoundTrip(t.Context(), l.conn, c.r); err == nil || stale != c.want {
+			t.Errorf("%s: %v, stale %v, want %v", c.r.Method, err, stale, c.want)
+		}
+	}
+}

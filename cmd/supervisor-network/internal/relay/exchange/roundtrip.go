@@ -26,14 +26,12 @@ func RoundTrip(ctx context.Context, origin *pool.Conn, r *http.Request) (resp *h
 	if err != nil {
 		x.stop()
 		origin.Abort()
-		return nil, origin.Reused && head == nil && r.ContentLength == 0 && origin.R.Buffered() == 0 && ctx.Err() == nil, err
+		return nil, origin.Reused && head == nil && repeatable(r) && origin.R.Buffered() == 0 && ctx.Err() == nil, err
 	}
 	resp = &http.Response{StatusCode: head.Status, ProtoMajor: 1, ProtoMinor: 1, Header: make(http.Header, len(head.Fields)), ContentLength: -1, Request: r}
-	for _, f := range head.Fields {
-		if !http1.HopByHop(f.Name) {
-			name := http.CanonicalHeaderKey(f.Name)
-			resp.Header[name] = append(resp.Header[name], f.Value)
-		}
+	for _, f := range head.Fields.EndToEnd() {
+		name := http.CanonicalHeaderKey(f.Name)
+		resp.Header[name] = append(resp.Header[name], f.Value)
 	}
 	if n, stated := http1.ContentLength(head.Fields); stated {
 		resp.ContentLength = n
@@ -48,6 +46,17 @@ func RoundTrip(ctx context.Context, origin *pool.Conn, r *http.Request) (resp *h
 		resp.Body = http.NoBody
 	}
 	return resp, false, nil
+}
+
+// repeatable reports whether a request may be sent a second time: an origin that closed
+// its connection may have done what the first one asked for (RFC 9110 section 9.2.2).
+func repeatable(r *http.Request) bool {
+	switch r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodPut, http.MethodDelete, http.MethodTrace:
+		return r.ContentLength == 0
+	default:
+		return false
+	}
 }
 
 // roundTrip is the body of a response, and what happens to its connection.
