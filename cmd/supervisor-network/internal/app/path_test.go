@@ -46,6 +46,7 @@ type world struct {
 	roots   *x509.CertPool // of the interception
 	doc     string
 	next    core.Generation
+	empty   func() // closes the connections that pools keep
 
 	mu      sync.Mutex
 	origins map[string]string // host:port → address; guarded by mu
@@ -114,9 +115,14 @@ func newWorld(t testing.TB, idle time.Duration, endpoints ...string) *world {
 	}
 	w.proxy = l.Addr().String()
 	var served sync.WaitGroup
+	pools, emptyPool := context.WithCancel(ctx)
+	w.empty = func() {
+		emptyPool()
+		w.http2.Close()
+	}
 	records, stopRecords := context.WithCancel(context.Background())
 	for _, run := range []func(){
-		func() { _ = w.pool.Run(ctx) },
+		func() { _ = w.pool.Run(pools) },
 		func() {
 			opt := listen.Options{HeadTimeout: 5 * time.Second, DrainTimeout: time.Second, Gauge: listen.NewGauge(1000), Log: slog.New(slog.DiscardHandler)}
 			_ = listen.Serve(ctx, l, opt, w.serve)
@@ -129,7 +135,7 @@ func newWorld(t testing.TB, idle time.Duration, endpoints ...string) *world {
 	t.Cleanup(func() {
 		cancel()
 		served.Wait()
-		w.http2.Close()
+		w.empty()
 	})
 	return w
 }
