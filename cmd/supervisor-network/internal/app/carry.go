@@ -230,6 +230,10 @@ func (s *session) exchange(ctx context.Context, req *http1.Request, t http1.Targ
 			o.Close()
 			return exchange.Result{}, s.interrupted(ctx, ctx.Err())
 		}
+		if s.watch.Expired() { // so did late, which does not come again
+			o.Close()
+			return exchange.Result{}, &refusal{status: 504, stage: core.StageRequest, reason: core.ReasonUpstreamTimeout, detail: "the origin could not be reached in time", failed: true}
+		}
 		x.Origin = o
 		res, err := exchange.Do(x)
 		if !s.origin.CompareAndSwap(o, nil) && err == nil && res.Switched == nil {
