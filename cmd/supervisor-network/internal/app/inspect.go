@@ -45,8 +45,8 @@ func (p *path) inspect(ctx context.Context, ev *record.Entry, c *listen.Conn, g 
 	case kind == hello.HTTP1, kind == hello.Other && beginsRequest(s.client.R):
 		s.plain(ctx)
 	case s.client.R.Buffered() == 0 && !s.watch.Expired():
-		if err != nil {
-			ev.Fail(core.ReasonClientClosed, "the workload went away") // without a word
+		if reason, detail := outcome(ctx, err); reason != "" {
+			ev.Fail(reason, detail) // without a word
 		}
 	default:
 		s.refuse(&refusal{status: 403, stage: core.StageRequest, reason: core.ReasonUnsupportedProtocol, detail: unsupported(kind)})
@@ -64,8 +64,9 @@ func (p *path) take(ctx context.Context, ev *record.Entry, c *listen.Conn, g *gr
 		return
 	}
 	if speaksOtherThanHTTP(s.client.R) {
-		s.watch.Stop()
+		s.release()
 		raw := relay.Tunnel{Client: c.TCP, Upstream: t.up, Early: c.Early(), Idle: p.idle}
+		c.Done() // an idle tunnel holds no buffer
 		err := raw.Run(ctx)
 		sent, received := raw.Moved()
 		finish(ctx, ev, sent, received, err)
