@@ -26,6 +26,7 @@ import (
 // its own. The connection's own record is for what ends it without a stream.
 func (s *session) serveHTTP2(ctx context.Context, tc *tls.Conn) {
 	s.release()
+	s.offer(ctx)
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	defer context.AfterFunc(s.p.stopping, stop)()
@@ -40,6 +41,17 @@ func (s *session) serveHTTP2(ctx context.Context, tc *tls.Conn) {
 		s.ev.Deny(core.StageRequest, core.ReasonBadRequest, fmt.Sprintf("%d HTTP/2 streams were reset as malformed", stats.Streams-stats.Handled))
 	case stats.Handled > 0:
 		s.ev.Drop() // its streams have left theirs
+	}
+}
+
+// offer gives the connection that was opened for the tunnel to its first stream.
+func (s *session) offer(ctx context.Context) {
+	c, err := s.spare.take(ctx)
+	if e, ok := errors.AsType[*origin.Error](err); ok && e.Kind == origin.NoProtocol {
+		s.destination.HTTP2.Store(true)
+	}
+	if c != nil {
+		c.Release()
 	}
 }
 
@@ -86,7 +98,7 @@ func (s *session) stream2(ctx context.Context, st *http2.Stream) {
 		return
 	}
 	judged := g.snap // enter may take a newer one, which has not judged the request
-	refused := s.p.judge(&g, in, func(limit int) ([]byte, error) { return readStream(st, limit) })
+	refused := s.p.judge(&g, in, func(limit int) ([]byte, error) { return readStream(st, limit, s.p.headTimeout) })
 	if refused != nil {
 		deny(refused)
 		return
@@ -170,10 +182,10 @@ var errSilent = errors.New("the origin did not answer in time")
 // roundTrip sends a stream's request: in HTTP/2 where it needs that (gRPC, trailers) or
 // the origin speaks nothing else, and else in HTTP/1.1, whose connections are many.
 func (p *path) roundTrip(ctx context.Context, s *session, g *grant, st *http2.Stream, req *http.Request) (*http.Response, error) {
-	if st.GRPC || len(req.Trailer) > 0 || req.Header.Get("Te") != "" || s.destination.HTTP2.Load() {
+	if st.GRPC || len(req.Trailer) > 0 || s.destination.HTTP2.Load() {
 		return p.http2.RoundTrip(ctx, g.permit, req)
 	}
-	delete(req.Header, "Te")
+	delete(req.Header, "Te") // browsers say it whether they read trailers or not
 	for again := true; ; again = false {
 		o, err := s.destination.Get(ctx, g.permit, !repeatable(req.Method))
 		if e, ok := errors.AsType[*origin.Error](err); ok && e.Kind == origin.NoProtocol {
@@ -190,14 +202,20 @@ func (p *path) roundTrip(ctx context.Context, s *session, g *grant, st *http2.St
 	}
 }
 
-// readStream reads a stream's whole body.
-func readStream(st *http2.Stream, limit int) ([]byte, error) {
+// readStream reads a stream's whole body, which takes no longer than within: a client
+// that sends a byte now and then would make us hold the rest.
+func readStream(st *http2.Stream, limit int, within time.Duration) ([]byte, error) {
 	if st.Length > int64(limit) {
 		return nil, inspect.TooLarge(limit)
 	}
+	late := time.AfterFunc(within, func() { _ = st.Body.Close() })
+	defer late.Stop()
 	content, err := io.ReadAll(io.LimitReader(st.Body, int64(limit)+1))
 	if err == nil && len(content) > limit {
 		return nil, inspect.TooLarge(limit)
+	}
+	if err != nil && !late.Stop() {
+		return nil, &http1.SyntaxError{Status: 408, Reason: core.ReasonRequestTimeout, Detail: "the request body did not arrive in time"}
 	}
 	return content, err
 }
