@@ -2,6 +2,8 @@ package app
 
 import (
 	"bufio"
+	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net/http"
@@ -157,5 +159,90 @@ func TestALongAnswerOverHTTP2IsNotCutWhileItMoves(t *testing.T) {
 	defer resp.Body.Close()
 	if body, err := io.ReadAll(resp.Body); err != nil || !strings.HasSuffix(string(body), "end") {
 		t.Errorf("%q, %v", body, err)
+	}
+}
+
+// TestTheWaitForAnOriginEndsHoweverItWasReached: the time for the exchange may be over
+// when the connection is there at last.
+func TestTheWaitForAnOriginEndsHoweverItWasReached(t *testing.T) {
+	const idle = 300 * time.Millisecond
+	w := newWorld(t, idle, endpoint("a.example.com", 80, ""))
+	w.origin("a.example.com", 80, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		select {
+		case <-r.Context().Done():
+		case <-time.After(5 * time.Second): // or the test could not fail
+		}
+	}))
+	w.dialDelay.Store(int64(2 * idle))
+	resp, err := w.client(false).Get("http://a.example.com/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != 504 {
+		t.Errorf("status %d", resp.StatusCode)
+	}
+}
+
+// TestABodyThatIsJudgedArrivesInTime: in HTTP/2, where a stream may last.
+func TestABodyThatIsJudgedArrivesInTime(t *testing.T) {
+	const head = 400 * time.Millisecond
+	w := newWorld(t, head, endpoint("a.example.com", 443, ", protocol: graphql, access: full"))
+	w.idle = time.Minute
+	w.origin("a.example.com", 443, http.NotFoundHandler(), "http/1.1")
+	r, slow := io.Pipe()
+	defer slow.Close()
+	go func() {
+		for {
+			if _, err := slow.Write([]byte(" ")); err != nil {
+				return
+			}
+			time.Sleep(head / 4)
+		}
+	}()
+	start := time.Now()
+	resp, err := w.client(true).Post("https://a.example.com/graphql", "application/json", r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if took := time.Since(start); resp.StatusCode != 408 || took > 10*head {
+		t.Errorf("status %d after %v", resp.StatusCode, took)
+	}
+}
+
+// TestTheTunnelsConnectionServesItsFirstStream, and a client that takes trailers gets
+// its answer from an origin that has none.
+func TestTheTunnelsConnectionServesItsFirstStream(t *testing.T) {
+	w := newWorld(t, 5*time.Second, endpoint("a.example.com", 443, ""))
+	w.origin("a.example.com", 443, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), "http/1.1")
+	req, err := http.NewRequestWithContext(t.Context(), "GET", "https://a.example.com/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Te", "trailers")
+	resp, err := w.client(true).Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if n := w.dials.Load(); resp.StatusCode != 200 || n != 1 {
+		t.Errorf("status %d, %d connections", resp.StatusCode, n)
+	}
+}
+
+// TestATunnelIsRevokedDuringItsHandshake is for the race detector.
+func TestATunnelIsRevokedDuringItsHandshake(t *testing.T) {
+	w := newWorld(t, 5*time.Second, endpoint("a.example.com", 443, ", protocol: rest, access: full"))
+	w.origin("a.example.com", 443, http.NotFoundHandler(), "http/1.1")
+	for i := range 20 {
+		w.publish(endpoint("a.example.com", 443, ", protocol: rest, access: full"))
+		c := w.tunnel("a.example.com", 443)
+		time.AfterFunc(time.Duration(i)*500*time.Microsecond, func() { w.live.recheck(context.Background(), nil) })
+		tc := tls.Client(c, &tls.Config{RootCAs: w.roots, ServerName: "a.example.com"})
+		if tc.Handshake() == nil {
+			_, _ = io.ReadAll(tc)
+		}
+		c.Close()
 	}
 }

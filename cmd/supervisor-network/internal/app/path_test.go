@@ -19,6 +19,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -47,6 +48,9 @@ type world struct {
 	doc     string
 	next    core.Generation
 	empty   func() // closes the connections that pools keep
+
+	dials     atomic.Int64
+	dialDelay atomic.Int64 // nanoseconds
 
 	mu      sync.Mutex
 	origins map[string]string // host:port → address; guarded by mu
@@ -157,6 +161,12 @@ func (w *world) publish(endpoints ...string) {
 
 // Dial implements dialer.
 func (w *world) Dial(ctx context.Context, p decide.Permit) (*net.TCPConn, error) {
+	w.dials.Add(1)
+	select {
+	case <-time.After(time.Duration(w.dialDelay.Load())):
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	w.mu.Lock()
 	address := w.origins[fmt.Sprintf("%s:%d", p.Host(), p.Port())]
 	w.mu.Unlock()
