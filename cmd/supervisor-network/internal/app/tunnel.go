@@ -26,9 +26,9 @@ func (p *path) tunnel(ctx context.Context, ev *record.Entry, c *listen.Conn, g *
 		p.refuse(ev, c, undialled(ctx, core.StageConnect, err))
 		return
 	}
-	defer up.Close()
 	ev.Event.Address = addressOf(up)
 	if _, err := c.TCP.Write([]byte(established)); err != nil {
+		up.Close()
 		ev.Fail(core.ReasonClientClosed, "the workload went away")
 		return
 	}
@@ -45,7 +45,7 @@ func (p *path) tunnel(ctx context.Context, ev *record.Entry, c *listen.Conn, g *
 	err = t.Run(ctx)
 	over()
 	if errors.Is(err, relay.ErrTaken) {
-		p.take(ctx, ev, c, g, entry, kind, taken{early: t.Early, up: up})
+		p.take(ctx, ev, c, g, entry, kind, taken{early: t.Early, up: up}) // up may outlive it, in the pool
 		return
 	}
 	sent, received := t.Moved()
