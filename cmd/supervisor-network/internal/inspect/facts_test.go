@@ -19,7 +19,6 @@ var (
 	graphQL = decide.Endpoint{Protocol: policy.ProtocolGraphQL, MaxBody: 200}
 	rpc     = decide.Endpoint{Protocol: policy.ProtocolJSONRPC, MaxBody: 200}
 	mcp     = decide.Endpoint{Protocol: policy.ProtocolMCP, MaxBody: 200, StrictTools: true}
-	lax     = decide.Endpoint{Protocol: policy.ProtocolMCP, MaxBody: 200}
 )
 
 func head(method string, fields ...string) Head {
