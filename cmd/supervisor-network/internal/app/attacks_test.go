@@ -246,3 +246,53 @@ func TestATunnelIsRevokedDuringItsHandshake(t *testing.T) {
 		c.Close()
 	}
 }
+
+// TestUnreadMessagesEndWithTheRightToReadOnes: nobody reads binary messages, so they may
+// pass only as long as text may, also on a WebSocket that is open.
+func TestUnreadMessagesEndWithTheRightToReadOnes(t *testing.T) {
+	const both = ", protocol: websocket, enforcement: enforce, access: read-write"
+	const handshakeOnly = ", protocol: websocket, enforcement: enforce, access: read-only"
+	w := newWorld(t, 5*time.Second, endpoint("ws.example.com", 80, both))
+	received := make(chan []byte, 16)
+	w.origin("ws.example.com", 80, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		c, rw, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n")
+		for {
+			frame := make([]byte, 7)
+			if _, err := io.ReadFull(rw, frame); err != nil {
+				return
+			}
+			received <- frame
+		}
+	}))
+	c := w.tunnel("ws.example.com", 80)
+	fmt.Fprintf(c, handshake, "/", "ws.example.com")
+	in := bufio.NewReader(c)
+	if resp, _ := answer(t, in, "GET"); resp.StatusCode != 101 {
+		t.Fatal(resp.Status)
+	}
+	binary := []byte("\x82\x81\x00\x00\x00\x00x")
+	if _, err := c.Write(binary); err != nil {
+		t.Fatal(err)
+	}
+	if frame := <-received; frame[0] != 0x82 {
+		t.Fatalf("the origin got %x", frame)
+	}
+	w.publish(endpoint("ws.example.com", 80, handshakeOnly))
+	_, _ = c.Write(binary)
+	closing := make([]byte, 4)
+	if _, err := io.ReadFull(in, closing); err != nil || closing[0] != 0x88 || int(closing[2])<<8|int(closing[3]) != 1012 {
+		t.Fatalf("the client read %x, %v, want a close frame with 1012", closing, err)
+	}
+	select {
+	case frame := <-received:
+		if frame[0] == 0x82 {
+			t.Errorf("a binary message passed by the old policy: %x", frame)
+		}
+	default:
+	}
+}

@@ -3,6 +3,7 @@ package app
 import (
 	"errors"
 	"strings"
+	"sync/atomic"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
@@ -25,6 +26,9 @@ type incoming struct {
 	facts    decide.Request
 	audited  string // what rules say against it, and are not enforced
 	end      func() // ends this request and not its connection; nil: both are one
+
+	// binary says that messages pass unread on the WebSocket behind it.
+	binary atomic.Bool
 
 	// Only in HTTP/1.1.
 	handshake *websocket.Handshake // it asks for a WebSocket, properly

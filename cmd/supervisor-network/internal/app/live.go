@@ -80,6 +80,9 @@ func (e *liveEntry) allowedBy(ctx context.Context, snap *decide.Snapshot) bool {
 func (e *liveEntry) allows(ctx context.Context, snap *decide.Snapshot, in *incoming) bool {
 	if in != nil {
 		_, _, ruling := snap.Again(ctx, e.question, e.permit, in.endpoint, &in.facts)
+		if ruling.Allowed && in.binary.Load() { // messages that nobody reads ride on those that are
+			_, _, ruling = snap.Again(ctx, e.question, e.permit, in.endpoint, textOf(in))
+		}
 		return ruling.Allowed
 	}
 	permit, denial := snap.Connection(ctx, e.question)

@@ -61,9 +61,10 @@ func (s *session) bytes(ctx context.Context, up *pool.Conn) {
 func (s *session) messages(ctx context.Context, up *pool.Conn, deflate bool, in *incoming) {
 	early, _ := s.client.R.Peek(s.client.R.Buffered()) // it is buffered
 	j := &messageJudge{p: s.p, grant: *s.grant, in: in}
+	in.binary.Store(j.binary())
 	ws := &websocket.Session{
 		Client: s.stream, ClientEarly: append([]byte(nil), early...), Upstream: up.Stream(),
-		Deflate: deflate, Judge: j.text, Binary: j.binary(), Assemblies: s.p.assemblies, Idle: s.p.idle,
+		Deflate: deflate, Judge: j.text, Binary: in.binary.Load(), Assemblies: s.p.assemblies, Idle: s.p.idle,
 		Denied: func(e *websocket.CloseError) { s.denyMessage(in, e) },
 	}
 	_, _ = s.client.R.Discard(len(early))
@@ -129,11 +130,12 @@ func (j *messageJudge) text(ctx context.Context, text []byte) ([]byte, error) {
 // binary says whether binary messages may pass, which nobody reads: where any text
 // message may.
 func (j *messageJudge) binary() bool {
-	if j.in.endpoint.GraphQL {
-		return false
-	}
-	r := decide.Request{Method: decide.MethodText, Path: j.in.path, Message: true}
-	return j.grant.snap.Request(j.grant.permit, j.in.endpoint, &r).Allowed
+	return !j.in.endpoint.GraphQL && j.grant.snap.Request(j.grant.permit, j.in.endpoint, textOf(j.in)).Allowed
+}
+
+// textOf is some text message on the WebSocket that in opens.
+func textOf(in *incoming) *decide.Request {
+	return &decide.Request{Method: decide.MethodText, Path: in.path, Message: true}
 }
 
 func (j *messageJudge) judge(ctx context.Context, r *decide.Request) error {

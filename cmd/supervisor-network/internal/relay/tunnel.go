@@ -168,8 +168,15 @@ func finished(fd uintptr) bool {
 // ended meanwhile.
 func (t *Tunnel) pause(down <-chan struct{}, half *atomic.Bool) bool {
 	t.pausing.Store(true)
-	_ = t.Upstream.SetReadDeadline(time.Unix(1, 0))
-	<-down
+	for again, stopped := time.NewTicker(10*time.Millisecond), false; !stopped; {
+		_ = t.Upstream.SetReadDeadline(time.Unix(1, 0)) // a splice sets its own over it
+		select {
+		case <-down:
+			again.Stop()
+			stopped = true
+		case <-again.C:
+		}
+	}
 	_ = t.Upstream.SetReadDeadline(time.Time{})
 	t.pausing.Store(false)
 	return t.down.Load() == 0 && !half.Load()

@@ -1,13 +1,13 @@
 // Package h2 keeps HTTP/2 connections to origins and sends permitted requests on
 // them.
 //
-// It answers the threats of a connection that is used for another destination, or
-// under another policy, than it was opened for; of an origin that makes answers
+// It answers the threats of a connection that is used for another destination, or on
+// other terms, than it was opened for; of an origin that makes answers
 // large; and of a request that is sent twice. What an origin sends is bounded by
 // windows and by the size of its fields, not inspected.
 //
-// Invariant: a connection serves requests of one host, port, set of addresses and
-// policy generation only, and a request goes out only under a Permit for its host.
+// Invariant: a connection serves requests of one host, port and
+// set of terms only, and a request goes out only under a Permit for its host.
 // Nothing is added to a request or its answer: no redirect is followed, nothing is
 // unpacked, no cookie is kept.
 //
@@ -28,7 +28,6 @@ import (
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
-	"github.com/splitpod/splitpod/pkg/core"
 )
 
 // Limits of one connection to an origin.
@@ -74,11 +73,10 @@ type Pool struct {
 
 // key is all that a permitted connection may depend on.
 type key struct {
-	host       string
-	port       uint16
-	mode       decide.AddressMode
-	prefixes   string
-	generation core.Generation
+	host     string
+	port     uint16
+	mode     decide.AddressMode
+	prefixes string
 }
 
 func keyOf(p decide.Permit) key {
@@ -87,7 +85,7 @@ func keyOf(p decide.Permit) key {
 		prefixes.WriteString(prefix.String())
 		prefixes.WriteByte(' ')
 	}
-	return key{p.Host(), p.Port(), p.AddressMode(), prefixes.String(), p.Generation()}
+	return key{p.Host(), p.Port(), p.AddressMode(), prefixes.String()}
 }
 
 // New makes a Pool.
