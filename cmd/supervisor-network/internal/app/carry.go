@@ -9,6 +9,7 @@ import (
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/placeholder"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/websocket"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/listen"
@@ -41,7 +42,7 @@ func (s *session) serve(ctx context.Context, req *http1.Request) bool {
 	if !s.tunnel {
 		return s.serveAbsolute(ctx, req)
 	}
-	in := &incoming{method: req.Method, head: headOf(req)}
+	in := &incoming{method: placeholder.Redact(req.Method), head: headOf(req)}
 	if denial := s.p.renew(ctx, s.grant); denial != nil {
 		s.answer(denied(core.StageRequest, denial), in)
 		return false
@@ -57,7 +58,7 @@ func (s *session) serve(ctx context.Context, req *http1.Request) bool {
 
 // serveAbsolute is serve for a request in absolute form.
 func (s *session) serveAbsolute(ctx context.Context, req *http1.Request) bool {
-	in := &incoming{method: req.Method, head: headOf(req)}
+	in := &incoming{method: placeholder.Redact(req.Method), head: headOf(req)}
 	t, err := req.Absolute()
 	if err != nil {
 		s.answer(s.unread(err), in)
@@ -70,7 +71,7 @@ func (s *session) serveAbsolute(ctx context.Context, req *http1.Request) bool {
 	}
 	g, denial := s.p.ask(ctx, decide.Question{Who: s.who, Host: t.Host, Port: t.Port})
 	s.grant = &g
-	in.path = t.Path
+	in.path, _ = redacted(t.Path, "")
 	if denial != nil {
 		s.answer(denied(core.StageForward, denial), in)
 		return false
@@ -113,7 +114,7 @@ func headOf(req *http1.Request) inspect.Head {
 
 // request judges a request whose destination is granted, and carries it.
 func (s *session) request(ctx context.Context, req *http1.Request, t http1.Target, in *incoming) bool {
-	in.path, in.head.Query = t.Path, queryOf(t.Query)
+	in.path, in.head.Query = redacted(t.Path, t.Query)
 	var malformed error
 	if websocket.Wanted(req.Fields) {
 		in.handshake, malformed = websocket.Read(req)
@@ -132,6 +133,11 @@ func (s *session) request(ctx context.Context, req *http1.Request, t http1.Targe
 		return leave(false)
 	}
 	s.describe(in)
+	if refused := s.seal(ctx, &req, &t, in); refused != nil {
+		s.answer(refused, in)
+		return false
+	}
+	defer in.sealed.release()
 	if in.handshake != nil {
 		return leave(s.upgrade(ctx, req, t, in))
 	}
@@ -171,8 +177,12 @@ func (s *session) carry(ctx context.Context, req *http1.Request, t http1.Target,
 // finish records how an exchange went and answers what failed before the client got
 // an answer. It says whether another request may follow.
 func (s *session) finish(res exchange.Result, refused *refusal, in *incoming) bool {
+	if caught := in.sealed.caught(); caught != nil {
+		refused = s.inPlace(caught)
+	}
 	s.ev.Event.BytesUp, s.ev.Event.BytesDn = uint64(res.Up), uint64(res.Down)
 	s.ev.Event.Status = res.Status
+	s.ev.Echoed(in.sealed.echoed())
 	if in.audited != "" {
 		s.ev.Event.Detail = "would be denied: " + in.audited
 	}
@@ -205,7 +215,8 @@ func (s *session) exchange(ctx context.Context, req *http1.Request, t http1.Targ
 		streamWriters.Put(w)
 	}()
 	x := &exchange.Exchange{Client: &s.client, Request: req, Target: t, DefaultPort: s.defaultPort,
-		Content: in.content, Read: in.read, Upgrades: in.handshake != nil, Omit: in.omit, Add: in.add, Watch: s.watch, Last: s.ended.Load}
+		Content: in.content, Read: in.read, Upgrades: in.handshake != nil, Omit: in.omit, Add: in.add, Watch: s.watch, Last: s.ended.Load,
+		Body: in.sealed.between(), Clean: in.sealed.cleaner()}
 	if in.read {
 		x.Omit = append(x.Omit, "expect")
 	}
@@ -233,6 +244,10 @@ func (s *session) exchange(ctx context.Context, req *http1.Request, t http1.Targ
 		if s.watch.Expired() { // so did late, which does not come again
 			o.Close()
 			return exchange.Result{}, &refusal{status: 504, stage: core.StageRequest, reason: core.ReasonUpstreamTimeout, detail: "the origin could not be reached in time", failed: true}
+		}
+		if changed := s.p.vault.recheck(in); changed != nil {
+			o.Close()
+			return exchange.Result{}, s.inPlace(changed)
 		}
 		x.Origin = o
 		res, err := exchange.Do(x)

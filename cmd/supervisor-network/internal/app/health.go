@@ -65,6 +65,11 @@ func (d *daemon) metrics() *prometheus.Registry {
 		g.Add(observe.EventsWaiting, func() float64 { return float64(d.box.Stats().Waiting) })
 		g.Add(observe.EventsMerged, func() float64 { return float64(d.box.Stats().Undetailed) })
 	}
+	g.AddAll(observe.CredentialUses, func(emit func(float64, ...string)) {
+		for key, n := range d.credentialUses() {
+			emit(n, key)
+		}
+	})
 	return observe.NewRegistry(build(), d.checks, g, d.meter)
 }
 

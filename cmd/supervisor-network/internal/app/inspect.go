@@ -48,6 +48,8 @@ func (p *path) inspect(ctx context.Context, ev *record.Entry, c *listen.Conn, g 
 		if reason, detail := outcome(ctx, err); reason != "" {
 			ev.Fail(reason, detail) // without a word
 		}
+	case !g.permit.Inspected():
+		s.refuse(uninspected(core.StageRequest))
 	default:
 		s.refuse(&refusal{status: 403, stage: core.StageRequest, reason: core.ReasonUnsupportedProtocol, detail: unsupported(kind)})
 	}
@@ -65,6 +67,7 @@ func (p *path) take(ctx context.Context, ev *record.Entry, c *listen.Conn, g *gr
 	}
 	if speaksOtherThanHTTP(s.client.R) {
 		s.release()
+		entry.uninspected.Store(true)
 		raw := relay.Tunnel{Client: c.TCP, Upstream: t.up, Early: c.Early(), Idle: p.idle}
 		c.Done() // an idle tunnel holds no buffer
 		err := raw.Run(ctx)
@@ -167,6 +170,8 @@ func (s *session) secure(ctx context.Context) {
 		s.serveHTTP2(ctx, tc)
 	case tc.ConnectionState().NegotiatedProtocol == "http/1.1" || s.grant.permit.Inspected():
 		s.run(ctx)
+	case s.p.vault.guarded(s.grant.permit):
+		s.demand(ctx)
 	default:
 		s.guess(ctx)
 	}
@@ -206,7 +211,9 @@ func (s *session) guess(ctx context.Context) {
 			return kind == hello.HTTP1, more
 		}}
 	s.watch.Begin(math.MaxInt64) // the pipe has its own
+	s.entry.uninspected.Store(true)
 	err = pipe.Run(ctx)
+	s.entry.uninspected.Store(false)
 	if errors.Is(err, relay.ErrTaken) {
 		s.spare.put(up)
 		s.run(ctx)

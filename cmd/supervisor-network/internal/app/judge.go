@@ -29,6 +29,7 @@ type incoming struct {
 
 	// binary says that messages pass unread on the WebSocket behind it.
 	binary atomic.Bool
+	sealed *sealed // what credentials did to it; nil: not yet
 
 	// Only in HTTP/1.1.
 	handshake *websocket.Handshake // it asks for a WebSocket, properly

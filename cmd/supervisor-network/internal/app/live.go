@@ -32,6 +32,8 @@ type liveEntry struct {
 	permit   decide.Permit
 	request  atomic.Pointer[incoming] // under way; nil: none, or none that is judged
 	end      context.CancelCauseFunc
+	// uninspected is set while its bytes pass unread.
+	uninspected atomic.Bool
 }
 
 // add registers an allowed connection and returns its context. The entry is left

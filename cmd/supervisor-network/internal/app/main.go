@@ -43,6 +43,7 @@ Usage:
   supervisor-network proposals list|show|approve|reject|revoke|export
                                                decide what the workload asked for
   supervisor-network learn export              what was seen while learning, as a policy
+  supervisor-network credentials list [FILE]   keys, bindings, sources, expiry, last use; never values
   supervisor-network config [flags]            print the effective configuration
   supervisor-network version                   print the version
   supervisor-network healthcheck [--url URL]   ask a running daemon whether it is ready
@@ -66,6 +67,8 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return proposalsCommand(ctx, rest, stdout, stderr)
 	case "learn":
 		return learnCommand(ctx, rest, stdout, stderr)
+	case "credentials":
+		return credentialsCommand(rest, stdout, stderr)
 	case "config":
 		return configCommand(rest, stdout, stderr)
 	case "version":

@@ -21,7 +21,7 @@ func (s *session) overHTTP2(ctx context.Context, req *http1.Request, t http1.Tar
 		return exchange.Result{}, &refusal{status: 502, stage: core.StageRequest, reason: core.ReasonUnsupportedProtocol,
 			detail: "the origin speaks HTTP/2 only, in which WebSockets are not supported here", failed: true}
 	}
-	body := &lent{s: s, from: http1.NewBodyReader(s.client.R, req.Framing)}
+	body := &lent{s: s, from: in.sealed.body(http1.NewBodyReader(s.client.R, req.Framing))}
 	defer body.takeBack()
 	length := req.Framing.Length
 	switch {
@@ -36,6 +36,9 @@ func (s *session) overHTTP2(ctx context.Context, req *http1.Request, t http1.Tar
 	if length != 0 {
 		out.Body = body
 	}
+	if changed := s.p.vault.recheck(in); changed != nil {
+		return exchange.Result{}, s.inPlace(changed)
+	}
 	resp, err := s.p.http2.RoundTrip(ctx, s.grant.permit, out)
 	if err != nil {
 		return exchange.Result{Up: body.n.Load()}, streamFailed(ctx, s.grant.permit.Host(), err)
@@ -43,6 +46,8 @@ func (s *session) overHTTP2(ctx context.Context, req *http1.Request, t http1.Tar
 	defer resp.Body.Close()
 	down := &counted{ReadCloser: resp.Body, watch: s.watch}
 	resp.Body = down
+	resp.Request = out
+	in.sealed.clean(resp)
 	whole := length == 0 || in.read || body.n.Load() == length
 	res, err := exchange.Respond(s.client.W, req, resp, !whole || s.ended.Load())
 	res.Up, res.Down = body.n.Load(), int64(down.n.Load())

@@ -7,6 +7,7 @@ import (
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/identify"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/placeholder"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/websocket"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/listen"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/mint"
@@ -35,6 +36,7 @@ type path struct {
 	ignoreIdentity bool
 	assemblies     *websocket.Assemblies
 	local          *policylocal.Server
+	vault          *vault
 	advise         bool            // tell refused agents how to propose a change
 	stopping       context.Context // ended when no new request is taken
 }
@@ -79,7 +81,12 @@ func (p *path) serve(ctx context.Context, c *listen.Conn) {
 		return
 	}
 	defer entry.leave()
-	if g.permit.Inspected() {
+	watched := p.vault.guarded(g.permit)
+	if watched && g.permit.Opaque() {
+		p.refuse(ev, c, uninspected(core.StageConnect))
+		return
+	}
+	if g.permit.Inspected() || watched {
 		p.inspect(ctx, ev, c, &g, entry)
 	} else {
 		p.tunnel(ctx, ev, c, &g, entry)
@@ -94,6 +101,7 @@ func (p *path) refuse(ev *record.Entry, c *listen.Conn, r *refusal) {
 
 // note records a refusal, or a failure of what was allowed.
 func note(ev *record.Entry, r *refusal) {
+	r.detail = placeholder.Redact(r.detail)
 	if r.failed {
 		ev.Fail(r.reason, r.detail)
 		return

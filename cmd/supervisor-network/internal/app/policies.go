@@ -144,6 +144,14 @@ func (p *policies) refresh(ctx context.Context) error {
 	return p.use(ctx, p.file)
 }
 
+// placeholders changes what new sessions of the workload have in their environment.
+func (p *policies) placeholders(env map[string]string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.base.Environment = env
+	p.send()
+}
+
 // state is what readiness and metrics show.
 func (p *policies) state() (generation core.Generation, digest string, quarantine bool) {
 	p.mu.Lock()

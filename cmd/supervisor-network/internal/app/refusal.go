@@ -18,6 +18,9 @@ type refusal struct {
 	ruling *decide.Ruling
 }
 
+// Error implements error, for a refusal that is found behind a call of the relay.
+func (r *refusal) Error() string { return string(r.reason) + ": " + r.detail }
+
 // denied is a connection that the policy refuses.
 func denied(stage core.Stage, d *decide.Denial) *refusal {
 	return &refusal{status: 403, stage: stage, reason: d.Reason, detail: d.Detail}
@@ -40,7 +43,8 @@ func (r *refusal) fields() []http1.Field {
 // propose a change.
 func (r *refusal) body(req *asked) any {
 	plain := http1.ErrorBody{Error: r.reason, Detail: r.detail, RequestID: string(req.id)}
-	if r.reason == core.ReasonAuthorityMismatch {
+	switch r.reason {
+	case core.ReasonAuthorityMismatch, core.ReasonCredentialUnavailable, core.ReasonCredentialInjection, core.ReasonCredentialMismatch:
 		plain.Message = r.detail // its spelling in OpenShell
 	}
 	if r.ruling == nil {

@@ -53,6 +53,8 @@ type daemon struct {
 	gauge      *listen.Gauge
 	live       live
 	advisor    *advisor.Advisor
+	vault      *vault
+	originTLS  *tls.Config // for token endpoints
 
 	attach attachState
 }
@@ -91,6 +93,9 @@ func serveCommand(ctx context.Context, args []string, stdout, stderr io.Writer) 
 // until ctx ends. Nothing is accepted before everything is there.
 func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) error {
 	tuneMemory()
+	if err := harden(); err != nil {
+		return err
+	}
 	d := &daemon{cfg: cfg, instance: core.NewInstanceID(), engine: &decide.Engine{}, meter: observe.NewMeter(), assemblies: websocket.NewAssemblies()}
 	d.log = newLogger(stderr, cfg.LogLevel, d.instance)
 	if cfg.Identity == "process" {
@@ -115,6 +120,9 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) er
 		return &problem{exitConfig, err}
 	}
 	if err := d.openOrigins(); err != nil {
+		return &problem{exitConfig, err}
+	}
+	if err := d.openVault(); err != nil {
 		return &problem{exitConfig, err}
 	}
 	if d.advisor, err = d.openAdvisor(); err != nil {
@@ -208,6 +216,7 @@ func (d *daemon) run(ctx context.Context, digest string) error {
 		})
 	}
 	g.Go(func() error { return d.pool.Run(ctx) })
+	g.Go(func() error { return d.runVault(ctx) })
 	g.Go(func() error { return watchPolicy(ctx, d.cfg.Policy, digest, d.log, d.reload) })
 	return g.Wait()
 }
@@ -224,7 +233,7 @@ func bind(ctx context.Context, addr string) (net.Listener, error) {
 // accept serves one listener until ctx ends.
 func (d *daemon) accept(ctx context.Context, l *net.TCPListener, who identify.Identifier) error {
 	p := &path{
-		identify: who, policy: d.engine, dialer: d.dialer, mint: d.mint, pool: d.pool, http2: d.http2, record: d.record, meter: d.meter, live: &d.live, assemblies: d.assemblies,
+		identify: who, policy: d.engine, dialer: d.dialer, mint: d.mint, pool: d.pool, http2: d.http2, record: d.record, meter: d.meter, live: &d.live, assemblies: d.assemblies, vault: d.vault,
 		headTimeout: d.cfg.HeadTimeout, idle: d.cfg.IdleTimeout, ignoreIdentity: d.cfg.Identity != "process", advise: d.cfg.AgentProposals, local: d.advisor.Local(), stopping: ctx,
 	}
 	return listen.Serve(ctx, l, listen.Options{
@@ -276,6 +285,7 @@ func (d *daemon) openOrigins() error {
 	if err != nil {
 		return fmt.Errorf("--upstream-roots: %w", err)
 	}
+	d.originTLS = client.Config()
 	handshake := func(ctx context.Context, c net.Conn, host string, protos []string) (*tls.Conn, error) {
 		began := time.Now()
 		tc, err := client.Handshake(ctx, c, host, protos)
@@ -316,7 +326,7 @@ func (d *daemon) newPolicies() *policies {
 		event:          d.record.Own,
 		base: core.Config{
 			NetworkInstance: d.instance, ProxyPort: d.cfg.ProxyPort, AgentProposals: d.cfg.AgentProposals,
-			CAPEM: d.ca.PEM(), RootsPEM: systemRoots(),
+			CAPEM: d.ca.PEM(), RootsPEM: systemRoots(), Environment: d.vault.current().Environment(),
 		},
 		publish: func(c core.Config) {
 			if d.hub != nil {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/placeholder"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/http2"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/record"
@@ -58,8 +59,7 @@ func (s *session) offer(ctx context.Context) {
 // beginStream opens the record of one stream.
 func (s *session) beginStream(method string) *record.Entry {
 	ev := s.p.record.Begin(core.NewRequestID(), time.Now())
-	ev.Event.Source = s.conn.Tuple.Client
-	ev.Event.Host, ev.Event.Port, ev.Event.Method = s.grant.permit.Host(), s.grant.permit.Port(), method
+	ev.Event.Host, ev.Event.Port, ev.Event.Method = s.grant.permit.Host(), s.grant.permit.Port(), placeholder.Redact(method)
 	ev.Who(*s.grant.question.Who)
 	return ev
 }
@@ -82,8 +82,9 @@ func (s *session) stream2(ctx context.Context, st *http2.Stream) {
 	ev := s.beginStream(st.Method)
 	defer ev.End()
 	g := *s.grant
-	in := &incoming{method: st.Method, path: st.Path, head: inspect.Head{
-		Method: st.Method, Query: queryOf(st.Query), Fields: fieldsOf(st.Header), Body: st.Length != 0,
+	path, query := redacted(st.Path, st.Query)
+	in := &incoming{method: placeholder.Redact(st.Method), path: path, head: inspect.Head{
+		Method: st.Method, Query: query, Fields: fieldsOf(st.Header), Body: st.Length != 0,
 	}}
 	deny := func(r *refusal) {
 		in.describe(ev)
@@ -115,7 +116,13 @@ func (s *session) stream2(ctx context.Context, st *http2.Stream) {
 		deny(&refusal{status: 403, stage: core.StageRequest, reason: core.ReasonPolicyChanged, detail: revoked})
 		return
 	}
+	if refused := s.sealStream(ctx, ev, &g, st, in); refused != nil {
+		deny(refused)
+		return
+	}
+	defer in.sealed.release()
 	req := st.ToOrigin(ctx)
+	req.Body = in.sealed.streamBody(req.Body)
 	up := &counted{ReadCloser: req.Body}
 	if in.read {
 		up.ReadCloser, req.ContentLength = io.NopCloser(bytes.NewReader(in.content)), int64(len(in.content))
@@ -129,8 +136,16 @@ func (s *session) stream2(ctx context.Context, st *http2.Stream) {
 	watch := relay.NewWatch(s.p.idle/4, func() { quiet(errSilent) })
 	watch.Begin(s.p.idle)
 	up.watch = watch
-	resp, err := s.p.roundTrip(ctx, s, &g, st, req.WithContext(ctx))
+	resp, err := s.p.roundTrip(ctx, s, &g, in, st, req.WithContext(ctx))
 	watch.Stop()
+	if caught := in.sealed.caught(); caught != nil && err != nil {
+		deny(caught)
+		return
+	}
+	if changed, ok := errors.AsType[*refusal](err); ok {
+		deny(changed)
+		return
+	}
 	if err != nil && errors.Is(context.Cause(ctx), errSilent) {
 		deny(&refusal{status: 504, stage: core.StageRequest, reason: core.ReasonUpstreamTimeout, detail: errSilent.Error(), failed: true})
 		return
@@ -146,6 +161,8 @@ func (s *session) stream2(ctx context.Context, st *http2.Stream) {
 	}
 	down := &counted{ReadCloser: resp.Body}
 	resp.Body = down
+	resp.Request = req
+	in.sealed.clean(resp)
 	ev.Event.Status = resp.StatusCode
 	if in.audited != "" {
 		ev.Event.Detail = "would be denied: " + in.audited
@@ -154,6 +171,11 @@ func (s *session) stream2(ctx context.Context, st *http2.Stream) {
 	ev.Event.BytesUp, ev.Event.BytesDn = up.n.Load(), down.n.Load()
 	if errors.Is(err, http2.ErrStatus) {
 		deny(&refusal{status: 502, stage: core.StageRequest, reason: core.ReasonUpstreamInvalid, detail: "the origin answered with a status that is none", failed: true})
+		return
+	}
+	ev.Echoed(in.sealed.echoed())
+	if caught := in.sealed.caught(); caught != nil {
+		note(ev, caught)
 		return
 	}
 	if reason, detail := s.p.streamOutcome(ctx, err); reason != "" {
@@ -181,7 +203,10 @@ var errSilent = errors.New("the origin did not answer in time")
 
 // roundTrip sends a stream's request: in HTTP/2 where it needs that (gRPC, trailers) or
 // the origin speaks nothing else, and else in HTTP/1.1, whose connections are many.
-func (p *path) roundTrip(ctx context.Context, s *session, g *grant, st *http2.Stream, req *http.Request) (*http.Response, error) {
+func (p *path) roundTrip(ctx context.Context, s *session, g *grant, in *incoming, st *http2.Stream, req *http.Request) (*http.Response, error) {
+	if changed := p.vault.recheck(in); changed != nil {
+		return nil, changed
+	}
 	if st.GRPC || len(req.Trailer) > 0 || s.destination.HTTP2.Load() {
 		return p.http2.RoundTrip(ctx, g.permit, req)
 	}
@@ -194,6 +219,10 @@ func (p *path) roundTrip(ctx context.Context, s *session, g *grant, st *http2.St
 		}
 		if err != nil {
 			return nil, err
+		}
+		if changed := p.vault.recheck(in); changed != nil {
+			o.Close()
+			return nil, changed
 		}
 		resp, stale, err := exchange.RoundTrip(ctx, o, req)
 		if err == nil || !again || !stale || !repeatable(req.Method) || ctx.Err() != nil {

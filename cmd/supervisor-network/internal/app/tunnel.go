@@ -40,11 +40,13 @@ func (p *path) tunnel(ctx context.Context, ev *record.Entry, c *listen.Conn, g *
 			return kind == hello.TLS || kind == hello.HTTP1, more
 		}
 	}
+	entry.uninspected.Store(true)
 	c.Done() // an idle tunnel holds no buffer
 	over := p.meter.Tunnel()
 	err = t.Run(ctx)
 	over()
 	if errors.Is(err, relay.ErrTaken) {
+		entry.uninspected.Store(false)
 		p.take(ctx, ev, c, g, entry, kind, taken{early: t.Early, up: up}) // up may outlive it, in the pool
 		return
 	}
@@ -73,6 +75,8 @@ func outcome(ctx context.Context, err error) (core.Reason, string) {
 		return "", ""
 	case errors.Is(context.Cause(ctx), errRevoked):
 		return core.ReasonPolicyChanged, revoked
+	case errors.Is(context.Cause(ctx), errGated):
+		return core.ReasonUninspectedCredentials, gated
 	case ctx.Err() != nil:
 		return core.ReasonShutdown, "the daemon is stopping"
 	case errors.Is(err, relay.ErrIdle):

@@ -19,7 +19,7 @@ import (
 // endpoint is about WebSockets its messages are judged one by one; elsewhere its bytes
 // pass, as those of a connection that was allowed to say anything.
 func (s *session) upgrade(ctx context.Context, req *http1.Request, t http1.Target, in *incoming) bool {
-	parsed := in.endpoint.Protocol == policy.ProtocolWebSocket
+	parsed := in.endpoint.Protocol == policy.ProtocolWebSocket || in.endpoint.RewriteMessages || in.sealed.watched
 	offer := in.handshake.Offer(parsed)
 	in.omit, in.add = websocket.Fields(), offer.Fields()
 	s.watch.Begin(s.p.idle)
@@ -40,6 +40,7 @@ func (s *session) upgrade(ctx context.Context, req *http1.Request, t http1.Targe
 		return false
 	}
 	s.release()
+	s.ev.Echoed(in.sealed.echoed())
 	if parsed {
 		s.messages(ctx, res.Origin, agreed.Deflate, in)
 	} else {
@@ -51,6 +52,7 @@ func (s *session) upgrade(ctx context.Context, req *http1.Request, t http1.Targe
 // bytes carries an upgraded connection that is not looked into.
 func (s *session) bytes(ctx context.Context, up *pool.Conn) {
 	defer s.p.meter.Tunnel()()
+	s.entry.uninspected.Store(true)
 	pipe := &relay.Pipe{Client: s.stream, ClientReader: s.client.R, Upstream: up.Stream(), Idle: s.p.idle}
 	err := pipe.Run(ctx)
 	sent, received := pipe.Moved()
@@ -60,11 +62,12 @@ func (s *session) bytes(ctx context.Context, up *pool.Conn) {
 // messages relays a WebSocket message by message.
 func (s *session) messages(ctx context.Context, up *pool.Conn, deflate bool, in *incoming) {
 	early, _ := s.client.R.Peek(s.client.R.Buffered()) // it is buffered
-	j := &messageJudge{p: s.p, grant: *s.grant, in: in}
-	in.binary.Store(j.binary())
+	j := &messageJudge{p: s.p, grant: *s.grant, in: in, secure: s.defaultPort == 443, used: s.ev.Used}
+	binary := j.binary()
+	in.binary.Store(binary && in.endpoint.Protocol == policy.ProtocolWebSocket) // elsewhere no rule is about messages
 	ws := &websocket.Session{
 		Client: s.stream, ClientEarly: append([]byte(nil), early...), Upstream: up.Stream(),
-		Deflate: deflate, Judge: j.text, Binary: in.binary.Load(), Assemblies: s.p.assemblies, Idle: s.p.idle,
+		Deflate: deflate, Judge: j.text, Binary: binary, Assemblies: s.p.assemblies, Idle: s.p.idle,
 		Denied: func(e *websocket.CloseError) { s.denyMessage(in, e) },
 	}
 	_, _ = s.client.R.Discard(len(early))
@@ -108,6 +111,8 @@ type messageJudge struct {
 	p      *path
 	grant  grant
 	in     *incoming
+	secure bool             // TLS all the way
+	used   func(key string) // notes a credential
 	denied bool
 }
 
@@ -120,17 +125,26 @@ func (j *messageJudge) text(ctx context.Context, text []byte) ([]byte, error) {
 			return nil, j.refuse(unreadable(err))
 		}
 		if control {
-			return nil, nil
+			return j.seal(text)
 		}
 		r.Operations = operations
 	}
-	return nil, j.judge(ctx, &r)
+	if err := j.judge(ctx, &r); err != nil {
+		return nil, err
+	}
+	return j.seal(text)
 }
 
 // binary says whether binary messages may pass, which nobody reads: where any text
 // message may.
 func (j *messageJudge) binary() bool {
-	return !j.in.endpoint.GraphQL && j.grant.snap.Request(j.grant.permit, j.in.endpoint, textOf(j.in)).Allowed
+	switch {
+	case j.in.endpoint.GraphQL, j.in.sealed.watched:
+		return false
+	case j.in.endpoint.Protocol != policy.ProtocolWebSocket:
+		return true // its rules are about the handshake
+	}
+	return j.grant.snap.Request(j.grant.permit, j.in.endpoint, textOf(j.in)).Allowed
 }
 
 // textOf is some text message on the WebSocket that in opens.
@@ -141,6 +155,9 @@ func textOf(in *incoming) *decide.Request {
 func (j *messageJudge) judge(ctx context.Context, r *decide.Request) error {
 	if denial := j.p.renew(ctx, &j.grant); denial != nil {
 		return &websocket.CloseError{Code: websocket.CodePolicyChanged, Reason: denial.Reason, Detail: denial.Detail}
+	}
+	if j.in.endpoint.Protocol != policy.ProtocolWebSocket {
+		return nil // its rules are about the handshake
 	}
 	endpoint, ok := j.grant.snap.Endpoint(j.grant.permit, r.Path)
 	ruling := decide.Ruling{Detail: "no endpoint takes the path any more"}

@@ -43,8 +43,10 @@ type Config struct {
 	// ignore: do not ask and treat every binaries list as satisfied, which lets any
 	// program use any endpoint of the policy.
 	Identity string `env:"IDENTITY" envDefault:"process" flag:"identity"`
-	// Credentials file. Not supported by this release: a value is an error, so that
-	// nobody believes credentials are injected.
+	// Credentials file, YAML: which keys there are, where their secrets lie, and to
+	// which endpoints they may go (see docs/credentials.md). It and the secrets are
+	// watched. Empty: the workload gets no placeholder, and a request with one is
+	// refused.
 	Credentials string `env:"CREDENTIALS" flag:"credentials"`
 	// CAOut is where the interception CA's certificate is written for clients outside
 	// a sandbox. Empty: nowhere. The private key stays in the state directory.
@@ -149,7 +151,7 @@ func (c *Config) Validate() error {
 	bad(c.Policy != "", "--policy: which policy file?")
 	bad(c.Identity == "process" || c.Identity == "off" || c.Identity == "ignore", "--identity %q: say process, off or ignore", c.Identity)
 	bad(c.Listen != "" || c.Identity == "process", "--identity %s needs --listen: a sandbox's process daemon always identifies", c.Identity)
-	bad(c.Credentials == "", "--credentials: this release does not inject credentials; remove the setting")
+	bad(c.Credentials == "" || filepath.IsAbs(c.Credentials), "--credentials %q: needs an absolute path", c.Credentials)
 	bad(c.InvalidPolicy == "keep" || c.InvalidPolicy == "deny", "--invalid-policy %q: say keep or deny", c.InvalidPolicy)
 	bad(c.ProxyPort != 0, "--proxy-port 0: say 1 to 65535")
 	bad(c.MaxConnections > 0, "--max-connections %d: say 1 or more", c.MaxConnections)

@@ -87,18 +87,10 @@ func enforceable(doc *policy.Document) error {
 
 // inspection names what of an endpoint needs requests to be changed.
 func inspection(e *policy.Endpoint) string {
-	switch {
-	case e.CredentialSigning != "":
-		return "credential_signing"
-	case e.CredentialBindingProvider != "":
-		return "credential_binding"
-	case e.RequestBodyCredentialRewrite:
-		return "request_body_credential_rewrite"
-	case e.WebSocketCredentialRewrite:
-		return "websocket_credential_rewrite"
-	default:
-		return ""
+	if e.CredentialBindingProvider != "" {
+		return "credential_binding" // its providers are known to a control plane, and there is none
 	}
+	return ""
 }
 
 // judged reports whether requests of an endpoint are judged one by one. Those of sql

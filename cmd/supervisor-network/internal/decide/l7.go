@@ -47,7 +47,9 @@ func compileL7(id int, e *policy.Endpoint, g *globs) (*l7, error) {
 		return nil, fmt.Errorf("path %q: %w", e.PathScope, err)
 	}
 	out := &l7{id: id, scope: scope, weight: scope.Specificity()}
-	out.public = Endpoint{Protocol: e.Protocol, Enforce: e.Enforce, EncodedSlash: e.AllowEncodedSlash, number: id + 1}
+	out.public = Endpoint{Protocol: e.Protocol, Enforce: e.Enforce, EncodedSlash: e.AllowEncodedSlash, number: id + 1,
+		RewriteBody: e.RequestBodyCredentialRewrite, RewriteMessages: e.WebSocketCredentialRewrite,
+		Signing: e.CredentialSigning, SigningService: e.SigningService, SigningRegion: e.SigningRegion}
 	out.options(e)
 	out.preset(e)
 	for _, list := range []struct {

@@ -24,15 +24,16 @@ const (
 // ask it for the host, so traffic without a decision does not compile. The zero
 // value permits nothing. A Permit is immutable and safe to share.
 type Permit struct {
-	valid      bool
-	host       string
-	port       uint16
-	rule       string
-	mode       AddressMode
-	prefixes   []netip.Prefix
-	opaque     bool
-	generation core.Generation
-	endpoints  []int // numbers, in the Snapshot, of the endpoints that grant it
+	valid       bool
+	host        string
+	port        uint16
+	rule        string
+	mode        AddressMode
+	prefixes    []netip.Prefix
+	opaque      bool
+	uninspected bool
+	generation  core.Generation
+	endpoints   []int // numbers, in the Snapshot, of the endpoints that grant it
 	// What the endpoints say together about requests.
 	inspected    bool
 	encodedSlash bool
@@ -64,6 +65,10 @@ func (p Permit) Prefixes() []netip.Prefix { return p.prefixes }
 // protocol: tcp.
 func (p Permit) Opaque() bool { return p.opaque }
 
+// AllowsUninspected reports whether all endpoints that grant the connection let
+// credentials go where nobody looks (allow_uninspected_credentials).
+func (p Permit) AllowsUninspected() bool { return p.uninspected }
+
 // Generation is the policy the decision was made on.
 func (p Permit) Generation() core.Generation { return p.generation }
 
@@ -71,7 +76,7 @@ func (p Permit) Generation() core.Generation { return p.generation }
 // conditions as q, whatever rule and generation they come from.
 func (p Permit) SameTerms(q Permit) bool {
 	return p.valid && q.valid && p.host == q.host && p.port == q.port && p.mode == q.mode &&
-		p.opaque == q.opaque && p.inspected == q.inspected && slices.Equal(p.prefixes, q.prefixes)
+		p.opaque == q.opaque && p.uninspected == q.uninspected && p.inspected == q.inspected && slices.Equal(p.prefixes, q.prefixes)
 }
 
 // Denial is a refused decision: why, for machines and for people. Detail never

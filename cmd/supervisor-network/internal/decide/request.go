@@ -56,7 +56,13 @@ type Endpoint struct {
 	StrictTools  bool // MCP: tool names have a strict form
 	// GraphQL is true where WebSocket messages are GraphQL operations.
 	GraphQL bool
-	number  int // of the endpoint in its Snapshot, plus one
+	// RewriteBody and RewriteMessages: placeholders are replaced in the bodies of
+	// requests, in the text messages of WebSockets.
+	RewriteBody, RewriteMessages bool
+	// Signing is how requests are signed, as the policy words it; "" for not at all.
+	Signing, SigningService, SigningRegion string
+
+	number int // of the endpoint in its Snapshot, plus one
 }
 
 // Inspected reports whether requests on the connection are judged one by one.

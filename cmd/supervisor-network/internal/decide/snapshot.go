@@ -101,13 +101,14 @@ func (s *Snapshot) evaluate(ctx context.Context, f *facts, who *core.Identity) (
 // permit combines the endpoints that grant. They agree on tls and allowed_ips:
 // the policy is refused otherwise.
 func (s *Snapshot) permit(f *facts, granted []int) Permit {
-	p := Permit{valid: true, host: strings.Clone(f.host), port: f.port, generation: s.generation, endpoints: granted}
+	p := Permit{valid: true, host: strings.Clone(f.host), port: f.port, generation: s.generation, endpoints: granted, uninspected: true}
 	for i, id := range granted {
 		e := &s.endpoints[id]
 		if i == 0 || e.rule < p.rule {
 			p.rule = e.rule
 		}
 		p.opaque = p.opaque || e.source.TLS == "skip" || e.source.Protocol == policy.ProtocolTCP
+		p.uninspected = p.uninspected && e.source.AllowUninspectedCredentials
 		p.inspected = p.inspected || e.l7 != nil
 		p.encodedSlash = p.encodedSlash || e.l7 != nil && e.source.AllowEncodedSlash
 		switch {

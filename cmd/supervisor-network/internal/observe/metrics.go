@@ -28,6 +28,8 @@ var (
 	Proposals  = Metric{Gauge, "splitpod_proposals_pending", "Proposals that wait for an operator.", nil}
 	CAExpiry   = Metric{Gauge, "splitpod_ca_expiry_timestamp_seconds", "When the interception CA's certificate ends.", nil}
 
+	CredentialUses = Metric{Counter, "splitpod_credential_uses_total", "Values that went into requests and messages, by the key of the credentials file.", []string{"key"}}
+
 	PeerAttached  = Metric{Gauge, "splitpod_peer_attached", "1 while a process daemon is on the contract.", nil}
 	Phase         = Metric{Gauge, "splitpod_workload_phase", "The workload: 0 preparing, 1 prepared, 2 running, 3 exited.", nil}
 	PeerEvents    = Metric{Counter, "splitpod_peer_events_total", "Events that the process daemon reported, by kind; occurrences are counted.", []string{"kind"}}

@@ -13,6 +13,8 @@ type Entry struct {
 	r       *Recorder
 	started time.Time
 	written bool
+	used    map[string]int // credentials by key
+	echoed  int
 }
 
 // Begin opens the record of a connection that was accepted at started. Until
@@ -61,6 +63,7 @@ func (e *Entry) write(wait bool) {
 		return
 	}
 	e.written = true
+	e.noteCredentials()
 	e.Event.Time = e.r.now()
 	e.Event.Duration = e.Event.Time.Sub(e.started)
 	e.r.count(&e.Event)

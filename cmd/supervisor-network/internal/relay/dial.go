@@ -20,6 +20,8 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -96,6 +98,7 @@ type destination struct {
 	port     uint16
 	mode     decide.AddressMode
 	prefixes []netip.Prefix
+	local    bool // loopback is meant
 }
 
 // Dial connects to the host of a Permit. It fails with *Error, which wraps the
@@ -105,11 +108,30 @@ func (d *Dialer) Dial(ctx context.Context, p decide.Permit) (*net.TCPConn, error
 		return nil, &Error{Reason: core.ReasonInternal, Detail: "the connection was not permitted"}
 	}
 	began := time.Now()
-	c, err := d.dial(ctx, destination{p.Host(), p.Port(), p.AddressMode(), p.Prefixes()})
+	c, err := d.dial(ctx, destination{host: p.Host(), port: p.Port(), mode: p.AddressMode(), prefixes: p.Prefixes()})
 	if d.cfg.Dialled != nil {
 		d.cfg.Dialled(time.Since(began), err)
 	}
 	return c, err
+}
+
+// Operator dials what the operator's own configuration names: the token endpoints of
+// grants. Such a destination needs no Permit, because nothing of it comes from the
+// workload; it may be in this pod or the cluster, but is no metadata service and no
+// control plane. listed says whether the configuration names host and port; nothing
+// else is dialled.
+func (d *Dialer) Operator(listed func(host string, port uint16) bool) func(ctx context.Context, network, address string) (net.Conn, error) {
+	return func(ctx context.Context, _, address string) (net.Conn, error) {
+		host, portText, err := net.SplitHostPort(address)
+		if err != nil {
+			return nil, err
+		}
+		port, err := strconv.ParseUint(portText, 10, 16)
+		if host = strings.ToLower(host); err != nil || !listed(host, uint16(port)) {
+			return nil, &Error{Reason: core.ReasonInternal, Detail: "the destination is not configured"}
+		}
+		return d.dial(ctx, destination{host: host, port: uint16(port), mode: decide.AddressDeclared, local: true})
+	}
 }
 
 func (d *Dialer) dial(ctx context.Context, to destination) (*net.TCPConn, error) {
@@ -161,6 +183,8 @@ func (d *Dialer) resolve(ctx context.Context, to destination) ([]netip.Addr, err
 func (d *Dialer) check(to destination, a netip.Addr) error {
 	class, why := d.classify(a)
 	switch {
+	case to.local && a.IsLoopback():
+		return nil
 	case class == address.Blocked:
 		return refuse(to, "%s is never reachable (%s)", a, why)
 	case to.mode == decide.AddressListed:

@@ -431,3 +431,34 @@ func TestConnectionsThatComeTooLateAreClosed(t *testing.T) {
 		t.Errorf("it is still open: %v", err)
 	}
 }
+
+// TestOperatorDialsWhatIsConfigured and nothing else; loopback is allowed there, cloud
+// metadata and the control plane are not.
+func TestOperatorDialsWhatIsConfigured(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	port := uint16(l.Addr().(*net.TCPAddr).Port)
+	d := New(Config{Timeout: 5 * time.Second})
+	listed := func(host string, p uint16) bool {
+		return host == "127.0.0.1" && (p == port || p == 6443) || host == "169.254.169.254"
+	}
+	for address, want := range map[string]core.Reason{
+		l.Addr().String():                               "",
+		net.JoinHostPort("127.0.0.1", "1"):              core.ReasonInternal,
+		net.JoinHostPort("localhost", fmt.Sprint(port)): core.ReasonInternal,
+		"127.0.0.1:6443":                                core.ReasonSSRFDenied,
+		"169.254.169.254:80":                            core.ReasonSSRFDenied,
+	} {
+		c, err := d.Operator(listed)(t.Context(), "tcp", address)
+		if err == nil {
+			c.Close()
+		}
+		e, _ := errors.AsType[*Error](err)
+		if (want == "") != (err == nil) || e != nil && e.Reason != want {
+			t.Errorf("%s: %v, want %q", address, err, want)
+		}
+	}
+}

@@ -41,7 +41,8 @@ type daemon struct {
 	signals chan os.Signal
 	environ []string // of the container
 
-	started   core.Config // what the sandbox was built with
+	started   core.Config                       // what the sandbox was built with
+	provided  atomic.Pointer[map[string]string] // what programs started from now on get; nil: what started says
 	sandbox   *launch.Sandbox
 	account   prepare.Account
 	files     prepare.Files

@@ -226,6 +226,9 @@ func (d *daemon) searchPath() string {
 func (d *daemon) spec(argv []string, files [3]*os.File) launch.Spec {
 	c := d.started
 	e := launch.Environment{Base: d.environ, Account: d.account, Provided: c.Environment}
+	if provided := d.provided.Load(); provided != nil {
+		e.Provided = *provided
+	}
 	if d.link != nil {
 		e.ProxyPort = c.ProxyPort
 		if len(c.CAPEM) > 0 {

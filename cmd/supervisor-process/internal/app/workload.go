@@ -55,6 +55,7 @@ func (s *workloadState) resolved(generation core.Generation, paths map[string][]
 // Config implements control.Handler: only the newest configuration matters.
 func (d *daemon) Config(c core.Config) {
 	d.checkStatic(c)
+	d.provided.Store(&c.Environment)
 	for {
 		select {
 		case d.configs <- c:

@@ -86,3 +86,11 @@ type Grant struct {
 	TTL           time.Duration // 0: as the answer says
 	At            policy.Position
 }
+
+// Field is the name of the request field that the token goes into.
+func (g *Grant) Field() string {
+	if g.Header != "" {
+		return g.Header
+	}
+	return "Authorization"
+}

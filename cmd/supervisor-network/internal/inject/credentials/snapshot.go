@@ -21,7 +21,8 @@ type Snapshot struct {
 	names    []string // in the order of the file
 	signing  []Signing
 	grants   []Grant
-	settings string // what grants are made of
+	settings string               // what grants are made of
+	gates    map[uint16][]Binding // by port
 	err      error
 	now      func() time.Time
 }
@@ -151,21 +152,37 @@ func (s *Snapshot) Credentialed(host string, port uint16) bool {
 	if s == nil {
 		return false
 	}
-	for _, k := range s.keys {
-		for _, b := range k.Bindings {
-			if b.At(host, port) {
-				return true
-			}
-		}
-	}
-	for _, g := range s.grants {
-		for _, b := range g.Bindings {
-			if b.At(host, port) {
-				return true
-			}
+	for _, b := range s.gates[port] {
+		if b.host.Match(host) {
+			return true
 		}
 	}
 	return false
+}
+
+// gated sorts everything that some key or grant is bound to by port.
+func gated(doc *Document) map[uint16][]Binding {
+	out := map[uint16][]Binding{}
+	add := func(bindings []Binding) {
+		for _, b := range bindings {
+			for _, port := range b.Ports {
+				out[port] = append(out[port], b)
+			}
+		}
+	}
+	for _, k := range doc.Keys {
+		add(k.Bindings)
+	}
+	for _, g := range doc.Grants {
+		add(g.Bindings)
+	}
+	return out
+}
+
+// Anywhere reports whether a key is bound to no endpoint.
+func (s *Snapshot) Anywhere(key string) bool {
+	k := s.key(key)
+	return k != nil && k.Anywhere
 }
 
 // Signing returns which keys sign for a provider, by default those that the AWS
@@ -255,4 +272,16 @@ func (k *held) placeholder() string {
 		return placeholder.AliasOf(k.Prefix, k.Name)
 	}
 	return placeholder.Reference{Key: k.Name, Form: k.Form, Revision: k.revision, Handle: k.handle}.String()
+}
+
+// TokenEndpoints are the URLs that tokens are fetched from.
+func (s *Snapshot) TokenEndpoints() []string {
+	if s == nil {
+		return nil
+	}
+	out := make([]string, len(s.grants))
+	for i := range s.grants {
+		out[i] = s.grants[i].TokenEndpoint
+	}
+	return out
 }

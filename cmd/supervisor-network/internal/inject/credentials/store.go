@@ -73,7 +73,7 @@ func (s *Store) folders() []string {
 }
 
 // Reload reads all files again. A file that is not valid leaves no key in use; the
-// token grants stay as they are.
+// token grants stay as they are, and endpoints that were credentialed stay so.
 func (s *Store) Reload() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -81,7 +81,7 @@ func (s *Store) Reload() {
 	doc, _, err := read(s.cfg.File)
 	var after *Snapshot
 	if err != nil {
-		after = &Snapshot{grants: before.grants, signing: before.signing, settings: before.settings, err: err, now: s.cfg.Now}
+		after = &Snapshot{grants: before.grants, signing: before.signing, settings: before.settings, gates: before.gates, err: err, now: s.cfg.Now}
 	} else {
 		after = s.hold(doc)
 	}
@@ -108,7 +108,7 @@ func (s *Store) logProblem(err error) {
 
 // hold makes a Snapshot of a valid document. mu is held.
 func (s *Store) hold(doc *Document) *Snapshot {
-	out := &Snapshot{keys: make(map[string]*held, len(doc.Keys)), signing: doc.Signing, grants: doc.Grants, settings: settingsOf(doc), now: s.cfg.Now}
+	out := &Snapshot{keys: make(map[string]*held, len(doc.Keys)), signing: doc.Signing, grants: doc.Grants, settings: settingsOf(doc), gates: gated(doc), now: s.cfg.Now}
 	s.files = []string{s.cfg.File}
 	for _, k := range doc.Keys {
 		h := s.history[k.Name]

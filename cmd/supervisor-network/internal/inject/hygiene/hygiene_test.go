@@ -5,9 +5,11 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/url"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -228,3 +230,31 @@ func BenchmarkWriter(b *testing.B) {
 type discard struct{}
 
 func (*discard) Write(p []byte) (int, error) { return len(p), nil }
+
+// TestAReaderYieldsWhatAWriterWrites in pieces of every size.
+func TestAReaderYieldsWhatAWriterWrites(t *testing.T) {
+	f := New([]credentials.Echo{{Value: secret.New("REALvalue12345"), Placeholder: "PH", Key: "KEY", Bodies: true}})
+	text := "a REALvalue12345 b REALvalue1 c " + strings.Repeat("REALvalue12345", 3) + " REALvalue"
+	want := strings.ReplaceAll(text, "REALvalue12345", "PH")
+	for size := 1; size < len(text)+1; size++ {
+		r := f.NewReader(iotest.DataErrReader(&limitedReads{text, size}))
+		got, err := io.ReadAll(r)
+		if err != nil || string(got) != want || r.Count() != 4 {
+			t.Errorf("in pieces of %d: %q, %d, %v", size, got, r.Count(), err)
+		}
+	}
+}
+
+type limitedReads struct {
+	text string
+	size int
+}
+
+func (l *limitedReads) Read(p []byte) (int, error) {
+	if l.text == "" {
+		return 0, io.EOF
+	}
+	n := copy(p, l.text[:min(l.size, len(l.text))])
+	l.text = l.text[n:]
+	return n, nil
+}

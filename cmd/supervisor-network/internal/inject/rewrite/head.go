@@ -15,7 +15,7 @@ var framing = map[string]bool{
 	"host": true, "content-length": true, "transfer-encoding": true, "connection": true, "te": true, "trailer": true,
 	"upgrade": true, "expect": true, "keep-alive": true, "content-type": true, "content-encoding": true,
 	"proxy-connection": true, "proxy-authorization": true, "http2-settings": true, "content-range": true, "range": true,
-	"sec-websocket-key": true, "sec-websocket-version": true, "sec-websocket-extensions": true,
+	"sec-websocket-key": true, "sec-websocket-version": true, "sec-websocket-extensions": true, "sec-websocket-protocol": true,
 }
 
 // Fields rewrites header fields, or gRPC metadata. Without a placeholder it returns

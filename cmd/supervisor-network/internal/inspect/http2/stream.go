@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
@@ -161,3 +162,12 @@ func bare(h http.Header) {
 		}
 	}
 }
+
+// Sent is the path as the client wrote it, without its query.
+func (s *Stream) Sent() string {
+	path, _, _ := strings.Cut(s.r.RequestURI, "?")
+	return path
+}
+
+// Trailer is what came behind the body; it is complete when the body has ended.
+func (s *Stream) Trailer() http.Header { return s.r.Trailer }

@@ -16,6 +16,7 @@ package exchange
 import (
 	"bufio"
 	"errors"
+	"io"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -52,8 +53,21 @@ type Exchange struct {
 	Upgrades bool
 	Origin   *pool.Conn
 	Watch    *relay.Watch
+	// Body, when set, is put between the client's body and the origin. The caller knows
+	// why its reader fails; the origin sees a request that is not complete.
+	Body func(io.Reader) io.Reader
+	// Clean, when set, changes what the origin answers.
+	Clean Cleaner
 	// Last makes the response say that the connection ends with it.
 	Last func() bool
+}
+
+// Cleaner changes responses. It sees each head before anything of it is passed on.
+type Cleaner interface {
+	Head(*http1.Response)
+	// Body returns what is read in the place of the content, whose length then is not
+	// known before; nil leaves the content as it is.
+	Body(fields http1.Fields, content io.Reader) io.Reader
 }
 
 // Result is what an exchange did.
@@ -171,7 +185,7 @@ func (x *running) body() ([]byte, bool) {
 		return x.Content, true
 	case f.Kind == http1.NoBody:
 		return nil, true
-	case f.Kind == http1.Length && f.Length <= int64(x.Client.R.Buffered()):
+	case x.Body == nil && f.Kind == http1.Length && f.Length <= int64(x.Client.R.Buffered()):
 		part, err := x.Client.R.Peek(int(f.Length))
 		return part, err == nil
 	default:
@@ -187,7 +201,7 @@ func hasLength(f http1.Fields) bool {
 func (x *running) copyBody() error {
 	w := writers.Get().(*bufio.Writer)
 	w.Reset(x.Origin)
-	n, err := http1.CopyBody(w, x.Client.R, x.Request.Framing)
+	n, err := x.copyContentUp(w)
 	w.Reset(nil)
 	writers.Put(w)
 	x.up.Store(n)

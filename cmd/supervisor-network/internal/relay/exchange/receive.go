@@ -1,6 +1,9 @@
 package exchange
 
 import (
+	"errors"
+	"io"
+
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
 )
 
@@ -51,6 +54,9 @@ func (x *running) readHead() (*http1.Response, error) {
 	if err != nil {
 		return nil, x.upstream(err)
 	}
+	if x.Clean != nil {
+		x.Clean.Head(resp)
+	}
 	return resp, nil
 }
 
@@ -71,7 +77,11 @@ func (x *running) respond(resp *http1.Response) error {
 	whole := x.whole()
 	x.result.Status = resp.Status
 	out := http1.Outgoing{Framing: resp.Framing}
-	if x.Request.Minor == 0 && resp.Framing.Kind == http1.Chunked {
+	cleaned := x.cleaned(resp)
+	if cleaned != nil {
+		out.Framing = http1.Framing{Kind: http1.Chunked}
+	}
+	if x.Request.Minor == 0 && out.Framing.Kind == http1.Chunked {
 		out.Framing.Kind = http1.UntilClose // HTTP/1.0 knows no chunks
 	}
 	x.result.Unframed = out.Framing.Kind == http1.UntilClose
@@ -87,7 +97,7 @@ func (x *running) respond(resp *http1.Response) error {
 	if err := x.writeHead(resp, out); err != nil {
 		return err
 	}
-	n, err := x.copyContent(resp)
+	n, err := x.copyContent(resp, cleaned)
 	x.result.Down = n
 	if err != nil {
 		return err
@@ -97,7 +107,14 @@ func (x *running) respond(resp *http1.Response) error {
 	return nil
 }
 
-func (x *running) copyContent(resp *http1.Response) (int64, error) {
+func (x *running) copyContent(resp *http1.Response, cleaned io.Reader) (int64, error) {
+	if cleaned != nil {
+		n, err := pump(x.Client.W, cleaned, !x.result.Unframed)
+		if _, toClient := errors.AsType[*http1.WriteError](err); err != nil && !toClient {
+			err = x.upstream(err)
+		}
+		return n, err
+	}
 	if x.result.Unframed {
 		return http1.CopyContent(x.Client.W, x.Origin.R, resp.Framing)
 	}

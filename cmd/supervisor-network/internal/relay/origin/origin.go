@@ -60,6 +60,14 @@ func New(cfg Config) (*Client, error) {
 	}}, nil
 }
 
+// Config is the TLS configuration for connections that others make: same roots, same
+// versions.
+func (c *Client) Config() *tls.Config {
+	out := c.base.Clone()
+	out.ClientSessionCache = nil
+	return out
+}
+
 // Handshake speaks TLS on conn with host, which is the host of the permit in its
 // canonical form: a lower-case name, or an address without brackets. protos are
 // offered by ALPN; none are when it is empty, and an origin that takes none of them

@@ -1,0 +1,103 @@
+package app
+
+import (
+	"io"
+	"net/http"
+
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/hygiene"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/exchange"
+)
+
+// cleaner takes echoed values out of a response; nil when there is nothing to look
+// for.
+func (s *sealed) cleaner() exchange.Cleaner {
+	if s == nil || s.filter == nil {
+		return nil
+	}
+	return responseCleaner{s}
+}
+
+// responseCleaner implements exchange.Cleaner.
+type responseCleaner struct{ s *sealed }
+
+// Head cleans the fields, and the phrase behind the status.
+func (c responseCleaner) Head(r *http1.Response) {
+	r.Fields = c.s.fields(r.Fields)
+	r.Phrase = c.s.fields(http1.Fields{{Value: r.Phrase}})[0].Value
+}
+
+// Body cleans text.
+func (c responseCleaner) Body(fields http1.Fields, content io.Reader) io.Reader {
+	if !c.s.filter.Wants(fields) {
+		return nil
+	}
+	return &cleanedBody{r: c.s.filter.NewReader(content), s: c.s}
+}
+
+func (s *sealed) fields(f http1.Fields) http1.Fields {
+	out, n := s.filter.Fields(f)
+	s.echoes.Add(int64(n))
+	return out
+}
+
+// cleanedBody counts what is found.
+type cleanedBody struct {
+	r       *hygiene.Reader
+	s       *sealed
+	counted int
+}
+
+func (b *cleanedBody) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p)
+	b.s.echoes.Add(int64(b.r.Count() - b.counted))
+	b.counted = b.r.Count()
+	return n, err
+}
+
+// clean is cleaner for a response of net/http. Its trailers are there when its body
+// has ended, and are cleaned then.
+func (s *sealed) clean(resp *http.Response) {
+	if s == nil || s.filter == nil {
+		return
+	}
+	fields := fieldsOf(resp.Header)
+	resp.Header = s.header(resp.Header)
+	body := &cleanedResponse{ReadCloser: resp.Body, s: s, resp: resp, r: resp.Body}
+	if resp.ContentLength != 0 && resp.Body != http.NoBody && resp.Request != nil && resp.Request.Method != http.MethodHead && s.filter.Wants(fields) {
+		body.r = &cleanedBody{r: s.filter.NewReader(resp.Body), s: s}
+		resp.ContentLength = -1
+		delete(resp.Header, "Content-Length")
+	}
+	resp.Body = body
+}
+
+// header returns the same map unless it found something.
+func (s *sealed) header(h http.Header) http.Header {
+	fields := fieldsOf(h)
+	cleaned, n := s.filter.Fields(fields)
+	if n == 0 {
+		return h
+	}
+	s.echoes.Add(int64(n))
+	out := make(http.Header, len(h))
+	for _, f := range cleaned {
+		out[f.Name] = append(out[f.Name], f.Value)
+	}
+	return out
+}
+
+type cleanedResponse struct {
+	io.ReadCloser
+	s    *sealed
+	resp *http.Response
+	r    io.Reader
+}
+
+func (b *cleanedResponse) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p)
+	if err == io.EOF {
+		b.resp.Trailer = b.s.header(b.resp.Trailer)
+	}
+	return n, err
+}

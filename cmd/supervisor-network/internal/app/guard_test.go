@@ -1,0 +1,270 @@
+package app
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"strings"
+	"testing"
+
+	"golang.org/x/sync/semaphore"
+
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/credentials"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/placeholder"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/rewrite"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/sigv4"
+	"github.com/splitpod/splitpod/pkg/core"
+	"github.com/splitpod/splitpod/pkg/core/policy"
+)
+
+const marker = placeholder.Marker + "KEY"
+
+// grantFor is a real grant: there is no other way to one.
+func grantFor(t testing.TB, endpoint string) *grant {
+	t.Helper()
+	doc, _, err := policy.Parse("p", []byte("version: 1\nnetwork_policies:\n  a:\n    endpoints: [{host: api.test, port: 443"+endpoint+"}]\n    binaries: [{path: /bin/a}]\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	snap, err := decide.Compile(t.Context(), doc, decide.Options{Generation: 1, IgnoreBinaries: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	permit, denial := snap.Connection(t.Context(), decide.Question{Who: &core.Identity{}, Host: "api.test", Port: 443})
+	if denial != nil {
+		t.Fatal(denial)
+	}
+	return &grant{snap: snap, permit: permit}
+}
+
+// keys is a vault whose file binds KEY to api.test:443.
+func keys(t testing.TB) *vault {
+	t.Helper()
+	dir := t.TempDir()
+	write(t, dir+"/key", "REALvalue12345")
+	write(t, dir+"/c.yaml", "version: 1\ncredentials:\n  KEY: {file: "+dir+"/key, bindings: [{host: api.test, port: 443}]}\n")
+	store, _, err := credentials.Open(credentials.Config{File: dir + "/c.yaml"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &vault{store: store, signer: sigv4.New(nil), held: semaphore.NewWeighted(maxHeldBodies)}
+}
+
+// sealed1 seals a request with a body.
+func sealed1(t testing.TB, v *vault, g *grant, body string, framing http1.Framing, fields http1.Fields) (*incoming, *leaving, *refusal) {
+	t.Helper()
+	in := &incoming{method: "POST", path: "/"}
+	in.endpoint, _ = g.snap.Endpoint(g.permit, "/")
+	out := &leaving{method: "POST", authority: "api.test", sent: "/", path: "/", fields: fields, framing: framing, secure: true}
+	refused := v.seal(context.Background(), g, in, out, func(limit int) ([]byte, error) {
+		if len(body) > limit {
+			return nil, rewrite.TooLarge()
+		}
+		return []byte(body), nil
+	})
+	return in, out, refused
+}
+
+func sized(n int) http1.Framing { return http1.Framing{Kind: http1.Length, Length: int64(n)} }
+
+func TestABodyIsReadAheadUpToALimit(t *testing.T) {
+	v, g := keys(t), grantFor(t, "")
+	for n, ahead := range map[int]bool{maxAhead: true, maxAhead + 1: false} {
+		in, _, refused := sealed1(t, v, g, strings.Repeat("x", n), sized(n), nil)
+		if refused != nil || in.read != ahead || (in.sealed.guard == nil) != ahead {
+			t.Errorf("%d bytes: %v, read %v, guard %v", n, refused, in.read, in.sealed.guard)
+		}
+	}
+	if in, _, refused := sealed1(t, v, g, "", http1.Framing{Kind: http1.Chunked}, nil); refused != nil || in.read || in.sealed.guard == nil {
+		t.Errorf("chunks are read ahead: %v", refused)
+	}
+}
+
+func TestCompressedBodiesAreLookedInto(t *testing.T) {
+	v, g := keys(t), grantFor(t, "")
+	zip := func(parts ...string) string {
+		var b bytes.Buffer
+		w, _ := gzip.NewWriterLevel(&b, gzip.BestSpeed)
+		for _, p := range parts {
+			_, _ = io.WriteString(w, p)
+		}
+		_ = w.Close()
+		return b.String()
+	}
+	coded := http1.Fields{{Name: "Content-Encoding", Value: "gzip"}}
+	for name, tc := range map[string]struct {
+		body   string
+		status int
+	}{
+		"without a marker":          {zip("hello"), 0},
+		"with one":                  {zip("k=", marker), 403},
+		"with one far inside":       {zip(strings.Repeat("x", maxInflated-len(marker)), marker), 403},
+		"at the limit":              {zip(strings.Repeat("x", maxInflated)), 0},
+		"above the limit":           {zip(strings.Repeat("x", maxInflated+1)), 500},
+		"not in the coding":         {"hello", 500},
+		"cut short":                 {zip("hello hello hello")[:20], 500},
+		"a marker that is stored":   {strings.Replace(zip("x"), "x", marker, 1) + marker, 403},
+		"two members, in the other": {zip("a") + zip(marker), 403},
+	} {
+		_, _, refused := sealed1(t, v, g, tc.body, sized(len(tc.body)), coded)
+		if got := statusOf(refused); got != tc.status {
+			t.Errorf("%s: status %d, want %d (%v)", name, got, tc.status, refused)
+		}
+	}
+	if _, _, refused := sealed1(t, v, g, "x", sized(1), http1.Fields{{Name: "Content-Encoding", Value: "br"}}); statusOf(refused) != 500 {
+		t.Errorf("a coding nobody reads: %v", refused)
+	}
+	if _, _, refused := sealed1(t, v, g, "x", sized(1), http1.Fields{{Name: "Content-Encoding", Value: "aws-chunked"}}); refused != nil {
+		t.Errorf("aws-chunked: %v", refused)
+	}
+}
+
+func statusOf(r *refusal) int {
+	if r == nil {
+		return 0
+	}
+	return r.status
+}
+
+// TestHeldBodiesAreBounded: what is read whole by all requests together has a limit,
+// and is given back.
+func TestHeldBodiesAreBounded(t *testing.T) {
+	v, g := keys(t), grantFor(t, ", protocol: rest, access: full, enforcement: enforce, request_body_credential_rewrite: true")
+	v.held = semaphore.NewWeighted(rewrite.MaxBody)
+	text := http1.Fields{{Name: "Content-Type", Value: "text/plain"}}
+	first, _, refused := sealed1(t, v, g, "k="+marker, http1.Framing{Kind: http1.Chunked}, text)
+	if refused != nil || string(first.content) != "k=REALvalue12345" {
+		t.Fatalf("%v, %s", refused, first.content)
+	}
+	if _, _, refused := sealed1(t, v, g, "k", sized(1), text); statusOf(refused) != 503 {
+		t.Errorf("one too many: %v", refused)
+	}
+	first.sealed.release()
+	if _, _, refused := sealed1(t, v, g, "k", sized(1), text); refused != nil {
+		t.Errorf("after one was given back: %v", refused)
+	}
+	if _, _, refused := sealed1(t, v, g, marker+"X", sized(1), text); refused == nil {
+		t.Error("an unknown key passed")
+	}
+	if !v.held.TryAcquire(rewrite.MaxBody - 1) {
+		t.Error("a refused request keeps what it held")
+	}
+}
+
+// TestAGuardHoldsNothingBack: what a marker may begin with passes at once, the byte
+// that would complete one never.
+func TestAGuardHoldsNothingBack(t *testing.T) {
+	for size := 1; size < len(marker)+4; size++ {
+		g := &guard{}
+		text := "one o" + "two %6f" + marker
+		got, err := io.ReadAll(g.around(&pieces{text, size}))
+		if !errors.Is(err, placeholder.ErrMarker) || !g.hit.Load() || strings.Contains(string(got), placeholder.Marker) {
+			t.Errorf("in pieces of %d: %q, %v", size, got, err)
+		}
+	}
+	g := &guard{}
+	r := g.around(strings.NewReader("hello o"))
+	if got, err := io.ReadAll(r); err != nil || string(got) != "hello o" || g.hit.Load() {
+		t.Errorf("%q, %v", got, err)
+	}
+	g = &guard{trailers: func() http1.Fields { return http1.Fields{{Name: "X", Value: marker}} }}
+	if _, err := io.ReadAll(g.around(strings.NewReader("x"))); !errors.Is(err, placeholder.ErrMarker) {
+		t.Errorf("a trailer: %v", err)
+	}
+}
+
+// pieces yields a text in pieces.
+type pieces struct {
+	text string
+	size int
+}
+
+func (p *pieces) Read(b []byte) (int, error) {
+	if p.text == "" {
+		return 0, io.EOF
+	}
+	n := copy(b, p.text[:min(p.size, len(p.text))])
+	p.text = p.text[n:]
+	return n, nil
+}
+
+// TestWhatGoesInIsCheckedOnceMore: a value that is replaced between sealing and sending
+// is not sent.
+func TestWhatGoesInIsCheckedOnceMore(t *testing.T) {
+	v, g := keys(t), grantFor(t, "")
+	in, out, refused := sealed1(t, v, g, "", http1.Framing{}, http1.Fields{{Name: "Authorization", Value: "Bearer " + marker}})
+	if refused != nil || out.fields[0].Value != "Bearer REALvalue12345" || v.recheck(in) != nil {
+		t.Fatalf("%v, %+v", refused, out.fields)
+	}
+	write(t, v.current().List()[0].Source, "REALother12345")
+	v.store.Reload()
+	if refused := v.recheck(in); statusOf(refused) != 500 || refused.reason != core.ReasonCredentialUnavailable {
+		t.Errorf("a replaced value is sent: %v", refused)
+	}
+}
+
+func TestWithoutAFilePlaceholdersAreRefused(t *testing.T) {
+	v, g := &vault{held: semaphore.NewWeighted(1)}, grantFor(t, "")
+	for _, value := range []string{"Bearer " + marker, "%6f" + marker[1:], "Basic b3BlbnNoZWxsOnJlc29sdmU6ZW52OktFWQ=="} {
+		if _, _, refused := sealed1(t, v, g, "", http1.Framing{}, http1.Fields{{Name: "Authorization", Value: value}}); statusOf(refused) != 500 {
+			t.Errorf("%s: %v", value, refused)
+		}
+	}
+	if in, _, refused := sealed1(t, v, g, marker, sized(5), nil); refused != nil || in.read {
+		t.Errorf("bodies are read without need: %v", refused)
+	}
+}
+
+func TestTheForwardPathHasItsOwnWord(t *testing.T) {
+	for tunnel, want := range map[bool]core.Reason{true: core.ReasonCredentialUnavailable, false: core.ReasonCredentialInjection} {
+		s := &session{tunnel: tunnel}
+		if got := s.inPlace(uninjected(inject.Unavailable("x"))); got.reason != want {
+			t.Errorf("tunnel %v: %s", tunnel, got.reason)
+		}
+	}
+}
+
+func BenchmarkSeal(b *testing.B) {
+	v, g := keys(b), grantFor(b, ", protocol: rest, access: full, enforcement: enforce")
+	plain := http1.Fields{{Name: "Host", Value: "api.test"}, {Name: "User-Agent", Value: "curl/8.14"}, {Name: "Accept", Value: "*/*"}, {Name: "Authorization", Value: "Bearer abcdefgh"}}
+	bearer := append(plain[:3:3], http1.Field{Name: "Authorization", Value: "Bearer " + marker})
+	basic := append(plain[:3:3], http1.Field{Name: "Authorization", Value: "Basic b3BlbnNoZWxsOnJlc29sdmU6ZW52OktFWTp4"})
+	for name, fields := range map[string]http1.Fields{"no placeholder": plain, "bearer": bearer, "basic": basic} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if in, _, refused := sealed1(b, v, g, "", http1.Framing{}, fields); refused != nil || v.recheck(in) != nil {
+					b.Fatal(refused)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkGuard(b *testing.B) {
+	for name, data := range map[string][]byte{"text": []byte(strings.Repeat(`{"message":"an ordinary body, with words: and other things"},`, 20000)), "zeros": make([]byte, 1<<20)} {
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(int64(len(data)))
+			buf := make([]byte, 32<<10)
+			for b.Loop() {
+				g := &guard{}
+				if _, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{g.around(bytes.NewReader(data))}, buf); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func write(t testing.TB, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}

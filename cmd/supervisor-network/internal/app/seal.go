@@ -1,0 +1,175 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/placeholder"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/rewrite"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/hello"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/http2"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/record"
+	"github.com/splitpod/splitpod/pkg/core"
+)
+
+// seal puts credentials into a request of HTTP/1.1. The request that came stays as it
+// is; another one goes.
+func (s *session) seal(ctx context.Context, req **http1.Request, t *http1.Target, in *incoming) *refusal {
+	from := *req
+	out := &leaving{method: from.Method, authority: t.Authority(s.defaultPort), sent: sentPath(from.Target), path: t.Path, query: t.Query,
+		fields: from.Fields, framing: from.Framing, secure: s.defaultPort == 443}
+	if refused := s.p.vault.seal(ctx, s.grant, in, out, func(limit int) ([]byte, error) { return s.body(from, limit) }); refused != nil {
+		return s.inPlace(refused)
+	}
+	to := *from
+	to.Fields = out.fields
+	*req, t.Path, t.Query = &to, out.path, out.query
+	in.sealed.noteUses(s.ev)
+	return nil
+}
+
+// inPlace gives a refusal the name it has in answers of the forward proxy.
+func (s *session) inPlace(r *refusal) *refusal {
+	if !s.tunnel {
+		r.reason = (&inject.Error{Reason: r.reason}).Forwarded().Reason
+	}
+	return r
+}
+
+// sealStream puts credentials into a stream of HTTP/2.
+func (s *session) sealStream(ctx context.Context, ev *record.Entry, g *grant, st *http2.Stream, in *incoming) *refusal {
+	framing := http1.Framing{}
+	switch {
+	case st.Length > 0:
+		framing = http1.Framing{Kind: http1.Length, Length: st.Length}
+	case st.Length < 0:
+		framing.Kind = http1.Chunked
+	}
+	out := &leaving{method: st.Method, authority: http1.Target{Host: g.permit.Host(), Port: g.permit.Port()}.Authority(443),
+		sent: st.Sent(), path: st.Path, query: st.Query, fields: in.head.Fields, framing: framing, secure: true,
+		trailers: func() http1.Fields { return fieldsOf(st.Trailer()) }}
+	if refused := s.p.vault.seal(ctx, g, in, out, func(limit int) ([]byte, error) { return readStream(st, limit, s.p.headTimeout) }); refused != nil {
+		return refused
+	}
+	st.Header, st.Path, st.Query = headersOf(out.fields), out.path, out.query
+	in.sealed.noteUses(ev)
+	return nil
+}
+
+// headersOf is fieldsOf undone.
+func headersOf(fields http1.Fields) http.Header {
+	h := make(http.Header, len(fields))
+	for _, f := range fields {
+		name := http.CanonicalHeaderKey(f.Name)
+		h[name] = append(h[name], f.Value)
+	}
+	return h
+}
+
+// streamBody is the body of a stream as the origin may get it.
+func (s *sealed) streamBody(b io.ReadCloser) io.ReadCloser {
+	if s == nil || s.guard == nil {
+		return b
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{s.guard.around(b), b}
+}
+
+// sentPath is the path of a request target as it was sent.
+func sentPath(target string) string {
+	path, _, _ := strings.Cut(target, "?")
+	if _, rest, ok := strings.Cut(path, "://"); ok {
+		i := strings.IndexByte(rest, '/')
+		if i < 0 {
+			return "/"
+		}
+		path = rest[i:]
+	}
+	return path
+}
+
+func (s *sealed) noteUses(ev *record.Entry) {
+	for _, u := range s.uses {
+		ev.Used(u.Key)
+	}
+}
+
+func (s *sealed) echoed() int {
+	if s == nil {
+		return 0
+	}
+	return int(s.echoes.Load())
+}
+
+// seal puts credentials into a text message, where the endpoint has that, and lets no
+// other message with a placeholder pass.
+func (j *messageJudge) seal(text []byte) ([]byte, error) {
+	if !j.in.endpoint.RewriteMessages {
+		if j.p.vault.store != nil && placeholder.FoundBytes(text) {
+			return nil, j.refuse(uninjected(inject.Misplaced("a message")))
+		}
+		return nil, nil
+	}
+	snap := j.p.vault.current()
+	job := rewrite.New(j.grant.permit, j.in.path, j.p.vault.resolver(snap, j.secure))
+	out, err := job.Message(text)
+	if err == nil {
+		err = j.p.vault.current().Recheck(job.Uses())
+	}
+	if err != nil {
+		return nil, j.refuse(uninjected(err))
+	}
+	for _, u := range job.Uses() {
+		j.used(u.Key)
+	}
+	if len(job.Uses()) == 0 {
+		return nil, nil
+	}
+	return out, nil
+}
+
+// uninspected is a connection that nobody could look into, to an endpoint that has
+// credentials.
+func uninspected(stage core.Stage) *refusal {
+	return &refusal{status: 403, stage: stage, reason: core.ReasonUninspectedCredentials, detail: gated}
+}
+
+const gated = "credentials are bound to this endpoint, so what goes there has to be HTTP that this proxy reads, with or without TLS; " +
+	"allow_uninspected_credentials lets other bytes pass"
+
+// errGated ends a connection that nobody looks into when its endpoint gets credentials.
+var errGated = errors.New(gated)
+
+// demand serves TLS whose client said nothing of its protocol, on an endpoint that has
+// credentials: it is HTTP or it is refused.
+func (s *session) demand(ctx context.Context) {
+	s.watch.Begin(s.p.headTimeout)
+	switch kind, err := hello.Peek(s.client.R); {
+	case kind == hello.HTTP1:
+		s.run(ctx)
+	case s.client.R.Buffered() == 0 && err != nil:
+		s.nothing(ctx)
+	default:
+		s.refuse(uninspected(core.StageRequest))
+	}
+}
+
+// gate ends the connections whose bytes pass unread, and now may not.
+func (l *live) gate(credentialed func(host string, port uint16) bool) (ended int) {
+	l.entries.Range(func(_, v any) bool {
+		e := v.(*liveEntry)
+		if e.uninspected.Load() && !e.permit.AllowsUninspected() && credentialed(e.permit.Host(), e.permit.Port()) {
+			e.end(errGated)
+			ended++
+		}
+		return true
+	})
+	return ended
+}

@@ -1,0 +1,170 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"text/tabwriter"
+	"time"
+
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/config"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/credentials"
+)
+
+// usageFile, in the state directory, is what a running daemon says about its keys.
+const usageFile = "credentials.json"
+
+// keyUsage is the content of usageFile.
+type keyUsage struct {
+	Written time.Time             `json:"written"`
+	Keys    []credentials.Listing `json:"keys"`
+}
+
+// keepUsage writes usageFile when something of it has changed, and at the end.
+func (d *daemon) keepUsage(ctx context.Context) {
+	tick := time.NewTicker(5 * time.Second)
+	defer tick.Stop()
+	last := ""
+	for {
+		keys := d.vault.current().List()
+		if text := fmt.Sprint(keys); text != last {
+			if err := writeUsage(d.cfg.StateDir, keyUsage{time.Now(), keys}); err != nil {
+				d.log.Warn("what is known of credentials could not be written", slog.Any("error", err))
+			}
+			last = text
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			_ = writeUsage(d.cfg.StateDir, keyUsage{time.Now(), d.vault.current().List()})
+			return
+		}
+	}
+}
+
+// writeUsage replaces the file in one step.
+func writeUsage(dir string, u keyUsage) error {
+	data, err := json.MarshalIndent(u, "", "  ")
+	if err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(dir, usageFile+".*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if closeErr := f.Close(); err == nil {
+		err = closeErr
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), filepath.Join(dir, usageFile))
+	}
+	if err != nil {
+		_ = os.Remove(f.Name())
+	}
+	return err
+}
+
+const credentialsUsage = `usage:
+  supervisor-network credentials list [FILE] [--state-dir DIR] [--json]
+                     what a running daemon last wrote of its keys, or what FILE says
+`
+
+// credentialsCommand lists keys. With a FILE it reads that and its secrets, as serve
+// would; without one, what the daemon of the state directory wrote, which is at most
+// some seconds old.
+func credentialsCommand(args []string, stdout, stderr io.Writer) int {
+	if len(args) == 0 || args[0] != "list" {
+		fmt.Fprint(stderr, credentialsUsage)
+		return exitUsage
+	}
+	args = args[1:]
+	file := ""
+	if len(args) > 0 && args[0] != "" && args[0][0] != '-' {
+		file, args = args[0], args[1:]
+	}
+	cfg, _, err := config.Load("supervisor-network credentials", nil, config.Environ())
+	if err != nil {
+		fmt.Fprintf(stderr, "supervisor-network: %v\n", err)
+		return exitConfig
+	}
+	fs := flag.NewFlagSet("supervisor-network credentials list", flag.ContinueOnError)
+	fs.SetOutput(stderr)
+	dir := fs.String("state-dir", cfg.StateDir, "of the running daemon")
+	asJSON := fs.Bool("json", false, "for programs")
+	if fs.Parse(args) != nil || fs.NArg() > 0 {
+		fmt.Fprint(stderr, credentialsUsage)
+		return exitUsage
+	}
+	u, code := readUsage(file, *dir, stderr)
+	if code != exitOK {
+		return code
+	}
+	if *asJSON {
+		out := json.NewEncoder(stdout)
+		out.SetIndent("", "  ")
+		_ = out.Encode(u)
+		return exitOK
+	}
+	printUsage(stdout, u)
+	return exitOK
+}
+
+func readUsage(file, dir string, stderr io.Writer) (u keyUsage, code int) {
+	if file != "" {
+		store, warnings, err := credentials.Open(credentials.Config{File: file})
+		for _, w := range warnings {
+			fmt.Fprintf(stderr, "warning: %s\n", w)
+		}
+		if err != nil {
+			fmt.Fprintln(stderr, err)
+			return u, exitConfig
+		}
+		return keyUsage{time.Now(), store.Current().List()}, exitOK
+	}
+	data, err := os.ReadFile(filepath.Join(dir, usageFile))
+	if err == nil {
+		err = json.Unmarshal(data, &u)
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "supervisor-network: no daemon has written of its credentials here: %v\n", err)
+		return u, exitFailed
+	}
+	return u, exitOK
+}
+
+func printUsage(w io.Writer, u keyUsage) {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "KEY\tSTATE\tAGE\tEXPIRES\tUSES\tLAST USE\tSOURCE\tBINDINGS")
+	for _, k := range u.Keys {
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%s\t%s\t", k.Key, k.State, age(u.Written, k.Changed), moment(k.Expires), k.Uses, moment(k.LastUse), k.Source)
+		for i, b := range k.Bindings {
+			if i > 0 {
+				fmt.Fprint(t, " ")
+			}
+			fmt.Fprint(t, b)
+		}
+		fmt.Fprintln(t)
+	}
+	_ = t.Flush()
+	fmt.Fprintf(w, "as of %s\n", moment(u.Written))
+}
+
+func moment(t time.Time) string {
+	if t.IsZero() {
+		return "never"
+	}
+	return t.UTC().Format(time.RFC3339)
+}
+
+func age(now, then time.Time) string {
+	if then.IsZero() {
+		return "-"
+	}
+	return now.Sub(then).Round(time.Second).String()
+}

@@ -1,0 +1,145 @@
+package exchange
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/pool"
+)
+
+// through runs one exchange with hooks: the request is text, the origin answers reply
+// when it has read the head.
+func through(t *testing.T, text, reply string, change func(*Exchange)) (toOrigin, toClient string, err error) {
+	t.Helper()
+	origin, up := pair(t)
+	client, proxy := pair(t)
+	kept, err := pool.New(pool.Config{}).Destination(decide.Permit{}, false).Wrap(t.Context(), up)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := bufio.NewReader(strings.NewReader(text))
+	head, err := http1.ReadHead(r, 1<<16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req, err := http1.ParseRequest(head)
+	if err != nil {
+		t.Fatal(err)
+	}
+	target, err := req.Absolute()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make(chan string, 1)
+	go func() {
+		var b bytes.Buffer
+		in := bufio.NewReader(io.TeeReader(origin, &b))
+		head, err := http1.ReadHead(in, 1<<16)
+		if err == nil {
+			if req, err := http1.ParseRequest(head); err == nil {
+				_, _ = http1.ReadBody(in, req.Framing, 1<<20)
+			}
+		}
+		_, _ = io.WriteString(origin, reply)
+		_ = origin.CloseWrite()
+		_, _ = io.Copy(io.Discard, in)
+		got <- b.String()
+	}()
+	watch := relay.NewWatch(patience, func() {})
+	x := &Exchange{Client: &Client{R: r, W: bufio.NewWriter(proxy), Interrupt: func() {}, Resume: func() {}}, Request: req, Target: target, DefaultPort: 80, Origin: kept, Watch: watch, Last: func() bool { return false }}
+	change(x)
+	_, err = Do(x)
+	watch.Stop()
+	up.Close()
+	proxy.Close()
+	answer, _ := io.ReadAll(client)
+	return <-got, string(answer), err
+}
+
+// upper changes a body as it passes.
+type upper struct{ r io.Reader }
+
+func (u upper) Read(p []byte) (int, error) {
+	n, err := u.r.Read(p)
+	copy(p, bytes.ToUpper(p[:n]))
+	return n, err
+}
+
+var errStop = errors.New("stop")
+
+func TestABodyGoesThroughWhatIsPutBetween(t *testing.T) {
+	for name, body := range map[string]string{"a length": "Content-Length: 5\r\n\r\nhello", "chunks": "Transfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n"} {
+		toOrigin, _, err := through(t, "POST http://a.test/ HTTP/1.1\r\nHost: a.test\r\n"+body, emptyReply, func(x *Exchange) {
+			x.Body = func(r io.Reader) io.Reader { return upper{r} }
+		})
+		if err != nil || !strings.Contains(strings.ReplaceAll(toOrigin, "\r\n2\r\n", ""), "HELLO") {
+			t.Errorf("%s: %q, %v", name, toOrigin, err)
+		}
+		toOrigin, _, err = through(t, "POST http://a.test/ HTTP/1.1\r\nHost: a.test\r\n"+body, "", func(x *Exchange) {
+			x.Body = func(r io.Reader) io.Reader { return io.MultiReader(io.LimitReader(r, 3), failing{}) }
+		})
+		if err == nil || strings.Contains(toOrigin, "lo") || strings.HasSuffix(toOrigin, "0\r\n\r\n") {
+			t.Errorf("%s that fails: the origin got %q, %v", name, toOrigin, err)
+		}
+		if _, _, err := through(t, "POST http://a.test/ HTTP/1.1\r\nHost: a.test\r\nContent-Length: 5\r\n\r\nhello", "", func(x *Exchange) {
+			x.Body = func(r io.Reader) io.Reader { return io.LimitReader(r, 3) }
+		}); err == nil {
+			t.Error("a body that became shorter than it says was sent as complete")
+		}
+	}
+}
+
+type failing struct{}
+
+func (failing) Read([]byte) (int, error) { return 0, errStop }
+
+// cleaning is a Cleaner that replaces SECRET.
+type cleaning struct{ bodies bool }
+
+func (cleaning) Head(r *http1.Response) {
+	for i := range r.Fields {
+		r.Fields[i].Value = strings.ReplaceAll(r.Fields[i].Value, "SECRET", "placeholder")
+	}
+}
+
+func (c cleaning) Body(_ http1.Fields, r io.Reader) io.Reader {
+	if !c.bodies {
+		return nil
+	}
+	data, err := io.ReadAll(r)
+	if err != nil {
+		return io.MultiReader(bytes.NewReader(data), failing{})
+	}
+	return strings.NewReader(strings.ReplaceAll(string(data), "SECRET", "placeholder"))
+}
+
+func TestResponsesAreCleaned(t *testing.T) {
+	interim := "HTTP/1.1 103 Early Hints\r\nLink: SECRET\r\n\r\n"
+	for name, tc := range map[string]struct{ version, reply, want string }{
+		"a length":    {"1.1", interim + "HTTP/1.1 200 OK\r\nX: SECRET\r\nContent-Length: 6\r\n\r\nSECRET", "HTTP/1.1 103 Early Hints\r\nLink: placeholder\r\n\r\nHTTP/1.1 200 OK\r\nX: placeholder\r\nTransfer-Encoding: chunked\r\n\r\nb\r\nplaceholder\r\n0\r\n\r\n"},
+		"chunks":      {"1.1", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nSEC\r\n3\r\nRET\r\n0\r\n\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nb\r\nplaceholder\r\n0\r\n\r\n"},
+		"until close": {"1.1", "HTTP/1.1 200 OK\r\n\r\nSECRET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nb\r\nplaceholder\r\n0\r\n\r\n"},
+		"HTTP/1.0":    {"1.0", "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nSECRET", "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nplaceholder"},
+		"no body":     {"1.1", "HTTP/1.1 204 No Content\r\nX: SECRET\r\n\r\n", "HTTP/1.1 204 No Content\r\nX: placeholder\r\n\r\n"},
+	} {
+		_, got, err := through(t, "GET http://a.test/ HTTP/"+tc.version+"\r\nHost: a.test\r\n\r\n", tc.reply, func(x *Exchange) { x.Clean = cleaning{true} })
+		if err != nil || got != tc.want {
+			t.Errorf("%s: %v\n%q, want\n%q", name, err, got, tc.want)
+		}
+	}
+	_, got, err := through(t, getHead, "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nSECRET", func(x *Exchange) { x.Clean = cleaning{} })
+	if err != nil || !strings.HasSuffix(got, "Content-Length: 6\r\n\r\nSECRET") {
+		t.Errorf("a body that is not cleaned: %q, %v", got, err)
+	}
+	_, got, err = through(t, getHead, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nSECRET", func(x *Exchange) { x.Clean = cleaning{true} })
+	if err == nil || strings.HasSuffix(got, "0\r\n\r\n") {
+		t.Errorf("a cut body looks complete: %q, %v", got, err)
+	}
+}
