@@ -42,6 +42,7 @@ run: build ## one workload: make run POLICY=file.yaml CMD='curl -sS https://exam
 test: setup build dist cluster ## everything: unit, kernel, end to end, a real cluster, race detector
 	SPLITPOD_TEST_REQUIRE=all CGO_ENABLED=1 $(GO) test -race -short $(shell $(GO) list ./... | grep -v -e /test/e2e/kube$$ -e /test/e2e/skew$$)
 	SPLITPOD_TEST_REQUIRE=all $(GO) test -timeout 40m ./...
+	cd cmd/supervisor-network/internal/inject/sigv4/interop && SPLITPOD_TEST_REQUIRE=all $(GO) test .
 
 # The cluster's programs are built from source, which takes minutes once: begun in the
 # background, awaited by whoever needs them (test/e2e/kube/programs/build.sh).

@@ -9,7 +9,10 @@
 #
 # Environment: SPLITPOD_LOCAL_DIR keeps logs and records (default: a new temporary
 # folder that is removed), SPLITPOD_NETWORK_UID is the network daemon's user
-# (default 65532). The exit code is the workload's.
+# (default 65532). SPLITPOD_LOCAL_CREDENTIALS is a credentials file
+# (docs/credentials.md); the secrets that it names have to be readable for the network
+# daemon's user, and for nobody else: the workload sees this machine's files. The exit
+# code is the workload's.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -43,6 +46,13 @@ install -d -m 0700 -o "$network_uid" -g "$network_uid" "$dir/state"
 install -d -m 0755 "$dir/config"
 install -m 0644 "$policy" "$dir/config/policy.yaml"
 
+credentials=
+if [ -n "${SPLITPOD_LOCAL_CREDENTIALS:-}" ]; then
+  install -m 0400 -o "$network_uid" -g "$network_uid" "$SPLITPOD_LOCAL_CREDENTIALS" "$dir/config/credentials.yaml"
+  credentials=--credentials=$dir/config/credentials.yaml
+fi
+unset SPLITPOD_LOCAL_CREDENTIALS
+
 # Certificate authorities of origins besides the system's, if any.
 roots=${SPLITPOD_LOCAL_UPSTREAM_ROOTS:+--upstream-roots=$SPLITPOD_LOCAL_UPSTREAM_ROOTS}
 
@@ -64,7 +74,7 @@ trap finish EXIT
 
 setpriv --reuid "$network_uid" --regid "$network_uid" --clear-groups --bounding-set=-all --inh-caps=-all --no-new-privs \
   env -i PATH=/usr/bin:/bin "$bin/supervisor-network" serve \
-  --policy "$dir/config/policy.yaml" --run-dir "$dir/run" --state-dir "$dir/state" --admin-listen= $roots \
+  --policy "$dir/config/policy.yaml" --run-dir "$dir/run" --state-dir "$dir/state" --admin-listen= $roots $credentials \
   >>"$dir/network.records" 2>>"$dir/network.log" </dev/null &
 network_pid=$!
 

@@ -11,6 +11,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -65,11 +66,15 @@ func run() error {
 	}
 	defer origins.Close()
 
+	if err := makeCredentials(dir, origins.Mux); err != nil {
+		return err
+	}
+
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "the workload tries\tthe policy promises\tit happened")
 	broken := 0
 	for _, l := range lines() {
-		r, err := sandbox(origins.CAFile, l.command)
+		r, err := sandbox(origins.CAFile, dir+"/credentials.yaml", l.command)
 		if err != nil {
 			return fmt.Errorf("%s: %w", l.what, err)
 		}
@@ -106,6 +111,8 @@ func lines() []line {
 			curl("https://a.wild.demo.test/"), denied("ssrf_denied")},
 		{"curl --noproxy '*' http://" + world.Address + "/", "refused at once and recorded: there is no way around the proxy",
 			curl("--noproxy", "*", "http://"+world.Address+"/"), bypassRefused},
+		{"curl -H \"Authorization: Bearer $DEMO_TOKEN\" https://api.demo.test/secret", "the workload has a placeholder, the origin gets the token",
+			[]string{"sh", "-c", `echo "the workload has $DEMO_TOKEN"; curl -sS -m 10 -H "Authorization: Bearer $DEMO_TOKEN" https://api.demo.test/secret`}, injected},
 		{"sh -c 'exit 7'", "the workload's own exit code comes through",
 			[]string{"sh", "-c", "exit 7"}, exits(7)},
 	}
@@ -144,6 +151,42 @@ func bypassRefused(r result) string {
 	return ""
 }
 
+// token is a secret that the workload uses and never has.
+const token = "demo-token-9f86d081884c7d65"
+
+const arrived = "the origin got the token"
+
+// networkUID is the network daemon's user in run.sh.
+const networkUID = 65532
+
+// makeCredentials writes the secret and what it may be used for, and an origin that
+// knows it.
+func makeCredentials(dir string, mux *http.ServeMux) error {
+	mux.HandleFunc("/secret", func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "Bearer "+token {
+			http.Error(w, "the origin got something else", http.StatusUnauthorized)
+			return
+		}
+		fmt.Fprintln(w, arrived)
+	})
+	secret := filepath.Join(dir, "token")
+	file := "version: 1\ncredentials:\n  DEMO_TOKEN:\n    file: " + secret + "\n    bindings: [{host: api.demo.test, port: 443, path: /secret}]\n"
+	return errors.Join(os.WriteFile(secret, []byte(token+"\n"), 0o400), os.Chown(secret, networkUID, networkUID),
+		os.WriteFile(filepath.Join(dir, "credentials.yaml"), []byte(file), 0o400))
+}
+
+func injected(r result) string {
+	switch {
+	case !strings.Contains(r.output, "the workload has openshell:resolve:env:DEMO_TOKEN") || !strings.Contains(r.output, arrived):
+		return fmt.Sprintf("exit code %d, output %q", r.code, r.output)
+	case strings.Contains(r.output+r.records, token):
+		return "the token is in the output or a record"
+	case !strings.Contains(r.records, "credentials used: DEMO_TOKEN (1)"):
+		return "no record names the credential"
+	}
+	return ""
+}
+
 func exits(code int) func(result) string {
 	return func(r result) string {
 		if r.code != code {
@@ -154,14 +197,14 @@ func exits(code int) func(result) string {
 }
 
 // sandbox runs a command under deploy/local/run.sh with the demo policy.
-func sandbox(roots string, command []string) (result, error) {
+func sandbox(roots, credentials string, command []string) (result, error) {
 	dir, err := os.MkdirTemp("", "splitpod-demo-run-")
 	if err != nil {
 		return result{}, err
 	}
 	defer os.RemoveAll(dir)
 	cmd := exec.Command("deploy/local/run.sh", append([]string{"deploy/local/policies/demo.yaml"}, command...)...)
-	cmd.Env = append(os.Environ(), "SPLITPOD_LOCAL_DIR="+dir, "SPLITPOD_LOCAL_UPSTREAM_ROOTS="+roots)
+	cmd.Env = append(os.Environ(), "SPLITPOD_LOCAL_DIR="+dir, "SPLITPOD_LOCAL_UPSTREAM_ROOTS="+roots, "SPLITPOD_LOCAL_CREDENTIALS="+credentials)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err = cmd.Run()

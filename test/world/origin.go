@@ -26,6 +26,8 @@ import (
 type Origins struct {
 	CAFile string       // PEM of the CA their certificates come from
 	Hits   atomic.Int64 // requests they answered
+	// Mux answers; tests may add to it.
+	Mux    *http.ServeMux
 	issuer *issuer
 	close  []io.Closer
 }
@@ -43,7 +45,7 @@ func Start(dir string) (*Origins, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the origins' CA: %w", err)
 	}
-	o := &Origins{CAFile: filepath.Join(dir, "origin-ca.pem"), issuer: issuer}
+	o := &Origins{CAFile: filepath.Join(dir, "origin-ca.pem"), Mux: http.NewServeMux(), issuer: issuer}
 	if err := os.WriteFile(o.CAFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: issuer.ca.Raw}), 0o644); err != nil {
 		return nil, err
 	}
@@ -79,7 +81,7 @@ func (o *Origins) Close() {
 }
 
 func (o *Origins) handler(dir string) http.Handler {
-	mux := http.NewServeMux()
+	mux := o.Mux
 	mux.Handle("/repo.git/", &cgi.Handler{
 		Path: gitBackend(), Root: "/", Dir: dir,
 		Env: []string{"GIT_PROJECT_ROOT=" + dir, "GIT_HTTP_EXPORT_ALL=1"},

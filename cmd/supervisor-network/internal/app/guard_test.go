@@ -113,11 +113,11 @@ func TestCompressedBodiesAreLookedInto(t *testing.T) {
 		"two members, in the other": {zip("a") + zip(marker), 403},
 	} {
 		_, _, refused := sealed1(t, v, g, tc.body, sized(len(tc.body)), coded)
-		if got := statusOf(refused); got != tc.status {
+		if got := answered(refused); got != tc.status {
 			t.Errorf("%s: status %d, want %d (%v)", name, got, tc.status, refused)
 		}
 	}
-	if _, _, refused := sealed1(t, v, g, "x", sized(1), http1.Fields{{Name: "Content-Encoding", Value: "br"}}); statusOf(refused) != 500 {
+	if _, _, refused := sealed1(t, v, g, "x", sized(1), http1.Fields{{Name: "Content-Encoding", Value: "br"}}); answered(refused) != 500 {
 		t.Errorf("a coding nobody reads: %v", refused)
 	}
 	if _, _, refused := sealed1(t, v, g, "x", sized(1), http1.Fields{{Name: "Content-Encoding", Value: "aws-chunked"}}); refused != nil {
@@ -125,7 +125,7 @@ func TestCompressedBodiesAreLookedInto(t *testing.T) {
 	}
 }
 
-func statusOf(r *refusal) int {
+func answered(r *refusal) int {
 	if r == nil {
 		return 0
 	}
@@ -142,7 +142,7 @@ func TestHeldBodiesAreBounded(t *testing.T) {
 	if refused != nil || string(first.content) != "k=REALvalue12345" {
 		t.Fatalf("%v, %s", refused, first.content)
 	}
-	if _, _, refused := sealed1(t, v, g, "k", sized(1), text); statusOf(refused) != 503 {
+	if _, _, refused := sealed1(t, v, g, "k", sized(1), text); answered(refused) != 503 {
 		t.Errorf("one too many: %v", refused)
 	}
 	first.sealed.release()
@@ -204,7 +204,7 @@ func TestWhatGoesInIsCheckedOnceMore(t *testing.T) {
 	}
 	write(t, v.current().List()[0].Source, "REALother12345")
 	v.store.Reload()
-	if refused := v.recheck(in); statusOf(refused) != 500 || refused.reason != core.ReasonCredentialUnavailable {
+	if refused := v.recheck(in); answered(refused) != 500 || refused.reason != core.ReasonCredentialUnavailable {
 		t.Errorf("a replaced value is sent: %v", refused)
 	}
 }
@@ -212,7 +212,7 @@ func TestWhatGoesInIsCheckedOnceMore(t *testing.T) {
 func TestWithoutAFilePlaceholdersAreRefused(t *testing.T) {
 	v, g := &vault{held: semaphore.NewWeighted(1)}, grantFor(t, "")
 	for _, value := range []string{"Bearer " + marker, "%6f" + marker[1:], "Basic b3BlbnNoZWxsOnJlc29sdmU6ZW52OktFWQ=="} {
-		if _, _, refused := sealed1(t, v, g, "", http1.Framing{}, http1.Fields{{Name: "Authorization", Value: value}}); statusOf(refused) != 500 {
+		if _, _, refused := sealed1(t, v, g, "", http1.Framing{}, http1.Fields{{Name: "Authorization", Value: value}}); answered(refused) != 500 {
 			t.Errorf("%s: %v", value, refused)
 		}
 	}

@@ -1,0 +1,290 @@
+package e2e_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	grpccredentials "google.golang.org/grpc/credentials"
+	pb "google.golang.org/grpc/interop/grpc_testing"
+	grpcmetadata "google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/splitpod/splitpod/test/world"
+)
+
+// client2 is a client of HTTP/2 through the proxy.
+func (p *pair) client2(t *testing.T) *http.Client {
+	t.Helper()
+	tr := &http.Transport{ForceAttemptHTTP2: true, DialTLSContext: func(_ context.Context, _, address string) (net.Conn, error) {
+		c, status := tunnel(t, address)
+		if !strings.HasPrefix(status, "200") {
+			return nil, fmt.Errorf("tunnel: %s", status)
+		}
+		tc := tls.Client(c, p.trust("h2"))
+		return tc, tc.Handshake()
+	}}
+	t.Cleanup(tr.CloseIdleConnections)
+	return &http.Client{Transport: tr, Timeout: 20 * time.Second}
+}
+
+// TestCredentialsInHTTP2: the places and the refusals of streams, in front of origins
+// that speak HTTP/1.1 or HTTP/2.
+func TestCredentialsInHTTP2(t *testing.T) {
+	origins, policy, file := relays(t)
+	p := sealed(t, policy, file, relaySecrets).alone()
+	c := p.client2(t)
+	key, real := ph("KEY"), plainSecret("KEY")
+	large := strings.Repeat("x", 200<<10)
+	for name, tc := range map[string]struct {
+		relay, path, auth, kind, body string
+		stream                        bool // of unknown length
+		trailer                       string
+		status                        int
+		want                          string // arrives, or is in the answer
+	}{
+		"a header":                     {relay: "rest", path: "/", auth: "Bearer " + key, status: 200, want: "Bearer " + real},
+		"a path and a query":           {relay: "rest", path: "/a" + key + "/b?q=" + key, status: 200, want: "/a" + real + "/b?q=" + real},
+		"a JSON body":                  {relay: "body", path: "/", kind: "application/json", body: `{"k":"` + key + `"}`, status: 200, want: `{"k":"` + real + `"}`},
+		"without a protocol":           {relay: "plain", path: "/", auth: "Bearer " + key, status: 200, want: "Bearer " + real},
+		"in HTTP/2 to the origin":      {relay: "rest", path: "/", auth: "Bearer " + key, trailer: "fine", status: 200, want: "Bearer " + real},
+		"an unknown key":               {relay: "rest", path: "/", auth: "Bearer " + ph("NOBODY"), status: 500, want: `"error":"credential_unavailable"`},
+		"another endpoint":             {relay: "other", path: "/", auth: "Bearer " + key, status: 403, want: `"error":"credential_endpoint_mismatch"`},
+		"a body":                       {relay: "rest", path: "/", kind: "text/plain", body: key, status: 403, want: `"error":"credential_unavailable"`},
+		"a large body":                 {relay: "rest", path: "/", kind: "text/plain", body: large + key, status: 403, want: `"error":"credential_unavailable"`},
+		"a body of unknown length":     {relay: "rest", path: "/", kind: "text/plain", body: large + key, stream: true, status: 403, want: `"error":"credential_unavailable"`},
+		"such a body, without one":     {relay: "rest", path: "/", kind: "text/plain", body: large + "end", stream: true, status: 200, want: "end"},
+		"a trailer":                    {relay: "rest", path: "/", kind: "text/plain", body: "x", trailer: key, status: 403, want: `"error":"credential_unavailable"`},
+		"a body where nothing is read": {relay: "plain", path: "/", kind: "text/plain", body: large + key, stream: true, status: 403, want: `"error":"credential_unavailable"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := origins[tc.relay]
+			var body io.Reader = strings.NewReader(tc.body)
+			if tc.stream || tc.trailer != "" {
+				body = io.MultiReader(strings.NewReader(tc.body), strings.NewReader(""))
+			}
+			method := "POST"
+			if tc.kind == "" && tc.trailer == "" {
+				method, body = "GET", nil
+			}
+			req, err := http.NewRequestWithContext(t.Context(), method, "https://"+o.URL+tc.path, body)
+			must(t, err)
+			req.Header.Set("X-Case", name)
+			for field, v := range map[string]string{"Authorization": tc.auth, "Content-Type": tc.kind} {
+				if v != "" {
+					req.Header.Set(field, v)
+				}
+			}
+			if tc.trailer != "" {
+				req.Trailer = http.Header{"X-T": {tc.trailer}}
+			}
+			resp, err := c.Do(req)
+			must(t, err)
+			answer, _ := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			if resp.ProtoMajor != 2 {
+				t.Fatalf("the client spoke %s", resp.Proto)
+			}
+			got := fmt.Sprintf("%+v", o.of(name))
+			text := got
+			if tc.status != 200 {
+				text = string(answer)
+			}
+			if resp.StatusCode != tc.status || !strings.Contains(text, tc.want) {
+				t.Errorf("status %d, want %d; %q is not in %.300s; answer %.300s", resp.StatusCode, tc.status, tc.want, text, answer)
+			}
+			if strings.Contains(got, "resolve:env:") || tc.status != 200 && strings.Contains(got, "REAL") {
+				t.Errorf("arrived: %.300s", got)
+			}
+		})
+	}
+	eventually(t, "records of streams", func() bool { return strings.Contains(p.network.out.String(), "credentials used: KEY (1)") })
+	for _, never := range []string{"resolve:env:", real} {
+		if strings.Contains(p.network.out.String()+p.network.err.String(), never) {
+			t.Errorf("a record or the log contains %q", never)
+		}
+	}
+}
+
+// calls is a gRPC service that tells what it got.
+type calls struct {
+	pb.UnimplementedTestServiceServer
+}
+
+func (calls) UnaryCall(ctx context.Context, in *pb.SimpleRequest) (*pb.SimpleResponse, error) {
+	md, _ := grpcmetadata.FromIncomingContext(ctx)
+	_ = grpc.SetTrailer(ctx, grpcmetadata.Pairs("x-echo", strings.Join(md["authorization"], ",")))
+	return &pb.SimpleResponse{Username: strings.Join(md["authorization"], ","), Payload: in.Payload}, nil
+}
+
+func (calls) FullDuplexCall(s grpc.BidiStreamingServer[pb.StreamingOutputCallRequest, pb.StreamingOutputCallResponse]) error {
+	for {
+		m, err := s.Recv()
+		if err != nil {
+			return nil
+		}
+		if err := s.Send(&pb.StreamingOutputCallResponse{Payload: m.Payload}); err != nil {
+			return err
+		}
+	}
+}
+
+// TestCredentialsInGRPC: metadata, messages of a stream, echoes in trailers.
+func TestCredentialsInGRPC(t *testing.T) {
+	nextPort++
+	port := fmt.Sprint(nextPort)
+	l, err := net.Listen("tcp", net.JoinHostPort(world.Address, port))
+	must(t, err)
+	cert, err := origins.Certificate(nil)
+	must(t, err)
+	srv := grpc.NewServer(grpc.Creds(grpccredentials.NewServerTLSFromCert(&cert)))
+	pb.RegisterTestServiceServer(srv, calls{})
+	go func() { _ = srv.Serve(l) }()
+	t.Cleanup(srv.Stop)
+	real := plainSecret("KEY")
+	p := sealed(t, "version: 1\n"+who+"network_policies:\n  a:\n    endpoints:\n      - {host: api.demo.test, port: "+port+", protocol: rest, access: full, enforcement: enforce}\n    binaries: [{path: \"/**\"}]\n",
+		"version: 1\ncredentials:\n  KEY:\n    file: SECRETS/KEY\n    bindings: [{host: api.demo.test, port: "+port+"}]\n", map[string]string{"KEY": real}).alone()
+	trust := p.trust()
+	trust.ServerName = "" // grpc would take it for the authority, without the port
+	conn, err := grpc.NewClient("passthrough:///api.demo.test:"+port, grpc.WithTransportCredentials(grpccredentials.NewTLS(trust)), grpc.WithAuthority("api.demo.test:"+port),
+		grpc.WithContextDialer(func(_ context.Context, address string) (net.Conn, error) {
+			c, status := tunnel(t, address)
+			if !strings.HasPrefix(status, "200") {
+				return nil, fmt.Errorf("tunnel: %s", status)
+			}
+			return c, nil
+		}))
+	must(t, err)
+	defer conn.Close()
+	client := pb.NewTestServiceClient(conn)
+	with := func(pairs ...string) context.Context {
+		return grpcmetadata.AppendToOutgoingContext(t.Context(), pairs...)
+	}
+
+	var trailer grpcmetadata.MD
+	got, err := client.UnaryCall(with("authorization", "Bearer "+ph("KEY")), &pb.SimpleRequest{}, grpc.Trailer(&trailer))
+	must(t, err)
+	if got.Username != "Bearer "+real {
+		t.Errorf("the origin got %q", got.Username)
+	}
+	if echo := strings.Join(trailer["x-echo"], ""); strings.Contains(echo, real) || !strings.Contains(echo, ph("KEY")) {
+		t.Errorf("the trailer says %q", echo)
+	}
+	for name, ctx := range map[string]context.Context{
+		"an unknown key":  with("authorization", "Bearer "+ph("NOBODY")),
+		"binary metadata": with("x-bin", ph("KEY")),
+	} {
+		if _, err := client.UnaryCall(ctx, &pb.SimpleRequest{}); err == nil || !strings.Contains(err.Error(), "NOBODY") && !strings.Contains(err.Error(), "binary metadata") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := client.UnaryCall(t.Context(), &pb.SimpleRequest{Payload: &pb.Payload{Body: []byte("a" + ph("KEY"))}}); status.Code(err) != codes.PermissionDenied {
+		t.Errorf("a placeholder in a message: %v", err)
+	}
+	s, err := client.FullDuplexCall(with("authorization", "Bearer "+ph("KEY")))
+	must(t, err)
+	for _, part := range []string{"one", "two", "openshell:resol", "three"} {
+		must(t, s.Send(&pb.StreamingOutputCallRequest{Payload: &pb.Payload{Body: []byte(part)}}))
+		m, err := s.Recv()
+		if err != nil || string(m.Payload.Body) != part {
+			t.Fatalf("%q came back as %v, %v", part, m, err)
+		}
+	}
+	_ = s.Send(&pb.StreamingOutputCallRequest{Payload: &pb.Payload{Body: []byte(ph("KEY"))}})
+	if m, err := s.Recv(); err == nil {
+		t.Errorf("a placeholder came back: %v", m)
+	}
+}
+
+// TestCredentialsInWebSockets: row 70, rotation between two messages, and what may not
+// pass where credentials are bound.
+func TestCredentialsInWebSockets(t *testing.T) {
+	echo := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c, err := websocket.Accept(w, r, nil)
+		if err != nil {
+			return
+		}
+		defer c.CloseNow()
+		for {
+			kind, data, err := c.Read(context.Background())
+			if err != nil {
+				return
+			}
+			data = bytes.ReplaceAll(data, []byte("REAL"), []byte("got-"))
+			if c.Write(context.Background(), kind, data) != nil {
+				return
+			}
+		}
+	})
+	o := map[string]*sink{"rewritten": origin(t, false, echo), "guarded": origin(t, false, echo), "rest": origin(t, false, echo), "plain": origin(t, false, echo), "opted out": origin(t, false, echo)}
+	endpoint := func(name, options string) string {
+		return "      - {host: api.demo.test, port: " + o[name].port + options + "}\n"
+	}
+	binding := func(name string) string { return "      - {host: api.demo.test, port: " + o[name].port + "}\n" }
+	p := sealed(t, "version: 1\n"+who+"network_policies:\n  a:\n    endpoints:\n"+
+		endpoint("rewritten", ", protocol: websocket, access: full, enforcement: enforce, websocket_credential_rewrite: true")+
+		endpoint("guarded", ", protocol: websocket, access: full, enforcement: enforce")+
+		endpoint("rest", ", protocol: rest, access: full, enforcement: enforce, websocket_credential_rewrite: true")+
+		endpoint("plain", "")+
+		endpoint("opted out", ", protocol: websocket, access: full, enforcement: enforce, allow_uninspected_credentials: true")+
+		"    binaries: [{path: \"/**\"}]\n",
+		"version: 1\ncredentials:\n  KEY:\n    file: SECRETS/KEY\n    bindings:\n"+binding("rewritten")+binding("guarded")+binding("rest")+binding("plain")+binding("opted out"),
+		map[string]string{"KEY": `REAL"first`}).alone()
+	dial := func(t *testing.T, name string) *websocket.Conn {
+		t.Helper()
+		tr := &http.Transport{DialTLSContext: func(context.Context, string, string) (net.Conn, error) { return p.secure(o[name].URL, "http/1.1"), nil }}
+		c, _, err := websocket.Dial(t.Context(), "wss://"+o[name].URL+"/", &websocket.DialOptions{HTTPClient: &http.Client{Transport: tr}})
+		must(t, err)
+		t.Cleanup(func() { _ = c.CloseNow() })
+		return c
+	}
+	say := func(t *testing.T, c *websocket.Conn, kind websocket.MessageType, text string) (string, error) {
+		t.Helper()
+		must(t, c.Write(t.Context(), kind, []byte(text)))
+		_, data, err := c.Read(t.Context())
+		return string(data), err
+	}
+	for _, name := range []string{"rewritten", "rest"} {
+		c := dial(t, name)
+		for _, tc := range [][2]string{{"hello", "hello"}, {`{"op":2,"token":"` + ph("KEY") + `"}`, `{"op":2,"token":"got-\"first"}`}, {"token " + ph("KEY"), `token got-"first`}} {
+			if got, err := say(t, c, websocket.MessageText, tc[0]); err != nil || got != tc[1] {
+				t.Errorf("%s: %q came back as %q, %v", name, tc[0], got, err)
+			}
+		}
+		if _, err := say(t, c, websocket.MessageText, ph("NOBODY")); websocket.CloseStatus(err) != websocket.StatusPolicyViolation {
+			t.Errorf("%s: an unknown key: %v", name, err)
+		}
+	}
+	for _, name := range []string{"guarded", "plain"} {
+		c := dial(t, name)
+		if got, err := say(t, c, websocket.MessageText, "hello"); err != nil || got != "hello" {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+		if got, err := say(t, c, websocket.MessageText, ph("KEY")); websocket.CloseStatus(err) != websocket.StatusPolicyViolation {
+			t.Errorf("%s: a placeholder in a message: %q, %v", name, got, err)
+		}
+		if got, err := say(t, dial(t, name), websocket.MessageBinary, "hello"); websocket.CloseStatus(err) != websocket.StatusPolicyViolation {
+			t.Errorf("%s: a binary message: %q, %v", name, got, err)
+		}
+	}
+	if got, err := say(t, dial(t, "opted out"), websocket.MessageBinary, "hello"); err != nil || got != "hello" {
+		t.Errorf("opted out: %q, %v", got, err)
+	}
+	c := dial(t, "rewritten")
+	p.secret("KEY", "REALsecond")
+	eventually(t, "the new value in the same session", func() bool {
+		got, err := say(t, c, websocket.MessageText, ph("KEY"))
+		must(t, err)
+		return got == "got-second"
+	})
+}
