@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
@@ -197,9 +198,34 @@ func (x *sealing) sign(ctx context.Context) error {
 // hygiene prepares for an origin that repeats what it was sent. What it changes is no
 // part of a signature.
 func (x *sealing) hygiene(context.Context) error {
-	x.in.sealed.filter = hygiene.New(x.echoes)
+	x.in.sealed.filter = x.v.filter(x.snap, x.uses, x.echoes)
 	x.out.fields = x.in.sealed.filter.Uncompressed(x.out.fields)
 	return nil
+}
+
+// filters are those of requests with one key, the most of all, in one Snapshot.
+type filters struct {
+	of  *credentials.Snapshot
+	one sync.Map // string → *hygiene.Filter
+}
+
+// filter makes the filter of a request's answer, or finds it: there are some dozen
+// ways to write a value, and they do not change with the request.
+func (v *vault) filter(s *credentials.Snapshot, uses []inject.Use, echoes []credentials.Echo) *hygiene.Filter {
+	if len(uses) != 1 || !s.Has(uses[0].Key) {
+		return hygiene.New(echoes) // of a token, too, which is another one tomorrow
+	}
+	known := v.filters.Load()
+	if known == nil || known.of != s {
+		known = &filters{of: s}
+		v.filters.Store(known)
+	}
+	if f, ok := known.one.Load(uses[0].Key); ok {
+		return f.(*hygiene.Filter)
+	}
+	f := hygiene.New(echoes)
+	known.one.Store(uses[0].Key, f)
+	return f
 }
 
 // recheck asks, directly before a request is sent, whether what went into it still is

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
@@ -31,6 +32,8 @@ type vault struct {
 	signer *sigv4.Signer
 	tokens *grants.Exchange
 	held   *semaphore.Weighted
+	// filters of the newest Snapshot.
+	filters atomic.Pointer[filters]
 }
 
 // openVault reads the credentials file, if there is one.
@@ -62,7 +65,7 @@ func (d *daemon) credentialsChanged(s *credentials.Snapshot) {
 
 // current is the newest Snapshot; nil knows no key.
 func (v *vault) current() *credentials.Snapshot {
-	if v.store == nil {
+	if v == nil || v.store == nil {
 		return nil
 	}
 	return v.store.Current()

@@ -179,6 +179,9 @@ func gated(doc *Document) map[uint16][]Binding {
 	return out
 }
 
+// Has reports whether the file has a key.
+func (s *Snapshot) Has(key string) bool { return s.key(key) != nil }
+
 // Anywhere reports whether a key is bound to no endpoint.
 func (s *Snapshot) Anywhere(key string) bool {
 	k := s.key(key)
