@@ -67,7 +67,7 @@ func (p *path) take(ctx context.Context, ev *record.Entry, c *listen.Conn, g *gr
 	}
 	if speaksOtherThanHTTP(s.client.R) {
 		s.release()
-		entry.uninspected.Store(true)
+		p.unread(entry)
 		raw := relay.Tunnel{Client: c.TCP, Upstream: t.up, Early: c.Early(), Idle: p.idle}
 		c.Done() // an idle tunnel holds no buffer
 		err := raw.Run(ctx)
@@ -211,7 +211,7 @@ func (s *session) guess(ctx context.Context) {
 			return kind == hello.HTTP1, more
 		}}
 	s.watch.Begin(math.MaxInt64) // the pipe has its own
-	s.entry.uninspected.Store(true)
+	s.p.unread(s.entry)
 	err = pipe.Run(ctx)
 	s.entry.uninspected.Store(false)
 	if errors.Is(err, relay.ErrTaken) {

@@ -147,6 +147,15 @@ const gated = "credentials are bound to this endpoint, so what goes there has to
 // errGated ends a connection that nobody looks into when its endpoint gets credentials.
 var errGated = errors.New(gated)
 
+// unread notes that the bytes of a connection pass unread, so that it ends when its
+// endpoint gets credentials; that may have happened a moment ago.
+func (p *path) unread(entry *liveEntry) {
+	entry.uninspected.Store(true)
+	if p.vault.guarded(entry.permit) {
+		entry.end(errGated)
+	}
+}
+
 // demand serves TLS whose client said nothing of its protocol, on an endpoint that has
 // credentials: it is HTTP or it is refused.
 func (s *session) demand(ctx context.Context) {

@@ -40,7 +40,7 @@ func (p *path) tunnel(ctx context.Context, ev *record.Entry, c *listen.Conn, g *
 			return kind == hello.TLS || kind == hello.HTTP1, more
 		}
 	}
-	entry.uninspected.Store(true)
+	p.unread(entry)
 	c.Done() // an idle tunnel holds no buffer
 	over := p.meter.Tunnel()
 	err = t.Run(ctx)

@@ -52,7 +52,7 @@ func (s *session) upgrade(ctx context.Context, req *http1.Request, t http1.Targe
 // bytes carries an upgraded connection that is not looked into.
 func (s *session) bytes(ctx context.Context, up *pool.Conn) {
 	defer s.p.meter.Tunnel()()
-	s.entry.uninspected.Store(true)
+	s.p.unread(s.entry)
 	pipe := &relay.Pipe{Client: s.stream, ClientReader: s.client.R, Upstream: up.Stream(), Idle: s.p.idle}
 	err := pipe.Run(ctx)
 	sent, received := pipe.Moved()
