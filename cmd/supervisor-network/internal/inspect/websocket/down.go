@@ -143,7 +143,8 @@ func (x *running) deliver(w *walk, s scanned) error {
 	p = x.upstream.window()[:s.need]
 	x.upstream.take(s.need)
 	x.closed(s.code)
-	if err == nil {
+	if err == nil && x.cause.Load() == nil { // else it answers our own, and the client gets the reason from us
+
 		x.down.bytes.Add(int64(len(p)))
 		err = x.toClient.writeLast(p)
 	}
