@@ -146,7 +146,7 @@ func TestTokensAreFetchedAtTheEdge(t *testing.T) {
 		w.Header().Set("Content-Type", "application/json")
 		switch {
 		case r.PostForm.Get("subject_token") != "REALidentity7f3a" || r.PostForm.Get("audience") != "orders":
-			http.Error(w, `{"error":"invalid_client"}`, 401)
+			http.Error(w, `{"error":"invalid_client"}`, http.StatusUnauthorized)
 		case mode.Load() == "redirect":
 			http.Redirect(w, r, elsewhere.URL, http.StatusTemporaryRedirect)
 		case mode.Load() == "refuse":

@@ -398,6 +398,7 @@ func TestPlaceholdersElsewhereAreRefused(t *testing.T) {
 		"a query, encoded twice":       {"rest", get("/?a="+twice, rest), "500", "credential_unavailable", false},
 		"a path, encoded twice":        {"rest", get("/"+twice, rest), "500", "credential_unavailable", false},
 		"the method":                   {"rest", strings.Replace(get("/", rest), "GET", "sk-OPENSHELL-RESOLVE-ENV-KEY", 1), "500", "credential_unavailable", false},
+		"TRACE":                        {"rest", strings.Replace(get("/", rest, "Authorization: Bearer "+key), "GET", "TRACE", 1), "500", "credential_unavailable", false},
 		"a content type":               {"rest", posted(rest, key, "x"), "500", "credential_unavailable", false},
 		"a subprotocol":                {"rest", get("/", rest, "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==", "Sec-WebSocket-Protocol: sk-OPENSHELL-RESOLVE-ENV-KEY"), "500", "credential_unavailable", false},
 		"a field folded":               {"rest", get("/", rest, "X: openshell:resolve:", " env:KEY"), "400", "bad_request", false},
@@ -579,6 +580,12 @@ func TestEchoedValuesAreTakenOut(t *testing.T) {
 		}
 		if strings.Contains(answer, basicOf("user:" + real)[8:20]) {
 			t.Errorf("base64 of the value is in %s", answer)
+		}
+	}
+	for _, key := range []string{"QUOTED", "KEY"} { // the first says nothing of bodies
+		status, answer := p.say(origins["rest"].URL, get("/echo", origins["rest"].URL, "Authorization: Bearer "+ph(key)))
+		if status != "200" || strings.Contains(answer, "REAL") {
+			t.Errorf("%s, a small answer: status %s, %s", key, status, answer)
 		}
 	}
 	eventually(t, "a record that counts them", func() bool { return strings.Contains(p.network.out.String(), "echoed values taken out") })

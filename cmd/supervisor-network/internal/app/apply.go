@@ -106,6 +106,9 @@ func (x *sealing) run(ctx context.Context) error {
 			return err
 		}
 	}
+	if strings.EqualFold(x.out.method, "TRACE") && len(x.uses) > 0 {
+		return inject.Unavailable("TRACE would repeat the request to the client, with its credentials")
+	}
 	x.in.sealed.uses = x.uses
 	return nil
 }

@@ -32,7 +32,7 @@ func (c responseCleaner) Body(fields http1.Fields, content io.Reader) io.Reader 
 	if !c.s.filter.Wants(fields) {
 		return nil
 	}
-	return &cleanedBody{r: c.s.filter.NewReader(content), s: c.s}
+	return &cleanedBody{r: c.s.filter.NewReader(fields, content), s: c.s}
 }
 
 func (s *sealed) fields(f http1.Fields) http1.Fields {
@@ -65,7 +65,7 @@ func (s *sealed) clean(resp *http.Response) {
 	resp.Header = s.header(resp.Header)
 	body := &cleanedResponse{ReadCloser: resp.Body, s: s, resp: resp, r: resp.Body}
 	if resp.ContentLength != 0 && resp.Body != http.NoBody && resp.Request != nil && resp.Request.Method != http.MethodHead && s.filter.Wants(fields) {
-		body.r = &cleanedBody{r: s.filter.NewReader(resp.Body), s: s}
+		body.r = &cleanedBody{r: s.filter.NewReader(fields, resp.Body), s: s}
 		resp.ContentLength = -1
 		delete(resp.Header, "Content-Length")
 	}

@@ -30,6 +30,9 @@ import (
 const (
 	MinBytes = 8       // of a value that is looked for
 	MaxBody  = 8 << 20 // of a body; what follows passes as it is
+	// MaxSmall is the longest text body that is cleaned of every value, like a head:
+	// what echo services and errors say. Its length has to be stated.
+	MaxSmall = 64 << 10
 )
 
 // Filter looks for some values. Make it with New. Immutable, safe for concurrent
@@ -81,6 +84,17 @@ func (f *Filter) inBodies() []pattern {
 	}
 	_, bodies := f.patterns()
 	return bodies
+}
+
+// of are the patterns for the body of a response with these fields.
+func (f *Filter) of(fields http1.Fields) []pattern {
+	if f == nil {
+		return nil
+	}
+	if n, stated := http1.ContentLength(fields); stated && n <= MaxSmall {
+		return f.everywhere()
+	}
+	return f.inBodies()
 }
 
 // forms are the ways in which a value is written.
@@ -161,7 +175,7 @@ func (f *Filter) Text(text []byte) ([]byte, int) {
 // Wants reports whether the body of a response with these fields is to be cleaned.
 // Its length changes: it is sent without Content-Length.
 func (f *Filter) Wants(fields http1.Fields) bool {
-	if len(f.inBodies()) == 0 {
+	if len(f.of(fields)) == 0 {
 		return false
 	}
 	if coding, _ := fields.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
@@ -176,7 +190,7 @@ func (f *Filter) Wants(fields http1.Fields) bool {
 	case "json", "javascript", "xml", "x-www-form-urlencoded", "graphql-response+json", "x-ndjson", "yaml":
 		return true
 	}
-	return strings.HasPrefix(media, "text/") || strings.HasSuffix(media, "+json") || strings.HasSuffix(media, "+xml")
+	return media == "message/http" || strings.HasPrefix(media, "text/") || strings.HasSuffix(media, "+json") || strings.HasSuffix(media, "+xml")
 }
 
 // Uncompressed makes a request ask for a response that can be looked into, if bodies

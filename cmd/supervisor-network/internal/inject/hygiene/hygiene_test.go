@@ -237,10 +237,39 @@ func TestAReaderYieldsWhatAWriterWrites(t *testing.T) {
 	text := "a REALvalue12345 b REALvalue1 c " + strings.Repeat("REALvalue12345", 3) + " REALvalue"
 	want := strings.ReplaceAll(text, "REALvalue12345", "PH")
 	for size := 1; size < len(text)+1; size++ {
-		r := f.NewReader(iotest.DataErrReader(&limitedReads{text, size}))
+		r := f.NewReader(nil, iotest.DataErrReader(&limitedReads{text, size}))
 		got, err := io.ReadAll(r)
 		if err != nil || string(got) != want || r.Count() != 4 {
 			t.Errorf("in pieces of %d: %q, %d, %v", size, got, r.Count(), err)
+		}
+	}
+}
+
+// TestSmallTextIsCleanedOfEveryValue at the limit, whatever the key says of bodies.
+func TestSmallTextIsCleanedOfEveryValue(t *testing.T) {
+	f := New([]credentials.Echo{{Value: secret.New("REALvalue12345"), Placeholder: "PH", Key: "KEY"}})
+	for name, tc := range map[string]struct {
+		kind, length, coding string
+		want                 bool
+	}{
+		"at the limit":    {"application/json", fmt.Sprint(MaxSmall), "", true},
+		"above it":        {"application/json", fmt.Sprint(MaxSmall + 1), "", false},
+		"no length":       {"application/json", "", "", false},
+		"no text":         {"application/octet-stream", "20", "", false},
+		"an HTTP message": {"message/http", "20", "", true},
+		"compressed":      {"application/json", "20", "gzip", false},
+	} {
+		var fields http1.Fields
+		for _, field := range []http1.Field{{Name: "Content-Type", Value: tc.kind}, {Name: "Content-Length", Value: tc.length}, {Name: "Content-Encoding", Value: tc.coding}} {
+			if field.Value != "" {
+				fields = append(fields, field)
+			}
+		}
+		if got := f.Wants(fields); got != tc.want {
+			t.Errorf("%s: %v", name, got)
+		}
+		if out, err := io.ReadAll(f.NewReader(fields, strings.NewReader("a REALvalue12345"))); tc.want && (err != nil || string(out) != "a PH") {
+			t.Errorf("%s: %q, %v", name, out, err)
 		}
 	}
 }

@@ -3,6 +3,8 @@ package hygiene
 import (
 	"bytes"
 	"io"
+
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
 )
 
 // Reader cleans a body as it is read.
@@ -16,9 +18,11 @@ type Reader struct {
 }
 
 // NewReader makes a Reader for one response body that the Filter Wants.
-func (f *Filter) NewReader(r io.Reader) *Reader {
+func (f *Filter) NewReader(fields http1.Fields, r io.Reader) *Reader {
 	c := &Reader{r: r, piece: make([]byte, 16<<10)}
 	c.w = f.NewWriter(&c.ready)
+	patterns := f.of(fields)
+	c.w.patterns = func() []pattern { return patterns }
 	return c
 }
 
