@@ -98,7 +98,7 @@ func newWorld(t testing.TB, idle time.Duration, endpoints ...string) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.path = &path{
+	w.path = &path{vault: &vault{},
 		policy: &decide.Engine{}, dialer: w, mint: minter, meter: observe.NewMeter(), live: new(live), assemblies: websocket.NewAssemblies(),
 		pool: pool.New(pool.Config{Dial: w.Dial, Handshake: client.Handshake}),
 		http2: h2.New(h2.Config{Dial: func(ctx context.Context, p decide.Permit) (*tls.Conn, error) {
