@@ -60,6 +60,9 @@ var eventReasons = []Reason{
 	EventFenceDamaged,
 	EventHandshakeRefused,
 	EventPeerRefused,
+	EventApprovalLeftOut,
+	EventLearning,
+	EventLearningOver,
 	EventRecordsDropped,
 }
 

@@ -64,24 +64,27 @@ const (
 
 // The reasons of events that are no verdict.
 const (
-	EventStarted             Reason = "started"               // a daemon is up
-	EventStopped             Reason = "stopped"               // a daemon ended in order
-	EventProcessAttached     Reason = "process_attached"      // a process daemon is on the contract
-	EventProcessDetached     Reason = "process_detached"      // it is gone; its connections and identities with it
-	EventPolicyLoaded        Reason = "policy_loaded"         // a policy is in force
-	EventPolicyInvalid       Reason = "policy_invalid"        // a changed policy file is refused
-	EventStaticPolicyChanged Reason = "static_policy_changed" // sections that take effect at the workload's start only have changed
-	EventConfined            Reason = "confined"              // what was really applied to the workload
-	EventLaunched            Reason = "launched"              // the workload runs
-	EventExited              Reason = "exited"                // the workload ended
-	EventPathNotGranted      Reason = "path_not_granted"      // a path of the policy is not there, so that nothing was granted
-	EventNoPIDLimit          Reason = "no_pid_limit"          // nothing bounds the number of processes
-	EventGuideNotLinked      Reason = "guide_not_linked"      // the image has something where the guide for agents goes
-	EventWeakerIsolation     Reason = "weaker_isolation"      // the kernel lacks something that isolation uses
-	EventFenceDamaged        Reason = "fence_damaged"         // the rules of the fence are not those that were installed
-	EventHandshakeRefused    Reason = "handshake_refused"     // the other daemon's build does not fit
-	EventPeerRefused         Reason = "peer_refused"          // somebody else spoke on the contract's sockets
-	EventRecordsDropped      Reason = "records_dropped"       // the log was not read fast enough; the count says how many
+	EventStarted             Reason = "started"                // a daemon is up
+	EventStopped             Reason = "stopped"                // a daemon ended in order
+	EventProcessAttached     Reason = "process_attached"       // a process daemon is on the contract
+	EventProcessDetached     Reason = "process_detached"       // it is gone; its connections and identities with it
+	EventPolicyLoaded        Reason = "policy_loaded"          // a policy is in force
+	EventPolicyInvalid       Reason = "policy_invalid"         // a changed policy file is refused
+	EventStaticPolicyChanged Reason = "static_policy_changed"  // sections that take effect at the workload's start only have changed
+	EventConfined            Reason = "confined"               // what was really applied to the workload
+	EventLaunched            Reason = "launched"               // the workload runs
+	EventExited              Reason = "exited"                 // the workload ended
+	EventPathNotGranted      Reason = "path_not_granted"       // a path of the policy is not there, so that nothing was granted
+	EventNoPIDLimit          Reason = "no_pid_limit"           // nothing bounds the number of processes
+	EventGuideNotLinked      Reason = "guide_not_linked"       // the image has something where the guide for agents goes
+	EventWeakerIsolation     Reason = "weaker_isolation"       // the kernel lacks something that isolation uses
+	EventFenceDamaged        Reason = "fence_damaged"          // the rules of the fence are not those that were installed
+	EventHandshakeRefused    Reason = "handshake_refused"      // the other daemon's build does not fit
+	EventPeerRefused         Reason = "peer_refused"           // somebody else spoke on the contract's sockets
+	EventApprovalLeftOut     Reason = "approved_rule_left_out" // an approved rule does not fit the policy any more
+	EventLearning            Reason = "learning"               // every public destination is allowed for a time
+	EventLearningOver        Reason = "learning_over"          // only what the policy allows is allowed again
+	EventRecordsDropped      Reason = "records_dropped"        // the log was not read fast enough; the count says how many
 )
 
 // ParseReason takes a reason from outside: anything but up to 64 lower-case

@@ -25,13 +25,14 @@ import (
 )
 
 // attackPolicy allows GET and POST below /ok of two origins that are inspected, one
-// plain and one inside TLS, and bytes of any kind to one that is not.
+// plain and one inside TLS, and bytes of any kind to one that is not. The requests to one more are seen, and no rule reads their paths.
 const attackPolicy = "version: 1\n" + who + `network_policies:
   ok:
     endpoints:
       - {host: api.demo.test, ports: [7001, 7002], protocol: rest, enforcement: enforce, rules: [{allow: {method: GET, path: "/ok/**"}}, {allow: {method: POST, path: "/ok/**"}}]}
       - {host: git.demo.test, ports: [7001, 7002], protocol: rest, enforcement: enforce, allow_encoded_slash: true, access: read-only}
       - {host: api.demo.test, port: 7004, protocol: tcp}
+      - {host: a.wild.demo.test, ports: [7001, 7002]}
     binaries: [{path: /usr/bin/curl}]
 `
 

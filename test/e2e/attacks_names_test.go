@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +15,8 @@ import (
 	"golang.org/x/net/http2/hpack"
 
 	"github.com/splitpod/splitpod/test/world"
+
+	"github.com/splitpod/splitpod/test/need"
 )
 
 // TestNamesThatHideAnother (B1 to B10): what stands in a CONNECT or an absolute target
@@ -388,6 +391,24 @@ func TestAnEncodedSlashArrivesWhereItMay(t *testing.T) {
 			t.Errorf("%s: answers %+v", target, got)
 		}
 		a.oracle(t, arrived, reason)
+	}
+	a.settled(t)
+}
+
+// TestAPathThatNoRuleReadsIsTheOrigins: what canonical paths lose arrives on an endpoint
+// without rules, as with npm's scoped packages.
+func TestAPathThatNoRuleReadsIsTheOrigins(t *testing.T) {
+	need.Program(t, "curl")
+	a := newSiege(t)
+	for _, target := range []string{"/@scope%2fname", "/@scope%2Fname?a=%2f", "/a//b/./c;v=1/../%41", "//a"} {
+		for _, way := range [][]string{{"http://a.wild.demo.test:7001"}, {"http://a.wild.demo.test:7001", "-p"}, {"https://a.wild.demo.test:7002", "--http1.1"}, {"https://a.wild.demo.test:7002", "--http2"}} {
+			args := append([]string{"-sS", "--max-time", "10", "--path-as-is", "--cacert", a.caFile(), "-x", "http://" + standaloneAddress, "-o", "/dev/null", "-w", "%{http_code}", way[0] + target}, way[1:]...)
+			out, err := exec.Command("curl", args...).CombinedOutput()
+			if err != nil || string(out) != "200" {
+				t.Errorf("%s %v: %v %s", target, way, err, out)
+			}
+			a.oracle(t, []string{"GET " + target}, "")
+		}
 	}
 	a.settled(t)
 }

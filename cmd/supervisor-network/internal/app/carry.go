@@ -47,13 +47,23 @@ func (s *session) serve(ctx context.Context, req *http1.Request) bool {
 		s.answer(denied(core.StageRequest, denial), in)
 		return false
 	}
-	t, err := req.Origin(s.grant.permit.Host(), s.grant.permit.Port(), s.defaultPort, s.grant.permit.EncodedSlash())
+	permit := s.grant.permit
+	t, err := req.OriginVerbatim(permit.Host(), permit.Port(), s.defaultPort)
+	if s.p.pathsCount(permit) {
+		t, err = req.Origin(permit.Host(), permit.Port(), s.defaultPort, permit.EncodedSlash())
+	}
 	if err != nil {
 		s.answer(s.unread(err), in)
 		return false
 	}
 	s.ev.Allow(core.StageRequest, s.grant.permit.Rule(), s.grant.permit.Generation())
 	return s.request(ctx, req, t, in)
+}
+
+// pathsCount reports whether something is decided by the path of a request: then it
+// has one spelling, and otherwise it is nobody's business but the origin's.
+func (p *path) pathsCount(permit decide.Permit) bool {
+	return permit.Inspected() || p.vault.current().Credentialed(permit.Host(), permit.Port())
 }
 
 // serveAbsolute is serve for a request in absolute form.
@@ -76,7 +86,10 @@ func (s *session) serveAbsolute(ctx context.Context, req *http1.Request) bool {
 		s.answer(denied(core.StageForward, denial), in)
 		return false
 	}
-	if t.Path, err = http1.CanonicalPath(t.Path, g.permit.EncodedSlash()); err != nil {
+	if s.p.pathsCount(g.permit) {
+		t.Path, err = http1.CanonicalPath(t.Path, g.permit.EncodedSlash())
+	}
+	if err != nil {
 		s.answer(s.unread(err), in)
 		return false
 	}

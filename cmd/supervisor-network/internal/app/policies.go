@@ -86,7 +86,7 @@ func (p *policies) use(ctx context.Context, f policyFile) error {
 	p.effective = e
 	for _, x := range e.Suspended {
 		p.event(core.Event{Kind: core.EventFinding, Stage: core.StageConfig, Severity: core.SeverityMedium,
-			Reason: "approved_rule_left_out", Rule: x.Name, Detail: "proposal " + x.ID + ": " + x.Why, Generation: next})
+			Reason: core.EventApprovalLeftOut, Rule: x.Name, Detail: "proposal " + x.ID + ": " + x.Why, Generation: next})
 	}
 	p.file, p.generation, p.resolved, p.resolvedAt = f, next, resolved, resolvedAt
 	p.decideBy(snap)

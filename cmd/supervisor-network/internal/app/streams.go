@@ -33,7 +33,8 @@ func (s *session) serveHTTP2(ctx context.Context, tc *tls.Conn) {
 	defer context.AfterFunc(s.p.stopping, stop)()
 	stats := http2.Serve(ctx, tc, http2.Options{
 		Host: s.grant.permit.Host(), Port: s.grant.permit.Port(), EncodedSlash: s.grant.permit.EncodedSlash(),
-		Idle: s.p.idle, StreamIdle: s.p.idle + s.p.idle/2, Refused: s.refusedStream,
+		Verbatim: !s.p.pathsCount(s.grant.permit),
+		Idle:     s.p.idle, StreamIdle: s.p.idle + s.p.idle/2, Refused: s.refusedStream,
 	}, s.stream2)
 	switch {
 	case stats.Flooded:
@@ -97,6 +98,13 @@ func (s *session) stream2(ctx context.Context, st *http2.Stream) {
 	if denial := s.p.renew(ctx, &g); denial != nil {
 		deny(denied(core.StageRequest, denial))
 		return
+	}
+	if s.p.pathsCount(g.permit) { // perhaps since the connection began
+		if canonical, err := http1.CanonicalPath(st.Path, g.permit.EncodedSlash()); err != nil || canonical != st.Path {
+			deny(&refusal{status: 400, stage: core.StageRequest, reason: core.ReasonInvalidTarget,
+				detail: "the path is not in its one spelling, and something is decided by it since the connection began: send the request on a new one"})
+			return
+		}
 	}
 	judged := g.snap // enter may take a newer one, which has not judged the request
 	refused := s.p.judge(&g, in, func(limit int) ([]byte, error) { return readStream(st, limit, s.p.headTimeout) })

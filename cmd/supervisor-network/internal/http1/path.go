@@ -136,7 +136,24 @@ func unhex(c byte) byte {
 // Origin reads the target of a request inside a tunnel to host and port: a path, or
 // an absolute form that names the same. Its Host field has to name them too.
 func (r *Request) Origin(host string, port, defaultPort uint16, slash bool) (Target, error) {
-	t := Target{Host: host, Port: port}
+	return r.origin(Target{Host: host, Port: port}, defaultPort, func(path string) (string, error) { return CanonicalPath(path, slash) })
+}
+
+// OriginVerbatim is Origin where no rule is about paths: then the origin gets the path
+// as it was sent, with whatever escapes and empty segments mean something to it.
+func (r *Request) OriginVerbatim(host string, port, defaultPort uint16) (Target, error) {
+	return r.origin(Target{Host: host, Port: port}, defaultPort, VerbatimPath)
+}
+
+// VerbatimPath takes any path of visible ASCII.
+func VerbatimPath(path string) (string, error) {
+	if path == "" || path[0] != '/' || strings.IndexFunc(path, notVisibleASCII) >= 0 || strings.Contains(path, "#") {
+		return "", badTarget("a path starts with a slash and is visible ASCII without a fragment")
+	}
+	return path, nil
+}
+
+func (r *Request) origin(t Target, defaultPort uint16, readPath func(string) (string, error)) (Target, error) {
 	tail := r.Target
 	if !strings.HasPrefix(tail, "/") {
 		scheme, rest, ok := strings.Cut(tail, "://")
@@ -151,7 +168,7 @@ func (r *Request) Origin(host string, port, defaultPort uint16, slash bool) (Tar
 		if err != nil {
 			return Target{}, err
 		}
-		if named.Host != host || named.Port != port {
+		if named.Host != t.Host || named.Port != t.Port {
 			return Target{}, mismatch()
 		}
 		if tail = rest[end:]; tail[0] == '?' {
@@ -163,7 +180,7 @@ func (r *Request) Origin(host string, port, defaultPort uint16, slash bool) (Tar
 	}
 	path, query, asked := strings.Cut(tail, "?")
 	var err error
-	if t.Path, err = CanonicalPath(path, slash); err != nil {
+	if t.Path, err = readPath(path); err != nil {
 		return Target{}, err
 	}
 	if asked {

@@ -57,3 +57,33 @@ func FuzzCanonicalPath(f *testing.F) {
 		}
 	})
 }
+
+// TestAVerbatimPathKeepsItsSpelling: what CanonicalPath refuses or spells anew.
+func TestAVerbatimPathKeepsItsSpelling(t *testing.T) {
+	for _, c := range []struct {
+		target string
+		want   string // empty: refused
+	}{
+		{"/", "/"},
+		{"/@scope%2fname", "/@scope%2fname"},
+		{"/@scope%2Fname?a=%2f", "/@scope%2Fname?a=%2f"},
+		{"/a//b/./c;v=1/../d%41", "/a//b/./c;v=1/../d%41"},
+		{"//a", "//a"},
+		{"/..", "/.."},
+		{"/a%zz%", "/a%zz%"},
+		{"http://ok.test:8080//a%2fb?", "//a%2fb?"},
+		{"http://ok.test:8080?a", "/?a"},
+		{"http://evil.test:8080/a", ""},
+		{"", ""},
+		{"a", ""},
+		{"/a#b", ""},
+		{"/a\x00", ""},
+		{"/\u00e9", ""},
+	} {
+		r := &Request{Method: "GET", Target: c.target, Minor: 1, Fields: Fields{{"Host", "ok.test:8080"}}}
+		got, err := r.OriginVerbatim("ok.test", 8080, 80)
+		if sent := got.Path + got.Query; (err == nil) != (c.want != "") || sent != c.want {
+			t.Errorf("%q: %q, %v, want %q", c.target, sent, err, c.want)
+		}
+	}
+}

@@ -69,13 +69,13 @@ func Until(dir string, asked time.Duration, now time.Time) (time.Time, error) {
 
 // Begun is the event that says so.
 func Begun(until time.Time) core.Event {
-	return core.Event{Kind: core.EventFinding, Stage: core.StageConfig, Severity: core.SeverityHigh, Reason: "learning",
+	return core.Event{Kind: core.EventFinding, Stage: core.StageConfig, Severity: core.SeverityHigh, Reason: core.EventLearning,
 		Detail: "every public destination is allowed and recorded until " + until.UTC().Format(time.RFC3339)}
 }
 
 // Over is the event that the time is over.
 func Over() core.Event {
-	return core.Event{Kind: core.EventLifecycle, Stage: core.StageConfig, Severity: core.SeverityInfo, Reason: "learning_over",
+	return core.Event{Kind: core.EventLifecycle, Stage: core.StageConfig, Severity: core.SeverityInfo, Reason: core.EventLearningOver,
 		Detail: "only what the policy allows is allowed; supervisor-network learn export writes what was seen as a policy"}
 }
 

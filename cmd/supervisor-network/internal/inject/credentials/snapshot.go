@@ -62,8 +62,8 @@ func (s *Snapshot) Err() error {
 // the current value, so no replaced secret is kept.
 func (s *Snapshot) Resolve(p decide.Permit, path string, ref placeholder.Reference) (secret.Value, inject.Use, error) {
 	none := func(err *inject.Error) (secret.Value, inject.Use, error) { return secret.Value{}, inject.Use{}, err }
-	if !p.Valid() || p.Opaque() {
-		return none(inject.Unavailable("credentials go only into requests that are inspected and permitted"))
+	if !carries(p) {
+		return none(inject.Unavailable(notCarried))
 	}
 	k := s.key(ref.Key)
 	switch {
@@ -79,12 +79,18 @@ func (s *Snapshot) Resolve(p decide.Permit, path string, ref placeholder.Referen
 	return k.use(s.now())
 }
 
+const notCarried = "credentials go only into requests that are inspected, to endpoints that a rule of the policy permits"
+
+// carries reports whether a Permit is one that credentials may go with: a rule gave it
+// and requests are seen.
+func carries(p decide.Permit) bool { return p.Valid() && !p.Opaque() && !p.Learned() }
+
 // Value is Resolve for a key that this daemon itself puts into a request.
 func (s *Snapshot) Value(p decide.Permit, path, key string) (secret.Value, inject.Use, error) {
 	k := s.key(key)
 	switch {
-	case !p.Valid() || p.Opaque():
-		return secret.Value{}, inject.Use{}, inject.Unavailable("credentials go only into requests that are inspected and permitted")
+	case !carries(p):
+		return secret.Value{}, inject.Use{}, inject.Unavailable(notCarried)
 	case k == nil:
 		return secret.Value{}, inject.Use{}, inject.Unavailable("no credential with the key %s is known", key)
 	case !k.boundTo(p, path):
@@ -212,7 +218,7 @@ func (s *Snapshot) Signing(provider string) Signing {
 // Grant selects the token grant for a request: the one with the most specific host,
 // then path. Two that are equally specific are an error: one request gets one token.
 func (s *Snapshot) Grant(p decide.Permit, path string) (*Grant, error) {
-	if s == nil || !p.Valid() || p.Opaque() {
+	if s == nil || !carries(p) {
 		return nil, nil
 	}
 	var best *Grant

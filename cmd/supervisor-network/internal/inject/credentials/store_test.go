@@ -40,6 +40,20 @@ func permit(t testing.TB, host string, port uint16, options ...string) decide.Pe
 	return p
 }
 
+// learned is a permit that no rule gave.
+func learned(t *testing.T, host string, port uint16) decide.Permit {
+	t.Helper()
+	snapshot, err := decide.Compile(t.Context(), &policy.Document{Version: 1}, decide.Options{Generation: 1, IgnoreBinaries: true, LearnUntil: time.Now().Add(time.Hour)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, denial := snapshot.Connection(t.Context(), decide.Question{Who: &core.Identity{}, Host: host, Port: port})
+	if denial != nil || !p.Learned() {
+		t.Fatal(denial)
+	}
+	return p
+}
+
 // world is a folder with a credentials file and secrets.
 type world struct {
 	t   *testing.T
@@ -122,8 +136,9 @@ func TestAPlaceholderResolvesOnlyForBoundEndpoints(t *testing.T) {
 		{"no binding, and it says so", permit(t, "b.test", 80), "/", "FREE", "value"},
 		{"unknown", a, "/v1/x", "OTHER", "500 credential_unavailable: no credential with the key OTHER is known"},
 		{"not for the workload", a, "/v1/x", "OWN", "500 credential_unavailable: no credential with the key OWN is known"},
-		{"no decision", decide.Permit{}, "/v1/x", "KEY", "500 credential_unavailable: credentials go only into requests that are inspected and permitted"},
-		{"not inspected", permit(t, "a.test", 443, ", tls: skip"), "/v1/x", "KEY", "500 credential_unavailable: credentials go only into requests that are inspected and permitted"},
+		{"no decision", decide.Permit{}, "/v1/x", "KEY", "500 credential_unavailable: " + notCarried},
+		{"no rule, but what is asked for is learned", learned(t, "a.test", 443), "/v1/x", "KEY", "500 credential_unavailable: " + notCarried},
+		{"not inspected", permit(t, "a.test", 443, ", tls: skip"), "/v1/x", "KEY", "500 credential_unavailable: " + notCarried},
 	} {
 		if got := resolve(t, s, c.p, c.path, placeholder.Marker+c.key); got != c.want {
 			t.Errorf("%s: %s", c.name, got)
@@ -242,6 +257,9 @@ func TestNothingStaleIsUsed(t *testing.T) {
 		}
 		if store.Current().Recheck([]inject.Use{use}) == nil {
 			t.Errorf("%s: what was used before passes the check", step.name)
+		}
+		if unruled, err := store.Current().Grant(learned(t, "g.test", 443), "/"); unruled != nil || err != nil {
+			t.Errorf("a destination that no rule allows gets a token: %v", err)
 		}
 		grant, _ := store.Current().Grant(permit(t, "g.test", 443), "/")
 		if (grant != nil) != (step.name != "the file is well") {

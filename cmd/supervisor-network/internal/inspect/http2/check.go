@@ -70,7 +70,12 @@ func (o *Options) checkPath(target string) (path, query string, err error) {
 		}
 	}
 	path, query, asked := strings.Cut(target, "?")
-	if path, err = http1.CanonicalPath(path, o.EncodedSlash); err != nil {
+	if o.Verbatim {
+		path, err = http1.VerbatimPath(path)
+	} else {
+		path, err = http1.CanonicalPath(path, o.EncodedSlash)
+	}
+	if err != nil {
 		return "", "", err
 	}
 	if asked {

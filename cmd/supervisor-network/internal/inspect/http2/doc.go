@@ -40,6 +40,8 @@ type Options struct {
 	Port uint16
 	// EncodedSlash permits %2F in paths.
 	EncodedSlash bool
+	// Verbatim leaves paths as they were sent: nothing is decided by them.
+	Verbatim bool
 
 	Idle       time.Duration // a connection without streams, default 5 min
 	StreamIdle time.Duration // a stream in which nothing moved, default 1 h

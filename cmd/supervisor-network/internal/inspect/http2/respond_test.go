@@ -94,6 +94,28 @@ func TestTheOriginGetsWhatWasJudged(t *testing.T) {
 	}
 }
 
+func TestPathsThatDecideNothingAreTheOrigins(t *testing.T) {
+	got := make(chan string, 1)
+	f := serve(t, Options{Verbatim: true}, func(ctx context.Context, s *Stream) {
+		got <- s.ToOrigin(ctx).URL.RequestURI()
+		hello(ctx, s)
+	})
+	for target, status := range map[string]string{
+		"/@scope%2fname": "200", "/@scope%2Fname?x=%2f": "200", "/a//b/./c;v=1/../d": "200", "//a//b": "200", "//evil.test/%7e%41?": "200", "/..": "200",
+		"/a#b": "400", "/a b": "400", "/\u00e9": "400",
+	} {
+		r := dial(t, f).hello()
+		r.headers(1, true, with(":path", target))
+		if reply := r.answer(1); reply.status != status {
+			t.Errorf("%s is answered %s", target, reply.status)
+		} else if status == "200" {
+			if sent := <-got; sent != target {
+				t.Errorf("%s is sent as %s", target, sent)
+			}
+		}
+	}
+}
+
 func TestAnswersEndAsTheirOriginsDo(t *testing.T) {
 	for _, c := range []struct {
 		rule   string

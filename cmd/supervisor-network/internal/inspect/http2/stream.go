@@ -72,12 +72,16 @@ func (b *body) Read(p []byte) (int, error) {
 }
 
 // ToOrigin returns the request that was judged, as the origin shall get it: without
-// fields that end at this proxy, with the canonical path and nothing added. The path
-// is in URL.Opaque, where net/http does not spell it anew. ctx should be, or descend
+// fields that end at this proxy, with the path that was judged and nothing added. The
+// path is in URL.Opaque, where net/http does not spell it anew; only one that begins
+// with two slashes would be an authority there. ctx should be, or descend
 // from, the handler's.
 func (s *Stream) ToOrigin(ctx context.Context) *http.Request {
 	s.passed = true
 	u := &url.URL{Scheme: "https", Host: s.r.Host, Opaque: s.Path}
+	if strings.HasPrefix(s.Path, "//") {
+		u.Opaque, u.Path, u.RawPath = "", s.r.URL.Path, s.Path
+	}
 	if s.Query != "" {
 		u.RawQuery = s.Query[1:]
 		u.ForceQuery = u.RawQuery == ""
