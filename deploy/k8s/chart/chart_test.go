@@ -85,12 +85,11 @@ docs/quickstart.md is where to begin. Generated from values.yaml by the test bes
 
     helm install box deploy/k8s/chart/splitpod -f values.yaml
 
-A misspelt value is an error (values.schema.json). Nothing here configures credentials yet:
-the network daemon does not inject them in this release, and a value that did nothing
-would be believed.
+A misspelt value is an error (values.schema.json). Values are no place for secrets: they
+are kept in the release. Make a Secret, and name it in credentials.secret.
 
-What restarts a pod: everything but the policy. A changed policy takes effect in running
-pods within the kubelet's sync period; its filesystem_policy, landlock and process sections
+What restarts a pod: everything but the policy and the credentials. Changed ones take effect
+in running pods within the kubelet's sync period; a policy's filesystem_policy, landlock and process sections
 when a pod starts the next time.
 
 | value | default | meaning |
@@ -191,7 +190,7 @@ var own = map[string]map[string]string{
 	"network": {
 		"policy": "mounted from the ConfigMap", "state-dir": "the state volume", "run-dir": "the run volume", "admin-listen": "ports.network",
 		"listen": "a pod's listeners are handed over", "identity": "a pod always identifies", "process-uid": "the process daemon is root of its container",
-		"credentials": "not in this release", "ca-out": "for clients outside of a sandbox",
+		"credentials": "credentials.secret, mounted", "ca-out": "for clients outside of a sandbox",
 		"sandbox-name": "the pod's", "sandbox-uid": "the pod's", "sandbox-image": "workload.image",
 	},
 	"process": {

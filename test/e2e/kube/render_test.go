@@ -247,19 +247,19 @@ func objects(t *testing.T, text string) (out []map[string]any) {
 func TestWhatTheChartRefuses(t *testing.T) {
 	need.Root(t)
 	for name, tc := range map[string]struct{ values, say string }{
-		"a misspelt value":             {"topolgy: sidecar\n", "topolgy"},
-		"a misspelt setting":           {"network: {settings: {drainTimeuot: 1s}}\n", "drainTimeuot"},
-		"a setting of the chart":       {"network: {settings: {policy: /x}}\n", "policy"},
-		"a kind there is not":          {"kind: DaemonSet\n", "kind"},
-		"a digest that is none":        {"images: {network: {digest: abc}}\n", "digest"},
-		"a time without a unit":        {"process: {settings: {grace: \"10\"}}\n", "grace"},
-		"a port that is none":          {"ports: {network: 0}\n", "network"},
-		"no command":                   {"workload: {command: []}\n", "workload.command"},
-		"no image":                     {"workload: {image: {repository: \"\"}}\n", "workload.image.repository"},
-		"no policy":                    {"policy: {inline: \"\"}\n", "policy"},
-		"two policies":                 {"policy: {configMap: {name: x}}\n", "not both"},
-		"a Job that would never end":   {"kind: Job\ntopology: containers\n", "never end"},
-		"credentials, not yet a value": {"credentials: {}\n", "credentials"},
+		"a misspelt value":           {"topolgy: sidecar\n", "topolgy"},
+		"a misspelt setting":         {"network: {settings: {drainTimeuot: 1s}}\n", "drainTimeuot"},
+		"a setting of the chart":     {"network: {settings: {policy: /x}}\n", "policy"},
+		"a kind there is not":        {"kind: DaemonSet\n", "kind"},
+		"a digest that is none":      {"images: {network: {digest: abc}}\n", "digest"},
+		"a time without a unit":      {"process: {settings: {grace: \"10\"}}\n", "grace"},
+		"a port that is none":        {"ports: {network: 0}\n", "network"},
+		"no command":                 {"workload: {command: []}\n", "workload.command"},
+		"no image":                   {"workload: {image: {repository: \"\"}}\n", "workload.image.repository"},
+		"no policy":                  {"policy: {inline: \"\"}\n", "policy"},
+		"two policies":               {"policy: {configMap: {name: x}}\n", "not both"},
+		"a Job that would never end": {"kind: Job\ntopology: containers\n", "never end"},
+		"a secret among the values":  {"credentials: {GITHUB_TOKEN: x}\n", "GITHUB_TOKEN"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if out, err := template(t, manifestValues, tc.values); err == nil || !strings.Contains(err.Error(), tc.say) {
@@ -287,6 +287,7 @@ func TestEverySwitchOfTheChart(t *testing.T) {
 		"hostUsers":                {"hostUsers: true\n", []string{"hostUsers: true"}, []string{"procMount"}},
 		"preflight":                {"process: {preflight: true}\n", []string{"args: [preflight]"}, nil},
 		"a policy of yours":        {"policy: {inline: \"\", configMap: {name: mine, key: p.yaml}}\n", []string{"name: mine", "key: p.yaml"}, []string{"kind: ConfigMap"}},
+		"credentials":              {"credentials: {secret: mine, key: c.yaml}\n", []string{"- --credentials=/etc/splitpod-credentials/c.yaml", "secret: {secretName: mine}", "{name: credentials, mountPath: /etc/splitpod-credentials, readOnly: true}"}, nil},
 		"restart with a policy":    {"policy: {restartOnChange: true}\n", []string{"checksum/policy:"}, nil},
 		"no network policy":        {"networkPolicy: {enabled: false}\n", nil, []string{"kind: NetworkPolicy"}},
 		"metrics for somebody":     {"networkPolicy: {metricsFrom: [{podSelector: {}}]}\n", []string{"ingress:", "port: 9902"}, nil},

@@ -85,6 +85,10 @@ volumes:
     configMap:
       name: {{ include "splitpod.policyName" . }}
       items: [{key: {{ .Values.policy.configMap.key }}, path: policy.yaml}]
+  {{- with .Values.credentials.secret }}
+  - name: credentials # for the network daemon alone
+    secret: {secretName: {{ . }}}
+  {{- end }}
   {{- if eq .Values.delivery "volume" }}
   - name: supervisor-process
     image:
@@ -135,6 +139,9 @@ seccompProfile: {type: RuntimeDefault}
   args:
     - serve
     - --policy=/etc/splitpod/policy.yaml
+    {{- if .Values.credentials.secret }}
+    - --credentials=/etc/splitpod-credentials/{{ .Values.credentials.key }}
+    {{- end }}
     - --admin-listen=:{{ .Values.ports.network }}
     {{- with include "splitpod.flags" .Values.network.settings | trim }}{{ . | nindent 4 }}{{ end }}
   env: {{- include "splitpod.identity" (list . "NETWORK") | nindent 4 }}
@@ -156,6 +163,9 @@ seccompProfile: {type: RuntimeDefault}
     - {name: run, mountPath: /run/splitpod}
     - {name: state, mountPath: /var/lib/splitpod}
     - {name: policy, mountPath: /etc/splitpod, readOnly: true}
+    {{- if .Values.credentials.secret }}
+    - {name: credentials, mountPath: /etc/splitpod-credentials, readOnly: true}
+    {{- end }}
     {{- with .Values.network.volumeMounts }}{{ toYaml . | nindent 4 }}{{ end }}
 {{- end -}}
 
