@@ -47,6 +47,8 @@ Usage:
   supervisor-network config [flags]            print the effective configuration
   supervisor-network version                   print the version
   supervisor-network healthcheck [--url URL]   ask a running daemon whether it is ready
+  supervisor-network watch [--url URL] [--count N]
+                                               what a running daemon allows and refuses now
 
 "serve -h" lists the flags; each has an environment variable, see
 docs/configuration-network.md.
@@ -76,6 +78,8 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return exitOK
 	case "healthcheck":
 		return healthCommand(ctx, rest, stdout, stderr)
+	case "watch":
+		return watchCommand(ctx, rest, stdout, stderr)
 	case "help", "-h", "--help":
 		fmt.Fprint(stdout, usage)
 		return exitOK

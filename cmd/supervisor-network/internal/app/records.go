@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/record"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/view"
 	"github.com/splitpod/splitpod/pkg/core"
 	"github.com/splitpod/splitpod/pkg/core/ocsf"
 	"github.com/splitpod/splitpod/pkg/core/rotate"
@@ -23,8 +24,10 @@ func (d *daemon) openRecords(stdout io.Writer) error {
 		sinks = append(sinks, record.Sink{Out: w})
 	}
 	d.record = record.To(d.recordContext(), d.box, sinks...)
+	d.window = view.New()
 	d.record.Watch(func(ev *core.Event) {
 		d.meter.Record(ev, d.instance)
+		d.window.Record(ev, d.instance)
 		if d.advisor != nil {
 			d.advisor.Observe(ev)
 		}

@@ -27,6 +27,7 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/h2"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/origin"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/pool"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/view"
 	"github.com/splitpod/splitpod/pkg/core"
 	"github.com/splitpod/splitpod/pkg/core/outbox"
 	"github.com/splitpod/splitpod/pkg/core/policy"
@@ -40,6 +41,8 @@ type daemon struct {
 	box      *outbox.Outbox // nil without a process daemon
 	record   *record.Recorder
 	meter    *observe.Meter
+	window   *view.Window // of what happens now, for people
+	proposer proposer     // nil: this build makes no proposals
 	ca       *mint.CA
 	mint     *mint.Server
 	pool     *pool.Pool
@@ -202,7 +205,8 @@ func (d *daemon) run(ctx context.Context, digest string) error {
 		})
 	}
 	if admin != nil {
-		g.Go(func() error { return observe.New(d.metrics(), d.checks).Run(ctx, admin) })
+		g.Go(func() error { return d.admin().Run(ctx, admin) })
+		g.Go(func() error { return d.window.Run(ctx) })
 	}
 	if contract != nil {
 		// The contract outlives what it is needed for.

@@ -77,7 +77,9 @@ type Config struct {
 	// across restarts; `learn export` then prints the least policy for what was seen.
 	Learn time.Duration `env:"LEARN" envDefault:"0s" flag:"learn"`
 	// AdminListen is the address of /livez, /readyz and /metrics. They hold no secret
-	// and the workload cannot reach them. Empty: none.
+	// and the workload cannot reach them. The live view (/ and /view.json) is there too,
+	// and answers 127.0.0.1 and ::1 only: kubectl port-forward, and the watch command.
+	// Empty: none.
 	AdminListen string `env:"ADMIN_LISTEN" envDefault:":9901" flag:"admin-listen"`
 	// InvalidPolicy says what a changed policy file that is invalid does. keep: the
 	// last valid policy stays in force. deny: everything is denied until the file is

@@ -15,7 +15,7 @@ var help = map[string]string{
 	"proxy-port":      "ProxyPort is the port of the proxy inside the workload's network namespace. (default 3128)",
 	"agent-proposals": "AgentProposals lets agents in the sandbox propose changes of the policy. The process daemon then installs the guide that tells them how, where the workload can read it. It grants nothing by itself: a proposal is decided by an operator.",
 	"learn":           "Learn records what the workload needs for so long, and allows every public destination meanwhile, whatever the policy says. It weakens the sandbox to a recorder: never set it where the workload is not trusted. It ends by itself, also across restarts; `learn export` then prints the least policy for what was seen. (default 0s)",
-	"admin-listen":    "AdminListen is the address of /livez, /readyz and /metrics. They hold no secret and the workload cannot reach them. Empty: none. (default :9901)",
+	"admin-listen":    "AdminListen is the address of /livez, /readyz and /metrics. They hold no secret and the workload cannot reach them. The live view (/ and /view.json) is there too, and answers 127.0.0.1 and ::1 only: kubectl port-forward, and the watch command. Empty: none. (default :9901)",
 	"invalid-policy":  "InvalidPolicy says what a changed policy file that is invalid does. keep: the last valid policy stays in force. deny: everything is denied until the file is valid. (default keep)",
 	"max-connections": "MaxConnections bounds the workload's connections at one time; more are answered 503. Each takes two descriptors. (default 20000)",
 	"head-timeout":    "HeadTimeout bounds the time from accept to a complete request head. (default 30s)",

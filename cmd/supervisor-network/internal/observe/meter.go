@@ -164,6 +164,9 @@ func (m *Meter) Tunnel() (end func()) {
 	return func() { m.tunnels.Add(-1) }
 }
 
+// Tunnels is the number of raw tunnels now.
+func (m *Meter) Tunnels() int64 { return m.tunnels.Load() }
+
 func failed(err error) int {
 	if err != nil {
 		return 1

@@ -35,6 +35,7 @@ type Check struct {
 // Server serves /livez, /readyz and /metrics. Make it with New.
 type Server struct {
 	http *http.Server
+	mux  *http.ServeMux
 }
 
 // New makes a Server for the metrics in registry and the checks that ready
@@ -46,7 +47,7 @@ func New(registry *prometheus.Registry, ready func() []Check) *Server {
 		writeChecks(w, ready(), r.URL.Query().Has("verbose"))
 	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Second, EnableOpenMetrics: true}))
-	return &Server{http: &http.Server{
+	return &Server{mux: mux, http: &http.Server{
 		Handler:           mux,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
@@ -55,6 +56,9 @@ func New(registry *prometheus.Registry, ready func() []Check) *Server {
 		MaxHeaderBytes:    8 << 10,
 	}}
 }
+
+// Handle serves pattern too; h says itself who may read it. Call it before Run.
+func (s *Server) Handle(pattern string, h http.Handler) { s.mux.Handle(pattern, h) }
 
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.http.Handler.ServeHTTP(w, r) }

@@ -1,0 +1,147 @@
+// Shows view.json, again every two seconds. Everything it was given becomes text, never
+// markup: names in it were chosen by the workload.
+"use strict";
+
+const every = 2000;
+const svg = "http://www.w3.org/2000/svg";
+const at = (id) => document.getElementById(id);
+
+function make(tag, className, ...children) {
+  const e = document.createElement(tag);
+  if (className) e.className = className;
+  e.append(...children.map((c) => (typeof c === "object" ? c : String(c))));
+  return e;
+}
+
+function draw(tag, attributes, ...children) {
+  const e = document.createElementNS(svg, tag);
+  for (const [name, value] of Object.entries(attributes)) e.setAttribute(name, value);
+  e.append(...children);
+  return e;
+}
+
+const number = (n) => n.toLocaleString("en", { maximumFractionDigits: 0 });
+const rate = (n) => n.toLocaleString("en", { maximumFractionDigits: n < 10 ? 1 : 0 });
+const clock = (t) => new Date(t).toLocaleTimeString("en", { hour12: false });
+const place = (r) => (r.host === "" ? "–" : (r.host.includes(":") ? "[" + r.host + "]" : r.host) + ":" + r.port);
+
+function bytes(n) {
+  const units = ["B", "kB", "MB", "GB", "TB"];
+  let i = 0;
+  for (; n >= 1000 && i < units.length - 1; i++) n /= 1000;
+  return (i > 0 && n < 10 ? n.toFixed(1) : Math.round(n)) + " " + units[i];
+}
+
+// ceiling is the next number of the form 1, 2 or 5 times a power of ten.
+function ceiling(n) {
+  const power = 10 ** Math.floor(Math.log10(n));
+  return [1, 2, 5, 10].map((f) => f * power).find((c) => c >= n * 0.999);
+}
+
+// chart draws one or two rows of counts as bars on top of each other.
+function chart(into, series, names) {
+  const [left, right, top, bottom, width, height] = [38, 6, 8, 20, 560, 150];
+  const n = series.allowed.length - 1; // the last step is not over
+  const sums = Array.from({ length: n }, (_, i) => names.reduce((s, name) => s + series[name][i], 0) / series.step_seconds);
+  const most = Math.max(...sums);
+  const high = most > 0 ? ceiling(most) : 1;
+  const x = (i) => left + (i / n) * (width - left - right);
+  const y = (v) => height - bottom - (v / high) * (height - top - bottom);
+  const picture = draw("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `at most ${rate(most)} a second` });
+  for (const part of [0, 0.5, 1]) {
+    picture.append(draw("line", { x1: left, x2: width - right, y1: y(part * high), y2: y(part * high) }));
+    picture.append(draw("text", { x: left - 5, y: y(part * high) + 4, "text-anchor": "end" }, +(part * high).toPrecision(2)));
+  }
+  for (const minutes of [60, 45, 30, 15, 0]) {
+    const anchor = { 60: "start", 0: "end" }[minutes] || "middle";
+    picture.append(draw("text", { x: x(n * (1 - minutes / 60)), y: height - 5, "text-anchor": anchor }, minutes ? minutes + " min" : "now"));
+  }
+  const end = new Date(series.end).getTime() - series.step_seconds * 1000;
+  for (let i = 0; i < n; i++) {
+    let below = 0;
+    for (const name of names) {
+      const value = series[name][i] / series.step_seconds;
+      if (value === 0) continue;
+      const tall = Math.max(y(below) - y(below + value), 1.5); // what happened once is seen
+      const bar = draw("rect", { class: name, x: x(i).toFixed(2), y: (y(below) - tall).toFixed(2), width: (x(1) - x(0)).toFixed(2), height: tall.toFixed(2) });
+      bar.append(draw("title", {}, `${clock(end - (n - i) * series.step_seconds * 1000)} ${name}: ${series[name][i]} in ${series.step_seconds} s`));
+      picture.append(bar);
+      below += value;
+    }
+  }
+  at(into).replaceChildren(picture);
+  at("key-" + into).replaceChildren(...names.map((name) => make("span", name, name)));
+}
+
+// table writes rows of cells; a column's kind is the class of its cells.
+function table(id, columns, rows) {
+  const head = make("tr", "", ...columns.map(([title, kind]) => make("th", kind, title)));
+  const body = rows.map((row) => make("tr", "", ...row.map((cell, i) => make("td", columns[i][1], cell))));
+  at(id).replaceChildren(make("thead", "", head), make("tbody", "", ...body));
+}
+
+function chips(v) {
+  const out = [make("span", v.ready ? "chip good" : "chip bad", v.ready ? "ready" : "not ready")];
+  out.push(make("span", v.policy.quarantine ? "chip bad" : "chip", "policy generation " + v.policy.generation + (v.policy.quarantine ? ", quarantine" : "")));
+  if (v.peer) {
+    out.push(make("span", v.peer.attached ? "chip good" : "chip bad", v.peer.attached ? "process daemon attached" : "no process daemon"));
+    if (v.peer.attached) out.push(make("span", "chip", "workload " + v.peer.workload));
+  } else {
+    out.push(make("span", "chip", "alone, without a process daemon"));
+  }
+  if (v.dropped > 0) out.push(make("span", "chip bad", number(v.dropped) + " records dropped"));
+  return out;
+}
+
+function tiles(v) {
+  const one = (name, value, below, kind) => make("div", "tile", make("span", "quiet " + (kind || ""), name), make("b", "", value), make("span", "quiet", below));
+  const both = (name) => one(name + " a second", rate(v.rates[name]), number(v.totals[name]) + " in all", name);
+  const refused = v.refused > 0 ? number(v.refused) + " above the limit" : "accepted ones";
+  return [both("allowed"), both("failed"), both("denied"), both("bypassed"),
+    one("connections", number(v.connections), refused), one("under way", number(v.live), number(v.tunnels) + " tunnels")];
+}
+
+function proposal(p) {
+  const line = (text) => make("div", text.startsWith("+") ? "gained" : text.startsWith("-") ? "lost" : "", text);
+  const changes = make("pre", "", ...p.changes.map(line));
+  if (p.more) changes.append(line("… and more"));
+  return make("article", "proposal", make("code", "", p.id), " ", make("b", "", p.rule), " ",
+    make("span", "quiet", "from " + p.source + ", " + clock(p.created)), make("div", "", p.rationale),
+    ...p.notes.map((n) => make("div", "quiet", "note: " + n)), changes);
+}
+
+function show(v) {
+  at("state").replaceChildren(...chips(v));
+  at("build").textContent = v.build + ", " + clock(v.time);
+  at("tiles").replaceChildren(...tiles(v));
+  chart("carried", v.hour, ["allowed", "failed"]);
+  chart("refused", v.hour, ["denied", "bypassed"]);
+  const denied = v.denied.rows.map((r) => [number(r.count), place(r), r.reason, r.program || "–", clock(r.last), r.request || "–"]);
+  if (v.denied.others > 0) denied.push([number(v.denied.others), "others", "", "", "", ""]);
+  table("denied", [["count", "number"], ["destination", "name"], ["reason", ""], ["program", "name"], ["last", "number"], ["request", "name"]], denied);
+  const used = v.destinations.rows.map((r) => [number(r.count), place(r), number(r.failed), bytes(r.sent), bytes(r.received), clock(r.last)]);
+  if (v.destinations.others > 0) used.push([number(v.destinations.others), "others", "", "", "", ""]);
+  table("destinations", [["count", "number"], ["destination", "name"], ["failed", "number"], ["sent", "number"], ["received", "number"], ["last", "number"]], used);
+  at("proposals").hidden = !v.proposals;
+  if (v.proposals) {
+    at("pending").replaceChildren(...v.proposals.pending.map(proposal));
+    if (v.proposals.pending.length === 0) at("pending").append(make("p", "quiet", "none"));
+    if (v.proposals.others > 0) at("pending").append(make("p", "quiet", "and " + number(v.proposals.others) + " more"));
+  }
+  at("failing").hidden = v.ready;
+  table("checks", [["check", ""], ["", ""], ["detail", "name"]], v.checks.map((c) => [c.name, c.ok ? "ok" : "FAILED", c.detail]));
+}
+
+async function update() {
+  try {
+    const answer = await fetch("view.json", { cache: "no-store" });
+    if (!answer.ok) throw new Error("status " + answer.status);
+    show(await answer.json());
+    document.body.dataset.shown = "yes";
+  } catch (e) {
+    at("state").replaceChildren(make("span", "chip bad", "no answer: " + e.message + "; what is below is old"));
+  }
+  setTimeout(update, every);
+}
+
+update();

@@ -1,0 +1,145 @@
+// Package page serves the live view over HTTP: a page, its script and style, and the
+// data behind it as JSON. It reads and never changes anything.
+//
+// It answers the threat of a view that becomes a way out. What it shows are names that
+// the workload chose, so that whoever can read them can be told something: only this
+// pod's own loopback may ask, which the workload has no part in and the pod's
+// neighbours do not reach, and only by a loopback name, so that a page of the internet
+// in an operator's browser cannot ask either. And that of names that become markup: the
+// script writes text only, and the browser is told to load and run nothing but the files
+// here. It does not answer a program in the pod's network that forwards to loopback.
+package page
+
+import (
+	"embed"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/view"
+)
+
+//go:embed assets
+var assets embed.FS
+
+// files are what is served, by path.
+var files = map[string]struct{ name, kind string }{
+	"/":         {"index.html", "text/html; charset=utf-8"},
+	"/view.js":  {"view.js", "text/javascript; charset=utf-8"},
+	"/view.css": {"view.css", "text/css; charset=utf-8"},
+	"/icon.svg": {"icon.svg", "image/svg+xml"},
+}
+
+// policy is the page's Content-Security-Policy.
+const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; " +
+	"form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+
+// fresh is how long a snapshot is given to whoever asks, so that readers cost little
+// however many and hasty they are.
+const fresh = 200 * time.Millisecond
+
+// Handler serves the view. Make it with New; safe for concurrent use.
+type Handler struct {
+	snapshot func() *view.Snapshot
+
+	mu   sync.Mutex
+	body []byte    // guarded by mu
+	made time.Time // guarded by mu
+}
+
+// New makes a Handler that shows what snapshot returns.
+func New(snapshot func() *view.Snapshot) *Handler { return &Handler{snapshot: snapshot} }
+
+// ServeHTTP implements http.Handler.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		http.Error(w, "the view is only read", http.StatusMethodNotAllowed)
+		return
+	}
+	if !local(r) {
+		http.Error(w, "the view is for this pod's loopback only, by the name localhost; use kubectl port-forward", http.StatusForbidden)
+		return
+	}
+	head := w.Header()
+	head.Set("Content-Security-Policy", policy)
+	head.Set("X-Content-Type-Options", "nosniff")
+	head.Set("Referrer-Policy", "no-referrer")
+	head.Set("Cross-Origin-Resource-Policy", "same-origin")
+	head.Set("Cross-Origin-Opener-Policy", "same-origin")
+	head.Set("Cache-Control", "no-store")
+	if r.URL.Path == "/view.json" {
+		h.data(w)
+		return
+	}
+	f, ok := files[r.URL.Path]
+	if !ok {
+		http.Error(w, "there is no such page", http.StatusNotFound)
+		return
+	}
+	body, err := assets.ReadFile("assets/" + f.name)
+	if err != nil {
+		panic(fmt.Sprintf("BUG: %s is not embedded: %v", f.name, err))
+	}
+	head.Set("Content-Type", f.kind)
+	_, _ = w.Write(body)
+}
+
+func (h *Handler) data(w http.ResponseWriter) {
+	body, err := h.encoded()
+	if err != nil {
+		http.Error(w, "the view cannot be encoded", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(body)
+}
+
+func (h *Handler) encoded() ([]byte, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.body != nil && time.Since(h.made) < fresh {
+		return h.body, nil
+	}
+	body, err := json.Marshal(h.snapshot())
+	if err != nil {
+		return nil, err
+	}
+	h.body, h.made = body, time.Now()
+	return body, nil
+}
+
+// local reports whether a request comes from 127.0.0.1 or ::1 and names the place so.
+// Other loopback addresses do not count: service meshes deliver what comes from outside
+// from one of them. Nor does what a proxy says that it forwards.
+func local(r *http.Request) bool {
+	from, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil || !loopback(from.Addr().Unmap()) {
+		return false
+	}
+	for _, field := range []string{"Forwarded", "X-Forwarded-For", "Via"} {
+		if r.Header.Get(field) != "" {
+			return false
+		}
+	}
+	host := r.Host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	if host == "localhost" {
+		return true
+	}
+	if len(host) > 2 && host[0] == '[' && host[len(host)-1] == ']' {
+		host = host[1 : len(host)-1]
+	}
+	addr, err := netip.ParseAddr(host)
+	return err == nil && loopback(addr)
+}
+
+func loopback(a netip.Addr) bool {
+	return a == netip.AddrFrom4([4]byte{127, 0, 0, 1}) || a == netip.IPv6Loopback()
+}
