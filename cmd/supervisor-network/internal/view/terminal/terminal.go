@@ -86,9 +86,9 @@ func Trouble(err error, width int) string {
 	return join([]string{styled(bad, fit("no answer: "+err.Error(), width)), fit("trying again every second", width)})
 }
 
-// join puts lines on the screen. In raw bytes a line ends with both.
+// join puts lines on the screen.
 func join(lines []string) string {
-	return home + strings.Join(lines, wipe+"\r\n") + wipe + below
+	return home + strings.Join(lines, wipe+"\n") + wipe + below
 }
 
 func styled(style, text string) string {
@@ -147,7 +147,7 @@ func state(s *view.Snapshot) string {
 }
 
 func now(s *view.Snapshot) string {
-	return fmt.Sprintf("%d connections, %d under way, %d of them tunnels", s.Connections, s.Live, s.Tunnels)
+	return fmt.Sprintf("connections %d, under way %d, tunnels %d", s.Connections, s.Live, s.Tunnels)
 }
 
 func place(r *view.Row) string {

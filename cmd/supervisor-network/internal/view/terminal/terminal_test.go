@@ -28,7 +28,7 @@ func snapshot() *view.Snapshot {
 
 func TestALineSaysWhatHappens(t *testing.T) {
 	const want = "2026-11-25T18:00:00Z ready, policy generation 7, process daemon attached, workload running; " +
-		"allowed 120 (12.0/s), failed 2 (0.0/s), denied 30 (0.5/s), bypassed 4 (0.0/s); 5 connections, 3 under way, 2 of them tunnels; " +
+		"allowed 120 (12.0/s), failed 2 (0.0/s), denied 30 (0.5/s), bypassed 4 (0.0/s); connections 5, under way 3, tunnels 2; " +
 		"most refused: evil.example.com:443  policy_denied  /usr/bin/curl, 20 times; most used: api.example.com:443, 122 times"
 	if got := terminal.Line(snapshot()); got != want {
 		t.Errorf("%s\nwant\n%s", got, want)
@@ -57,10 +57,10 @@ var sequences = regexp.MustCompile("\x1b\\[(H|K|J|0m|1m|1;31m)")
 func text(t *testing.T, screen string) []string {
 	t.Helper()
 	screen = sequences.ReplaceAllString(screen, "")
-	if i := strings.IndexFunc(screen, func(r rune) bool { return r < ' ' && r != '\r' && r != '\n' || r >= 0x7f && r < 0xa0 }); i >= 0 {
+	if i := strings.IndexFunc(screen, func(r rune) bool { return r < ' ' && r != '\n' || r >= 0x7f && r < 0xa0 }); i >= 0 {
 		t.Fatalf("a terminal obeys %q", screen[i:])
 	}
-	return strings.Split(screen, "\r\n")
+	return strings.Split(screen, "\n")
 }
 
 func TestAScreenFits(t *testing.T) {

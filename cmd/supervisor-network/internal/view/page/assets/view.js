@@ -41,7 +41,7 @@ function ceiling(n) {
 // chart draws one or two rows of counts as bars on top of each other.
 function chart(into, series, names) {
   const [left, right, top, bottom, width, height] = [38, 6, 8, 20, 560, 150];
-  const n = series.allowed.length - 1; // the last step is not over
+  const n = series.allowed.length; // the last one is not over, and grows
   const sums = Array.from({ length: n }, (_, i) => names.reduce((s, name) => s + series[name][i], 0) / series.step_seconds);
   const most = Math.max(...sums);
   const high = most > 0 ? ceiling(most) : 1;
@@ -56,7 +56,7 @@ function chart(into, series, names) {
     const anchor = { 60: "start", 0: "end" }[minutes] || "middle";
     picture.append(draw("text", { x: x(n * (1 - minutes / 60)), y: height - 5, "text-anchor": anchor }, minutes ? minutes + " min" : "now"));
   }
-  const end = new Date(series.end).getTime() - series.step_seconds * 1000;
+  const end = new Date(series.end).getTime();
   for (let i = 0; i < n; i++) {
     let below = 0;
     for (const name of names) {
@@ -96,7 +96,7 @@ function chips(v) {
 function tiles(v) {
   const one = (name, value, below, kind) => make("div", "tile", make("span", "quiet " + (kind || ""), name), make("b", "", value), make("span", "quiet", below));
   const both = (name) => one(name + " a second", rate(v.rates[name]), number(v.totals[name]) + " in all", name);
-  const refused = v.refused > 0 ? number(v.refused) + " above the limit" : "accepted ones";
+  const refused = v.refused > 0 ? number(v.refused) + " above the limit" : "open now";
   return [both("allowed"), both("failed"), both("denied"), both("bypassed"),
     one("connections", number(v.connections), refused), one("under way", number(v.live), number(v.tunnels) + " tunnels")];
 }
@@ -118,7 +118,7 @@ function show(v) {
   chart("refused", v.hour, ["denied", "bypassed"]);
   const denied = v.denied.rows.map((r) => [number(r.count), place(r), r.reason, r.program || "–", clock(r.last), r.request || "–"]);
   if (v.denied.others > 0) denied.push([number(v.denied.others), "others", "", "", "", ""]);
-  table("denied", [["count", "number"], ["destination", "name"], ["reason", ""], ["program", "name"], ["last", "number"], ["request", "name"]], denied);
+  table("denied", [["count", "number"], ["destination", "name"], ["reason", "word"], ["program", "name"], ["last", "number"], ["request", "word"]], denied);
   const used = v.destinations.rows.map((r) => [number(r.count), place(r), number(r.failed), bytes(r.sent), bytes(r.received), clock(r.last)]);
   if (v.destinations.others > 0) used.push([number(v.destinations.others), "others", "", "", "", ""]);
   table("destinations", [["count", "number"], ["destination", "name"], ["failed", "number"], ["sent", "number"], ["received", "number"], ["last", "number"]], used);
@@ -129,7 +129,7 @@ function show(v) {
     if (v.proposals.others > 0) at("pending").append(make("p", "quiet", "and " + number(v.proposals.others) + " more"));
   }
   at("failing").hidden = v.ready;
-  table("checks", [["check", ""], ["", ""], ["detail", "name"]], v.checks.map((c) => [c.name, c.ok ? "ok" : "FAILED", c.detail]));
+  table("checks", [["check", "word"], ["", "word"], ["detail", "name"]], v.checks.map((c) => [c.name, c.ok ? "ok" : "FAILED", c.detail]));
 }
 
 async function update() {
