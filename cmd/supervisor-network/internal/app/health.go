@@ -10,6 +10,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/export"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/observe"
 	"github.com/splitpod/splitpod/pkg/core"
 )
@@ -70,6 +71,13 @@ func (d *daemon) metrics() *prometheus.Registry {
 			emit(n, key)
 		}
 	})
+	if d.export != nil {
+		g.AddAll(observe.OTLPDropped, func(emit func(float64, ...string)) {
+			for _, s := range []export.Signal{export.Logs, export.Traces} {
+				emit(float64(d.export.Dropped(s)), s.String())
+			}
+		})
+	}
 	return observe.NewRegistry(build(), d.checks, g, d.meter)
 }
 

@@ -1,11 +1,14 @@
 package app
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/netip"
 	"os"
+	"sync"
 
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/export"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/record"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/view"
 	"github.com/splitpod/splitpod/pkg/core"
@@ -25,14 +28,40 @@ func (d *daemon) openRecords(stdout io.Writer) error {
 	}
 	d.record = record.To(d.recordContext(), d.box, sinks...)
 	d.window = view.New()
-	d.record.Watch(func(ev *core.Event) {
-		d.meter.Record(ev, d.instance)
-		d.window.Record(ev, d.instance)
-		if d.advisor != nil {
-			d.advisor.Observe(ev)
+	if d.cfg.OTLPEndpoint != "" {
+		address, clear, err := d.cfg.OTLP()
+		if err == nil {
+			d.export, err = export.Open(export.Options{Address: address, Clear: clear, Context: d.recordContext(), Log: d.log})
 		}
-	})
+		if err != nil {
+			return fmt.Errorf("--otlp-endpoint: %w", err)
+		}
+	}
+	d.record.Watch(d.watch)
 	return nil
+}
+
+// watch sees every event that is recorded.
+func (d *daemon) watch(ev *core.Event) {
+	d.meter.Record(ev, d.instance)
+	d.window.Record(ev, d.instance)
+	if d.advisor != nil {
+		d.advisor.Observe(ev)
+	}
+	if d.export != nil {
+		d.export.Record(ev)
+	}
+}
+
+// runRecords writes records and sends copies of them, until ctx ends and everything is
+// out.
+func (d *daemon) runRecords(ctx context.Context) {
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = d.record.Run(ctx) })
+	if d.export != nil {
+		wg.Go(func() { _ = d.export.Run(ctx) })
+	}
+	wg.Wait()
 }
 
 func (d *daemon) recordContext() ocsf.Context {

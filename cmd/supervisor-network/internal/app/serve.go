@@ -17,6 +17,7 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/config"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/control"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/export"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/identify"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/websocket"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/listen"
@@ -41,8 +42,9 @@ type daemon struct {
 	box      *outbox.Outbox // nil without a process daemon
 	record   *record.Recorder
 	meter    *observe.Meter
-	window   *view.Window // of what happens now, for people
-	proposer proposer     // nil: this build makes no proposals
+	window   *view.Window     // of what happens now, for people
+	export   *export.Exporter // nil: no collector gets copies of records
+	proposer proposer         // nil: this build makes no proposals
 	ca       *mint.CA
 	mint     *mint.Server
 	pool     *pool.Pool
@@ -179,7 +181,7 @@ func (d *daemon) run(ctx context.Context, digest string) error {
 	recordsDone := make(chan struct{})
 	go func() {
 		defer close(recordsDone)
-		_ = d.record.Run(records)
+		d.runRecords(records)
 	}()
 	defer func() {
 		stopRecords()

@@ -107,6 +107,13 @@ type Config struct {
 	// 64 MiB, of which three are kept. It must belong to this daemon alone, because who
 	// can write there can forge. Empty: none.
 	RecordDir string `env:"RECORD_DIR" flag:"record-dir"`
+	// OTLPEndpoint is an OpenTelemetry collector that gets a copy of every record as a
+	// log record, and a span for every connection and request, by OTLP over gRPC:
+	// https://host:port with a certificate of this container's system roots, or
+	// http://host:port in the clear. It learns every host and path. What it does not take
+	// in time is dropped and counted. Environment variables of OpenTelemetry add resource
+	// attributes and change nothing else. Empty: none.
+	OTLPEndpoint string `env:"OTLP_ENDPOINT" flag:"otlp-endpoint"`
 	// SandboxName is the sandbox's name in records; in a pod, the pod's. Empty: the host
 	// name.
 	SandboxName string `env:"SANDBOX_NAME" flag:"sandbox-name"`
@@ -170,6 +177,10 @@ func (c *Config) Validate() error {
 		bad(addr == "" || err == nil, "--%s %q: needs host:port", name, addr)
 	}
 	bad(c.RecordFormat == "ocsf" || c.RecordFormat == "text", "--record-format %q: say ocsf or text", c.RecordFormat)
+	if c.OTLPEndpoint != "" {
+		_, _, err := c.OTLP()
+		bad(err == nil, "--otlp-endpoint: %v", err)
+	}
 	bad(c.RecordDir == "" || filepath.IsAbs(c.RecordDir), "--record-dir %q: needs an absolute path", c.RecordDir)
 	bad(strings.Contains(" debug info warn error ", " "+c.LogLevel+" "), "--log-level %q: say debug, info, warn or error", c.LogLevel)
 	return errors.Join(errs...)

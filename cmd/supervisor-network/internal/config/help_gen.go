@@ -25,6 +25,7 @@ var help = map[string]string{
 	"log-level":       "LogLevel of the log on standard error: debug, info, warn or error. Records go to standard output whatever the level. (default info)",
 	"record-format":   "RecordFormat is how records are written to standard output: ocsf, one JSON object of OCSF 1.8.0 a line, or text, one line for people. Files (record-dir) are always ocsf. (default ocsf)",
 	"record-dir":      "RecordDir is a directory for records in files besides: a new file every day and at 64 MiB, of which three are kept. It must belong to this daemon alone, because who can write there can forge. Empty: none.",
+	"otlp-endpoint":   "OTLPEndpoint is an OpenTelemetry collector that gets a copy of every record as a log record, and a span for every connection and request, by OTLP over gRPC: https://host:port with a certificate of this container's system roots, or http://host:port in the clear. It learns every host and path. What it does not take in time is dropped and counted. Environment variables of OpenTelemetry add resource attributes and change nothing else. Empty: none.",
 	"sandbox-name":    "SandboxName is the sandbox's name in records; in a pod, the pod's. Empty: the host name.",
 	"sandbox-uid":     "SandboxUID joins the records of both daemons; in a pod, the pod's uid. Give both daemons the same. Empty: each run of a daemon has its own.",
 	"sandbox-image":   "SandboxImage is the workload's image in records. Empty: not recorded.",

@@ -36,6 +36,7 @@ var (
 	Findings      = Metric{Counter, "splitpod_findings_total", "Findings of this daemon: something protective is missing, weaker or was tampered with.", []string{"reason"}}
 	Records       = Metric{Counter, "splitpod_records_total", "Records made.", nil}
 	Dropped       = Metric{Counter, "splitpod_records_dropped_total", "Records that a log or file missed because it was not read fast enough or could not be written.", nil}
+	OTLPDropped   = Metric{Counter, "splitpod_otlp_dropped_total", "Log records and spans that the OTLP collector missed because it was slow, away or refused them. Only with an endpoint.", []string{"signal"}}
 	EventsWaiting = Metric{Gauge, "splitpod_events_waiting", "Events that the process daemon has not acknowledged.", nil}
 	EventsMerged  = Metric{Counter, "splitpod_events_undetailed_total", "Occurrences whose detail was dropped because too many events were waiting; they are counted.", nil}
 )
