@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -44,6 +45,7 @@ type seen struct {
 	Totals       struct{ Allowed, Failed, Denied, Bypassed int }
 	Hour         struct{ Allowed, Denied []int }
 	Denied       struct{ Rows []seenRow }
+	Proposals    struct{ Pending []struct{ Changes []string } }
 	Destinations struct{ Rows []seenRow }
 }
 
@@ -103,6 +105,12 @@ func TestTheLiveViewShowsWhatHappens(t *testing.T) {
 		}
 	}
 
+	eventually(t, "a proposal for what was refused", func() bool {
+		v = seen{}
+		_, body := fetch(t, url+"/view.json")
+		return json.Unmarshal(body, &v) == nil && strings.Contains(fmt.Sprint(v.Proposals.Pending), "to evil.demo.test:443")
+	})
+
 	code, out, errs := command(t, "supervisor-network", "watch", "--url", url+"/view.json", "--count", "2")
 	if code != 0 || strings.Count(out, "\n") != 2 || !strings.Contains(out, "workload running; allowed 2 ") || !strings.Contains(out, "most refused: evil.demo.test:443  policy_denied  /usr/bin/curl, 3 times") {
 		t.Errorf("exit code %d, output %q, errors %q", code, out, errs)
@@ -127,7 +135,7 @@ func TestTheLiveViewShowsWhatHappens(t *testing.T) {
 		return string(out)
 	}
 	shown := browser("--dump-dom")
-	for _, want := range []string{`data-shown="yes"`, "evil.demo.test:443", "policy_denied", "/usr/bin/curl", "api.demo.test:80", "workload running", `<rect class="allowed"`, `<rect class="denied"`} {
+	for _, want := range []string{`data-shown="yes"`, "evil.demo.test:443", "policy_denied", "/usr/bin/curl", "api.demo.test:80", "workload running", `<div class="gained">+ /usr/bin/curl may`, `<rect class="allowed"`, `<rect class="denied"`} {
 		if !strings.Contains(shown, want) {
 			t.Errorf("%q is not in the page:\n%s", want, shown)
 		}

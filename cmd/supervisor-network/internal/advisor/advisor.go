@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -126,6 +127,15 @@ func (a *Advisor) Learning() bool { return time.Now().Before(a.until) }
 
 // Stats is a snapshot for metrics and readiness.
 func (a *Advisor) Stats() approve.Stats { return a.store.Stats() }
+
+// Pending lists what waits for a decision, the oldest first.
+func (a *Advisor) Pending() []approve.Entry {
+	return slices.DeleteFunc(a.store.List(), func(e approve.Entry) bool { return e.Status != approve.Pending })
+}
+
+// Review shows what approving a pending proposal would change now. It compares whole
+// policies.
+func (a *Advisor) Review(id string) (approve.Review, error) { return a.store.Review(id) }
 
 // Listen opens the admin socket.
 func (a *Advisor) Listen(ctx context.Context) (Listener, error) {

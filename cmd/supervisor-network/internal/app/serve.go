@@ -44,7 +44,6 @@ type daemon struct {
 	meter    *observe.Meter
 	window   *view.Window     // of what happens now, for people
 	export   *export.Exporter // nil: no collector gets copies of records
-	proposer proposer         // nil: this build makes no proposals
 	ca       *mint.CA
 	mint     *mint.Server
 	pool     *pool.Pool

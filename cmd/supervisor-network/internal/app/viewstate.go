@@ -6,33 +6,19 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/view/page"
 )
 
-// proposer lists the proposals that wait for a decision, for people to look at.
-type proposer interface {
-	Proposals() view.Proposals
-}
-
 // admin is what answers operators, with the live view for those in this pod.
 func (d *daemon) admin() *observe.Server {
 	s := observe.New(d.metrics(), d.checks)
-	s.Handle("GET /", page.New(d.snapshot))
+	w := &waiting{of: d.advisor}
+	s.Handle("GET /", page.New(func() *view.Snapshot { return d.window.Snapshot(d.viewState(), w.proposals()) }))
 	return s
-}
-
-// snapshot is the live view now.
-func (d *daemon) snapshot() *view.Snapshot {
-	var waiting *view.Proposals
-	if d.proposer != nil {
-		p := d.proposer.Proposals()
-		waiting = &p
-	}
-	return d.window.Snapshot(d.viewState(), waiting)
 }
 
 func (d *daemon) viewState() view.State {
 	generation, digest, quarantine := d.policies.state()
 	checks := d.checks()
 	s := view.State{
-		Build: build().String(), Instance: string(d.instance), Ready: observe.Holds(checks),
+		Build: build().String(), Instance: string(d.instance), Ready: observe.Holds(checks), Learning: d.advisor.Learning(),
 		Policy:      view.Policy{Generation: generation, Digest: digest, Quarantine: quarantine},
 		Connections: d.gauge.Open(), Live: d.live.count.Load(), Tunnels: d.meter.Tunnels(),
 		Refused: d.gauge.Refused(), Dropped: d.record.Stats().Dropped,

@@ -8,16 +8,19 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/approve"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/authority"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/config"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/listen"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/observe"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/policylocal"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/view"
 	"github.com/splitpod/splitpod/pkg/core"
 )
@@ -26,7 +29,7 @@ import (
 func viewed(t *testing.T) *daemon {
 	t.Helper()
 	d := &daemon{
-		cfg:    &config.Config{StateDir: t.TempDir(), Identity: "ignore", InvalidPolicy: "keep", RecordFormat: "ocsf", ProxyPort: 3128},
+		cfg:    &config.Config{StateDir: t.TempDir(), Identity: "ignore", AgentProposals: true, InvalidPolicy: "keep", RecordFormat: "ocsf", ProxyPort: 3128},
 		engine: &decide.Engine{}, meter: observe.NewMeter(), log: slog.New(slog.DiscardHandler), gauge: listen.NewGauge(1), instance: core.NewInstanceID(),
 	}
 	if err := d.openRecords(io.Discard); err != nil {
@@ -35,8 +38,12 @@ func viewed(t *testing.T) *daemon {
 	if err := d.openCA(); err != nil {
 		t.Fatal(err)
 	}
+	var err error
+	if d.advisor, err = d.openAdvisor(); err != nil {
+		t.Fatal(err)
+	}
 	d.policies = d.newPolicies()
-	if err := d.policies.load(t.Context(), readPolicy(policyAt(t, "version: 1\n"))); err != nil {
+	if err := d.policies.load(t.Context(), readPolicy(policyFileOf(t, "version: 1\n"))); err != nil {
 		t.Fatal(err)
 	}
 	return d
@@ -66,20 +73,82 @@ func TestTheViewShowsWhatIsRecordedAndTrue(t *testing.T) {
 	if s.Totals.Denied != 1 || s.Denied.Rows[0].Host != "evil.example.com" || s.Tunnels != 1 || s.Policy.Generation != 1 || !s.Ready || len(s.Checks) != 2 {
 		t.Errorf("%+v", s)
 	}
-	if s.Peer != nil || s.Proposals != nil || s.Instance != string(d.instance) {
+	if s.Peer != nil || s.Proposals == nil || len(s.Proposals.Pending) != 0 || s.Instance != string(d.instance) {
 		t.Errorf("%+v", s)
 	}
 }
 
-type fixed view.Proposals
-
-func (f fixed) Proposals() view.Proposals { return view.Proposals(f) }
-
+// TestTheViewShowsWhatIsProposed takes a real proposal of the workload.
 func TestTheViewShowsWhatIsProposed(t *testing.T) {
 	d := viewed(t)
-	d.proposer = fixed{Pending: []view.Proposal{{ID: "p1", Changes: []string{"+ more"}}}}
-	if body := local(d, "/view.json").Body.String(); !strings.Contains(body, `"pending":[{"id":"p1"`) || !strings.Contains(body, `"changes":["+ more"]`) {
-		t.Errorf("%s", body)
+	body := `{"intent_summary":"install \u001b[2K packages","operations":[{"addRule":{"ruleName":"pypi","rule":{
+		"endpoints":[{"host":"pypi.org","port":443,"protocol":"rest","access":"read-only"}],"binaries":[{"path":"/usr/bin/pip"}]}}}]}`
+	if a := d.advisor.Local().Serve(t.Context(), &policylocal.Request{Method: "POST", Path: "/v1/proposals", Body: []byte(body)}); a.Status != 202 {
+		t.Fatalf("%s", a.JSON())
+	}
+	var s view.Snapshot
+	if err := json.Unmarshal(local(d, "/view.json").Body.Bytes(), &s); err != nil {
+		t.Fatal(err)
+	}
+	if p := s.Proposals; p == nil || len(p.Pending) != 1 || !strings.Contains(strings.Join(p.Pending[0].Changes, "\n"), "may send GET ** to pypi.org:443") || strings.Contains(p.Pending[0].Rationale, "\x1b") {
+		t.Errorf("%+v", p)
+	}
+}
+
+// piled is a reviewer with many proposals, each of which takes a while to review.
+type piled struct {
+	pending int
+	takes   time.Duration
+	reviews int
+}
+
+func (p *piled) Pending() []approve.Entry {
+	out := make([]approve.Entry, p.pending)
+	for i := range out {
+		out[i].ID = strconv.Itoa(i)
+	}
+	return out
+}
+
+func (p *piled) Review(string) (approve.Review, error) {
+	p.reviews++
+	time.Sleep(p.takes)
+	return approve.Review{Complete: true, Changes: []authority.Change{{Kind: authority.Gained, Rule: "r", Text: "more"}}}, nil
+}
+
+func TestLookingAtProposalsIsBounded(t *testing.T) {
+	for name, tt := range map[string]struct {
+		pending, others, reviews int
+		takes                    time.Duration
+	}{
+		"none":                      {0, 0, 0, 0},
+		"as many as are shown":      {32, 0, 32, 0},
+		"one more":                  {33, 1, 32, 0},
+		"reviews that take a while": {40, 8, 4, 50 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				of := &piled{pending: tt.pending, takes: tt.takes}
+				w := &waiting{of: of}
+				var p *view.Proposals
+				for range 100 {
+					p = w.proposals()
+				}
+				if p.Others != tt.others || len(p.Pending) != tt.pending-tt.others || of.reviews != tt.reviews {
+					t.Errorf("%d shown, %d others, %d reviews", len(p.Pending), p.Others, of.reviews)
+				}
+				if tt.pending > 0 && (p.Pending[0].ID != strconv.Itoa(tt.pending-1) || p.Pending[0].More || p.Pending[0].Changes[0] != "+ more  [r]") {
+					t.Errorf("%+v", p.Pending[0])
+				}
+				if tt.takes > 0 && (!p.Pending[len(p.Pending)-1].More || p.Pending[len(p.Pending)-1].Changes != nil) {
+					t.Error("what was not reviewed looks like nothing")
+				}
+				time.Sleep(5 * time.Second)
+				if w.proposals(); of.reviews != 2*tt.reviews {
+					t.Errorf("%d reviews after a while", of.reviews)
+				}
+			})
+		})
 	}
 }
 
@@ -165,12 +234,3 @@ func TestWatchEndsWhenItIsInterrupted(t *testing.T) {
 type writer func([]byte)
 
 func (w writer) Write(p []byte) (int, error) { w(p); return len(p), nil }
-
-func policyAt(t *testing.T, text string) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "policy.yaml")
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return path
-}

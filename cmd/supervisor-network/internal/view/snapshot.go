@@ -25,6 +25,7 @@ type State struct {
 	Build       string  `json:"build"`
 	Instance    string  `json:"instance"`
 	Ready       bool    `json:"ready"`
+	Learning    bool    `json:"learning"` // public destinations are allowed although no rule allows them
 	Checks      []Check `json:"checks"`
 	Policy      Policy  `json:"policy"`
 	Peer        *Peer   `json:"peer,omitempty"` // nil: this daemon works alone

@@ -35,7 +35,7 @@ func Screen(s *view.Snapshot, width, height int) string {
 	}
 	add(bold, "%s   %s", s.Build, s.Time.Format(time.TimeOnly))
 	style := ""
-	if !s.Ready {
+	if !s.Ready || s.Learning {
 		style = bad
 	}
 	add(style, "%s", state(s))
@@ -139,6 +139,9 @@ func state(s *view.Snapshot) string {
 		out += ", process daemon attached, workload " + s.Peer.Workload
 	default:
 		out += ", no process daemon attached"
+	}
+	if s.Learning {
+		out += ", LEARNING: public destinations are allowed"
 	}
 	if s.Dropped > 0 {
 		out += fmt.Sprintf(", %d records dropped", s.Dropped)

@@ -40,6 +40,7 @@ func TestStatesAreTold(t *testing.T) {
 		"not ready, policy generation 7 in quarantine": func(s *view.Snapshot) { s.Ready, s.Policy.Quarantine = false, true },
 		"without a process daemon":                     func(s *view.Snapshot) { s.Peer = nil },
 		"no process daemon attached":                   func(s *view.Snapshot) { s.Peer.Attached = false },
+		"LEARNING":                                     func(s *view.Snapshot) { s.Learning = true },
 		"3 records dropped":                            func(s *view.Snapshot) { s.Dropped = 3 },
 	} {
 		s := snapshot()

@@ -82,6 +82,7 @@ function table(id, columns, rows) {
 
 function chips(v) {
   const out = [make("span", v.ready ? "chip good" : "chip bad", v.ready ? "ready" : "not ready")];
+  if (v.learning) out.push(make("span", "chip bad", "learning: public destinations are allowed"));
   out.push(make("span", v.policy.quarantine ? "chip bad" : "chip", "policy generation " + v.policy.generation + (v.policy.quarantine ? ", quarantine" : "")));
   if (v.peer) {
     out.push(make("span", v.peer.attached ? "chip good" : "chip bad", v.peer.attached ? "process daemon attached" : "no process daemon"));
