@@ -99,7 +99,7 @@ function tiles(v) {
   const both = (name) => one(name + " a second", rate(v.rates[name]), number(v.totals[name]) + " in all", name);
   const refused = v.refused > 0 ? number(v.refused) + " above the limit" : "open now";
   return [both("allowed"), both("failed"), both("denied"), both("bypassed"),
-    one("connections", number(v.connections), refused), one("under way", number(v.live), number(v.tunnels) + " tunnels")];
+    one("connections", number(v.connections), refused), one("under way", number(v.live), number(v.tunnels) + (v.tunnels === 1 ? " tunnel" : " tunnels"))];
 }
 
 function proposal(p) {
