@@ -101,17 +101,19 @@ func (p *pair) connectionRecords() []record {
 }
 
 // descriptors counts what the daemon holds, without the connections to origins that it
-// keeps for a minute.
+// keeps for a minute. What belongs to a client is counted on the client's side.
 func (p *pair) descriptors() int {
 	p.t.Helper()
 	dir := fmt.Sprintf("/proc/%d", p.network.cmd.Process.Pid)
 	kept := map[string]bool{}
-	table, err := os.ReadFile(dir + "/net/tcp")
-	must(p.t, err)
-	for line := range strings.Lines(string(table)) {
-		f := strings.Fields(line)
-		if port := strings.TrimPrefix(f[2], originHex+":"); port >= "1B59" && port <= "1B8B" { // 7001 to 7051
-			kept["socket:["+f[9]+"]"] = true
+	for _, file := range []string{"/net/tcp", "/net/tcp6"} {
+		table, err := os.ReadFile(dir + file)
+		must(p.t, err)
+		for line := range strings.Lines(string(table)) {
+			f := strings.Fields(line)
+			if strings.HasPrefix(f[2], originHex+":") || strings.HasPrefix(f[2], originHex6+":") {
+				kept["socket:["+f[9]+"]"] = true
+			}
 		}
 	}
 	entries, err := os.ReadDir(dir + "/fd")
@@ -125,8 +127,11 @@ func (p *pair) descriptors() int {
 	return n
 }
 
-// originHex is world.Address as /proc/net/tcp has it.
-const originHex = "01004D0A"
+// The world's addresses as /proc/net/tcp and tcp6 have them.
+const (
+	originHex  = "01004D0A"
+	originHex6 = "770000FD000000000000000001000000"
+)
 
 // rest makes the origins hang up, so that the daemon keeps no connection to them.
 func (a *siege) rest() {

@@ -182,13 +182,10 @@ func (a *arena) plain(t *testing.T) {
 	}
 }
 
-func (a *arena) openFiles(t *testing.T) (n [2]int) {
-	for i, d := range []*daemon{a.network, a.process} {
-		entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", d.cmd.Process.Pid))
-		must(t, err)
-		n[i] = len(entries)
-	}
-	return n
+func (a *arena) openFiles(t *testing.T) [2]int {
+	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", a.process.cmd.Process.Pid))
+	must(t, err)
+	return [2]int{a.descriptors(), len(entries)}
 }
 
 // begin remembers what there was before an attack.
