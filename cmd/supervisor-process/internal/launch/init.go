@@ -68,9 +68,9 @@ func result(err error) int {
 	return 0
 }
 
-// connect opens the life line.
-func connect() (*net.UnixConn, error) {
-	f := os.NewFile(lifeLine, "life line")
+// connect makes a connection of a descriptor of the life line, and closes that.
+func connect(fd int) (*net.UnixConn, error) {
+	f := os.NewFile(uintptr(fd), "life line")
 	defer f.Close()
 	c, err := net.FileConn(f)
 	if err != nil {
@@ -90,12 +90,14 @@ func (i Init) setup() error {
 	if os.Getpid() != 1 {
 		return errors.New("this is started by supervisor-process only")
 	}
-	// net.FileConn duplicates; the original stays for the second half.
-	keep, err := unix.FcntlInt(lifeLine, unix.F_DUPFD_CLOEXEC, 100)
+	// The descriptor itself stays open for the second half, so that nothing else can get
+	// its number: the garbage collector would close that under the second half's feet.
+	mine, err := unix.FcntlInt(lifeLine, unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
-		return os.NewSyscallError("fcntl(F_DUPFD)", err)
+		return os.NewSyscallError("fcntl(F_DUPFD_CLOEXEC)", err)
 	}
-	line, err := connect()
+	unix.CloseOnExec(lifeLine)
+	line, err := connect(mine)
 	if err != nil {
 		return err
 	}
@@ -113,8 +115,8 @@ func (i Init) setup() error {
 		return errors.Join(err, send(line, message{Op: "failed", Error: err.Error()}))
 	}
 	line.Close()
-	if err := unix.Dup3(keep, lifeLine, 0); err != nil {
-		return os.NewSyscallError("dup3", err)
+	if _, err := unix.FcntlInt(lifeLine, unix.F_SETFD, 0); err != nil {
+		return os.NewSyscallError("fcntl(F_SETFD)", err)
 	}
 	return os.NewSyscallError("execve", unix.Exec("/proc/self/exe", []string{nameServe}, nil))
 }

@@ -39,7 +39,7 @@ func (i Init) serve() error {
 		return os.NewSyscallError("prctl(PR_SET_PDEATHSIG)", err)
 	}
 	unix.CloseOnExec(lifeLine)
-	line, err := connect()
+	line, err := connect(lifeLine)
 	if err != nil {
 		return err
 	}
