@@ -1,6 +1,7 @@
 package kube_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -49,7 +50,10 @@ stringData:
 	}
 
 	secret("second-canary-value")
+	touched := 0
 	s.eventually("the changed secret", func() bool {
+		touched++ // a changed pod is looked at by the kubelet at once, not within minutes
+		s.in("annotate", "--overwrite", "pod", "box", fmt.Sprintf("splitpod.test/touched=%d", touched))
 		out, err := kube.Kubectl("-n", s.name, "exec", "box", "-c", "supervisor-network", "--", "/supervisor-network", "credentials", "list", "--json")
 		return err == nil && strings.Contains(strings.ReplaceAll(out, " ", ""), `"revision":2`)
 	})
