@@ -101,6 +101,12 @@ func (x *sealing) run(ctx context.Context) error {
 	if placeholder.Found(x.out.method) {
 		return inject.Misplaced("the method")
 	}
+	permit := x.g.permit
+	if x.snap.Credentialed(permit.Host(), permit.Port()) { // perhaps only since the path was read
+		if path, err := http1.CanonicalPath(x.out.path, permit.EncodedSlash()); err != nil || path != x.out.path {
+			return &inject.Error{Status: 400, Reason: core.ReasonInvalidTarget, Detail: "credentials are bound here since this request began, and its path is not in its one spelling: send it again"}
+		}
+	}
 	for _, step := range []func(context.Context) error{x.plan, x.head, x.content, x.token, x.sign, x.hygiene} {
 		if err := step(ctx); err != nil {
 			return err

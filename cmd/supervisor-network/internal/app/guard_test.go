@@ -214,6 +214,20 @@ func TestWhatGoesInIsCheckedOnceMore(t *testing.T) {
 	}
 }
 
+// TestAPathReadBeforeItsBindingIsNotJudgedByIt: a path that was nobody's business when
+// it was read is not matched with a binding that came meanwhile.
+func TestAPathReadBeforeItsBindingIsNotJudgedByIt(t *testing.T) {
+	v, g := keys(t), grantFor(t, "")
+	for path, want := range map[string]int{"/v1/x": 0, "/v1/../admin": 400, "//v1": 400, "/v1/%2e%2e/admin": 400, "/a%2fb": 400} {
+		in := &incoming{method: "GET", path: path}
+		out := &leaving{method: "GET", authority: "api.test", sent: path, path: path, secure: true, fields: http1.Fields{{Name: "Authorization", Value: "Bearer " + marker}}}
+		refused := v.seal(t.Context(), g, in, out, func(int) ([]byte, error) { return nil, nil })
+		if answered(refused) != want || want != 0 && out.fields[0].Value != "Bearer "+marker {
+			t.Errorf("%s: %v, %+v", path, refused, out.fields)
+		}
+	}
+}
+
 func TestWithoutAFilePlaceholdersAreRefused(t *testing.T) {
 	v, g := &vault{held: semaphore.NewWeighted(1)}, grantFor(t, "")
 	for _, value := range []string{"Bearer " + marker, "%6f" + marker[1:], "Basic b3BlbnNoZWxsOnJlc29sdmU6ZW52OktFWQ=="} {

@@ -99,13 +99,6 @@ func (s *session) stream2(ctx context.Context, st *http2.Stream) {
 		deny(denied(core.StageRequest, denial))
 		return
 	}
-	if s.p.pathsCount(g.permit) { // perhaps since the connection began
-		if canonical, err := http1.CanonicalPath(st.Path, g.permit.EncodedSlash()); err != nil || canonical != st.Path {
-			deny(&refusal{status: 400, stage: core.StageRequest, reason: core.ReasonInvalidTarget,
-				detail: "the path is not in its one spelling, and something is decided by it since the connection began: send the request on a new one"})
-			return
-		}
-	}
 	judged := g.snap // enter may take a newer one, which has not judged the request
 	refused := s.p.judge(&g, in, func(limit int) ([]byte, error) { return readStream(st, limit, s.p.headTimeout) })
 	if refused != nil {

@@ -7,8 +7,8 @@
 // settings, pings, header blocks, windows that never open). It does not judge what a
 // stream asks for, and it does not defend an origin from many well-formed streams.
 //
-// Invariant: a handler sees only streams with one method, one canonical path and the
-// tunnel's own authority; every refusal and every cut has the form its client
+// Invariant: a handler sees only streams with one method, one canonical path (unless
+// Options.Verbatim) and the tunnel's own authority; every refusal and every cut has the form its client
 // understands, which for gRPC is a status in the trailers.
 //
 // Framing, HPACK and flow control are golang.org/x/net/http2's, not net/http's own
