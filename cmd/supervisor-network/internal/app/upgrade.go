@@ -68,13 +68,11 @@ func (s *session) messages(ctx context.Context, up *pool.Conn, deflate bool, in 
 	ws := &websocket.Session{
 		Client: s.stream, ClientEarly: append([]byte(nil), early...), Upstream: up.Stream(),
 		Deflate: deflate, Judge: j.text, Binary: binary, Assemblies: s.p.assemblies, Idle: s.p.idle,
-		Denied: func(e *websocket.CloseError) { s.denyMessage(in, e) },
+		Denied:  func(e *websocket.CloseError) { s.denyMessage(in, e) },
+		Goodbye: goodbye,
 	}
 	_, _ = s.client.R.Discard(len(early))
-	told, tell := context.WithCancelCause(context.WithoutCancel(ctx))
-	defer tell(nil)
-	defer context.AfterFunc(ctx, func() { tell(goodbye(ctx)) })()
-	stats, err := ws.Run(told)
+	stats, err := ws.Run(ctx)
 	s.ev.Event.BytesUp, s.ev.Event.BytesDn = uint64(stats.Up.Bytes), uint64(stats.Down.Bytes)
 	if e, ok := errors.AsType[*websocket.CloseError](err); ok {
 		if !j.denied {
@@ -86,8 +84,8 @@ func (s *session) messages(ctx context.Context, up *pool.Conn, deflate bool, in 
 }
 
 // goodbye is how a WebSocket is told why it ends.
-func goodbye(ctx context.Context) error {
-	if errors.Is(context.Cause(ctx), errRevoked) {
+func goodbye(cause error) *websocket.CloseError {
+	if errors.Is(cause, errRevoked) {
 		return &websocket.CloseError{Code: websocket.CodePolicyChanged, Reason: core.ReasonPolicyChanged, Detail: revoked}
 	}
 	return &websocket.CloseError{Code: websocket.CodeGoingAway, Reason: core.ReasonShutdown, Detail: "the daemon is stopping"}

@@ -175,6 +175,10 @@ func newSession(change func(*Session)) *session {
 	s.client, s.Client = connection()
 	s.server, s.Upstream = connection()
 	s.Judge, s.Binary, s.Assemblies = allow, true, NewAssemblies()
+	s.Goodbye = func(cause error) *CloseError {
+		e, _ := errors.AsType[*CloseError](cause)
+		return e
+	}
 	s.Denied = func(e *CloseError) { s.denied = append(s.denied, *e) }
 	if change != nil {
 		change(&s.Session)

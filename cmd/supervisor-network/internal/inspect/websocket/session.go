@@ -28,6 +28,9 @@ type Session struct {
 	Binary bool
 	// Denied is told of each refused message once, before the client is. It may be nil.
 	Denied func(*CloseError)
+	// Goodbye is how both sides are told that the context of Run has ended, of which
+	// cause is the cause; without one they are told 1001.
+	Goodbye func(cause error) *CloseError
 	// Assemblies is shared by all sessions of the process.
 	Assemblies *Assemblies
 	// Idle ends a session in which nothing moves in either direction; zero is never.
@@ -75,8 +78,7 @@ type running struct {
 
 // Run relays until both directions have ended, and closes both streams. It returns
 // nil after an end that the two sides made themselves, a *CloseError when this side
-// ended the session, and else the error of a stream. When ctx ends, a *CloseError as
-// its cause says how both sides are told; otherwise it is 1001.
+// ended the session, and else the error of a stream.
 func (s *Session) Run(ctx context.Context) (Stats, error) {
 	x := &running{Session: s}
 	x.ctx, x.cancel = context.WithCancel(ctx)
@@ -124,8 +126,11 @@ func (x *running) onCancel(ctx context.Context) func() {
 	ended := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(ended)
-		e, ok := errors.AsType[*CloseError](context.Cause(ctx))
-		if !ok {
+		var e *CloseError
+		if x.Goodbye != nil {
+			e = x.Goodbye(context.Cause(ctx))
+		}
+		if e == nil {
 			e = &CloseError{Code: CodeGoingAway, Reason: core.ReasonShutdown, Detail: "the session was ended", Err: context.Cause(ctx)}
 		}
 		x.end(e, CodeGoingAway, false)

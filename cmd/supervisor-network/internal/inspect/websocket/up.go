@@ -189,6 +189,8 @@ func (x *running) binary(h header) error {
 		return errOpaque
 	case h.length > MaxBinary:
 		return errBinary
+	case x.ctx.Err() != nil: // the right to it has ended, and the close frame is on its way
+		return errOver
 	}
 	mask := x.masks.next()
 	change := both(h.mask, mask)
