@@ -63,6 +63,7 @@ var eventReasons = []Reason{
 	EventApprovalLeftOut,
 	EventLearning,
 	EventLearningOver,
+	EventRecordsUnsure,
 	EventRecordsDropped,
 }
 

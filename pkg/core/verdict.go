@@ -84,6 +84,7 @@ const (
 	EventApprovalLeftOut     Reason = "approved_rule_left_out" // an approved rule does not fit the policy any more
 	EventLearning            Reason = "learning"               // every public destination is allowed for a time
 	EventLearningOver        Reason = "learning_over"          // only what the policy allows is allowed again
+	EventRecordsUnsure       Reason = "records_unsure"         // an earlier instance was killed while it recorded; the count says how many records may be missing
 	EventRecordsDropped      Reason = "records_dropped"        // the log was not read fast enough; the count says how many
 )
 

@@ -8,6 +8,15 @@
 // (messages are bounded). It does not decide who the peer should be; that is
 // configuration.
 //
+// What is promised of events, whichever daemon is killed, whenever and however often:
+// an event that an Outbox holds is sent again until it was acknowledged, and an Inbox
+// made by OpenInbox hands each over at most once. It notes a batch, hands it over,
+// notes that this has ended, and acknowledges. So a kill of the receiver costs at most
+// the one batch of up to 256 events that was being handed over, which the next instance
+// knows the size of (Inbox.Unsure); a kill of the producer costs what was not
+// acknowledged. Either way the producer wrote its own record before it sent anything.
+// An end by SIGTERM costs nothing while the peer is there to acknowledge.
+//
 // Sources: unix(7) for SO_PEERCRED and SCM_RIGHTS; api/supervisor/v1 for the
 // messages.
 package link

@@ -4,10 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
-
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	pb "github.com/splitpod/splitpod/api/supervisor/v1"
 	"github.com/splitpod/splitpod/pkg/core"
@@ -57,72 +53,3 @@ func SendEvents(ctx context.Context, stream eventSender, own core.InstanceID, bo
 		box.Ack(acked)
 	}
 }
-
-// eventReceiver is the server half of a ReportEvents stream of either service.
-type eventReceiver interface {
-	Recv() (*pb.EventBatch, error)
-	Send(*pb.EventAck) error
-}
-
-// Inbox remembers which events of each producer were taken, so that what is sent
-// again after a reconnect is not counted twice. The zero value is ready to use;
-// it remembers the newest 16 producers. Safe for concurrent use.
-type Inbox struct {
-	mu   sync.Mutex
-	seen map[core.InstanceID]uint64 // guarded by mu
-	turn []core.InstanceID          // guarded by mu; oldest first
-}
-
-// maxProducers bounds an Inbox: restarts of the peer that it can tell apart.
-const maxProducers = 16
-
-// Receive takes the events of one stream, calls take for each new one in order,
-// and acknowledges a batch after the last was taken. It ends with the stream;
-// malformed batches end it with InvalidArgument.
-func (in *Inbox) Receive(stream eventReceiver, take func(core.Event)) error {
-	for {
-		batch, err := stream.Recv()
-		if err != nil {
-			return err
-		}
-		from := core.InstanceID(batch.GetInstanceId())
-		if !from.Valid() || len(batch.GetEvents()) > maxBatch {
-			return status.Errorf(codes.InvalidArgument, "event batch of %d events from %q: needs a valid instance and at most %d events",
-				len(batch.GetEvents()), clipText(batch.GetInstanceId()), maxBatch)
-		}
-		last := uint64(0)
-		for _, e := range batch.GetEvents() {
-			if in.fresh(from, e.GetSequence()) {
-				take(eventFromProto(from, e))
-			}
-			last = e.GetSequence()
-		}
-		if err := stream.Send(&pb.EventAck{Sequence: last}); err != nil {
-			return err
-		}
-	}
-}
-
-// fresh reports whether the number is new for its producer, and remembers it.
-func (in *Inbox) fresh(from core.InstanceID, seq uint64) bool {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	last, known := in.seen[from]
-	if seq == 0 || known && seq <= last {
-		return false
-	}
-	if !known {
-		if in.seen == nil {
-			in.seen = make(map[core.InstanceID]uint64)
-		}
-		if len(in.turn) == maxProducers {
-			delete(in.seen, in.turn[0])
-			in.turn = in.turn[1:]
-		}
-		in.turn = append(in.turn, from)
-	}
-	in.seen[from] = seq
-	return true
-}
-
-func clipText(s string) string { return s[:min(len(s), 64)] }

@@ -4,11 +4,13 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"path/filepath"
 	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/splitpod/splitpod/api/supervisor/link"
 	"github.com/splitpod/splitpod/pkg/core"
 )
 
@@ -154,8 +156,33 @@ func (a *attachState) stopped(instance core.InstanceID) {
 	}
 }
 
-// Event implements control.Handler.
-func (d *daemon) Event(ev core.Event) { d.record.Event(ev, true) }
+// Events implements control.Handler. The last record is written after all others.
+func (d *daemon) Events(evs []core.Event) {
+	for i := range evs {
+		d.record.Event(evs[i], i == len(evs)-1)
+	}
+}
+
+// inboxFile is where in the state directory the Inbox notes what it took.
+const inboxFile = "events"
+
+// openInbox goes on where an earlier instance stopped to take the process daemon's
+// events.
+func (d *daemon) openInbox() (*link.Inbox, error) {
+	return link.OpenInbox(filepath.Join(d.cfg.StateDir, inboxFile), func(err error) {
+		d.log.Error("events may be counted again after a restart", slog.Any("error", err))
+	})
+}
+
+// unsure records that an earlier instance was killed while it took events.
+func (d *daemon) unsure(n uint64) {
+	if n == 0 {
+		return
+	}
+	d.record.Event(core.Event{Kind: core.EventFinding, Time: time.Now(), Instance: d.instance, Stage: core.StageControl,
+		Severity: core.SeverityLow, Reason: core.EventRecordsUnsure, Count: n,
+		Detail: "an earlier instance was killed while it recorded events of the process daemon, whose own records have them"}, true)
+}
 
 // Refused implements control.Handler.
 func (d *daemon) Refused(err error) {

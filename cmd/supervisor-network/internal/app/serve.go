@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/splitpod/splitpod/api/supervisor/link"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/advisor"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/config"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/control"
@@ -54,6 +55,7 @@ type daemon struct {
 	dialer     *relay.Dialer
 	policies   *policies
 	hub        *control.Hub // nil without a process daemon
+	inbox      *link.Inbox  // nil without a process daemon
 	gauge      *listen.Gauge
 	live       live
 	advisor    *advisor.Advisor
@@ -134,9 +136,12 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) er
 	}
 	d.policies = d.newPolicies()
 	if cfg.Identity == "process" {
+		if d.inbox, err = d.openInbox(); err != nil {
+			return &problem{exitConfig, err}
+		}
 		d.hub = control.New(control.Options{
 			RunDir: cfg.RunDir, PeerUID: cfg.ProcessUID, Build: build(), Instance: d.instance,
-			Log: d.log, Outbox: d.box, Handler: d, Ready: func() bool { return observe.Holds(d.checks()) },
+			Log: d.log, Outbox: d.box, Inbox: d.inbox, Handler: d, Ready: func() bool { return observe.Holds(d.checks()) },
 		})
 	}
 	if err := d.policies.load(ctx, file); err != nil {
@@ -195,6 +200,9 @@ func (d *daemon) run(ctx context.Context, digest string) error {
 		<-advised
 	}()
 	d.lifecycle("started", build().String())
+	if d.inbox != nil {
+		d.unsure(d.inbox.Unsure())
+	}
 	defer d.lifecycle("stopped", "")
 
 	g, ctx := errgroup.WithContext(ctx)

@@ -41,9 +41,9 @@ type Handler interface {
 	// Workload is called with every snapshot of the attached daemon, within the
 	// same ctx.
 	Workload(ctx context.Context, w core.Workload)
-	// Event takes one event of the process daemon. It must have been recorded
-	// when the call returns.
-	Event(ev core.Event)
+	// Events takes new events of the process daemon, in order. They must have been
+	// recorded when the call returns.
+	Events(evs []core.Event)
 	// Refused is told of a peer or handshake that was refused.
 	Refused(err error)
 }
@@ -56,6 +56,7 @@ type Options struct {
 	Instance core.InstanceID
 	Log      *slog.Logger
 	Outbox   *outbox.Outbox // events for the process daemon
+	Inbox    *link.Inbox    // which of the process daemon's events were taken; nil: this Hub's own
 	Handler  Handler
 	// Ready says whether this daemon is ready, for the gRPC health service. nil: none.
 	Ready func() bool
@@ -68,7 +69,6 @@ type Options struct {
 type Hub struct {
 	pb.UnimplementedNetworkServiceServer
 	opt    Options
-	inbox  link.Inbox
 	config link.Watched[core.Config]
 
 	attached atomic.Pointer[attachment] // the attached process daemon, or nil
@@ -87,6 +87,9 @@ func New(opt Options) *Hub {
 	}
 	if opt.MaxRevision == 0 {
 		opt.MaxRevision = core.MaxRevision
+	}
+	if opt.Inbox == nil {
+		opt.Inbox = &link.Inbox{}
 	}
 	return &Hub{opt: opt, greets: make(map[core.InstanceID]core.Peer)}
 }
@@ -108,13 +111,15 @@ func (h *Hub) Listen(ctx context.Context) (*net.UnixListener, error) {
 	return link.Listen(ctx, "unix", h.opt.RunDir, link.NetworkSocket)
 }
 
-// Run serves the contract on l until ctx ends, and closes l.
+// Run serves the contract on l until ctx ends, and closes l. Afterwards no event is
+// taken any more.
 func (h *Hub) Run(ctx context.Context, l *net.UnixListener) error {
 	srv := link.NewServer(link.Credentials{UID: h.opt.PeerUID, Refused: h.opt.Handler.Refused})
 	pb.RegisterNetworkServiceServer(srv, h)
 	if h.opt.Ready != nil {
 		link.RegisterHealth(srv, h.opt.Ready)
 	}
+	defer h.opt.Inbox.Close()
 	stop := context.AfterFunc(ctx, srv.Stop)
 	defer stop()
 	if err := srv.Serve(l); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
@@ -172,7 +177,7 @@ func (h *Hub) WatchConfig(req *pb.WatchConfigRequest, stream grpc.ServerStreamin
 
 // ReportEvents implements NetworkService.
 func (h *Hub) ReportEvents(stream grpc.BidiStreamingServer[pb.EventBatch, pb.EventAck]) error {
-	return h.inbox.Receive(stream, h.opt.Handler.Event)
+	return h.opt.Inbox.Receive(stream, h.opt.Handler.Events)
 }
 
 // greeted takes the handshake of an instance.

@@ -41,7 +41,7 @@ func (e *events) Attached(ctx context.Context, p core.Peer) {
 	context.AfterFunc(ctx, func() { e.gone <- p.Instance })
 }
 func (e *events) Workload(_ context.Context, w core.Workload) { e.workload <- w }
-func (e *events) Event(core.Event)                            {}
+func (e *events) Events([]core.Event)                         {}
 func (e *events) Refused(err error)                           { e.refused <- err }
 
 func wait[T any](t *testing.T, what string, ch <-chan T) T {

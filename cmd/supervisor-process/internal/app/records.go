@@ -3,11 +3,15 @@ package app
 import (
 	"fmt"
 	"io"
+	"log/slog"
 	"net/netip"
 	"os"
+	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/splitpod/splitpod/api/supervisor/link"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/observe"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/report"
 	"github.com/splitpod/splitpod/pkg/core"
@@ -42,6 +46,27 @@ func (d *daemon) openReport(stdout, stderr io.Writer) error {
 	d.meter = observe.NewMeter()
 	d.report.Watch(func(ev *core.Event) { d.meter.Record(ev, d.instance) })
 	return nil
+}
+
+// inboxFile is where in the run directory the Inbox notes what it took. The directory
+// outlives this container, and the workload does not see it.
+const inboxFile = "process.events"
+
+// openInbox goes on where an earlier instance stopped to take the network daemon's
+// events, and records it if that one was killed while it took some.
+func (d *daemon) openInbox() (*link.Inbox, error) {
+	inbox, err := link.OpenInbox(filepath.Join(d.cfg.RunDir, inboxFile), func(err error) {
+		d.log.Error("events may be counted again after a restart", slog.Any("error", err))
+	})
+	if err != nil {
+		return nil, err
+	}
+	if n := inbox.Unsure(); n > 0 {
+		d.report.Peer(core.Event{Kind: core.EventFinding, Time: time.Now(), Instance: d.instance, Stage: core.StageControl,
+			Severity: core.SeverityLow, Reason: core.EventRecordsUnsure, Count: n,
+			Detail: "an earlier instance was killed while it recorded events of the network daemon, whose own records have them"})
+	}
+	return inbox, nil
 }
 
 func openRecords(where string, stdout, stderr io.Writer) (io.Writer, error) {

@@ -133,9 +133,13 @@ func (d *daemon) endsStart(err error) error {
 }
 
 func (d *daemon) openLink(ctx context.Context, mode core.Mode) error {
+	inbox, err := d.openInbox()
+	if err != nil {
+		return &problem{exitConfig, err}
+	}
 	l, err := control.Open(ctx, control.Options{
 		RunDir: d.cfg.RunDir, PeerUID: d.cfg.NetworkUID, Build: build(), Instance: d.instance, Mode: mode,
-		Log: d.log, Outbox: d.box, Handler: d, Ready: func() bool { return observe.Holds(d.checks()) },
+		Log: d.log, Outbox: d.box, Inbox: inbox, Handler: d, Ready: func() bool { return observe.Holds(d.checks()) },
 	})
 	if err != nil {
 		return fmt.Errorf("open the contract's sockets: %w", err)

@@ -98,8 +98,12 @@ func (d *daemon) Refused(err error) {
 	d.log.Warn("a peer on the contract was refused", slog.Any("error", err))
 }
 
-// Event implements control.Handler.
-func (d *daemon) Event(ev core.Event) { d.report.Peer(ev) }
+// Events implements control.Handler.
+func (d *daemon) Events(evs []core.Event) {
+	for _, ev := range evs {
+		d.report.Peer(ev)
+	}
+}
 
 // Identify implements control.Handler. A failed lookup is recorded here too, with
 // the request id of the network daemon's own record.

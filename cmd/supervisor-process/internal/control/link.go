@@ -44,9 +44,9 @@ type Handler interface {
 	// OpenRelay connects to the sandbox's SSH server or to a port of the workload's
 	// loopback.
 	OpenRelay(ctx context.Context, target core.RelayTarget, port uint16) (net.Conn, error)
-	// Event takes one event of the network daemon. It must have been recorded
-	// when the call returns.
-	Event(ev core.Event)
+	// Events takes new events of the network daemon, in order. They must have been
+	// recorded when the call returns.
+	Events(evs []core.Event)
 	// Incompatible is told that the network daemon refused the handshake.
 	Incompatible(err error)
 	// Refused is told of a peer that was refused.
@@ -62,6 +62,7 @@ type Options struct {
 	Mode     core.Mode
 	Log      *slog.Logger
 	Outbox   *outbox.Outbox // events for the network daemon
+	Inbox    *link.Inbox    // which of the network daemon's events were taken; nil: this Link's own
 	Handler  Handler
 	// Ready says whether this daemon is ready, for the gRPC health service. nil: none.
 	Ready func() bool
@@ -74,7 +75,6 @@ type Options struct {
 type Link struct {
 	pb.UnimplementedProcessServiceServer
 	opt      Options
-	inbox    link.Inbox
 	workload link.Watched[core.Workload]
 	relays   atomic.Int64
 	peer     atomic.Pointer[core.Peer] // the network daemon that answered our handshake
@@ -90,6 +90,9 @@ func Open(ctx context.Context, opt Options) (*Link, error) {
 	}
 	if opt.MaxRevision == 0 {
 		opt.MaxRevision = core.MaxRevision
+	}
+	if opt.Inbox == nil {
+		opt.Inbox = &link.Inbox{}
 	}
 	l := &Link{opt: opt}
 	var err error
@@ -116,13 +119,15 @@ func (l *Link) Peer() (core.Peer, bool) {
 }
 
 // Run keeps the contract up until ctx ends: it serves both sockets and stays
-// attached to whatever network daemon instance there is.
+// attached to whatever network daemon instance there is. Afterwards no event is taken
+// any more.
 func (l *Link) Run(ctx context.Context) error {
 	srv := link.NewServer(link.Credentials{UID: l.opt.PeerUID, Refused: l.opt.Handler.Refused})
 	pb.RegisterProcessServiceServer(srv, l)
 	if l.opt.Ready != nil {
 		link.RegisterHealth(srv, l.opt.Ready)
 	}
+	defer l.opt.Inbox.Close()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		stop := context.AfterFunc(ctx, srv.Stop)
@@ -158,7 +163,7 @@ func (l *Link) WatchWorkload(req *pb.WatchWorkloadRequest, stream grpc.ServerStr
 
 // ReportEvents implements ProcessService.
 func (l *Link) ReportEvents(stream grpc.BidiStreamingServer[pb.EventBatch, pb.EventAck]) error {
-	return l.inbox.Receive(stream, l.opt.Handler.Event)
+	return l.opt.Inbox.Receive(stream, l.opt.Handler.Events)
 }
 
 // maxHandovers bounds hand-overs in progress; a peer that connects and says nothing

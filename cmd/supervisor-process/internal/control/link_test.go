@@ -62,7 +62,7 @@ func (h *handler) OpenRelay(_ context.Context, target core.RelayTarget, port uin
 	return d.DialContext(context.Background(), "tcp", l.Addr().String())
 }
 
-func (h *handler) Event(core.Event)       {}
+func (h *handler) Events([]core.Event)    {}
 func (h *handler) Incompatible(err error) { h.incompatible <- err }
 func (h *handler) Refused(err error) {
 	select {
