@@ -80,7 +80,6 @@ func Open(opt Options) (*Advisor, error) {
 	if err != nil {
 		return nil, err
 	}
-	a.counts.Restore(a.store.Marks())
 	a.local = policylocal.New(policylocal.Options{Enabled: func() bool { return opt.Proposals }, Proposals: a.store,
 		Policy: a.policy.Load, Denials: &a.recent})
 	return a, nil
@@ -98,12 +97,9 @@ func (a *Advisor) Observe(ev *core.Event) {
 	a.recent.Add(ev)
 }
 
-// ObserveFrom is Observe for an event of the other daemon that may come again after a
-// restart of this one.
-func (a *Advisor) ObserveFrom(producer core.InstanceID, sequence uint64, ev *core.Event) {
-	a.counts.AddFrom(producer, sequence, ev)
-	a.recent.Add(ev)
-}
+// Suppressed is how many denials are counted without their destination and program,
+// because there were too many different ones.
+func (a *Advisor) Suppressed() uint64 { return a.counts.Suppressed() }
 
 // Local answers http://policy.local.
 func (a *Advisor) Local() *policylocal.Server { return a.local }

@@ -6,7 +6,9 @@
 // is lost behind many: keys, samples and bytes are bounded, an event costs one short
 // lock of a sixteenth of the keys, and what loses its detail is still counted by stage
 // and reason. It does not answer a workload that pushes one key out by making
-// thousands of others: that key then is in the counts and in the records only.
+// thousands of others: that key then is in the counts and in the records only. Nor a
+// daemon that is killed: what was counted since the last delivery, ten seconds as it is
+// used, is in the records only.
 //
 // Invariant: every occurrence that was added is in exactly one batch, either with its
 // key or among the suppressed ones; a batch is handed out unchanged until it is
@@ -16,7 +18,6 @@ package aggregate
 import (
 	"context"
 	"hash/maphash"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -35,7 +36,6 @@ const (
 	MaxPathBytes  = 256
 	maxAncestors  = 8
 	maxSuppressed = 64 // distinct stage and reason without a key
-	maxProducers  = 16 // as link.Inbox remembers
 	shards        = 16
 )
 
@@ -94,9 +94,6 @@ type Batch struct {
 	SuppressedAllowed uint64
 	Total, Denied     uint64
 	Groups            map[Group]uint64 // of denials
-	// Marks are the newest numbers of the other daemon's events that are in this batch
-	// or an earlier one, by producer.
-	Marks map[core.InstanceID]uint64
 }
 
 // Empty reports whether nothing was counted.
@@ -111,16 +108,14 @@ type Aggregator struct {
 	groups   [len(groupNames)]atomic.Uint64
 
 	mu     sync.Mutex
-	marks  map[core.InstanceID]uint64 // guarded by mu
-	turn   []core.InstanceID          // guarded by mu; oldest first
-	since  time.Time                  // guarded by mu
-	number uint64                     // guarded by mu
-	frozen *Batch                     // guarded by mu; handed out and not acknowledged
+	since  time.Time // guarded by mu
+	number uint64    // guarded by mu
+	frozen *Batch    // guarded by mu; handed out and not acknowledged
 }
 
 // New makes an Aggregator.
 func New() *Aggregator {
-	a := &Aggregator{seed: maphash.MakeSeed(), now: time.Now, marks: make(map[core.InstanceID]uint64)}
+	a := &Aggregator{seed: maphash.MakeSeed(), now: time.Now}
 	a.since = a.now()
 	return a
 }
@@ -145,40 +140,15 @@ func (a *Aggregator) Add(ev *core.Event) {
 	t.shards[h.Sum64()%shards].add(ev)
 }
 
-// AddFrom is Add for an event that the other daemon may send again: it counts each
-// number of a producer once.
-func (a *Aggregator) AddFrom(producer core.InstanceID, sequence uint64, ev *core.Event) {
-	a.mu.Lock()
-	last, known := a.marks[producer]
-	if sequence == 0 || known && sequence <= last {
-		a.mu.Unlock()
-		return
+// Suppressed is how many denials lost their key since New, by now.
+func (a *Aggregator) Suppressed() (n uint64) {
+	for i := range a.denials.shards {
+		s := &a.denials.shards[i]
+		s.mu.Lock()
+		n += s.everSuppressed
+		s.mu.Unlock()
 	}
-	a.mark(producer, sequence)
-	a.mu.Unlock()
-	a.Add(ev)
-}
-
-// Restore sets the marks of an earlier instance of this daemon, as its last delivered
-// batch has them.
-func (a *Aggregator) Restore(marks map[core.InstanceID]uint64) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for _, id := range slices.Sorted(maps.Keys(marks)) {
-		a.mark(id, marks[id])
-	}
-}
-
-// mark remembers a number. Preconditions: mu is held.
-func (a *Aggregator) mark(producer core.InstanceID, sequence uint64) {
-	if _, known := a.marks[producer]; !known {
-		if len(a.turn) == maxProducers {
-			delete(a.marks, a.turn[0])
-			a.turn = a.turn[1:]
-		}
-		a.turn = append(a.turn, producer)
-	}
-	a.marks[producer] = sequence
+	return n
 }
 
 // Pending is the batch to deliver: the one that was not acknowledged, or else what was
@@ -206,7 +176,7 @@ func (a *Aggregator) Ack(number uint64) {
 func (a *Aggregator) freeze() *Batch {
 	a.number++
 	b := &Batch{Number: a.number, From: a.since, To: a.now(), Suppressed: make(map[Cause]uint64),
-		Groups: make(map[Group]uint64), Marks: maps.Clone(a.marks)}
+		Groups: make(map[Group]uint64)}
 	a.since = b.To
 	b.Denials, b.Denied = a.denials.take(b.Suppressed)
 	allowed := make(map[Cause]uint64)

@@ -119,8 +119,13 @@ func TestManyHostsDoNotPushOutWhatIsSeenOften(t *testing.T) {
 	if got, _ := counted(b); !found || got != 100_010 || len(b.Denials) > MaxKeys {
 		t.Errorf("often seen: %v; %d counted in %d keys", found, got, len(b.Denials))
 	}
-	if n := b.Suppressed[Cause{core.StageConnect, core.ReasonPolicyDenied}]; n < 90_000 {
+	n := b.Suppressed[Cause{core.StageConnect, core.ReasonPolicyDenied}]
+	if n < 90_000 {
 		t.Errorf("only %d are said to have lost their key", n)
+	}
+	a.Add(denied("another.example.com", 443, "/usr/bin/curl", time.Second))
+	if ever := a.Suppressed(); ever != n {
+		t.Errorf("%d are said to have lost their key since the start, %d in the batch", ever, n)
 	}
 }
 
@@ -197,39 +202,6 @@ func TestNothingIsLostOrCountedTwiceWhileBatchesAreTaken(t *testing.T) {
 	}
 	if denials != n*workers/2 || allowed != n*workers/2 {
 		t.Errorf("%d denials and %d allowed, want %d of each", denials, allowed, n*workers/2)
-	}
-}
-
-func TestAnEventThatIsSentAgainIsCountedOnce(t *testing.T) {
-	p, q := core.NewInstanceID(), core.NewInstanceID()
-	a := New()
-	for range 3 {
-		for seq := range uint64(5) {
-			a.AddFrom(p, seq+1, denied("h.example.com", 443, "/b", 0))
-		}
-		a.AddFrom(q, 1, denied("h.example.com", 443, "/b", 0))
-	}
-	a.AddFrom(p, 0, denied("h.example.com", 443, "/b", 0)) // no number
-	b := a.Pending()
-	if b.Denied != 6 {
-		t.Errorf("%d counted, want 6", b.Denied)
-	}
-	next := New() // a restarted daemon that knows what was delivered
-	next.Restore(b.Marks)
-	next.AddFrom(p, 5, denied("h.example.com", 443, "/b", 0))
-	next.AddFrom(p, 6, denied("h.example.com", 443, "/b", 0))
-	if got := next.Pending().Denied; got != 1 {
-		t.Errorf("%d counted after the restart, want 1", got)
-	}
-}
-
-func TestProducersThatAreRememberedAreBounded(t *testing.T) {
-	a := New()
-	for range maxProducers + 1 {
-		a.AddFrom(core.NewInstanceID(), 1, denied("h.example.com", 443, "/b", 0))
-	}
-	if b := a.Pending(); len(b.Marks) != maxProducers || b.Denied != maxProducers+1 {
-		t.Errorf("%d producers, %d events", len(b.Marks), b.Denied)
 	}
 }
 

@@ -15,6 +15,8 @@ type shard struct {
 	bytes      int              // guarded by mu; of entries, roughly
 	count      uint64           // guarded by mu; every occurrence
 	suppressed map[Cause]uint64 // guarded by mu; occurrences without their key
+
+	everSuppressed uint64 // guarded by mu; of all batches
 }
 
 const (
@@ -132,6 +134,7 @@ func (s *shard) suppress(c Cause, n uint64) {
 		c = Cause{}
 	}
 	s.suppressed[c] += n
+	s.everSuppressed += n
 }
 
 func (e *Summary) cause(ev *core.Event, n uint64) {

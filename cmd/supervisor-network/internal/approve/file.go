@@ -29,9 +29,8 @@ const maxFile = 32 << 20
 // kept is the file. Rules are in it as policy files, so that what is read is checked
 // as every policy is.
 type kept struct {
-	Version int                        `json:"version"`
-	Marks   map[core.InstanceID]uint64 `json:"marks,omitempty"`
-	Entries []keptEntry                `json:"proposals"`
+	Version int         `json:"version"`
+	Entries []keptEntry `json:"proposals"`
 }
 
 type keptEntry struct {
@@ -102,7 +101,7 @@ func decode(data []byte) (*state, error) {
 	if k.Version != 1 {
 		return nil, fmt.Errorf("version %d is not known to this build", k.Version)
 	}
-	st := &state{marks: k.Marks}
+	st := &state{}
 	seen := make(map[string]bool)
 	for _, e := range k.Entries {
 		entry, err := e.entry()
@@ -143,7 +142,7 @@ func (k *keptEntry) entry() (Entry, error) {
 }
 
 func save(dir string, st *state) error {
-	k := kept{Version: 1, Marks: st.marks, Entries: []keptEntry{}}
+	k := kept{Version: 1, Entries: []keptEntry{}}
 	for i := range st.entries {
 		e := &st.entries[i]
 		k.Entries = append(k.Entries, keptEntry{ID: e.ID, Status: e.Status, Source: e.Source, Name: e.Name, Rule: ruleYAML(e.Name, e.Rule),

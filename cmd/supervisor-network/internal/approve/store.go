@@ -18,7 +18,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -109,10 +108,9 @@ type Store struct {
 // state is everything that is kept. A value in use is never changed.
 type state struct {
 	entries []Entry // oldest first
-	marks   map[core.InstanceID]uint64
 }
 
-func (s *state) clone() *state { return &state{slices.Clone(s.entries), s.marks} }
+func (s *state) clone() *state { return &state{slices.Clone(s.entries)} }
 
 func (s *state) find(id string) *Entry {
 	for i := range s.entries {
@@ -161,9 +159,6 @@ func Open(opt Options) (*Store, error) {
 		changed: make(chan struct{}), inForce: make(map[string]bool)}
 	return s, saveOverlay(opt.Dir, st)
 }
-
-// Marks are the numbers of the other daemon's events that were counted for good.
-func (s *Store) Marks() map[core.InstanceID]uint64 { return s.current().marks }
 
 func (s *Store) current() *state {
 	s.mu.Lock()
@@ -279,20 +274,16 @@ func (s *Store) Wait(ctx context.Context, id string) (Entry, error) {
 	}
 }
 
-// Take makes proposals of a batch of denials and keeps them together with the marks of
-// the batch, so that a batch that is handed over again after a failure counts once. It
-// is what aggregate's Deliver calls.
+// Take makes proposals of a batch of denials and keeps all of them or, failing, none,
+// so that a batch that is handed over again counts once. It is what aggregate's Deliver
+// calls.
 func (s *Store) Take(_ context.Context, b *aggregate.Batch) error {
 	proposals, _ := propose.Map(b.Denials, propose.Options{AnyBinary: s.opt.IgnoreBinaries})
 	base := s.opt.Base()
-	if len(proposals) == 0 && maps.Equal(b.Marks, s.Marks()) {
+	if len(proposals) == 0 || base == nil {
 		return nil
 	}
 	return s.update(func(st *state) error {
-		st.marks = b.Marks
-		if base == nil {
-			return nil
-		}
 		t := s.intake(st, base)
 		begun := s.opt.Now()
 		for i := range min(len(proposals), MaxMechanistic) {

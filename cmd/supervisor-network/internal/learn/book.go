@@ -45,11 +45,13 @@ type Book struct {
 	mu   sync.Mutex
 	seen map[aggregate.Key]*seen // guarded by mu
 	lost uint64                  // guarded by mu; connections without a place, of this instance
+	last uint64                  // guarded by mu; number of the batch that was noted last
+	kept bool                    // guarded by mu; what was noted is on disk
 }
 
 // OpenBook reads what earlier instances saw.
 func OpenBook(dir string) (*Book, error) {
-	b := &Book{dir: dir, seen: make(map[aggregate.Key]*seen)}
+	b := &Book{dir: dir, seen: make(map[aggregate.Key]*seen), kept: true}
 	data, err := os.ReadFile(filepath.Join(dir, bookFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return b, nil
@@ -67,18 +69,19 @@ func OpenBook(dir string) (*Book, error) {
 	return b, nil
 }
 
-// Take notes what a batch has of learned connections, and keeps it.
+// Take notes what a batch has of learned connections, and keeps it. A batch that is
+// handed over again, because it could not be kept or because others failed on it, is
+// noted once; batches without a number are all different.
 func (b *Book) Take(batch *aggregate.Batch) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	changed := false
-	for i := range batch.Activity {
-		if s := &batch.Activity[i]; s.Rule == decide.LearnedRule {
-			b.note(s)
-			changed = true
+	if batch.Number == 0 || batch.Number != b.last {
+		b.last = batch.Number
+		if b.noteAll(batch) > 0 {
+			b.kept = false
 		}
 	}
-	if !changed {
+	if b.kept {
 		return nil
 	}
 	data, err := json.Marshal(b.list())
@@ -88,7 +91,20 @@ func (b *Book) Take(batch *aggregate.Batch) error {
 	if err := replace(filepath.Join(b.dir, bookFile), data); err != nil {
 		return fmt.Errorf("keep what was learned: %w", err)
 	}
+	b.kept = true
 	return nil
+}
+
+// noteAll adds a batch, and returns how many summaries of it were added. Preconditions:
+// mu is held.
+func (b *Book) noteAll(batch *aggregate.Batch) (n int) {
+	for i := range batch.Activity {
+		if s := &batch.Activity[i]; s.Rule == decide.LearnedRule {
+			b.note(s)
+			n++
+		}
+	}
+	return n
 }
 
 // note adds one summary. Preconditions: mu is held.

@@ -33,6 +33,30 @@ func TestARestartDoesNotBeginAnew(t *testing.T) {
 	}
 }
 
+func TestABatchThatIsHandedOverAgainIsNotedOnce(t *testing.T) {
+	dir := t.TempDir()
+	b := book(t, dir)
+	again := func(number uint64, ok bool) {
+		t.Helper()
+		err := b.Take(&aggregate.Batch{Number: number, Activity: []aggregate.Summary{summary("h.example.com", "/bin/x", decide.LearnedRule, 3)}})
+		if (err == nil) != ok {
+			t.Fatal(err)
+		}
+	}
+	again(1, true)
+	again(1, true) // others failed on it
+	b.dir = filepath.Join(dir, "gone")
+	again(2, false)
+	again(2, false) // it could not be kept
+	b.dir = dir
+	again(2, true)
+	for name, b := range map[string]*Book{"": b, " after a restart": book(t, dir)} {
+		if list := b.list(); len(list) != 1 || list[0].Count != 6 {
+			t.Errorf("noted%s: %+v, want a count of 6", name, list[0])
+		}
+	}
+}
+
 func TestTheLearningTimeIsBounded(t *testing.T) {
 	for asked, ok := range map[time.Duration]bool{0: true, time.Second: true, Longest: true, Longest + 1: false, -1: false} {
 		until, err := Until(t.TempDir(), asked, now)

@@ -9,6 +9,7 @@ var (
 
 	Decisions = Metric{Counter, "splitpod_decisions_total", "Recorded connections and requests by what they were, verdict and reason code.", []string{"protocol", "verdict", "reason"}}
 	Denials   = Metric{Counter, "splitpod_denials_total", "Refused connections and requests by reason code.", []string{"reason"}}
+	Ungrouped = Metric{Counter, "splitpod_denials_ungrouped_total", "Refusals, of both daemons, that no proposal can come from because too many different destinations and programs were refused at a time; they are recorded and counted.", nil}
 	Allowed   = Metric{Counter, "splitpod_connections_allowed_total", "Connections and requests that a rule allowed.", nil}
 	Durations = Metric{Histogram, "splitpod_duration_seconds", "Time from accept to end of allowed connections (tunnel) and requests (the other protocols).", []string{"protocol"}}
 	Traffic   = Metric{Counter, "splitpod_traffic_bytes_total", "Bytes of recorded connections and requests: sent by the workload, received by it.", []string{"direction"}}

@@ -31,6 +31,7 @@ type queue struct {
 	mu      sync.Mutex
 	text    []byte        // guarded by mu; the batch
 	written chan struct{} // guarded by mu; closed when the batch is written; nil while nobody waits
+	stalled bool          // guarded by mu; somebody waited in vain, and nothing was written since
 	dropped uint64        // guarded by mu; lines that found no place, or were not written
 	ended   bool          // guarded by mu; nobody writes any more
 }
@@ -42,7 +43,8 @@ func newQueue(s Sink) *queue {
 }
 
 // add copies a line into the batch, or counts it as dropped. With wait it returns a
-// channel that is closed when the line is written; nil when it never will be.
+// channel that is closed when the line is written; nil when it never will be, or when
+// waiting for it has no prospect.
 func (q *queue) add(line []byte, wait bool) <-chan struct{} {
 	q.mu.Lock()
 	before := len(q.text)
@@ -54,7 +56,7 @@ func (q *queue) add(line []byte, wait bool) <-chan struct{} {
 	}
 	q.text = append(q.text, line...)
 	var written chan struct{}
-	if wait {
+	if wait && !q.stalled {
 		if q.written == nil {
 			q.written = make(chan struct{})
 		}
@@ -104,14 +106,33 @@ func (q *queue) lost() uint64 {
 	return q.dropped
 }
 
-// await waits for a batch to be written, with a bound.
-func await(written <-chan struct{}) {
+// await waits for a batch to be written, with a bound. Nobody waits after that until
+// something is.
+func (q *queue) await(written <-chan struct{}) {
 	timer := time.NewTimer(flushWait)
 	defer timer.Stop()
 	select {
 	case <-written:
+		return
 	case <-timer.C:
 	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	select {
+	case <-written: // just now: who clears the mark comes after this, or did before
+	default:
+		q.stalled = true
+	}
+}
+
+// moved says that a batch left, and then that the sink is read.
+func (q *queue) moved(written chan struct{}) {
+	if written != nil {
+		close(written)
+	}
+	q.mu.Lock()
+	q.stalled = false
+	q.mu.Unlock()
 }
 
 // Run writes what is queued until ctx ends, then what is left.
@@ -164,8 +185,6 @@ func (r *Recorder) write(q *queue, b *batch, reported uint64) uint64 {
 			q.drop(uint64(bytes.Count(b.text[n:], []byte{'\n'}))) // told when writing works again
 		}
 	}
-	if b.written != nil {
-		close(b.written)
-	}
+	q.moved(b.written)
 	return reported
 }

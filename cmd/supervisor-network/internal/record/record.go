@@ -3,8 +3,9 @@
 //
 // It answers the threat of a refusal nobody can see: a denial is written before
 // the workload gets its answer, and whatever ends a connection leaves a record.
-// It does not answer a reader of the log that stalls for good: then records are
-// dropped, counted, and the count is recorded when the reader returns.
+// It does not answer a reader of the log that stalls: after one denial has waited for
+// it in vain none waits until it reads again, and what finds no place is dropped,
+// counted, and the count recorded when the reader returns.
 //
 // Invariant: an Entry is written exactly once, whichever of Deny and End
 // comes first; records leave in the order they were made; a log that is not read
@@ -93,7 +94,7 @@ func (r *Recorder) record(ev *core.Event, wait bool) {
 		r.scratch.Put(scratch)
 	}
 	if written != nil {
-		await(written)
+		r.sinks[0].await(written)
 	}
 }
 

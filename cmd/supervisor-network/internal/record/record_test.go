@@ -282,6 +282,36 @@ func TestADenialWaitsForAStalledLogNoLongerThanItsBound(t *testing.T) {
 	})
 }
 
+func TestOnlyTheFirstDenialWaitsForAStalledLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		out := &log{gate: make(chan struct{})}
+		r := record.New(out, daemon, nil)
+		end := start(r)
+		deny(r)
+		began := time.Now()
+		for range 1000 {
+			deny(r)
+		}
+		if d := time.Since(began); d != 0 {
+			t.Errorf("1000 denials waited %s for a log that nobody reads", d)
+		}
+		out.gate <- struct{}{} // it is read again
+		out.gate <- struct{}{}
+		synctest.Wait()
+		if n := len(out.lines(t)); n != 1001 {
+			t.Errorf("%d records, want 1001", n)
+		}
+		go func() { time.Sleep(100 * time.Millisecond); out.gate <- struct{}{} }()
+		began = time.Now()
+		deny(r)
+		if d, n := time.Since(began), len(out.lines(t)); d != 100*time.Millisecond || n != 1002 {
+			t.Errorf("a denial waited %s for the log that is read, of %d records", d, n)
+		}
+		close(out.gate)
+		end()
+	})
+}
+
 func TestRecordsThatCannotBeWrittenAreCountedAndToldLater(t *testing.T) {
 	out := &log{err: errors.New("no space")}
 	r := record.New(out, daemon, nil)
