@@ -151,11 +151,15 @@ func (p *pair) policy(text string) {
 // startNetwork starts the network daemon without any privilege.
 func (p *pair) startNetwork(args ...string) {
 	p.t.Helper()
-	p.network = start(p.t, append([]string{
+	p.network = start(p.t, p.networkArgs(args)...)
+}
+
+func (p *pair) networkArgs(args []string) []string {
+	return append([]string{
 		"setpriv", "--reuid", fmt.Sprint(networkUID), "--regid", fmt.Sprint(networkUID), "--clear-groups",
 		"--bounding-set=-all", "--inh-caps=-all", "--no-new-privs",
 		binary(p.t, "supervisor-network"), "serve", "--policy", p.dir + "/config/policy.yaml",
-		"--run-dir", p.dir + "/run", "--state-dir", p.dir + "/state", "--admin-listen", "", "--upstream-roots", origins.CAFile}, args...)...)
+		"--run-dir", p.dir + "/run", "--state-dir", p.dir + "/state", "--admin-listen", "", "--upstream-roots", origins.CAFile}, args...)
 }
 
 // startProcess starts the process daemon with a workload. Its records go to a

@@ -355,10 +355,12 @@ func measureIdle(t target, n int) error {
 	return nil
 }
 
-func residentKiB(pid int) int {
+func residentKiB(pid int) int { return statusKiB(pid, "VmRSS:") }
+
+func statusKiB(pid int, field string) int {
 	data, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	for line := range strings.Lines(string(data)) {
-		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+		if rest, ok := strings.CutPrefix(line, field); ok {
 			n, _ := strconv.Atoi(strings.Fields(rest)[0])
 			return n
 		}

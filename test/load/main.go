@@ -4,18 +4,20 @@
 //
 // It answers the threat of a figure that nobody can repeat: it prints the command
 // that made it, and ratios formed within a round, because absolute rates of a
-// shared machine drift. It is no test: it asserts nothing about time.
+// shared machine drift. It is no test: it asserts nothing about time. With -stall it
+// measures what a reader of records that stalls costs.
 package main
 
 import (
 	"context"
 	"flag"
 	"fmt"
+	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -35,13 +37,18 @@ func main() {
 		rounds = flag.Int("rounds", 5, "rounds; medians of in-round ratios are printed")
 		dur    = flag.Duration("dur", 800*time.Millisecond, "time of one cell")
 		idle   = flag.Int("idle", 1000, "tunnels of the idle measurement; 0: none")
+		stall  = flag.Int("stall", 0, "measure in place of that what a reader of records that stalls costs, after so many refusals; 0: do not")
 	)
 	flag.Parse()
 	if err := world.Enter(); err != nil {
 		fail(err)
 	}
 	err := keepFewTimeWaits()
-	if err == nil {
+	switch {
+	case err != nil:
+	case *stall > 0:
+		err = stalled(*bin, *rounds, *dur, *stall)
+	default:
 		err = run(*bin, *rounds, *dur, *idle)
 	}
 	if err != nil {
@@ -91,7 +98,7 @@ func run(bin string, rounds int, dur time.Duration, idle int) error {
 	if err := startOrigins(ctx); err != nil {
 		return err
 	}
-	daemon, stop, err := startDaemon(bin, dir)
+	daemon, stop, err := startDaemon(daemonOptions{bin: bin, dir: dir, name: "splitpod", port: 3128})
 	if err != nil {
 		return err
 	}
@@ -155,22 +162,19 @@ func median(v []float64) float64 {
 }
 
 // startDaemon runs the network daemon as a standalone proxy without privilege.
-func startDaemon(bin, dir string) (t target, stop func(), err error) {
-	policy := filepath.Join(dir, "policy.yaml")
+func startDaemon(o daemonOptions) (t target, stop func(), err error) {
+	policy := filepath.Join(o.dir, "policy.yaml")
 	if err := os.WriteFile(policy, fmt.Appendf(nil, policyText, world.Address), 0o644); err != nil {
 		return target{}, nil, err
 	}
-	if err := os.Chmod(dir, 0o777); err != nil {
+	if err := os.Chmod(o.dir, 0o777); err != nil {
 		return target{}, nil, err
 	}
-	if bin, err = filepath.Abs(bin); err != nil {
+	if o.bin, err = filepath.Abs(o.bin); err != nil {
 		return target{}, nil, err
 	}
-	const addr = "127.0.0.1:3128"
-	cmd := exec.Command("setpriv", "--reuid", "65532", "--regid", "65532", "--clear-groups", "--bounding-set=-all", "--no-new-privs",
-		bin, "serve", "--policy", policy, "--listen", addr, "--identity", "ignore", "--admin-listen", "",
-		"--state-dir", filepath.Join(dir, "state"), "--run-dir", dir, "--log-level", "warn")
-	cmd.Stderr = os.Stderr
+	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(o.port))
+	cmd := o.command(policy, addr, filepath.Join(o.dir, o.name))
 	if err := cmd.Start(); err != nil {
 		return target{}, nil, err
 	}
@@ -182,5 +186,5 @@ func startDaemon(bin, dir string) (t target, stop func(), err error) {
 		stop()
 		return target{}, nil, err
 	}
-	return target{name: "splitpod", proxy: addr, pid: cmd.Process.Pid}, stop, nil
+	return target{name: o.name, proxy: addr, pid: cmd.Process.Pid}, stop, nil
 }
