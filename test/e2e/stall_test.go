@@ -22,16 +22,7 @@ func TestAHundredThousandHostsWhileNobodyReads(t *testing.T) {
 	if testing.Short() {
 		hosts = 20_000
 	}
-	p := newPair(t, policyText)
-	fifo := p.dir + "/stdout"
-	must(t, syscall.Mkfifo(fifo, 0o666))
-	log, err := os.OpenFile(fifo, os.O_RDWR, 0) // a reader that does not read
-	must(t, err)
-	t.Cleanup(func() { log.Close() })
-	p.network = start(t, append([]string{"sh", "-c", `exec "$@" >` + fifo, "sh"}, p.networkArgs([]string{
-		"--listen", standaloneAddress, "--identity", "ignore", "--admin-listen", "127.0.0.1:" + adminPort})...)...)
-	eventually(t, "the metrics", func() bool { status, _ := fetch(t, "http://127.0.0.1:"+adminPort+"/readyz"); return status == 200 })
-
+	p, log := unread(t)
 	before := p.memory(false)
 	refuseAll(t, hosts)
 	if grown := p.memory(true) - before; grown > 128<<20 {
@@ -64,6 +55,34 @@ func TestAHundredThousandHostsWhileNobodyReads(t *testing.T) {
 	if lines+told != hosts || told != dropped {
 		t.Errorf("%d records and %d that are told as dropped (%d by the metric) of %d", lines, told, dropped, hosts)
 	}
+}
+
+// TestADaemonWhoseLogNobodyReadsEnds, and says by its exit code that records are missing.
+func TestADaemonWhoseLogNobodyReadsEnds(t *testing.T) {
+	p, _ := unread(t)
+	refuseAll(t, 200) // more than a pipe holds
+	p.network.kill(syscall.SIGTERM)
+	if code := p.network.wait(t); code != 1 || !strings.Contains(p.network.err.String(), "the last records were not written") {
+		t.Errorf("exit code %d, %q", code, p.network.err)
+	}
+}
+
+// unread starts a network daemon alone, whose records go to a log that nobody reads.
+func unread(t *testing.T) (*pair, *os.File) {
+	t.Helper()
+	p := newPair(t, policyText)
+	fifo := p.dir + "/stdout"
+	must(t, syscall.Mkfifo(fifo, 0o666))
+	log, err := os.OpenFile(fifo, os.O_RDWR, 0)
+	must(t, err)
+	t.Cleanup(func() { log.Close() })
+	p.network = start(t, append([]string{"sh", "-c", `exec "$@" >` + fifo, "sh"}, p.networkArgs([]string{
+		"--listen", standaloneAddress, "--identity", "ignore", "--admin-listen", "127.0.0.1:" + adminPort})...)...)
+	eventually(t, "the daemon to be ready", func() bool {
+		status, _ := fetch(t, "http://127.0.0.1:"+adminPort+"/readyz")
+		return status == 200
+	})
+	return p, log
 }
 
 // refuseAll asks for n hosts that no rule allows, each over a connection of its own.

@@ -47,8 +47,12 @@ func (d *daemon) drained(ctx context.Context) {
 	}
 }
 
-// flushTimeout bounds the delivery of the last events to the process daemon.
-const flushTimeout = 2 * time.Second
+// Bounds of the end: of the delivery of the last events to the process daemon, and of the
+// last records to the log and to a collector, which package export gives five seconds.
+const (
+	flushTimeout   = 2 * time.Second
+	recordsTimeout = 7 * time.Second
+)
 
 // Attached implements control.Handler.
 func (d *daemon) Attached(ctx context.Context, peer core.Peer) {

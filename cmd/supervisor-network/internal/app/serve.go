@@ -152,10 +152,9 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) er
 
 // run binds every listener, then starts everything, and ends with the first
 // failure or with ctx.
-func (d *daemon) run(ctx context.Context, digest string) error {
+func (d *daemon) run(ctx context.Context, digest string) (err error) {
 	var proxy, admin net.Listener
 	var contract *net.UnixListener
-	var err error
 	if d.cfg.Listen != "" {
 		if proxy, err = bind(ctx, d.cfg.Listen); err != nil {
 			return err
@@ -189,7 +188,11 @@ func (d *daemon) run(ctx context.Context, digest string) error {
 	}()
 	defer func() {
 		stopRecords()
-		<-recordsDone
+		select {
+		case <-recordsDone:
+		case <-time.After(recordsTimeout):
+			err = errors.Join(err, errors.New("the last records were not written: the log is not read"))
+		}
 	}()
 	// So does what is made of them.
 	advising, stopAdvising := context.WithCancel(context.WithoutCancel(ctx))

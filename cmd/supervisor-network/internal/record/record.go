@@ -13,6 +13,7 @@
 package record
 
 import (
+	"context"
 	"io"
 	"sync"
 	"sync/atomic"
@@ -21,6 +22,7 @@ import (
 	"github.com/splitpod/splitpod/pkg/core"
 	"github.com/splitpod/splitpod/pkg/core/ocsf"
 	"github.com/splitpod/splitpod/pkg/core/outbox"
+	"github.com/splitpod/splitpod/pkg/core/spool"
 )
 
 // Sink is a place that every record goes to.
@@ -37,7 +39,7 @@ type Recorder struct {
 	now      func() time.Time
 
 	scratch sync.Pool // of *[]byte: lines that are being encoded
-	sinks   []*queue
+	sinks   []sink
 	watch   func(*core.Event) // sees every event before it is written; may be nil
 
 	allowed atomic.Uint64
@@ -58,9 +60,32 @@ func To(c ocsf.Context, box *outbox.Outbox, sinks ...Sink) *Recorder {
 		scratch: sync.Pool{New: func() any { b := make([]byte, 0, 4096); return &b }},
 	}
 	for _, s := range sinks {
-		r.sinks = append(r.sinks, newQueue(s))
+		r.sinks = append(r.sinks, sink{s.Text, spool.New(s.Out, func(b []byte, dropped uint64) []byte { return r.told(b, dropped, s.Text) })})
 	}
 	return r
+}
+
+// sink is a log and how it is written.
+type sink struct {
+	text bool
+	*spool.Spool
+}
+
+// told appends the record of how many are missing.
+func (r *Recorder) told(b []byte, dropped uint64, text bool) []byte {
+	ev := core.Event{Kind: core.EventFinding, Time: r.now(), Stage: core.StageControl, Severity: core.SeverityHigh,
+		Reason: core.EventRecordsDropped, Detail: "the log was not read fast enough", Count: dropped, Instance: r.instance}
+	return r.encode(b, &ev, text)
+}
+
+// Run writes what is queued until ctx ends, then what is left.
+func (r *Recorder) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	for _, s := range r.sinks {
+		wg.Go(func() { s.Run(ctx) })
+	}
+	wg.Wait()
+	return nil
 }
 
 // Watch lets f see every event that is recorded, for counting. It must not keep or
@@ -82,10 +107,10 @@ func (r *Recorder) record(ev *core.Event, wait bool) {
 	}
 	scratch := r.scratch.Get().(*[]byte)
 	line := *scratch
-	var written <-chan struct{}
-	for i, q := range r.sinks {
-		line = r.encode(line[:0], ev, q.Text)
-		if w := q.add(line, wait && i == 0); w != nil {
+	var written spool.Written
+	for i, s := range r.sinks {
+		line = r.encode(line[:0], ev, s.text)
+		if w := s.Add(line, wait && i == 0); w != nil {
 			written = w
 		}
 	}
@@ -93,9 +118,7 @@ func (r *Recorder) record(ev *core.Event, wait bool) {
 		*scratch = line
 		r.scratch.Put(scratch)
 	}
-	if written != nil {
-		r.sinks[0].await(written)
-	}
+	r.sinks[0].Await(written)
 }
 
 func (r *Recorder) encode(b []byte, ev *core.Event, text bool) []byte {
@@ -124,8 +147,8 @@ type Stats struct {
 // Stats returns a snapshot.
 func (r *Recorder) Stats() Stats {
 	s := Stats{Allowed: r.allowed.Load(), Denied: r.denied.Load(), Reasons: make(map[core.Reason]uint64)}
-	for _, q := range r.sinks {
-		s.Dropped += q.lost()
+	for _, out := range r.sinks {
+		s.Dropped += out.Lost()
 	}
 	r.reasons.Range(func(k, v any) bool {
 		s.Reasons[k.(core.Reason)] = v.(*atomic.Uint64).Load()

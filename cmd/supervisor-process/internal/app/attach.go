@@ -43,6 +43,7 @@ func (d *daemon) attach(ctx context.Context, stdout, stderr io.Writer) error {
 	if err := d.openReport(stdout, stderr); err != nil {
 		return &problem{exitConfig, err}
 	}
+	defer d.runRecords()()
 	resolver, err := openAttached(d.cfg.PID)
 	if err != nil {
 		return err

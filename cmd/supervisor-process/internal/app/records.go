@@ -1,6 +1,7 @@
 package app
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -62,11 +63,30 @@ func (d *daemon) openInbox() (*link.Inbox, error) {
 		return nil, err
 	}
 	if n := inbox.Unsure(); n > 0 {
-		d.report.Peer(core.Event{Kind: core.EventFinding, Time: time.Now(), Instance: d.instance, Stage: core.StageControl,
+		d.report.Here(core.Event{Kind: core.EventFinding, Time: time.Now(), Instance: d.instance, Stage: core.StageControl,
 			Severity: core.SeverityLow, Reason: core.EventRecordsUnsure, Count: n,
 			Detail: "an earlier instance was killed while it recorded events of the network daemon, whose own records have them"})
 	}
 	return inbox, nil
+}
+
+// runRecords writes records until the returned function is called, which waits for the
+// last of them unless nobody reads.
+func (d *daemon) runRecords() (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		d.report.Run(ctx)
+	}()
+	return func() {
+		cancel()
+		select {
+		case <-done:
+		case <-time.After(outputPatience):
+			d.log.Warn("the last records were not written: the log is not read")
+		}
+	}
 }
 
 func openRecords(where string, stdout, stderr io.Writer) (io.Writer, error) {

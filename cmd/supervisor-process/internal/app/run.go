@@ -74,6 +74,7 @@ func (d *daemon) run(ctx context.Context, argv []string, stdout, stderr io.Write
 		return core.Exit{}, &problem{exitConfig, err}
 	}
 
+	defer d.runRecords()()
 	g, gctx := errgroup.WithContext(ctx)
 	if err := d.open(gctx, g); err != nil {
 		return core.Exit{}, err

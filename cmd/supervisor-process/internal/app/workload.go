@@ -99,11 +99,7 @@ func (d *daemon) Refused(err error) {
 }
 
 // Events implements control.Handler.
-func (d *daemon) Events(evs []core.Event) {
-	for _, ev := range evs {
-		d.report.Peer(ev)
-	}
-}
+func (d *daemon) Events(evs []core.Event) { d.report.Peer(evs) }
 
 // Identify implements control.Handler. A failed lookup is recorded here too, with
 // the request id of the network daemon's own record.
@@ -114,7 +110,7 @@ func (d *daemon) Identify(ctx context.Context, id core.RequestID, t core.Tuple) 
 	}
 	who := r.Identify(ctx, t)
 	if who.Status != core.IdentityKnown {
-		d.report.Peer(core.Event{Kind: core.EventFinding, Time: time.Now(), RequestID: id, Instance: d.instance, Stage: core.StageControl,
+		d.report.Here(core.Event{Kind: core.EventFinding, Time: time.Now(), RequestID: id, Instance: d.instance, Stage: core.StageControl,
 			Severity: core.SeverityLow, Reason: core.ReasonIdentityUnavailable, Detail: who.Status.String() + ": " + who.Detail})
 	}
 	return who
