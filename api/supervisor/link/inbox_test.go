@@ -122,6 +122,22 @@ func TestTheLedgerIsReadAsItIsWrittenOrNotAtAll(t *testing.T) {
 	}
 }
 
+// FuzzParseMarks: what is read is exactly what would be written.
+func FuzzParseMarks(f *testing.F) {
+	f.Fuzz(func(t *testing.T, text string) {
+		marks, err := parseMarks(text)
+		if err != nil {
+			if marks != nil {
+				t.Errorf("an error with %d marks", len(marks))
+			}
+			return
+		}
+		if again := string(appendMarks(nil, marks)); again != text || len(marks) > maxProducers {
+			t.Errorf("%q reads as %q", text, again)
+		}
+	})
+}
+
 func TestTheLedgerIsARegularFileAndNoLink(t *testing.T) {
 	for name, lay := range map[string]func(path string) error{
 		"a link":      func(path string) error { return os.Symlink(filepath.Join(filepath.Dir(path), "elsewhere"), path) },
