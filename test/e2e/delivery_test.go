@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 	"syscall"
@@ -103,6 +104,7 @@ const flush = 256
 type storm struct {
 	*pair
 	network, process account
+	records          []string // files of the process daemon's instances; a killed one's may end in half a line
 	answered         map[string]bool
 	sent             int
 }
@@ -116,7 +118,8 @@ func newStorm(t *testing.T) *storm {
 
 func (s *storm) startWorkload(run int) {
 	s.t.Helper()
-	s.startProcessWith([]string{"--grace", "50s"}, "python3", "-c", stormScript, strconv.Itoa(run))
+	s.records = append(s.records, fmt.Sprintf("%s/process.records.%d", s.dir, run))
+	s.startProcessWith([]string{"--grace", "50s", "--records", s.records[len(s.records)-1]}, "python3", "-c", stormScript, strconv.Itoa(run))
 }
 
 // progress waits until n more refusals were answered.
@@ -142,7 +145,8 @@ func (s *storm) endNetwork(sig syscall.Signal) {
 	s.network.add(s.t, s.pair.network.out.String())
 }
 
-// endWorkload ends the workload as a pod's end does, and takes what it knows.
+// endWorkload ends the workload as a pod's end does, and takes what it and its daemon
+// know.
 func (s *storm) endWorkload() {
 	s.t.Helper()
 	s.pair.process.kill(syscall.SIGTERM)
@@ -153,6 +157,10 @@ func (s *storm) endWorkload() {
 }
 
 func (s *storm) takeOutput() {
+	s.t.Helper()
+	data, err := os.ReadFile(s.records[len(s.records)-1])
+	must(s.t, err)
+	s.process.add(s.t, string(data))
 	for line := range strings.Lines(s.pair.process.out.String()) {
 		switch what, value, _ := strings.Cut(strings.TrimSpace(line), " "); what {
 		case "answered":
@@ -168,7 +176,6 @@ func (s *storm) takeOutput() {
 func (s *storm) settle(lostByNetwork, lostByProcess int) {
 	t := s.t
 	t.Helper()
-	s.process.add(t, s.processRecords())
 	s.network.counted(t, "the network daemon")
 	s.process.counted(t, "the process daemon")
 	for host := range s.answered {
@@ -247,7 +254,6 @@ func TestKillsOfTheProcessDaemonDoubleNothing(t *testing.T) {
 	s.progress(20)
 	s.endWorkload()
 	s.endNetwork(syscall.SIGTERM)
-	s.process.add(t, s.processRecords())
 	s.network.counted(t, "the network daemon")
 	s.process.counted(t, "the process daemon")
 	for host := range s.answered {

@@ -67,10 +67,10 @@ func (e *Entry) write(wait bool) {
 	e.Event.Time = e.r.now()
 	e.Event.Duration = e.Event.Time.Sub(e.started)
 	e.r.count(&e.Event)
-	if e.r.box != nil && e.Event.Verdict == core.Deny {
-		e.r.box.Add(e.Event)
-	}
 	e.r.record(&e.Event, wait)
+	if e.r.box != nil && e.Event.Verdict == core.Deny {
+		e.r.box.Add(e.Event) // after it is on record here, in case this daemon ends in between
+	}
 }
 
 func severityOf(reason core.Reason) core.Severity {

@@ -354,6 +354,28 @@ func TestDenialsGoToTheProcessDaemonAndAllowedOnesDoNot(t *testing.T) {
 	}
 }
 
+// TestADenialIsWrittenBeforeTheOtherDaemonHearsOfIt, which may have it on record alone
+// otherwise.
+func TestADenialIsWrittenBeforeTheOtherDaemonHearsOfIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		out, box := &log{gate: make(chan struct{})}, outbox.New(0)
+		r := record.New(out, daemon, box)
+		end := start(r)
+		go deny(r)
+		synctest.Wait()
+		if n := box.Stats().Waiting; n != 0 {
+			t.Errorf("%d events are on their way before they are written", n)
+		}
+		out.gate <- struct{}{}
+		synctest.Wait()
+		if n := box.Stats().Waiting; n != 1 || len(out.lines(t)) != 1 {
+			t.Errorf("%d events are on their way, %d are written", n, len(out.lines(t)))
+		}
+		close(out.gate)
+		end()
+	})
+}
+
 // TestAStalledSinkDoesNotStallAnother holds files and stream apart.
 func TestAStalledSinkDoesNotStallAnother(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
