@@ -25,13 +25,16 @@ func badTarget(detail string) error {
 // longer shows: that pseudo-fields stand first and once, and that names are
 // lower-case.
 func (o *Options) check(r *http.Request) (path, query string, err error) {
+	protocol, extended := r.Header[pseudoProtocol]
 	switch {
-	case r.Method == http.MethodConnect:
-		return "", "", refuse(http.StatusForbidden, core.ReasonUnsupportedProtocol, "CONNECT is not available inside a tunnel; WebSockets are opened over HTTP/1.1")
+	case r.Method == http.MethodConnect && !extended:
+		return "", "", refuse(http.StatusForbidden, core.ReasonUnsupportedProtocol, "CONNECT is not available inside a tunnel")
 	case len(r.Method) > http1.MaxMethodBytes || !isToken(r.Method):
 		return "", "", bad("the method is a token of at most 32 characters")
-	case r.Header[":protocol"] != nil:
-		return "", "", bad("extended CONNECT is not offered")
+	case extended && r.Method != http.MethodConnect:
+		return "", "", bad(":protocol belongs to CONNECT")
+	case extended && (len(protocol) != 1 || protocol[0] != ProtocolWebSocket):
+		return "", "", refuse(http.StatusNotImplemented, core.ReasonUnsupportedProtocol, "the only protocol that CONNECT opens here is websocket")
 	case r.TLS == nil:
 		return "", "", bad("the scheme is https, as the connection is")
 	}
@@ -44,7 +47,27 @@ func (o *Options) check(r *http.Request) (path, query string, err error) {
 	if err := checkFields(r.Header); err != nil {
 		return "", "", err
 	}
+	if extended {
+		return path, query, checkOpen(r)
+	}
 	return path, query, checkLength(r)
+}
+
+// pseudoProtocol is where the library leaves the pseudo-field of RFC 8441 section 4.
+const pseudoProtocol = ":protocol"
+
+// ProtocolWebSocket is the protocol of an extended CONNECT that opens a WebSocket.
+const ProtocolWebSocket = "websocket"
+
+// checkOpen: what an extended CONNECT opens has no length, and can be spoken on.
+func checkOpen(r *http.Request) error {
+	if _, ok := r.Header["Content-Length"]; ok {
+		return bad("a CONNECT has no Content-Length")
+	}
+	if r.ContentLength == 0 {
+		return bad("the stream of a WebSocket does not end with its fields")
+	}
+	return nil
 }
 
 // checkAuthority: a connection that was permitted for one host carries streams for
@@ -99,7 +122,7 @@ func checkFields(h http.Header) error {
 	}
 	count := 0
 	for name, values := range h {
-		if !isToken(name) {
+		if !isToken(name) && name != pseudoProtocol {
 			return bad("a field name is a token")
 		}
 		if hiddenFraming(name) {

@@ -17,9 +17,17 @@ import (
 )
 
 // with is a well-formed request whose named field is replaced, or removed by "".
-func with(name, value string) []field {
+func with(name, value string) []field { return instead(get(), name, value) }
+
+// connect is a well-formed extended CONNECT, with more fields behind it.
+func connect(protocol string, more ...string) []field {
+	return append(append(fields(":protocol", protocol), with(":method", "CONNECT")...), fields(more...)...)
+}
+
+// instead is a list whose named field is replaced, or removed by "".
+func instead(list []field, name, value string) []field {
 	var out []field
-	for _, f := range get() {
+	for _, f := range list {
 		if f.Name != name {
 			out = append(out, f)
 		} else if value != "" {
@@ -79,9 +87,17 @@ func TestOnlyStreamsWithOneReadingReachTheHandler(t *testing.T) {
 		{"CONNECT", fields(":method", "CONNECT", ":authority", "evil.test:443"), "403"},
 		{"CONNECT to the tunnel's host", fields(":method", "CONNECT", ":authority", host+":443"), "403"},
 		{"CONNECT with a path", with(":method", "CONNECT"), protocol},
-		{"extended CONNECT for a WebSocket", append(fields(":protocol", "websocket"), with(":method", "CONNECT")...), protocol},
-		{"extended CONNECT for UDP", append(fields(":protocol", "connect-udp"), with(":method", "CONNECT")...), protocol},
-		{"a protocol without CONNECT", append(fields(":protocol", "websocket"), get()...), protocol},
+		{"extended CONNECT that ends with its fields", connect("websocket"), "400"},
+		{"extended CONNECT for UDP", connect("connect-udp"), "501"},
+		{"extended CONNECT for another spelling of websocket", connect("WebSocket"), "501"},
+		{"extended CONNECT for nothing", connect(""), protocol},
+		{"extended CONNECT for two protocols", append(fields(":protocol", "websocket"), connect("websocket")...), protocol},
+		{"extended CONNECT for another host", instead(connect("websocket"), ":authority", "evil.test"), "421"},
+		{"extended CONNECT without TLS", instead(connect("websocket"), ":scheme", "http"), "400"},
+		{"extended CONNECT without a path", instead(connect("websocket"), ":path", ""), protocol},
+		{"extended CONNECT to the asterisk", instead(connect("websocket"), ":path", "*"), "400"},
+		{"extended CONNECT with Upgrade", append(connect("websocket"), fields("upgrade", "websocket")...), "400"},
+		{"a protocol without CONNECT", append(fields(":protocol", "websocket"), get()...), "400"},
 
 		{"the asterisk", with(":path", "*"), "400"},
 		{"OPTIONS for the asterisk", fields(":method", "OPTIONS", ":scheme", "https", ":authority", host, ":path", "*"), "400"},
@@ -207,8 +223,8 @@ func TestABodyHasTheLengthThatWasDeclared(t *testing.T) {
 	}
 }
 
-// TestCheckDoesNotRelyOnNetHTTP asks the function alone: with another net/http, or
-// GODEBUG=http2xconnect=1, these would come to it.
+// TestCheckDoesNotRelyOnNetHTTP asks the function alone: with another net/http, these
+// would come to it.
 func TestCheckDoesNotRelyOnNetHTTP(t *testing.T) {
 	o := Options{Host: host, Port: 443}
 	request := func(change func(*http.Request)) *http.Request {
@@ -220,10 +236,14 @@ func TestCheckDoesNotRelyOnNetHTTP(t *testing.T) {
 		t.Fatal(err)
 	}
 	for rule, change := range map[string]func(*http.Request){
-		"another Host field":         func(r *http.Request) { r.Header["Host"] = []string{"evil.test"} },
-		"two Host fields":            func(r *http.Request) { r.Header["Host"] = []string{host, host} },
-		"CONNECT":                    func(r *http.Request) { r.Method = "CONNECT" },
-		"extended CONNECT":           func(r *http.Request) { r.Method = "CONNECT"; r.Header[":protocol"] = []string{"websocket"} },
+		"another Host field":       func(r *http.Request) { r.Header["Host"] = []string{"evil.test"} },
+		"two Host fields":          func(r *http.Request) { r.Header["Host"] = []string{host, host} },
+		"CONNECT":                  func(r *http.Request) { r.Method = "CONNECT" },
+		"a CONNECT that has ended": func(r *http.Request) { r.Method = "CONNECT"; r.Header[":protocol"] = []string{"websocket"} },
+		"two protocols": func(r *http.Request) {
+			r.Method, r.ContentLength = "CONNECT", -1
+			r.Header[":protocol"] = []string{"websocket", "websocket"}
+		},
 		"a protocol without CONNECT": func(r *http.Request) { r.Header[":protocol"] = []string{"websocket"} },
 		"no method":                  func(r *http.Request) { r.Method = "" },
 		"no path":                    func(r *http.Request) { r.RequestURI = "" },

@@ -15,10 +15,11 @@
 // copy: only its ServeConn takes a TLS connection that has something between, which
 // here is the meter. Its names are deprecated since they lead to net/http in Go 1.27.
 // What it lets through is closed here: check.go for fields, meter.go for floods,
-// watch.go for peers that stop reading. Extended CONNECT (RFC 8441) is not offered, so
-// clients open WebSockets over HTTP/1.1.
+// watch.go for peers that stop reading. Extended CONNECT (RFC 8441) is offered, for
+// WebSockets alone: package xconnect says how the library is made to, duplex.go is
+// what such a stream becomes.
 //
-// Sources: RFC 9113; RFC 7541; the gRPC project's PROTOCOL-HTTP2.md, statuscodes.md
+// Sources: RFC 9113; RFC 7541; RFC 8441; the gRPC project's PROTOCOL-HTTP2.md, statuscodes.md
 // and http-grpc-status-mapping.md; the token buckets are those of nghttp2.
 package http2
 

@@ -24,7 +24,8 @@ type Revoked struct {
 func (r *Revoked) Error() string { return fmt.Sprintf("%s: %s", r.Reason, r.Detail) }
 
 // ErrStatus is an answer of the origin that cannot be given to the client. Nothing
-// was sent: Deny may follow.
+// was sent: Deny may follow. Success is one where an extended CONNECT was asked for: it
+// would open what nobody agreed to.
 var ErrStatus = errors.New("http2: the origin's status is no final one")
 
 // directFlush is the length from which the head of an answer is not kept until its
@@ -40,7 +41,7 @@ var buffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }
 // answer early.
 func (s *Stream) Respond(ctx context.Context, resp *http.Response) error {
 	defer resp.Body.Close()
-	if resp.StatusCode < 200 || resp.StatusCode > 599 {
+	if resp.StatusCode < 200 || resp.StatusCode > 599 || s.Protocol != "" && resp.StatusCode < 300 {
 		return ErrStatus
 	}
 	s.answered = true

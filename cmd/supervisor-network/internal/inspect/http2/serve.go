@@ -11,13 +11,15 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
+
+	_ "github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/http2/xconnect" // extended CONNECT is offered
 )
 
 //lint:file-ignore SA1019 net/http, which the deprecations lead to, takes no TLS connection with a meter on it
 
 // Handler answers one stream. It is called on a goroutine of its own, at most
-// MaxStreams of them at a time, and has to call Deny or Respond once: a stream that
-// nobody answered is reset. Its context ends with the stream.
+// MaxStreams of them at a time, and has to call Deny, Respond or Accept once: a stream
+// that nobody answered is reset. Its context ends with the stream.
 type Handler func(ctx context.Context, s *Stream)
 
 // Stats are what a connection carried.

@@ -25,6 +25,9 @@ type Stream struct {
 	// Header has Go's spelling of names. It is without pseudo-fields and without Host.
 	Header http.Header
 	GRPC   bool // gRPC or gRPC-web, by its content type
+	// Protocol is what an extended CONNECT asks for, ProtocolWebSocket or nothing. Such
+	// a stream has no body: Accept opens it, and every other answer refuses it.
+	Protocol string
 
 	// Body never is nil. Its end brings the trailers.
 	Body   io.ReadCloser
@@ -35,27 +38,39 @@ type Stream struct {
 	r        *http.Request
 	ctx      context.Context
 	watch    *watch
-	passed   bool // ToOrigin was called
-	answered bool // Deny or Respond was called
-	reset    bool // the stream ends with RST_STREAM
+	passed   bool    // ToOrigin was called
+	answered bool    // Deny, Respond or Accept was called
+	opened   *Duplex // by Accept
+	reset    bool    // the stream ends with RST_STREAM
 }
 
 func newStream(s *server, w http.ResponseWriter, r *http.Request, path, query string) *Stream {
 	ctx, cancel := context.WithCancelCause(r.Context())
 	delete(r.Header, "Host")
+	protocol, extended := r.Header[pseudoProtocol]
+	delete(r.Header, pseudoProtocol)
 	st := &Stream{
 		Method: r.Method, Path: path, Query: query, Header: r.Header, Length: r.ContentLength,
-		GRPC: isGRPC(r.Header.Get("Content-Type")), Body: http.NoBody,
+		// A gRPC client is told of a refusal with 200, by which a CONNECT would succeed.
+		GRPC: isGRPC(r.Header.Get("Content-Type")) && r.Method != http.MethodConnect, Body: http.NoBody,
 		server: s, w: w, r: r, ctx: ctx,
 	}
 	st.watch = newWatch(http.NewResponseController(w), cancel, s.o.Stall, s.o.StreamIdle)
-	if r.ContentLength != 0 {
+	switch {
+	case extended:
+		st.Protocol, st.Length = protocol[0], 0
+	case r.ContentLength != 0:
 		st.Body = &body{r.Body, st.watch}
 	}
 	return st
 }
 
-func (s *Stream) end() { s.watch.end() }
+func (s *Stream) end() {
+	if s.opened != nil {
+		s.opened.Close()
+	}
+	s.watch.end()
+}
 
 // body is a request body whose bytes count as movement.
 type body struct {
@@ -91,6 +106,9 @@ func (s *Stream) ToOrigin(ctx context.Context) *http.Request {
 		Proto: "HTTP/2.0", ProtoMajor: 2,
 		Header: make(http.Header, len(s.Header)), Trailer: s.r.Trailer,
 		Body: s.Body, ContentLength: s.Length,
+	}
+	if s.Protocol != "" {
+		out.Trailer = nil // what is behind frames of a WebSocket is no part of it
 	}
 	for name, values := range s.Header {
 		if !endsHere(name) || name == "Te" {

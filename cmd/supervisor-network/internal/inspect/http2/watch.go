@@ -67,6 +67,13 @@ func (w *watch) tick() {
 	w.breakWrite()
 }
 
+// postpone leaves it to the user of the stream to find that nothing moves, first.
+func (w *watch) postpone() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.idle *= 2
+}
+
 // interrupt ends a write that runs; the caller has ended the context.
 func (w *watch) interrupt() {
 	w.mu.Lock()
