@@ -24,11 +24,41 @@ func RoundTrip(ctx context.Context, origin *pool.Conn, r *http.Request) (resp *h
 	x.stop = context.AfterFunc(ctx, func() { _ = origin.SetDeadline(time.Unix(1, 0)) })
 	head, err := x.start(r)
 	if err != nil {
-		x.stop()
-		origin.Abort()
-		return nil, origin.Reused && head == nil && repeatable(r) && origin.R.Buffered() == 0 && ctx.Err() == nil, err
+		return nil, x.fail(ctx, r, head), err
 	}
-	resp = &http.Response{StatusCode: head.Status, ProtoMajor: 1, ProtoMinor: 1, Header: make(http.Header, len(head.Fields)), ContentLength: -1, Request: r}
+	return x.response(r, head), false, nil
+}
+
+// Upgrade is RoundTrip for a request that asks its origin to switch protocols, by the
+// fields of ask. When the origin does, switched is its answer and resp is nil; the
+// connection is the caller's then, and ctx no longer ends it.
+func Upgrade(ctx context.Context, origin *pool.Conn, r *http.Request, ask http1.Fields) (resp *http.Response, switched *http1.Response, stale bool, err error) {
+	x := &roundTrip{origin: origin, sent: make(chan error, 1), ask: ask}
+	x.stop = context.AfterFunc(ctx, func() { _ = origin.SetDeadline(time.Unix(1, 0)) })
+	head, err := x.start(r)
+	switch {
+	case err != nil:
+		return nil, nil, x.fail(ctx, r, head), err
+	case head.Status != 101:
+		return x.response(r, head), nil, false, nil
+	case !x.stop():
+		origin.Abort()
+		return nil, nil, false, context.Cause(ctx)
+	}
+	return nil, head, false, nil
+}
+
+// fail ends an exchange that came to no response, and reports whether that is for a
+// kept connection which the origin had closed.
+func (x *roundTrip) fail(ctx context.Context, r *http.Request, head *http1.Response) (stale bool) {
+	x.stop()
+	x.origin.Abort()
+	return x.origin.Reused && head == nil && repeatable(r) && x.origin.R.Buffered() == 0 && ctx.Err() == nil
+}
+
+// response is what net/http has for a head, with a body that streams.
+func (x *roundTrip) response(r *http.Request, head *http1.Response) *http.Response {
+	resp := &http.Response{StatusCode: head.Status, ProtoMajor: 1, ProtoMinor: 1, Header: make(http.Header, len(head.Fields)), ContentLength: -1, Request: r}
 	for _, f := range head.Fields.EndToEnd() {
 		name := http.CanonicalHeaderKey(f.Name)
 		resp.Header[name] = append(resp.Header[name], f.Value)
@@ -39,13 +69,13 @@ func RoundTrip(ctx context.Context, origin *pool.Conn, r *http.Request) (resp *h
 	} else if head.Framing.Kind == http1.NoBody {
 		resp.ContentLength = 0
 	}
-	x.body, x.keeps = http1.NewBodyReader(origin.R, head.Framing), !head.Close && head.Framing.Kind != http1.UntilClose
+	x.body, x.keeps = http1.NewBodyReader(x.origin.R, head.Framing), !head.Close && head.Framing.Kind != http1.UntilClose
 	resp.Body = x
 	if head.Framing.Kind == http1.NoBody {
 		x.finish()
 		resp.Body = http.NoBody
 	}
-	return resp, false, nil
+	return resp
 }
 
 // repeatable reports whether a request may be sent a second time: an origin that closed
@@ -62,7 +92,8 @@ func repeatable(r *http.Request) bool {
 // roundTrip is the body of a response, and what happens to its connection.
 type roundTrip struct {
 	origin *pool.Conn
-	sent   chan error // the request's body
+	ask    http1.Fields // to switch protocols; nil: nothing is asked for
+	sent   chan error   // the request's body
 	stop   func() bool
 	body   *http1.BodyReader
 	keeps  bool
@@ -89,6 +120,8 @@ func (x *roundTrip) start(r *http.Request) (*http1.Response, error) {
 		switch {
 		case err != nil:
 			return resp, err
+		case resp.Status == 101 && x.ask != nil:
+			return resp, nil
 		case resp.Status == 101:
 			return resp, errors.New("the origin switches protocols, which nobody asked for")
 		case resp.Status >= 200:
@@ -120,6 +153,9 @@ func (x *roundTrip) send(r *http.Request) (http1.Framing, error) {
 		for _, value := range r.Header[name] {
 			b = fmt.Appendf(b, "%s: %s\r\n", name, value)
 		}
+	}
+	for _, f := range x.ask {
+		b = fmt.Appendf(b, "%s: %s\r\n", f.Name, f.Value)
 	}
 	switch _, stated := r.Header["Content-Length"]; {
 	case framing.Kind == http1.Chunked:
