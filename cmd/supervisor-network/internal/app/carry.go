@@ -196,9 +196,7 @@ func (s *session) finish(res exchange.Result, refused *refusal, in *incoming) bo
 	s.ev.Event.BytesUp, s.ev.Event.BytesDn = uint64(res.Up), uint64(res.Down)
 	s.ev.Event.Status = res.Status
 	s.ev.Echoed(in.sealed.echoed())
-	if in.audited != "" {
-		s.ev.Event.Detail = "would be denied: " + in.audited
-	}
+	noteAudit(s.ev, in)
 	switch {
 	case refused == nil:
 		return res.ClientGoesOn && !s.ended.Load()

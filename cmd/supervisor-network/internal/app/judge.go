@@ -31,9 +31,8 @@ type incoming struct {
 	binary atomic.Bool
 	sealed *sealed // what credentials did to it; nil: not yet
 
-	// Only in HTTP/1.1.
 	handshake *websocket.Handshake // it asks for a WebSocket, properly
-	omit      []string             // fields that do not go to the origin, lower-case
+	omit      []string             // fields that do not go to the origin, lower-case; only in HTTP/1.1
 	add       http1.Fields         // and what goes instead
 }
 

@@ -12,14 +12,12 @@ import (
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/exchange"
-	"github.com/splitpod/splitpod/pkg/core"
 )
 
 // overHTTP2 makes an exchange with an origin that speaks nothing older.
 func (s *session) overHTTP2(ctx context.Context, req *http1.Request, t http1.Target, in *incoming) (exchange.Result, *refusal) {
 	if in.handshake != nil {
-		return exchange.Result{}, &refusal{status: 502, stage: core.StageRequest, reason: core.ReasonUnsupportedProtocol,
-			detail: "the origin speaks HTTP/2 only, in which WebSockets are not supported here", failed: true}
+		return exchange.Result{}, noSockets()
 	}
 	body := &lent{s: s, from: in.sealed.body(http1.NewBodyReader(s.client.R, req.Framing))}
 	defer body.takeBack()

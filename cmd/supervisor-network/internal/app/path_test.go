@@ -48,6 +48,7 @@ type world struct {
 	doc     string
 	next    core.Generation
 	empty   func() // closes the connections that pools keep
+	stop    func() // ends the daemon, as a signal does
 
 	dials     atomic.Int64
 	dialDelay atomic.Int64 // nanoseconds
@@ -84,6 +85,7 @@ func newWorld(t testing.TB, idle time.Duration, endpoints ...string) *world {
 	t.Helper()
 	w := &world{t: t, origins: make(map[string]string), doc: "version: 1\nnetwork_policies:\n"}
 	ctx, cancel := context.WithCancel(context.Background())
+	w.stop = cancel
 	ca, err := mint.Open(t.TempDir())
 	if err != nil {
 		t.Fatal(err)

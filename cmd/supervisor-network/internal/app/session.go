@@ -46,6 +46,7 @@ type session struct {
 	waiting atomic.Bool               // for a further request to begin
 	ended   atomic.Bool               // no further request
 	revoked atomic.Bool               // not even a first one
+	sockets context.Context           // of the WebSockets on its streams; only in HTTP/2
 	undo    []func() bool
 	uncut   func() bool // undoes what would cut the present request
 }

@@ -28,13 +28,14 @@ import (
 func (s *session) serveHTTP2(ctx context.Context, tc *tls.Conn) {
 	s.release()
 	s.offer(ctx)
+	defer s.opening(ctx)()
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	defer context.AfterFunc(s.p.stopping, stop)()
 	stats := http2.Serve(ctx, tc, http2.Options{
 		Host: s.grant.permit.Host(), Port: s.grant.permit.Port(), EncodedSlash: s.grant.permit.EncodedSlash(),
 		Verbatim: !s.p.pathsCount(s.grant.permit),
-		Idle:     s.p.idle, StreamIdle: s.p.idle + s.p.idle/2, Refused: s.refusedStream,
+		Idle:     s.p.idle, StreamIdle: s.p.idle + s.p.idle/2, Drain: streamDrain, Refused: s.refusedStream,
 	}, s.stream2)
 	switch {
 	case stats.Flooded:
@@ -61,6 +62,7 @@ func (s *session) offer(ctx context.Context) {
 func (s *session) beginStream(method string) *record.Entry {
 	ev := s.p.record.Begin(core.NewRequestID(), time.Now())
 	ev.Event.Host, ev.Event.Port, ev.Event.Method = s.grant.permit.Host(), s.grant.permit.Port(), placeholder.Redact(method)
+	ev.Event.Source = s.conn.Tuple.Client
 	ev.Who(*s.grant.question.Who)
 	return ev
 }
@@ -80,12 +82,13 @@ func (s *session) refusedStream(method string, status int, err error) string {
 // stream2 judges and carries one stream. Streams run side by side: what they share of
 // the session is not changed.
 func (s *session) stream2(ctx context.Context, st *http2.Stream) {
-	ev := s.beginStream(st.Method)
+	method := methodOf(st)
+	ev := s.beginStream(method)
 	defer ev.End()
 	g := *s.grant
 	path, query := redacted(st.Path, st.Query)
-	in := &incoming{method: placeholder.Redact(st.Method), path: path, head: inspect.Head{
-		Method: st.Method, Query: query, Fields: fieldsOf(st.Header), Body: st.Length != 0,
+	in := &incoming{method: placeholder.Redact(method), path: path, head: inspect.Head{
+		Method: method, Query: query, Fields: fieldsOf(st.Header), Body: st.Length != 0,
 	}}
 	deny := func(r *refusal) {
 		in.describe(ev)
@@ -100,7 +103,11 @@ func (s *session) stream2(ctx context.Context, st *http2.Stream) {
 		return
 	}
 	judged := g.snap // enter may take a newer one, which has not judged the request
+	malformed := in.asks(st)
 	refused := s.p.judge(&g, in, func(limit int) ([]byte, error) { return readStream(st, limit, s.p.headTimeout) })
+	if refused == nil && malformed != nil {
+		refused = unreadable(malformed)
+	}
 	if refused != nil {
 		deny(refused)
 		return
@@ -122,6 +129,12 @@ func (s *session) stream2(ctx context.Context, st *http2.Stream) {
 		return
 	}
 	defer in.sealed.release()
+	if in.handshake != nil {
+		if refused := s.socket2(ctx, ev, &g, entry, st, in); refused != nil {
+			deny(refused)
+		}
+		return
+	}
 	req := st.ToOrigin(ctx)
 	req.Body = in.sealed.streamBody(req.Body)
 	up := &counted{ReadCloser: req.Body}
@@ -132,32 +145,12 @@ func (s *session) stream2(ctx context.Context, st *http2.Stream) {
 	if req.ContentLength != 0 {
 		req.Body = up
 	}
-	ctx, quiet := context.WithCancelCause(ctx)
-	defer quiet(nil)
-	watch := relay.NewWatch(s.p.idle/4, func() { quiet(errSilent) })
-	watch.Begin(s.p.idle)
-	up.watch = watch
+	ctx, up.watch = s.patience(ctx)
+	defer up.watch.Stop()
 	resp, err := s.p.roundTrip(ctx, s, &g, in, st, req.WithContext(ctx))
-	watch.Stop()
-	if caught := in.sealed.caught(); caught != nil && err != nil {
-		deny(caught)
-		return
-	}
-	if changed, ok := errors.AsType[*refusal](err); ok {
-		deny(changed)
-		return
-	}
-	if err != nil && errors.Is(context.Cause(ctx), errSilent) {
-		deny(&refusal{status: 504, stage: core.StageRequest, reason: core.ReasonUpstreamTimeout, detail: errSilent.Error(), failed: true})
-		return
-	}
-	if err != nil && ctx.Err() != nil && !errors.Is(context.Cause(ctx), errRevoked) {
-		reason, detail := s.p.streamOutcome(ctx, err)
-		deny(&refusal{status: 503, stage: core.StageRequest, reason: reason, detail: detail, failed: true})
-		return
-	}
+	up.watch.Stop()
 	if err != nil {
-		deny(streamFailed(ctx, g.permit.Host(), err))
+		deny(s.unanswered(ctx, &g, in, err))
 		return
 	}
 	down := &counted{ReadCloser: resp.Body}
@@ -165,9 +158,7 @@ func (s *session) stream2(ctx context.Context, st *http2.Stream) {
 	resp.Request = req
 	in.sealed.clean(resp)
 	ev.Event.Status = resp.StatusCode
-	if in.audited != "" {
-		ev.Event.Detail = "would be denied: " + in.audited
-	}
+	noteAudit(ev, in)
 	err = st.Respond(ctx, resp)
 	ev.Event.BytesUp, ev.Event.BytesDn = up.n.Load(), down.n.Load()
 	if errors.Is(err, http2.ErrStatus) {
@@ -182,6 +173,33 @@ func (s *session) stream2(ctx context.Context, st *http2.Stream) {
 	if reason, detail := s.p.streamOutcome(ctx, err); reason != "" {
 		ev.Fail(reason, detail)
 	}
+}
+
+// patience is a stream's wait for the head of a response, which ends when nothing moves
+// for as long as a connection may be idle.
+func (s *session) patience(ctx context.Context) (context.Context, *relay.Watch) {
+	ctx, quiet := context.WithCancelCause(ctx)
+	watch := relay.NewWatch(s.p.idle/4, func() { quiet(errSilent) })
+	watch.Begin(s.p.idle)
+	return ctx, watch
+}
+
+// unanswered is what a stream is told whose origin gave no response to pass on.
+func (s *session) unanswered(ctx context.Context, g *grant, in *incoming, err error) *refusal {
+	if caught := in.sealed.caught(); caught != nil {
+		return caught
+	}
+	if changed, ok := errors.AsType[*refusal](err); ok {
+		return changed
+	}
+	if errors.Is(context.Cause(ctx), errSilent) {
+		return &refusal{status: 504, stage: core.StageRequest, reason: core.ReasonUpstreamTimeout, detail: errSilent.Error(), failed: true}
+	}
+	if ctx.Err() != nil && !errors.Is(context.Cause(ctx), errRevoked) {
+		reason, detail := s.p.streamOutcome(ctx, err)
+		return &refusal{status: 503, stage: core.StageRequest, reason: reason, detail: detail, failed: true}
+	}
+	return streamFailed(ctx, g.permit.Host(), err)
 }
 
 // streamOutcome is outcome for a stream, which ends, too, when its client resets it or

@@ -3,6 +3,7 @@ package app
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -17,7 +18,11 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/net/http2"
 )
+
+//lint:file-ignore SA1019 a client of net/http, which the deprecations lead to, refuses :protocol
 
 // TestStress does everything at once for a while, as many programs would that come, go
 // and hang up in the middle, while the policy changes. Every answer belongs to its
@@ -34,6 +39,7 @@ func TestStress(t *testing.T) {
 	always := []string{
 		endpoint("h1.example.com", 443, rest), endpoint("h2.example.com", 443, rest), endpoint("plain.example.com", 80, rest),
 		endpoint("ws.example.com", 80, ", protocol: websocket, enforcement: enforce, access: full"),
+		endpoint("ws.example.com", 443, ", protocol: websocket, enforcement: enforce, access: full"),
 	}
 	sometimes := append([]string{endpoint("raw.example.com", 443, "")}, always...)
 	w := newWorld(t, 5*time.Second, always...)
@@ -43,6 +49,7 @@ func TestStress(t *testing.T) {
 	w.origin("plain.example.com", 80, echo)
 	w.origin("raw.example.com", 443, echo, "http/1.1")
 	w.origin("ws.example.com", 80, http.HandlerFunc(echoWebSocket))
+	w.origin("ws.example.com", 443, http.HandlerFunc(echoWebSocket), "http/1.1")
 	h1, h2 := w.client(false), w.client(true)
 	before, descriptors := runtime.NumGoroutine(), openFiles(t)
 
@@ -52,7 +59,7 @@ func TestStress(t *testing.T) {
 		for _, work := range []func(*rand.Rand) error{
 			func(r *rand.Rand) error { return s.request(r, h1) },
 			func(r *rand.Rand) error { return s.request(r, h2) },
-			s.pipeline, s.hangUp, s.webSocket,
+			s.pipeline, s.hangUp, s.webSocket, s.webSockets,
 		} {
 			wg.Go(func() { s.loop(work) })
 		}
@@ -253,14 +260,83 @@ func (s *stress) webSocket(r *rand.Rand) error {
 	return nil
 }
 
+// webSockets is webSocket for a few streams of one connection; some are given up, and
+// some end with their connection.
+func (s *stress) webSockets(r *rand.Rand) error {
+	tcp, err := s.connect("ws.example.com", 443)
+	if err != nil {
+		return err
+	}
+	defer tcp.Close()
+	c := tls.Client(tcp, &tls.Config{RootCAs: s.roots, ServerName: "ws.example.com", NextProtos: []string{"h2"}})
+	if err := c.Handshake(); err != nil {
+		return err
+	}
+	h2, err := new(http2.Transport).NewClientConn(c)
+	if err != nil {
+		return err
+	}
+	defer h2.Close()
+	for range 1 + r.IntN(4) {
+		if err := s.onStream(r, h2); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *stress) onStream(r *rand.Rand, h2 *http2.ClientConn) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	body, frames := io.Pipe()
+	defer frames.Close()
+	req, err := http.NewRequestWithContext(ctx, "CONNECT", "https://ws.example.com/", body)
+	if err != nil {
+		return err
+	}
+	req.Header = http.Header{":protocol": {"websocket"}, "Sec-Websocket-Version": {"13"}}
+	if r.IntN(8) == 0 {
+		time.AfterFunc(time.Duration(r.IntN(int(3*time.Millisecond))), cancel)
+	}
+	resp, err := h2.RoundTrip(req)
+	if ctx.Err() != nil {
+		return errGaveUp
+	}
+	if err != nil || resp.StatusCode != 200 {
+		return fmt.Errorf("handshake on a stream: %v %v", resp, err)
+	}
+	defer resp.Body.Close()
+	for range r.IntN(4) {
+		_, err := frames.Write([]byte("\x81\x82\x00\x00\x00\x00hi"))
+		got := make([]byte, 4)
+		if err == nil {
+			_, err = io.ReadFull(resp.Body, got)
+		}
+		if ctx.Err() != nil {
+			return errGaveUp
+		}
+		if err != nil || string(got) != "\x81\x02hi" {
+			return fmt.Errorf("message on a stream: %q %v", got, err)
+		}
+	}
+	if r.IntN(4) == 0 {
+		return nil // with a reset
+	}
+	frames.Close()
+	if rest, err := io.ReadAll(resp.Body); ctx.Err() == nil && (err != nil || len(rest) > 0) {
+		return fmt.Errorf("the end of a stream: %q %v", rest, err)
+	}
+	return nil
+}
+
 // echoWebSocket returns messages of two bytes.
-func echoWebSocket(w http.ResponseWriter, _ *http.Request) {
+func echoWebSocket(w http.ResponseWriter, r *http.Request) {
 	c, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return
 	}
 	defer c.Close()
-	_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n")
+	_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: "+acceptOf(r.Header.Get("Sec-WebSocket-Key"))+"\r\n\r\n")
 	for frame := make([]byte, 8); ; {
 		if _, err := io.ReadFull(rw, frame); err != nil || frame[0] != 0x81 {
 			return

@@ -2,24 +2,18 @@ package app
 
 import (
 	"context"
-	"errors"
-	"time"
-
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/graphql"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/websocket"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay"
-	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/pool"
 	"github.com/splitpod/splitpod/pkg/core"
 	"github.com/splitpod/splitpod/pkg/core/policy"
 )
 
-// upgrade carries a handshake that rules allow, and the session behind it. Where the
-// endpoint is about WebSockets its messages are judged one by one; elsewhere its bytes
-// pass, as those of a connection that was allowed to say anything.
+// upgrade carries a handshake of HTTP/1.1 that rules allow, and the WebSocket behind it.
 func (s *session) upgrade(ctx context.Context, req *http1.Request, t http1.Target, in *incoming) bool {
-	parsed := in.endpoint.Protocol == policy.ProtocolWebSocket || in.endpoint.RewriteMessages || in.sealed.watched
+	parsed := in.parsed()
 	offer := in.handshake.Offer(parsed)
 	in.omit, in.add = websocket.Fields(), offer.Fields()
 	s.watch.Begin(s.p.idle)
@@ -40,67 +34,19 @@ func (s *session) upgrade(ctx context.Context, req *http1.Request, t http1.Targe
 		return false
 	}
 	s.release()
+	noteAudit(s.ev, in)
 	s.ev.Echoed(in.sealed.echoed())
+	k := &socket{p: s.p, ev: s.ev, grant: s.grant, entry: s.entry, in: in, source: s.conn.Tuple.Client, secure: s.defaultPort == 443,
+		client: s.stream, upstream: res.Origin.Stream(), deflate: agreed.Deflate}
 	if parsed {
-		s.messages(ctx, res.Origin, agreed.Deflate, in)
+		early, _ := s.client.R.Peek(s.client.R.Buffered()) // it is buffered
+		early = append([]byte(nil), early...)
+		_, _ = s.client.R.Discard(len(early))
+		k.messages(ctx, early)
 	} else {
-		s.bytes(ctx, res.Origin)
+		k.bytes(ctx, &relay.Pipe{Client: k.client, ClientReader: s.client.R, Upstream: k.upstream, Idle: s.p.idle})
 	}
 	return false
-}
-
-// bytes carries an upgraded connection that is not looked into.
-func (s *session) bytes(ctx context.Context, up *pool.Conn) {
-	defer s.p.meter.Tunnel()()
-	s.p.unread(s.entry)
-	pipe := &relay.Pipe{Client: s.stream, ClientReader: s.client.R, Upstream: up.Stream(), Idle: s.p.idle}
-	err := pipe.Run(ctx)
-	sent, received := pipe.Moved()
-	finish(ctx, s.ev, sent, received, err)
-}
-
-// messages relays a WebSocket message by message.
-func (s *session) messages(ctx context.Context, up *pool.Conn, deflate bool, in *incoming) {
-	early, _ := s.client.R.Peek(s.client.R.Buffered()) // it is buffered
-	j := &messageJudge{p: s.p, grant: *s.grant, in: in, secure: s.defaultPort == 443, used: s.ev.Used}
-	binary := j.binary()
-	in.binary.Store(binary && in.endpoint.Protocol == policy.ProtocolWebSocket) // elsewhere no rule is about messages
-	ws := &websocket.Session{
-		Client: s.stream, ClientEarly: append([]byte(nil), early...), Upstream: up.Stream(),
-		Deflate: deflate, Judge: j.text, Binary: binary, Assemblies: s.p.assemblies, Idle: s.p.idle,
-		Denied:  func(e *websocket.CloseError) { s.denyMessage(in, e) },
-		Goodbye: goodbye,
-	}
-	_, _ = s.client.R.Discard(len(early))
-	stats, err := ws.Run(ctx)
-	s.ev.Event.BytesUp, s.ev.Event.BytesDn = uint64(stats.Up.Bytes), uint64(stats.Down.Bytes)
-	if e, ok := errors.AsType[*websocket.CloseError](err); ok {
-		if !j.denied {
-			s.ev.Fail(e.Reason, e.Detail)
-		}
-		return
-	}
-	finish(ctx, s.ev, stats.Up.Bytes, stats.Down.Bytes, err)
-}
-
-// goodbye is how a WebSocket is told why it ends.
-func goodbye(cause error) *websocket.CloseError {
-	if errors.Is(cause, errRevoked) {
-		return &websocket.CloseError{Code: websocket.CodePolicyChanged, Reason: core.ReasonPolicyChanged, Detail: revoked}
-	}
-	return &websocket.CloseError{Code: websocket.CodeGoingAway, Reason: core.ReasonShutdown, Detail: "the daemon is stopping"}
-}
-
-// denyMessage leaves a record of a refused message beside that of its session.
-func (s *session) denyMessage(in *incoming, e *websocket.CloseError) {
-	ev := s.p.record.Begin(core.NewRequestID(), time.Now())
-	defer ev.End()
-	ev.Event.Host, ev.Event.Port, ev.Event.Rule = s.ev.Event.Host, s.ev.Event.Port, s.ev.Event.Rule
-	in.describe(ev)
-	ev.Event.Source, ev.Event.Method = s.conn.Tuple.Client, decide.MethodText
-	ev.Event.Generation = s.ev.Event.Generation
-	ev.Who(*s.grant.question.Who)
-	ev.Deny(core.StageRequest, e.Reason, e.Detail)
 }
 
 // messageJudge decides about the messages of one WebSocket, always by the policy of
