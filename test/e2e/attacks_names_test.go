@@ -326,7 +326,7 @@ func TestStreamsAreJudgedOneByOne(t *testing.T) {
 		"B20 scheme http":                  {append(fields{{Name: ":method", Value: "GET"}, {Name: ":scheme", Value: "http"}}, get()[2:]...), "bad_request", ""},
 		"B19 CONNECT":                      {fields{{Name: ":method", Value: "CONNECT"}, {Name: ":authority", Value: "other.demo.test:7009"}}, "unsupported_l7_protocol", ""},
 		"B19 extended CONNECT":             {append(fields{{Name: ":protocol", Value: "websocket"}}, pseudo("CONNECT", "api.demo.test:7002", "/ok/a")...), "bad_request", ""},
-		"B19 connect-udp":                  {append(fields{{Name: ":protocol", Value: "connect-udp"}}, pseudo("CONNECT", "api.demo.test:7002", "/.well-known/masque/udp/10.0.0.1/53/")...), "bad_request", ""},
+		"B19 connect-udp":                  {append(fields{{Name: ":protocol", Value: "connect-udp"}}, pseudo("CONNECT", "api.demo.test:7002", "/.well-known/masque/udp/10.0.0.1/53/")...), "unsupported_l7_protocol", ""},
 		"a denied path":                    {pseudo("GET", "api.demo.test:7002", "/denied"), "policy_denied", ""},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -9,8 +10,12 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -45,6 +50,96 @@ func TestNodesWebSocket(t *testing.T) {
 	structured(t, got["path"], "GET", "/denied", "rest")
 	if r := got["read only"]; r.Code != 1008 || len(r.Heard) != 0 || !strings.Contains(r.Reason, "WEBSOCKET_TEXT /ws-quiet") {
 		t.Errorf("a message where only reading is allowed: %+v", r)
+	}
+}
+
+// TestNodesWebSocketOverHTTP2: streams of Node's http2, and its ws library on them.
+func TestNodesWebSocketOverHTTP2(t *testing.T) {
+	w := newClientWorld(t)
+	w.libraries(t)
+	code, out, errs := w.run(t, need.Program(t, "node"), "testdata/clients/ws_http2.mjs", siteURL)
+	if code != 0 {
+		t.Fatalf("exit code %d: %s%s", code, out, errs)
+	}
+	got := results(t, out)
+	if got["settings"].Status != 200 {
+		t.Error("extended CONNECT is not offered")
+	}
+	if r := got["text"]; r.Code != 1000 || len(r.Heard) != 3 || r.Heard[0] != "one" || r.Heard[1] != "two" || r.Failed != "" {
+		t.Errorf("messages on an allowed path: %+v", r)
+	}
+	structured(t, got["path"], "GET", "/denied", "rest")
+	if r := got["read only"]; r.Code != 1008 || len(r.Heard) != 0 || !strings.Contains(r.Reason, "WEBSOCKET_TEXT /ws-quiet") || r.Failed != "" {
+		t.Errorf("a message where only reading is allowed: %+v", r)
+	}
+	for name, status := range map[string]int{"content": 403, "udp": 501} {
+		if r := got[name]; r.Status != status || !strings.Contains(r.Body, `"unsupported_l7_protocol"`) || r.Failed != "" {
+			t.Errorf("%s: %+v", name, r)
+		}
+	}
+	for i := range 20 {
+		if r := got[fmt.Sprint("side by side ", i)]; r.Code != 1000 || !slices.Equal(r.Heard, []string{fmt.Sprint("a", i), fmt.Sprint("b", i)}) {
+			t.Errorf("side by side: %+v", r)
+		}
+	}
+	want := append([]string{"GET /ws", "GET /ws-quiet"}, slices.Repeat([]string{"GET /ws"}, 20)...)
+	if came := w.site.arrived(); !slices.Equal(came, want) {
+		t.Errorf("the origin got %q", came)
+	}
+}
+
+// TestABrowsersWebSocket: of a page that came in HTTP/2, so that the browser would open
+// it on a stream of the same connection.
+func TestABrowsersWebSocket(t *testing.T) {
+	w := newClientWorld(t)
+	log := filepath.Join(t.TempDir(), "net.json")
+	cmd := exec.CommandContext(t.Context(), need.Program(t, "chromium"), "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--user-data-dir="+t.TempDir(),
+		"--proxy-server="+standaloneAddress, "--ignore-certificate-errors", "--log-net-log="+log, "--disable-background-networking", "--remote-debugging-port=0", siteURL+"/ok/page")
+	cmd.Env = append(w.env, "HOME="+t.TempDir())
+	must(t, cmd.Start())
+	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	var came []string
+	eventually(t, "what the page found", func() bool {
+		came = append(came, w.site.arrived()...)
+		return slices.ContainsFunc(came, func(s string) bool { return strings.HasPrefix(s, "GET /ok/found/") })
+	})
+	if want := "GET /ok/found/heard-hello/closed-1008/closed-1006"; !slices.Contains(came, want) {
+		t.Errorf("the origin got %q, not %q", came, want)
+	}
+	must(t, cmd.Process.Signal(syscall.SIGTERM))
+	_ = cmd.Wait() // its exit code says how it was ended; it has written its log
+	text, err := os.ReadFile(log)
+	must(t, err)
+	if n := bytes.Count(text, []byte(`":protocol: websocket"`)); n < 3 {
+		t.Errorf("the browser opened %d WebSockets on a stream", n)
+	}
+}
+
+// TestAReloadEndsAWebSocketOnAStream (rows 89 and 90), with 1012.
+func TestAReloadEndsAWebSocketOnAStream(t *testing.T) {
+	m := newConfigMap(t, reloadPolicy(0, true))
+	w := newClientWorld(t, "--policy", m.dir+"/policy.yaml")
+	w.libraries(t)
+	cmd := exec.CommandContext(t.Context(), need.Program(t, "node"), "testdata/clients/ws_http2.mjs", siteURL, "/ws-quiet")
+	cmd.Env = w.env
+	var errs strings.Builder
+	cmd.Stderr = &errs
+	stdout, err := cmd.StdoutPipe()
+	must(t, err)
+	must(t, cmd.Start())
+	lines, out := bufio.NewScanner(stdout), ""
+	for lines.Scan() {
+		out += lines.Text() + "\n"
+		if strings.Contains(lines.Text(), `"open"`) {
+			m.swap(reloadPolicy(1, false))
+		}
+	}
+	must(t, lines.Err())
+	if err := cmd.Wait(); err != nil {
+		t.Fatalf("%v: %s%s", err, out, errs.String())
+	}
+	if r := results(t, out)["kept"]; r.Code != 1012 || r.Failed != "" {
+		t.Errorf("it ends with %+v, want 1012", r)
 	}
 }
 

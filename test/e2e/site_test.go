@@ -97,6 +97,10 @@ func (s *site) handler() http.Handler {
 		w.WriteHeader(http.StatusEarlyHints)
 		fmt.Fprint(w, "final")
 	})
+	mux.HandleFunc("/ok/page", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		fmt.Fprint(w, socketPage)
+	})
 	mux.HandleFunc("/ws", echoMessages)
 	mux.HandleFunc("/ws-quiet", echoMessages)
 	mux.HandleFunc("/graphql", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, `{"data":{"viewer":"me"}}`) })
@@ -140,6 +144,18 @@ func (s *site) events(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 }
+
+// socketPage opens WebSockets, one of which may not say anything, and asks for what it
+// found as a path.
+const socketPage = `<!DOCTYPE html><title>page</title><script>
+const one = (path) => new Promise((done) => {
+  const s = new WebSocket('wss://' + location.host + path)
+  s.onopen = () => s.send('hello')
+  s.onmessage = (m) => { s.close(1000); done('heard-' + m.data) }
+  s.onclose = (e) => done('closed-' + e.code)
+})
+one('/ws').then(async (a) => fetch('/ok/found/' + a + '/' + await one('/ws-quiet') + '/' + await one('/denied')))
+</script>`
 
 func echoMessages(w http.ResponseWriter, r *http.Request) {
 	c, err := websocket.Accept(w, r, &websocket.AcceptOptions{CompressionMode: websocket.CompressionNoContextTakeover})
