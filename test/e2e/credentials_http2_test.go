@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -13,6 +14,9 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+	"github.com/gobwas/ws"
+	"github.com/gobwas/ws/wsutil"
+	"golang.org/x/net/http2"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	grpccredentials "google.golang.org/grpc/credentials"
@@ -22,6 +26,8 @@ import (
 
 	"github.com/splitpod/splitpod/test/world"
 )
+
+//lint:file-ignore SA1019 a client of net/http, which the deprecations lead to, refuses :protocol
 
 // client2 is a client of HTTP/2 through the proxy.
 func (p *pair) client2(t *testing.T) *http.Client {
@@ -287,4 +293,71 @@ func TestCredentialsInWebSockets(t *testing.T) {
 		must(t, err)
 		return got == "got-second"
 	})
+}
+
+// TestCredentialsInWebSocketsOnStreams: a handshake in HTTP/2 and the messages behind it
+// get credentials as those in HTTP/1.1 do, and its answer gives none back.
+func TestCredentialsInWebSocketsOnStreams(t *testing.T) {
+	came := make(chan *http.Request, 8)
+	o := origin(t, false, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		came <- r
+		w.Header().Set("X-Repeated", r.Header.Get("Authorization"))
+		c, err := websocket.Accept(w, r, nil)
+		if err != nil {
+			return
+		}
+		defer c.CloseNow()
+		for {
+			kind, data, err := c.Read(context.Background())
+			if err != nil || c.Write(context.Background(), kind, bytes.ReplaceAll(data, []byte("REAL"), []byte("got-"))) != nil {
+				return
+			}
+		}
+	}))
+	p := sealed(t, "version: 1\n"+who+"network_policies:\n  a:\n    endpoints:\n"+
+		"      - {host: api.demo.test, port: "+o.port+", protocol: websocket, access: full, enforcement: enforce, websocket_credential_rewrite: true}\n    binaries: [{path: \"/**\"}]\n",
+		"version: 1\ncredentials:\n  KEY:\n    file: SECRETS/KEY\n    bindings:\n      - {host: api.demo.test, port: "+o.port+"}\n",
+		map[string]string{"KEY": "REALfirstvalue"}).alone()
+	h2, err := new(http2.Transport).NewClientConn(p.secure(o.URL, "h2"))
+	must(t, err)
+	defer h2.Close()
+	ask := func(fields http.Header) (*http.Response, *io.PipeWriter) {
+		t.Helper()
+		body, frames := io.Pipe()
+		t.Cleanup(func() { frames.Close() })
+		req, err := http.NewRequestWithContext(t.Context(), "CONNECT", "https://"+o.URL+"/", body)
+		must(t, err)
+		fields[":protocol"], fields["Sec-Websocket-Version"] = []string{"websocket"}, []string{"13"}
+		req.Header = fields
+		resp, err := h2.RoundTrip(req)
+		must(t, err)
+		t.Cleanup(func() { resp.Body.Close() })
+		return resp, frames
+	}
+	resp, frames := ask(http.Header{"Authorization": {"Bearer " + ph("KEY")}})
+	if got := <-came; resp.StatusCode != 200 || got.Method != "GET" || got.Header.Get("Authorization") != "Bearer REALfirstvalue" {
+		t.Fatalf("answered %s, and the origin got %s %v", resp.Status, got.Method, got.Header)
+	}
+	if v := resp.Header.Get("X-Repeated"); v == "" || strings.Contains(v, "REAL") {
+		t.Errorf("the answer says %q", v)
+	}
+	stream := struct {
+		io.Reader
+		io.Writer
+	}{resp.Body, frames}
+	must(t, wsutil.WriteClientText(stream, []byte("token "+ph("KEY"))))
+	if text, err := wsutil.ReadServerText(stream); err != nil || string(text) != "token got-firstvalue" {
+		t.Errorf("the message came back as %q, %v", text, err)
+	}
+	must(t, wsutil.WriteClientText(stream, []byte(ph("NOBODY"))))
+	_, err = wsutil.ReadServerText(stream)
+	if closed, ok := errors.AsType[wsutil.ClosedError](err); !ok || closed.Code != ws.StatusPolicyViolation {
+		t.Errorf("an unknown key: %v", err)
+	}
+	if resp, _ := ask(http.Header{"Authorization": {"Bearer " + ph("NOBODY")}}); resp.StatusCode != 500 {
+		t.Errorf("an unknown key in a handshake: %s", resp.Status)
+	}
+	if len(came) > 0 {
+		t.Error("the origin got a handshake that was refused")
+	}
 }
