@@ -19,8 +19,8 @@
 // WebSockets alone: package xconnect says how the library is made to, duplex.go is
 // what such a stream becomes.
 //
-// Sources: RFC 9113; RFC 7541; RFC 8441; the gRPC project's PROTOCOL-HTTP2.md, statuscodes.md
-// and http-grpc-status-mapping.md; the token buckets are those of nghttp2.
+// Sources: RFC 9113; RFC 7541; RFC 8441; the gRPC project's PROTOCOL-HTTP2.md,
+// statuscodes.md and http-grpc-status-mapping.md; the token buckets are those of nghttp2.
 package http2
 
 import "time"
