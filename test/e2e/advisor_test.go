@@ -3,14 +3,10 @@ package e2e_test
 import (
 	"encoding/json"
 	"fmt"
-	"net"
-	"net/http"
 	"os/exec"
 	"regexp"
 	"strings"
 	"testing"
-
-	"github.com/splitpod/splitpod/test/need"
 )
 
 // operator runs a command of the operator's, as the daemon's own user.
@@ -110,57 +106,5 @@ func TestPolicyLocalIsOffUnlessAsked(t *testing.T) {
 	}
 	if out := talk(t, "GET http://api.demo.test/echo HTTP/1.1\r\nHost: api.demo.test\r\nConnection: close\r\n\r\n"); !strings.Contains(out, `"next_steps":[]`) || strings.Contains(out, "agent_guidance") {
 		t.Errorf("a refusal: %q", out)
-	}
-}
-
-// publicAddress is one that this world has and that is not private.
-const publicAddress = "11.77.0.1"
-
-// TestLearning: public destinations pass and are recorded, private ones do not, and
-// what is exported allows what was seen.
-func TestLearning(t *testing.T) {
-	need.Program(t, "ip")
-	if out, err := exec.Command("ip", "addr", "replace", publicAddress+"/32", "dev", "lo").CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	l, err := net.Listen("tcp", net.JoinHostPort(publicAddress, "80"))
-	must(t, err)
-	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "public") })}
-	go func() { _ = srv.Serve(l) }()
-	defer srv.Close()
-
-	p := standalone(t, advisedPolicy, "--learn", "1h")
-	public := "GET http://" + publicAddress + "/x HTTP/1.1\r\nHost: " + publicAddress + "\r\nConnection: close\r\n\r\n"
-	if out := talk(t, public); !strings.HasPrefix(out, "HTTP/1.1 200") {
-		t.Fatalf("a public destination: %q", out)
-	}
-	if out := talk(t, "GET http://other.demo.test/ HTTP/1.1\r\nHost: other.demo.test\r\n\r\n"); !strings.HasPrefix(out, "HTTP/1.1 403") || !strings.Contains(out, "ssrf_denied") {
-		t.Errorf("a private destination: %q", out)
-	}
-	if !strings.Contains(p.network.err.String(), "learning") {
-		t.Error("the log does not say that it learns")
-	}
-	var learned string
-	eventually(t, "what was learned", func() bool {
-		learned, _ = p.operator("learn", "export")
-		return strings.Contains(learned, publicAddress)
-	})
-	p.network.kill(15)
-	p.network.wait(t)
-
-	other := newPair(t, learned)
-	other.startNetwork("--listen", standaloneAddress, "--identity", "ignore")
-	eventually(t, "the listener", func() bool {
-		c, err := net.Dial("tcp", standaloneAddress)
-		if err == nil {
-			c.Close()
-		}
-		return err == nil
-	})
-	if out := talk(t, public); !strings.HasPrefix(out, "HTTP/1.1 200") {
-		t.Errorf("by the policy that was learned: %q\n%s", out, learned)
-	}
-	if out := talk(t, "GET http://api.demo.test/ HTTP/1.1\r\nHost: api.demo.test\r\n\r\n"); !strings.HasPrefix(out, "HTTP/1.1 403") {
-		t.Errorf("what was not seen passes: %q", out)
 	}
 }

@@ -93,6 +93,7 @@ func (a *Advisor) check(ctx context.Context, doc *policy.Document) error {
 
 // Observe takes an event of either daemon when it is recorded. It keeps nothing of it.
 func (a *Advisor) Observe(ev *core.Event) {
+	a.book.Observe(ev) // before it is counted: what is counted has the book kept
 	a.counts.Add(ev)
 	a.recent.Add(ev)
 }
@@ -144,7 +145,7 @@ func (a *Advisor) Listen(ctx context.Context) (Listener, error) {
 
 // deliver makes one batch into proposals and notes.
 func (a *Advisor) deliver(ctx context.Context, b *aggregate.Batch) error {
-	if err := a.book.Take(b); err != nil {
+	if err := a.book.Keep(); err != nil {
 		a.opt.Log.Error("what was learned could not be kept; it is tried again", slog.Any("error", err))
 		return err
 	}

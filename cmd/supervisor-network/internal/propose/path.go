@@ -26,8 +26,18 @@ func matchers(samples []aggregate.Sample) []policy.Matcher {
 	return out
 }
 
-// Matcher is the rule that allows a request and its like; false if there is none.
+// Matcher is the rule that allows a request and its like; false if there is none. A
+// path with an escaped slash is left to people.
 func Matcher(method, path string) (policy.Matcher, bool) {
+	path, _, _ = strings.Cut(path, "?")
+	if strings.Contains(strings.ToUpper(path), "%2F") {
+		return policy.Matcher{}, false
+	}
+	return MatcherWithSlash(method, path)
+}
+
+// MatcherWithSlash is Matcher for an endpoint that allows escaped slashes.
+func MatcherWithSlash(method, path string) (policy.Matcher, bool) {
 	path, _, _ = strings.Cut(path, "?")
 	m := policy.Matcher{Method: strings.ToUpper(method), Path: Generalise(path)}
 	if m.Method == "" || len(m.Method) > 32 || strings.Trim(m.Method, "ABCDEFGHIJKLMNOPQRSTUVWXYZ-_") != "" || !canonical(path) {
@@ -38,8 +48,7 @@ func Matcher(method, path string) (policy.Matcher, bool) {
 }
 
 // canonical reports whether a path is in the one spelling that rules are compared with:
-// no other can be in a rule, and one bad path shall not cost the others theirs. A slash
-// that is escaped is left to people.
+// no other can be in a rule, and one bad path shall not cost the others theirs.
 func canonical(path string) bool {
 	path = strings.ReplaceAll(path, HiddenCredential, "x")
 	for i := range len(path) {
@@ -49,7 +58,7 @@ func canonical(path string) bool {
 		}
 	}
 	dots := strings.Contains(path+"/", "/./") || strings.Contains(path+"/", "/../")
-	return strings.HasPrefix(path, "/") && !strings.Contains(path, "//") && !dots && !strings.Contains(strings.ToUpper(path), "%2F")
+	return strings.HasPrefix(path, "/") && !strings.Contains(path, "//") && !dots
 }
 
 // Generalise makes a pattern of a request path: what looks like an identifier or a
@@ -103,8 +112,8 @@ func identifier(s string) bool {
 // special are the characters that mean something in a pattern.
 const special = `*?[]{}\`
 
-// literalBinary is Literal for a program, whose path is a pattern only with a star.
-func literalBinary(s string) string {
+// LiteralBinary is Literal for a program, whose path is a pattern only with a star.
+func LiteralBinary(s string) string {
 	if !strings.Contains(s, "*") {
 		return s
 	}

@@ -166,7 +166,7 @@ func proposal(s *aggregate.Summary, opt Options) Proposal {
 	}
 	p.Rule = policy.Rule{Name: p.Name, Endpoints: []policy.Endpoint{e}}
 	if !opt.AnyBinary {
-		p.Rule.Binaries = []policy.Binary{{Path: literalBinary(s.Binary)}}
+		p.Rule.Binaries = []policy.Binary{{Path: LiteralBinary(s.Binary)}}
 	}
 	Stamp(&p.Rule)
 	p.Rationale = rationale(s, e.Allow)
