@@ -47,11 +47,12 @@ type seen struct {
 	Denied       struct{ Rows []seenRow }
 	Proposals    struct{ Pending []struct{ Changes []string } }
 	Destinations struct{ Rows []seenRow }
+	Active       struct{ Rows []seenRow }
 }
 
 type seenRow struct {
 	Host, Reason, Program, Request string
-	Port, Count, Received          int
+	Port, Count, Received, Unread  int
 }
 
 // TestTheLiveViewShowsWhatHappens: a workload is allowed and refused, and both are on
@@ -98,6 +99,11 @@ func TestTheLiveViewShowsWhatHappens(t *testing.T) {
 		t.Errorf("the destination is shown as %+v", r)
 	}
 
+	// The tunnel is not over, and is nevertheless there.
+	if r := find(v.Active.Rows, "api.demo.test"); r.Port != 7777 || r.Count != 1 || r.Unread != 1 || r.Program != "/usr/bin/curl" {
+		t.Errorf("what is under way is shown as %+v", v.Active)
+	}
+
 	// A neighbour has the pod's address, and gets health only.
 	for path, want := range map[string]int{"/view.json": 403, "/": 403, "/livez": 200, "/metrics": 200} {
 		if status, body := fetch(t, "http://"+world.Address+":"+adminPort+path); status != want || want == 403 && strings.Contains(string(body), "demo.test") {
@@ -135,7 +141,7 @@ func TestTheLiveViewShowsWhatHappens(t *testing.T) {
 		return string(out)
 	}
 	shown := browser("--dump-dom")
-	for _, want := range []string{`data-shown="yes"`, "evil.demo.test:443", "policy_denied", "/usr/bin/curl", "api.demo.test:80", "workload running", `<div class="gained">+ /usr/bin/curl may`, `<rect class="allowed"`, `<rect class="denied"`} {
+	for _, want := range []string{`data-shown="yes"`, "evil.demo.test:443", "policy_denied", "/usr/bin/curl", "api.demo.test:80", "api.demo.test:7777", "workload running", `<div class="gained">+ /usr/bin/curl may`, `<rect class="allowed"`, `<rect class="denied"`} {
 		if !strings.Contains(shown, want) {
 			t.Errorf("%q is not in the page:\n%s", want, shown)
 		}

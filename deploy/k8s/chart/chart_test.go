@@ -190,7 +190,7 @@ var own = map[string]map[string]string{
 	"network": {
 		"policy": "mounted from the ConfigMap", "state-dir": "the state volume", "run-dir": "the run volume", "admin-listen": "ports.network",
 		"listen": "a pod's listeners are handed over", "identity": "a pod always identifies", "process-uid": "the process daemon is root of its container",
-		"credentials": "credentials.secret, mounted", "ca-out": "for clients outside of a sandbox",
+		"credentials": "credentials.secret, mounted", "admin-token": "adminToken.secret, mounted", "ca-out": "for clients outside of a sandbox",
 		"sandbox-name": "the pod's", "sandbox-uid": "the pod's", "sandbox-image": "workload.image",
 	},
 	"process": {

@@ -287,6 +287,8 @@ func TestEverySwitchOfTheChart(t *testing.T) {
 		"hostUsers":                {"hostUsers: true\n", []string{"hostUsers: true"}, []string{"procMount"}},
 		"preflight":                {"process: {preflight: true}\n", []string{"args: [preflight]"}, nil},
 		"a policy of yours":        {"policy: {inline: \"\", configMap: {name: mine, key: p.yaml}}\n", []string{"name: mine", "key: p.yaml"}, []string{"kind: ConfigMap"}},
+		"an admin token":           {"adminToken: {secret: mine, key: t}\n", []string{"- --admin-token=/etc/splitpod-admin/t", "secret: {secretName: mine}", "{name: admin-token, mountPath: /etc/splitpod-admin, readOnly: true}"}, nil},
+		"a guarded collector":      {"network: {settings: {otlpEndpoint: \"https://c:4317\", otlpHeaders: /etc/otlp/h, otlpCa: /etc/otlp/ca}}\n", []string{"--otlp-headers=/etc/otlp/h", "--otlp-ca=/etc/otlp/ca"}, nil},
 		"credentials":              {"credentials: {secret: mine, key: c.yaml}\n", []string{"- --credentials=/etc/splitpod-credentials/c.yaml", "secret: {secretName: mine}", "{name: credentials, mountPath: /etc/splitpod-credentials, readOnly: true}"}, nil},
 		"restart with a policy":    {"policy: {restartOnChange: true}\n", []string{"checksum/policy:"}, nil},
 		"no network policy":        {"networkPolicy: {enabled: false}\n", nil, []string{"kind: NetworkPolicy"}},

@@ -4,8 +4,9 @@
 // It answers the threat of a workload that decides about itself: the socket is in a
 // directory that only this container has, its mode and the directory's are for the
 // daemon's own user, and the kernel's word about the other end is checked on both
-// sides. There is no other way to a decision, and none over the network. It does not
-// answer another program of the same user in this container.
+// sides. There is no other way to a decision but the page's, for who shows the admin
+// token, where there is one. It does not answer another program of the same user in
+// this container.
 //
 // Invariant: a question is read whole, within limits, before anything is done; an
 // answer is a result or an error, never both.

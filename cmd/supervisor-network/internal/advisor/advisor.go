@@ -1,11 +1,11 @@
 // Package advisor is everything around a refusal: it counts what was refused and
-// allowed, makes proposals of it, takes those of the workload, has a person decide on
-// the admin socket, and joins what was approved to the policy.
+// allowed, makes proposals of it, takes those of the workload, has a person decide, and
+// joins what was approved to the policy.
 //
 // It answers the threat of parts that are each right and wired wrongly: what is counted
-// is kept before it is forgotten, only the admin socket reaches a decision, and a rule
-// is said to be in force after it decides. It does not decide about requests; package
-// decide does, on the policy that Join makes.
+// is kept before it is forgotten, only the admin socket and the holder of the admin
+// token reach a decision, and a rule is said to be in force after it decides. It does
+// not decide about requests; package decide does, on the policy that Join makes.
 //
 // Invariant: Observe never waits; nothing here opens anything but by Join, which adds
 // approved rules, and by LearnUntil, for as long as was asked.
@@ -133,6 +133,19 @@ func (a *Advisor) Pending() []approve.Entry {
 // Review shows what approving a pending proposal would change now. It compares whole
 // policies.
 func (a *Advisor) Review(id string) (approve.Review, error) { return a.store.Review(id) }
+
+// Approve and Reject decide for whoever has shown the admin token, as the admin socket
+// does for a user of this container.
+func (a *Advisor) Approve(ctx context.Context, id, hash string) error {
+	_, err := a.store.Approve(ctx, id, hash, approve.ByToken)
+	return err
+}
+
+// Reject decides against a proposal.
+func (a *Advisor) Reject(id, reason string) error {
+	_, err := a.store.Reject(id, reason, approve.ByToken)
+	return err
+}
 
 // Listen opens the admin socket.
 func (a *Advisor) Listen(ctx context.Context) (Listener, error) {

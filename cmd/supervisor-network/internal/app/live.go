@@ -4,9 +4,11 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/http2"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/view"
 	"github.com/splitpod/splitpod/pkg/core"
 )
 
@@ -32,6 +34,7 @@ type liveEntry struct {
 	permit   decide.Permit
 	request  atomic.Pointer[incoming] // under way; nil: none, or none that is judged
 	end      context.CancelCauseFunc
+	begun    time.Time
 	// uninspected is set while its bytes pass unread.
 	uninspected atomic.Bool
 }
@@ -40,7 +43,7 @@ type liveEntry struct {
 // when the connection ends.
 func (l *live) add(ctx context.Context, q decide.Question, permit decide.Permit) (context.Context, *liveEntry) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	e := &liveEntry{of: l, id: l.next.Add(1), question: q, permit: permit, end: cancel}
+	e := &liveEntry{of: l, id: l.next.Add(1), question: q, permit: permit, end: cancel, begun: time.Now()}
 	l.entries.Store(e.id, e)
 	l.count.Add(1)
 	return ctx, e
@@ -50,6 +53,34 @@ func (e *liveEntry) leave() {
 	e.of.entries.Delete(e.id)
 	e.of.count.Add(-1)
 	e.end(nil)
+}
+
+// active is what is under way, by destination and program.
+func (l *live) active() view.Active {
+	rows := make(map[view.ActiveRow]*view.ActiveRow)
+	l.entries.Range(func(_, v any) bool {
+		e := v.(*liveEntry)
+		key := view.ActiveRow{Host: e.permit.Host(), Port: e.permit.Port(), Program: e.question.Who.Program.Path}
+		r, ok := rows[key]
+		if !ok {
+			copied := key
+			r = &copied
+			r.Since, rows[key] = e.begun, r
+		}
+		r.Count++
+		if e.uninspected.Load() {
+			r.Unread++
+		}
+		if e.begun.Before(r.Since) {
+			r.Since = e.begun
+		}
+		return true
+	})
+	var out view.Active
+	for _, r := range rows {
+		out.Rows = append(out.Rows, *r)
+	}
+	return out
 }
 
 // recheck judges every live connection by snap and ends what it refuses, or what

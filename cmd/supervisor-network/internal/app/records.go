@@ -10,6 +10,7 @@ import (
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/export"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/record"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/origin"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/view"
 	"github.com/splitpod/splitpod/pkg/core"
 	"github.com/splitpod/splitpod/pkg/core/ocsf"
@@ -28,16 +29,31 @@ func (d *daemon) openRecords(stdout io.Writer) error {
 	}
 	d.record = record.To(d.recordContext(), d.box, sinks...)
 	d.window = view.New()
-	if d.cfg.OTLPEndpoint != "" {
-		address, clear, err := d.cfg.OTLP()
-		if err == nil {
-			d.export, err = export.Open(export.Options{Address: address, Clear: clear, Context: d.recordContext(), Log: d.log})
-		}
-		if err != nil {
-			return fmt.Errorf("--otlp-endpoint: %w", err)
-		}
+	if err := d.openExport(); err != nil {
+		return err
 	}
 	d.record.Watch(d.watch)
+	return nil
+}
+
+// openExport prepares to send copies of records, those of the other daemon among them.
+func (d *daemon) openExport() error {
+	if d.cfg.OTLPEndpoint == "" {
+		return nil
+	}
+	opt := export.Options{Headers: export.Headers(d.cfg.OTLPHeaders), Context: d.recordContext(), Log: d.log}
+	var err error
+	if opt.Address, opt.Clear, err = d.cfg.OTLP(); err != nil {
+		return fmt.Errorf("--otlp-endpoint: %w", err)
+	}
+	if d.cfg.OTLPCA != "" {
+		if opt.Roots, err = origin.Roots(d.cfg.OTLPCA); err != nil {
+			return fmt.Errorf("--otlp-ca: %w", err)
+		}
+	}
+	if d.export, err = export.Open(opt); err != nil {
+		return fmt.Errorf("prepare the export of records: %w", err)
+	}
 	return nil
 }
 

@@ -110,6 +110,9 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) er
 	if err := d.openRecords(stdout); err != nil {
 		return &problem{exitConfig, err}
 	}
+	if err := d.checkToken(); err != nil {
+		return &problem{exitConfig, err}
+	}
 	d.dialer = relay.New(relay.Config{Timeout: cfg.ConnectTimeout, Dialled: d.meter.Dialled})
 	d.gauge = listen.NewGauge(cfg.MaxConnections)
 

@@ -1,12 +1,14 @@
 package app
 
 import (
+	"context"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/approve"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/view"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/view/page"
 )
 
 // What looking at proposals may cost: a review compares whole policies, and who looks
@@ -23,9 +25,10 @@ type reviewer interface {
 	Review(id string) (approve.Review, error)
 }
 
-// waiting is what waits for a decision, as the live view shows it. It decides nothing.
+// waiting is what waits for a decision, as the live view shows it.
 type waiting struct {
-	of reviewer
+	of     reviewer
+	decide bool // on the page, too: then the hash of each change is shown with it
 
 	mu    sync.Mutex
 	shown *view.Proposals // guarded by mu; never changed
@@ -48,7 +51,9 @@ func (w *waiting) proposals() *view.Proposals {
 		}
 		if time.Since(begun) < reviewTime {
 			if r, err := w.of.Review(e.ID); err == nil {
-				p.More = !r.Complete
+				if p.More = !r.Complete; w.decide {
+					p.Hash = r.Hash
+				}
 				for _, c := range r.Changes {
 					p.Changes = append(p.Changes, c.String())
 				}
@@ -58,4 +63,24 @@ func (w *waiting) proposals() *view.Proposals {
 	}
 	w.shown, w.made = out, time.Now()
 	return out
+}
+
+// decider carries out what is decided on the page.
+func (d *daemon) decider(w *waiting) page.Decider {
+	return func(ctx context.Context, x page.Decision) (err error) {
+		if x.Verdict == "approve" {
+			err = d.advisor.Approve(ctx, x.ID, x.Hash)
+		} else {
+			err = d.advisor.Reject(x.ID, x.Reason)
+		}
+		w.forget()
+		return err
+	}
+}
+
+// forget has the next question answered anew.
+func (w *waiting) forget() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.shown = nil
 }

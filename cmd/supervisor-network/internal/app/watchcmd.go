@@ -12,7 +12,9 @@ import (
 
 	"golang.org/x/term"
 
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/config"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/view"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/view/page"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/view/terminal"
 )
 
@@ -22,6 +24,7 @@ const maxView = 4 << 20
 // watcher shows the live view of a running daemon, again every second.
 type watcher struct {
 	url    string
+	token  page.Token
 	client *http.Client
 	out    io.Writer
 	errs   io.Writer
@@ -34,6 +37,12 @@ func watchCommand(ctx context.Context, args []string, stdout, stderr io.Writer) 
 	fs := flag.NewFlagSet("supervisor-network watch", flag.ContinueOnError)
 	fs.SetOutput(stderr)
 	w := &watcher{client: &http.Client{Transport: &http.Transport{}}, out: stdout, errs: stderr} // no proxy: this is a local question
+	cfg, _, err := config.Load("supervisor-network watch", nil, config.Environ())
+	if err != nil {
+		fmt.Fprintf(stderr, "supervisor-network: %v\n", err)
+		return exitUsage
+	}
+	fs.StringVar((*string)(&w.token), "token", cfg.AdminToken, "file of the admin token, if the daemon has one")
 	fs.StringVar(&w.url, "url", "http://127.0.0.1:9901/view.json", "what to ask")
 	count := fs.Uint64("count", 0, "end after this many answers or failures; 0: go on until interrupted")
 	if err := fs.Parse(args); err != nil {
@@ -101,6 +110,13 @@ func (w *watcher) ask(ctx context.Context) (*view.Snapshot, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, w.url, nil)
 	if err != nil {
 		return nil, err
+	}
+	if w.token != "" {
+		bearer, err := w.token.Bearer()
+		if err != nil {
+			return nil, err
+		}
+		req.Header.Set("Authorization", bearer)
 	}
 	resp, err := w.client.Do(req)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"math"
 	"strings"
 	"unicode"
 
@@ -14,6 +15,18 @@ import (
 	"github.com/splitpod/splitpod/pkg/core"
 	"github.com/splitpod/splitpod/pkg/core/policy"
 )
+
+// ByToken is who decides with the admin token instead of on the admin socket. No user has
+// this uid.
+const ByToken = math.MaxUint32
+
+// actor says who decided, for records.
+func actor(by uint32) string {
+	if by == ByToken {
+		return "the holder of the admin token"
+	}
+	return fmt.Sprintf("uid %d", by)
+}
 
 // Review is one proposal as a person has to see it before deciding.
 type Review struct {
@@ -88,7 +101,7 @@ func (s *Store) Approve(ctx context.Context, id, hash string, by uint32) (Entry,
 	case r.Entry.Status != Pending:
 		return Entry{}, ErrDecided
 	case subtle.ConstantTimeCompare([]byte(hash), []byte(r.Hash)) != 1:
-		s.event("proposal_approval_refused", core.SeverityHigh, &r.Entry, fmt.Sprintf("uid %d approved another change", by))
+		s.event("proposal_approval_refused", core.SeverityHigh, &r.Entry, actor(by)+" approved another change")
 		return Entry{}, ErrChanged
 	case s.count(Approved) >= MaxApproved:
 		return Entry{}, fmt.Errorf("%d rules are approved already; move some into the policy file and revoke them", MaxApproved)
@@ -104,7 +117,7 @@ func (s *Store) Approve(ctx context.Context, id, hash string, by uint32) (Entry,
 	if err != nil {
 		return Entry{}, err
 	}
-	s.event("proposal_approved", core.SeverityMedium, &r.Entry, fmt.Sprintf("by uid %d, change %s on policy %s", by, r.Hash, r.Base))
+	s.event("proposal_approved", core.SeverityMedium, &r.Entry, fmt.Sprintf("by %s, change %s on policy %s", actor(by), r.Hash, r.Base))
 	return s.apply(ctx, id)
 }
 
@@ -153,7 +166,7 @@ func (s *Store) Reject(id, reason string, by uint32) (Entry, error) {
 	if err := s.decide(id, func(e *Entry) { e.Status, e.By, e.Reason = Rejected, by, reason }, ""); err != nil {
 		return Entry{}, err
 	}
-	s.event("proposal_rejected", core.SeverityInfo, &e, fmt.Sprintf("by uid %d: %s", by, OneLine(reason, 200)))
+	s.event("proposal_rejected", core.SeverityInfo, &e, fmt.Sprintf("by %s: %s", actor(by), OneLine(reason, 200)))
 	return s.Get(id)
 }
 
@@ -172,7 +185,7 @@ func (s *Store) Revoke(ctx context.Context, id, reason string, by uint32) (Entry
 	if err := s.decide(id, func(e *Entry) { e.Status, e.By, e.Reason = Revoked, by, reason }, ""); err != nil {
 		return Entry{}, err
 	}
-	s.event("proposal_revoked", core.SeverityMedium, &e, fmt.Sprintf("by uid %d: %s", by, OneLine(reason, 200)))
+	s.event("proposal_revoked", core.SeverityMedium, &e, fmt.Sprintf("by %s: %s", actor(by), OneLine(reason, 200)))
 	return s.apply(ctx, id)
 }
 

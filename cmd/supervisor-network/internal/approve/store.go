@@ -63,7 +63,7 @@ type Entry struct {
 	Content string    `json:"content"` // identifies what the rule says, whatever its name
 	Created time.Time `json:"created"`
 	Decided time.Time `json:"decided,omitzero"`
-	By      uint32    `json:"by"`     // uid of who decided
+	By      uint32    `json:"by"`     // uid of who decided, or ByToken
 	Reason  string    `json:"reason"` // of whoever decided
 	// Hash is that of the change as it was approved, Base that of the policy it was
 	// approved for.

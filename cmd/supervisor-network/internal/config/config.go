@@ -81,6 +81,12 @@ type Config struct {
 	// and answers 127.0.0.1 and ::1 only: kubectl port-forward, and the watch command.
 	// Empty: none.
 	AdminListen string `env:"ADMIN_LISTEN" envDefault:":9901" flag:"admin-listen"`
+	// AdminToken is a file with a token of 32 to 512 characters, for example of a Secret.
+	// With it, the live view answers only who shows the token (the page asks for it, watch
+	// has --token), also to programs in the pod that forward to its loopback, and proposals
+	// can be approved and rejected on the page. A changed file counts at once. Empty: the
+	// view only shows, to everybody on the pod's own loopback.
+	AdminToken string `env:"ADMIN_TOKEN" flag:"admin-token"`
 	// InvalidPolicy says what a changed policy file that is invalid does. keep: the
 	// last valid policy stays in force. deny: everything is denied until the file is
 	// valid.
@@ -114,6 +120,13 @@ type Config struct {
 	// in time is dropped and counted. Environment variables of OpenTelemetry add resource
 	// attributes and change nothing else. Empty: none.
 	OTLPEndpoint string `env:"OTLP_ENDPOINT" flag:"otlp-endpoint"`
+	// OTLPHeaders is a file of what is sent to the collector with every request, a line
+	// "name: value" each, such as an authorisation: 16 lines and 8 KiB at most. It is read
+	// for every request, and sent over https only. Empty: nothing is.
+	OTLPHeaders string `env:"OTLP_HEADERS" flag:"otlp-headers"`
+	// OTLPCA is a PEM file of the certificate authorities that the collector is trusted by,
+	// in the place of those of this container's system. Empty: those.
+	OTLPCA string `env:"OTLP_CA" flag:"otlp-ca"`
 	// SandboxName is the sandbox's name in records; in a pod, the pod's. Empty: the host
 	// name.
 	SandboxName string `env:"SANDBOX_NAME" flag:"sandbox-name"`
@@ -176,10 +189,17 @@ func (c *Config) Validate() error {
 		_, _, err := net.SplitHostPort(addr)
 		bad(addr == "" || err == nil, "--%s %q: needs host:port", name, addr)
 	}
+	bad(c.AdminToken == "" || filepath.IsAbs(c.AdminToken), "--admin-token %q: needs an absolute path", c.AdminToken)
+	bad(c.AdminToken == "" || c.AdminListen != "", "--admin-token: there is no view to protect without --admin-listen")
 	bad(c.RecordFormat == "ocsf" || c.RecordFormat == "text", "--record-format %q: say ocsf or text", c.RecordFormat)
 	if c.OTLPEndpoint != "" {
 		_, _, err := c.OTLP()
 		bad(err == nil, "--otlp-endpoint: %v", err)
+	}
+	for name, file := range map[string]string{"headers": c.OTLPHeaders, "ca": c.OTLPCA} {
+		_, clear, err := c.OTLP()
+		bad(file == "" || filepath.IsAbs(file), "--otlp-%s %q: needs an absolute path", name, file)
+		bad(file == "" || err == nil && !clear, "--otlp-%s: needs --otlp-endpoint with https://", name)
 	}
 	bad(c.RecordDir == "" || filepath.IsAbs(c.RecordDir), "--record-dir %q: needs an absolute path", c.RecordDir)
 	bad(strings.Contains(" debug info warn error ", " "+c.LogLevel+" "), "--log-level %q: say debug, info, warn or error", c.LogLevel)

@@ -17,15 +17,22 @@ import (
 
 // connect prepares one connection for both signals. It goes straight to the endpoint:
 // no proxy of the environment is asked.
-func (x *Exporter) connect(address string, clear bool) (err error) {
-	creds := credentials.NewTLS(&tls.Config{MinVersion: tls.VersionTLS12})
-	if clear {
+func (x *Exporter) connect(opt *Options) (err error) {
+	creds := credentials.NewTLS(&tls.Config{MinVersion: tls.VersionTLS12, RootCAs: opt.Roots})
+	if opt.Clear {
 		creds = insecure.NewCredentials()
 	}
-	x.conn, err = grpc.NewClient("dns:///"+address, grpc.WithTransportCredentials(creds), grpc.WithNoProxy(), grpc.WithDisableServiceConfig(),
-		grpc.WithUnaryInterceptor(x.refused), grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<10)))
+	options := []grpc.DialOption{grpc.WithTransportCredentials(creds), grpc.WithNoProxy(), grpc.WithDisableServiceConfig(),
+		grpc.WithUnaryInterceptor(x.refused), grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64 << 10))}
+	if opt.Headers != "" {
+		if err := opt.Headers.Check(); err != nil {
+			return err
+		}
+		options = append(options, grpc.WithPerRPCCredentials(opt.Headers))
+	}
+	x.conn, err = grpc.NewClient("dns:///"+opt.Address, options...)
 	if err != nil {
-		return fmt.Errorf("prepare to reach %s: %w", address, err)
+		return fmt.Errorf("prepare to reach %s: %w", opt.Address, err)
 	}
 	const first, longest = time.Second, 5 * time.Second
 	x.toLogs, err = otlploggrpc.New(context.Background(), otlploggrpc.WithGRPCConn(x.conn), otlploggrpc.WithTimeout(sendTime), otlploggrpc.WithHeaders(map[string]string{}),

@@ -16,6 +16,7 @@ package export
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"log/slog"
 	"sync/atomic"
@@ -60,10 +61,12 @@ const (
 // String is the stable text form, used in metrics.
 func (s Signal) String() string { return [...]string{"logs", "traces"}[s] }
 
-// Options are what an Exporter works with. All but Clear are required.
+// Options are what an Exporter works with. Address, Context and Log are required.
 type Options struct {
-	Address string // host:port of the collector
-	Clear   bool   // without TLS; else by the system's roots
+	Address string         // host:port of the collector
+	Clear   bool           // without TLS
+	Roots   *x509.CertPool // whom its certificate is to be from; nil: the system's roots
+	Headers Headers        // what is sent with every request; "": nothing. Not with Clear
 	Context ocsf.Context
 	Log     *slog.Logger
 }
@@ -93,7 +96,7 @@ func Open(opt Options) (*Exporter, error) {
 		instance: opt.Context.Instance, log: opt.Log, queue: make(chan core.Event, maxQueue),
 		encoder: ocsf.NewEncoder(opt.Context), logs: &logBatch{}, spans: &spanBatch{},
 	}
-	if err := x.connect(opt.Address, opt.Clear); err != nil {
+	if err := x.connect(&opt); err != nil {
 		return nil, err
 	}
 	who := describe(opt.Context)

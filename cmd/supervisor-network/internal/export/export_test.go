@@ -121,8 +121,13 @@ func texts(in []*common.KeyValue) map[string]string {
 // open starts to export; end stops and waits until everything is out.
 func open(t *testing.T, address string, errs io.Writer) (x *export.Exporter, end func()) {
 	t.Helper()
-	x, err := export.Open(export.Options{Address: address, Clear: true, Log: slog.New(slog.NewTextHandler(errs, nil)), Context: ocsf.Context{
-		Build: core.Build{Component: "supervisor-network", Version: "0.1.0"}, Instance: own, Hostname: "h", SandboxUID: "uid-1"}})
+	return start(t, export.Options{Address: address, Clear: true, Log: slog.New(slog.NewTextHandler(errs, nil))})
+}
+
+func start(t *testing.T, opt export.Options) (x *export.Exporter, end func()) {
+	t.Helper()
+	opt.Context = ocsf.Context{Build: core.Build{Component: "supervisor-network", Version: "0.1.0"}, Instance: own, Hostname: "h", SandboxUID: "uid-1"}
+	x, err := export.Open(opt)
 	if err != nil {
 		t.Fatal(err)
 	}

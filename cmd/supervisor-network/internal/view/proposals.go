@@ -1,6 +1,9 @@
 package view
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Limits of what is shown of proposals, most of which the workload may have written.
 const (
@@ -27,6 +30,9 @@ type Proposal struct {
 	// gained and - for what is lost.
 	Changes []string `json:"changes"`
 	More    bool     `json:"more"` // there are more changes than are listed
+	// Hash is what approving it has to be given. It is empty unless everything that
+	// would change is listed in full.
+	Hash string `json:"hash,omitempty"`
 }
 
 // visible bounds and escapes. It accepts nil.
@@ -36,9 +42,13 @@ func (p *Proposals) visible() *Proposals {
 	}
 	out := &Proposals{Pending: make([]Proposal, 0, len(p.Pending)), Others: p.Others + max(len(p.Pending)-maxProposals, 0)}
 	for _, one := range p.Pending[:min(len(p.Pending), maxProposals)] {
+		more, hash := one.More || len(one.Changes) > maxLines, one.Hash
+		if more || len(one.Changes) == 0 || slices.ContainsFunc(one.Changes, func(l string) bool { return clip(l, maxText) != Visible(l) }) {
+			hash = ""
+		}
 		out.Pending = append(out.Pending, Proposal{
 			ID: clip(one.ID, maxText), Source: clip(one.Source, maxText), Rule: clip(one.Rule, maxText), Rationale: clip(one.Rationale, maxText),
-			Created: one.Created, Notes: lines(one.Notes), Changes: lines(one.Changes), More: one.More || len(one.Changes) > maxLines,
+			Created: one.Created, Notes: lines(one.Notes), Changes: lines(one.Changes), More: more, Hash: clip(hash, maxText),
 		})
 	}
 	return out

@@ -32,6 +32,8 @@ type State struct {
 	Connections int64   `json:"connections"`    // accepted ones
 	Live        int64   `json:"live"`           // allowed connections and requests under way
 	Tunnels     int64   `json:"tunnels"`        // those of them that are relayed unread
+	Active      Active  `json:"active"`         // the same, by name
+	Decides     bool    `json:"decides"`        // proposals can be decided on the page
 	Refused     uint64  `json:"refused"`        // connections above the limit, since the start
 	Dropped     uint64  `json:"dropped"`        // records that a log missed, since the start
 }
@@ -142,7 +144,7 @@ func (s State) visible() State {
 	for _, c := range s.Checks {
 		checks = append(checks, Check{clip(c.Name, limit), c.OK, clip(c.Detail, limit)})
 	}
-	s.Checks = checks
+	s.Checks, s.Active = checks, s.Active.visible()
 	if s.Peer != nil {
 		p := *s.Peer
 		p.Build, p.Workload = clip(p.Build, limit), clip(p.Workload, limit)

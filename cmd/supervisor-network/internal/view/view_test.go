@@ -405,3 +405,52 @@ func BenchmarkSnapshot(b *testing.B) {
 		see(w)
 	}
 }
+
+// TestWhatIsUnderWayIsBoundedAndAddsUp: at the limit all are shown, beyond it those with
+// most, and the rest is counted.
+func TestWhatIsUnderWayIsBoundedAndAddsUp(t *testing.T) {
+	for _, n := range []int{0, 20, 21, 5000} {
+		state := view.State{}
+		var want uint64
+		for i := range n {
+			state.Active.Rows = append(state.Active.Rows, view.ActiveRow{Host: fmt.Sprintf("h%d", i), Program: strings.Repeat("\x1b", 1000), Count: uint64(i + 1)})
+			want += uint64(i + 1)
+		}
+		a := view.New().Snapshot(state, nil).Active
+		sum := a.Others
+		for _, r := range a.Rows {
+			sum += r.Count
+			if len(r.Program) > 300 || strings.Contains(r.Program, "\x1b") {
+				t.Errorf("%q", r.Program)
+			}
+		}
+		if len(a.Rows) != min(n, 20) || sum != want || (a.Others > 0) != (n > 20) || n > 0 && a.Rows[0].Count != uint64(n) {
+			t.Errorf("%d: %d rows, %d others, %d in all, want %d", n, len(a.Rows), a.Others, sum, want)
+		}
+	}
+}
+
+// TestOnlyWhatIsShownInFullHasAHash: a person cannot approve on the page what the page
+// leaves out.
+func TestOnlyWhatIsShownInFullHasAHash(t *testing.T) {
+	many := func(n int) []string { return slices.Repeat([]string{"+ x"}, n) }
+	for name, tt := range map[string]struct {
+		p    view.Proposal
+		want string
+	}{
+		"one change":                  {view.Proposal{Changes: many(1), Hash: "h"}, "h"},
+		"as many as are listed":       {view.Proposal{Changes: many(32), Hash: "h"}, "h"},
+		"one more":                    {view.Proposal{Changes: many(33), Hash: "h"}, ""},
+		"a line that just fits":       {view.Proposal{Changes: []string{strings.Repeat("x", 300)}, Hash: "h"}, "h"},
+		"a line that does not":        {view.Proposal{Changes: []string{"+ x", strings.Repeat("x", 301)}, Hash: "h"}, ""},
+		"a line that is made visible": {view.Proposal{Changes: []string{"+ \x1b"}, Hash: "h"}, "h"},
+		"one that then does not fit":  {view.Proposal{Changes: []string{strings.Repeat("\x1b", 299)}, Hash: "h"}, ""},
+		"more than was compared":      {view.Proposal{Changes: many(1), More: true, Hash: "h"}, ""},
+		"nothing that changes":        {view.Proposal{Hash: "h"}, ""},
+	} {
+		got := view.New().Snapshot(view.State{}, &view.Proposals{Pending: []view.Proposal{tt.p}}).Proposals.Pending[0]
+		if got.Hash != tt.want {
+			t.Errorf("%s: %q", name, got.Hash)
+		}
+	}
+}

@@ -30,6 +30,16 @@ func loadRoots(files []string) (*x509.CertPool, error) {
 	return pool, errors.Join(errs...)
 }
 
+// Roots are the certificate authorities in a file, without those of the system, for a
+// peer that has its own.
+func Roots(file string) (*x509.CertPool, error) {
+	pool := x509.NewCertPool()
+	if err := addRoots(pool, file); err != nil {
+		return nil, fmt.Errorf("read the roots in %q: %w", file, err)
+	}
+	return pool, nil
+}
+
 func addRoots(pool *x509.CertPool, file string) error {
 	f, err := os.Open(file)
 	if err != nil {

@@ -1,5 +1,6 @@
 // Package page serves the live view over HTTP: a page, its script and style, and the
-// data behind it as JSON. It reads and never changes anything.
+// data behind it as JSON. Without an admin token it reads and never changes anything;
+// with one, whoever shows the token may look, and decide about proposals.
 //
 // It answers the threat of a view that becomes a way out. What it shows are names that
 // the workload chose, so that whoever can read them can be told something: only this
@@ -7,12 +8,18 @@
 // neighbours do not reach, and only by a loopback name, so that a page of the internet
 // in an operator's browser cannot ask either. And that of names that become markup: the
 // script writes text only, and the browser is told to load and run nothing but the files
-// here. It does not answer a program in the pod's network that forwards to loopback.
+// here. A program in the pod's network that forwards to loopback is answered by the
+// token alone: without one it can read the view.
+//
+// Invariant: a decision needs the token, in a field that no page of another origin can
+// set, and is carried out by whoever was given to New, with the hash of what was looked
+// at; this package knows of no other way to change anything.
 package page
 
 import (
 	"embed"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -45,18 +52,28 @@ const fresh = 200 * time.Millisecond
 // Handler serves the view. Make it with New; safe for concurrent use.
 type Handler struct {
 	snapshot func() *view.Snapshot
+	options  Options
 
 	mu   sync.Mutex
 	body []byte    // guarded by mu
 	made time.Time // guarded by mu
 }
 
+// Options are what a Handler asks of those who ask it.
+type Options struct {
+	Token  Token   // file of the token that has to be shown; "": none has to
+	Decide Decider // with a token; nil: nothing can be decided
+}
+
 // New makes a Handler that shows what snapshot returns.
-func New(snapshot func() *view.Snapshot) *Handler { return &Handler{snapshot: snapshot} }
+func New(snapshot func() *view.Snapshot, opt Options) *Handler {
+	return &Handler{snapshot: snapshot, options: opt}
+}
 
 // ServeHTTP implements http.Handler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+	deciding := r.Method == http.MethodPost && r.URL.Path == "/decision" && h.options.Token != "" && h.options.Decide != nil
+	if !deciding && r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
 		http.Error(w, "the view is only read", http.StatusMethodNotAllowed)
 		return
@@ -72,7 +89,14 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	head.Set("Cross-Origin-Resource-Policy", "same-origin")
 	head.Set("Cross-Origin-Opener-Policy", "same-origin")
 	head.Set("Cache-Control", "no-store")
-	if r.URL.Path == "/view.json" {
+	if (deciding || r.URL.Path == "/view.json") && !h.admitted(w, r) {
+		return
+	}
+	switch {
+	case deciding:
+		h.decide(w, r)
+		return
+	case r.URL.Path == "/view.json":
 		h.data(w)
 		return
 	}
@@ -87,6 +111,31 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	head.Set("Content-Type", f.kind)
 	_, _ = w.Write(body)
+}
+
+// admitted answers whoever does not show the token that is wanted. The page itself
+// holds nothing, and asks for it.
+func (h *Handler) admitted(w http.ResponseWriter, r *http.Request) bool {
+	if h.options.Token == "" {
+		return true
+	}
+	switch err := h.options.Token.Shown(r); {
+	case err == nil:
+		return true
+	case errors.Is(err, ErrToken):
+		w.Header().Set("WWW-Authenticate", "Bearer")
+		http.Error(w, err.Error(), http.StatusUnauthorized)
+	default: // what is wrong with the file is not for everybody
+		http.Error(w, "the admin token cannot be read by the daemon", http.StatusServiceUnavailable)
+	}
+	return false
+}
+
+// forget has the next question answered anew.
+func (h *Handler) forget() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.body = nil
 }
 
 func (h *Handler) data(w http.ResponseWriter) {

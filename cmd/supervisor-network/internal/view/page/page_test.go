@@ -34,7 +34,7 @@ func get(h http.Handler, change func(*http.Request), path string) *httptest.Resp
 }
 
 func TestOnlyThisPodsLoopbackMayLook(t *testing.T) {
-	h := page.New(empty)
+	h := page.New(empty, page.Options{})
 	for name, tt := range map[string]struct {
 		from, host, header string
 		status             int
@@ -81,7 +81,7 @@ func TestOnlyThisPodsLoopbackMayLook(t *testing.T) {
 }
 
 func TestNothingIsChangedByAsking(t *testing.T) {
-	h := page.New(empty)
+	h := page.New(empty, page.Options{})
 	for _, method := range []string{http.MethodPost, http.MethodPut, http.MethodDelete, http.MethodOptions, http.MethodConnect} {
 		if w := get(h, func(r *http.Request) { r.Method = method }, "/view.json"); w.Code != http.StatusMethodNotAllowed {
 			t.Errorf("%s: %d", method, w.Code)
@@ -91,7 +91,7 @@ func TestNothingIsChangedByAsking(t *testing.T) {
 
 // TestABrowserIsToldToLoadNothingElse: and nothing here asks for more than it may.
 func TestABrowserIsToldToLoadNothingElse(t *testing.T) {
-	h := page.New(empty)
+	h := page.New(empty, page.Options{})
 	away := regexp.MustCompile(`(?i)\bhttps?:|\bsrc="?//|style=|\son[a-z]+=|innerHTML|outerHTML|insertAdjacent|document\.write|eval\(|new Function`)
 	for path, kind := range map[string]string{"/": "text/html", "/view.js": "text/javascript", "/view.css": "text/css", "/icon.svg": "image/svg+xml", "/view.json": "application/json"} {
 		w := get(h, nil, path)
@@ -115,7 +115,7 @@ func TestABrowserIsToldToLoadNothingElse(t *testing.T) {
 func TestReadersShareOneSnapshotForAMoment(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		made := 0
-		h := page.New(func() *view.Snapshot { made++; return empty() })
+		h := page.New(func() *view.Snapshot { made++; return empty() }, page.Options{})
 		for range 1000 {
 			get(h, nil, "/view.json")
 		}
@@ -158,7 +158,7 @@ func busy() *view.Snapshot {
 	s := w.Snapshot(view.State{
 		Build: "supervisor-network 0.1.0 (5ab3279)", Checks: []view.Check{{Name: "policy", OK: true, Detail: "generation 12"}, {Name: "ca", Detail: "expired " + evil}},
 		Policy: view.Policy{Generation: 12}, Peer: &view.Peer{Attached: true, Workload: "running", Build: "supervisor-process 0.1.0"},
-		Connections: 41, Live: 9, Tunnels: 4,
+		Connections: 41, Live: 9, Tunnels: 4, Active: view.Active{Rows: []view.ActiveRow{{Host: "db.example.com", Port: 5432, Program: "/usr/bin/psql", Count: 4, Unread: 4, Since: time.Now()}}},
 	}, &view.Proposals{Others: 2, Pending: []view.Proposal{{ID: "p-7f3a", Source: "agent", Rule: "pypi " + evil, Rationale: "install packages " + evil, Created: time.Now(),
 		Notes: []string{"the program is an interpreter: every script counts as it"}, Changes: []string{"+ /usr/bin/pip may send GET ** to pypi.org:443 on public addresses", "- nothing is lost " + evil}}}})
 	for i := range s.Hour.Allowed { // the hour before
@@ -178,11 +178,11 @@ func busy() *view.Snapshot {
 // the test is run with -artifacts.
 func TestABrowserShowsNamesAsText(t *testing.T) {
 	chromium := need.Program(t, "chromium")
-	s := httptest.NewServer(page.New(busy))
+	s := httptest.NewServer(page.New(busy, page.Options{}))
 	defer s.Close()
 	shown := browse(t, chromium, s.URL, "--dump-dom")
 	for _, want := range []string{`data-shown="yes"`, "telemetry.example.com:443", "policy_denied", "169.254.169.254:80", "api.github.com:443", "[fd00:10::5]:5432",
-		"policy generation 12", "workload running", "not ready", "&lt;script&gt;document.title", `\u{1b}[2J\u{202e}`, "p-7f3a", "and 2 more", `class="bypassed"`, "<svg", "8.8.8.8:53"} {
+		"policy generation 12", "workload running", "not ready", "&lt;script&gt;document.title", `\u{1b}[2J\u{202e}`, "p-7f3a", "and 2 more", `class="bypassed"`, "<svg", "8.8.8.8:53", "db.example.com:5432"} {
 		if !strings.Contains(shown, want) {
 			t.Errorf("%q is not in the page", want)
 		}
@@ -199,7 +199,7 @@ func TestABrowserShowsNamesAsText(t *testing.T) {
 
 func TestABrowserTellsThatNobodyAnswers(t *testing.T) {
 	chromium := need.Program(t, "chromium")
-	h := page.New(empty)
+	h := page.New(empty, page.Options{})
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/view.json" {
 			http.Error(w, "gone", http.StatusBadGateway)
@@ -231,7 +231,7 @@ func browse(t *testing.T, chromium, url, what string) string {
 
 func TestTheDataIsASnapshot(t *testing.T) {
 	var s view.Snapshot
-	if err := json.Unmarshal(get(page.New(busy), nil, "/view.json").Body.Bytes(), &s); err != nil {
+	if err := json.Unmarshal(get(page.New(busy, page.Options{}), nil, "/view.json").Body.Bytes(), &s); err != nil {
 		t.Fatal(err)
 	}
 	if s.Totals != (view.Totals{Allowed: 672, Failed: 3, Denied: 100, Bypassed: 40}) || len(s.Denied.Rows) != 5 || s.Peer == nil || s.Proposals == nil {

@@ -51,6 +51,7 @@ func Screen(s *view.Snapshot, width, height int) string {
 	add("", "%-12s %10.1f %12d", "denied", s.Rates.Denied, s.Totals.Denied)
 	add("", "%-12s %10.1f %12d", "bypassed", s.Rates.Bypassed, s.Totals.Bypassed)
 	add("", "%s", now(s))
+	active(add, &s.Active, max((height-len(lines))/4, 1))
 	rest := height - len(lines) - 7 // two headings, a line above each, others, proposals
 	add("", "")
 	add(bold, "%8s  refused in the last hour", "")
@@ -165,9 +166,32 @@ func place(r *view.Row) string {
 }
 
 func refusal(r *view.Row) string {
-	program := r.Program
-	if program == "" {
-		program = "-"
+	return fmt.Sprintf("%s  %s  %s", place(r), r.Reason, program(r.Program))
+}
+
+func program(path string) string {
+	if path == "" {
+		return "-"
 	}
-	return fmt.Sprintf("%s  %s  %s", place(r), r.Reason, program)
+	return path
+}
+
+// active lists what is under way, if anything is, in so many lines.
+func active(add func(string, string, ...any), a *view.Active, most int) {
+	if len(a.Rows) == 0 {
+		return
+	}
+	add("", "")
+	add(bold, "%8s  under way", "")
+	others := a.Others
+	for i, r := range a.Rows {
+		if i >= most {
+			others += r.Count
+			continue
+		}
+		add("", "%8d  %s  %s  since %s", r.Count, place(&view.Row{Host: r.Host, Port: r.Port}), program(r.Program), r.Since.Format(time.TimeOnly))
+	}
+	if others > 0 {
+		add("", "%8d  others", others)
+	}
 }

@@ -120,3 +120,19 @@ func TestNothingThatIsShownDrivesATerminal(t *testing.T) {
 		t.Error("what was meant to drive is not shown")
 	}
 }
+
+// TestWhatIsUnderWayIsListed: as much as there is room for, and the rest adds up.
+func TestWhatIsUnderWayIsListed(t *testing.T) {
+	s := snapshot()
+	for i := range 9 {
+		s.Active.Rows = append(s.Active.Rows, view.ActiveRow{Host: "db.example.com", Port: uint16(5432 + i), Program: "/usr/bin/psql", Count: 9 - uint64(i), Since: s.Time})
+	}
+	s.Active.Others = 100
+	lines := text(t, terminal.Screen(s, 100, 24))
+	all := strings.Join(lines, "\n")
+	if len(lines) > 24 || !strings.Contains(all, "       9  db.example.com:5432  /usr/bin/psql  since 18:00:00") || !strings.Contains(all, "     121  others") {
+		t.Errorf("%d lines\n%s", len(lines), all)
+	}
+	s.Active.Rows[0].Host, s.Active.Rows[0].Program = "\x1b[2J", "\x1b[2J"
+	text(t, terminal.Screen(s, 100, 24))
+}

@@ -89,6 +89,10 @@ volumes:
   - name: credentials # for the network daemon alone
     secret: {secretName: {{ . }}}
   {{- end }}
+  {{- with .Values.adminToken.secret }}
+  - name: admin-token # for the network daemon alone
+    secret: {secretName: {{ . }}}
+  {{- end }}
   {{- if eq .Values.delivery "volume" }}
   - name: supervisor-process
     image:
@@ -143,6 +147,9 @@ seccompProfile: {type: RuntimeDefault}
     - --credentials=/etc/splitpod-credentials/{{ .Values.credentials.key }}
     {{- end }}
     - --admin-listen=:{{ .Values.ports.network }}
+    {{- if .Values.adminToken.secret }}
+    - --admin-token=/etc/splitpod-admin/{{ .Values.adminToken.key }}
+    {{- end }}
     {{- with include "splitpod.flags" .Values.network.settings | trim }}{{ . | nindent 4 }}{{ end }}
   env: {{- include "splitpod.identity" (list . "NETWORK") | nindent 4 }}
   terminationMessagePolicy: FallbackToLogsOnError # why it ended stands in the pod's status
@@ -165,6 +172,9 @@ seccompProfile: {type: RuntimeDefault}
     - {name: policy, mountPath: /etc/splitpod, readOnly: true}
     {{- if .Values.credentials.secret }}
     - {name: credentials, mountPath: /etc/splitpod-credentials, readOnly: true}
+    {{- end }}
+    {{- if .Values.adminToken.secret }}
+    - {name: admin-token, mountPath: /etc/splitpod-admin, readOnly: true}
     {{- end }}
     {{- with .Values.network.volumeMounts }}{{ toYaml . | nindent 4 }}{{ end }}
 {{- end -}}

@@ -1,6 +1,10 @@
 // Shows view.json, again every two seconds. Everything it was given becomes text, never
-// markup: names in it were chosen by the workload.
+// markup: names in it were chosen by the workload. Where the daemon has an admin token it
+// is asked for, kept in this variable only, and sent with every question.
 "use strict";
+
+let token = "";
+let pendingShown = ""; // what the proposals were drawn from
 
 const every = 2000;
 const svg = "http://www.w3.org/2000/svg";
@@ -102,13 +106,74 @@ function tiles(v) {
     one("connections", number(v.connections), refused), one("under way", number(v.live), number(v.tunnels) + (v.tunnels === 1 ? " tunnel" : " tunnels"))];
 }
 
-function proposal(p) {
+// ask asks the daemon, with the token if there is one.
+function ask(path, options) {
+  const headers = { ...(options || {}).headers };
+  if (token !== "") headers.Authorization = "Bearer " + token;
+  return fetch(path, { cache: "no-store", ...options, headers });
+}
+
+// decide sends a decision and says what came of it.
+async function decide(body) {
+  let said = "";
+  try {
+    const answer = await ask("decision", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+    const text = await answer.text();
+    let result = {};
+    try { result = JSON.parse(text); } catch { result = { error: text }; }
+    said = answer.ok ? body.id + ": " + result.done + " is done" : body.id + ": " + (result.error || "status " + answer.status);
+    at("decided").className = answer.ok ? "good" : "bad";
+  } catch (e) {
+    said = body.id + ": no answer, look whether it was taken: " + e.message;
+    at("decided").className = "bad";
+  }
+  at("decided").textContent = said;
+  await load();
+}
+
+// decision is what a person can do about a proposal. What cannot be shown in full is not
+// approved here.
+function decision(p) {
+  const reason = make("input", "");
+  reason.placeholder = "why not, for whoever proposed it";
+  const reject = make("button", "reject", "Reject");
+  reject.addEventListener("click", () => decide({ id: p.id, verdict: "reject", reason: reason.value }));
+  if (!p.hash) return make("div", "decision", make("span", "quiet", "Not everything that would change is shown; approve it in the container."), reason, reject);
+  const approve = make("button", "approve", "Approve");
+  approve.addEventListener("click", () => {
+    if (approve.className === "approve") {
+      approve.className = "approve armed";
+      approve.textContent = "Yes, put it in force";
+      return;
+    }
+    approve.disabled = true;
+    decide({ id: p.id, verdict: "approve", hash: p.hash });
+  });
+  return make("div", "decision", approve, reason, reject);
+}
+
+function proposal(p, decides) {
   const line = (text) => make("div", text.startsWith("+") ? "gained" : text.startsWith("-") ? "lost" : "", text);
   const changes = make("pre", "", ...p.changes.map(line));
   if (p.more) changes.append(line("… and more"));
-  return make("article", "proposal", make("code", "", p.id), " ", make("b", "", p.rule), " ",
+  const e = make("article", "proposal", make("code", "", p.id), " ", make("b", "", p.rule), " ",
     make("span", "quiet", "from " + p.source + ", " + clock(p.created)), make("div", "", p.rationale),
     ...p.notes.map((n) => make("div", "quiet", "note: " + n)), changes);
+  if (decides) e.append(decision(p));
+  return e;
+}
+
+// proposals draws them anew only when they changed, so that what a person is about to do
+// is not lost.
+function proposals(v) {
+  at("proposals").hidden = !v.proposals;
+  const from = JSON.stringify([v.proposals, v.decides]);
+  if (!v.proposals || from === pendingShown) return;
+  pendingShown = from;
+  at("how").hidden = v.decides;
+  at("pending").replaceChildren(...v.proposals.pending.map((p) => proposal(p, v.decides)));
+  if (v.proposals.pending.length === 0) at("pending").append(make("p", "quiet", "none"));
+  if (v.proposals.others > 0) at("pending").append(make("p", "quiet", "and " + number(v.proposals.others) + " more"));
 }
 
 function show(v) {
@@ -123,25 +188,36 @@ function show(v) {
   const used = v.destinations.rows.map((r) => [number(r.count), place(r), number(r.failed), bytes(r.sent), bytes(r.received), clock(r.last)]);
   if (v.destinations.others > 0) used.push([number(v.destinations.others), "others", "", "", "", ""]);
   table("destinations", [["count", "number"], ["destination", "name"], ["failed", "number"], ["sent", "number"], ["received", "number"], ["last", "number"]], used);
-  at("proposals").hidden = !v.proposals;
-  if (v.proposals) {
-    at("pending").replaceChildren(...v.proposals.pending.map(proposal));
-    if (v.proposals.pending.length === 0) at("pending").append(make("p", "quiet", "none"));
-    if (v.proposals.others > 0) at("pending").append(make("p", "quiet", "and " + number(v.proposals.others) + " more"));
-  }
+  const active = v.active.rows.map((r) => [number(r.count), place(r), r.program || "–", number(r.unread), clock(r.since)]);
+  if (v.active.others > 0) active.push([number(v.active.others), "others", "", "", ""]);
+  table("active", [["count", "number"], ["destination", "name"], ["program", "name"], ["unread", "number"], ["since", "number"]], active);
+  proposals(v);
   at("failing").hidden = v.ready;
   table("checks", [["check", "word"], ["", "word"], ["detail", "name"]], v.checks.map((c) => [c.name, c.ok ? "ok" : "FAILED", c.detail]));
 }
 
-async function update() {
+async function load() {
   try {
-    const answer = await fetch("view.json", { cache: "no-store" });
+    const answer = await ask("view.json");
+    at("login").hidden = answer.status !== 401;
+    if (answer.status === 401) throw new Error(token === "" ? "the admin token is wanted" : "this is not the admin token");
     if (!answer.ok) throw new Error("status " + answer.status);
     show(await answer.json());
     document.body.dataset.shown = "yes";
   } catch (e) {
     at("state").replaceChildren(make("span", "chip bad", "no answer: " + e.message + "; what is below is old"));
   }
+}
+
+at("login").addEventListener("submit", (e) => {
+  e.preventDefault();
+  token = at("token").value.trim();
+  at("token").value = "";
+  load();
+});
+
+async function update() {
+  await load();
   setTimeout(update, every);
 }
 
