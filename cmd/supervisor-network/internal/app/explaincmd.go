@@ -31,6 +31,9 @@ type explained struct {
 	method, path, query   string
 	call, tool, operation string
 	upgrade, message      bool
+	headers               pathList
+	body                  string // a file
+	content               []byte // of it
 }
 
 func (x *explained) flags(fs *flag.FlagSet) {
@@ -46,6 +49,8 @@ func (x *explained) flags(fs *flag.FlagSet) {
 	fs.StringVar(&x.call, "call", "", "JSON-RPC or MCP method that the request calls")
 	fs.StringVar(&x.tool, "tool", "", "MCP tool that the request calls")
 	fs.StringVar(&x.operation, "operation", "", "GraphQL operation: query, mutation or subscription, and :NAME if it has one")
+	fs.Var(&x.headers, "header", "field of the request, name: value; may be repeated")
+	fs.StringVar(&x.body, "body", "", "file with the body of the request")
 	fs.Var(&x.fields, "field", "root field of the GraphQL operation; may be repeated")
 }
 
@@ -97,6 +102,9 @@ func policyExplain(ctx context.Context, args []string, stdout, stderr io.Writer)
 	}
 	var r *decide.Request
 	if err == nil {
+		err = x.readsFields()
+	}
+	if err == nil {
 		r, err = x.request()
 	}
 	if err != nil {
@@ -128,6 +136,20 @@ func (x *explained) explain(ctx context.Context, snap *decide.Snapshot, r *decid
 	fmt.Fprint(w, connection)
 	if connection.Denial != nil || r.Method == "" {
 		return nil
+	}
+	written := x.written(snap, connection.Permit, r)
+	if written != nil {
+		read := written.read(written.fields)
+		if read.refused != nil {
+			fmt.Fprintf(w, "request %s %s: deny (%s): %s\n", authority.Quote(r.Method), authority.Quote(r.Path), read.refused.reason, read.refused.detail)
+			return nil
+		}
+		r = &read.facts
+		defer func() {
+			for _, what := range written.idle(read) {
+				fmt.Fprintf(w, "  note: %s\n", what)
+			}
+		}()
 	}
 	e, err := snap.SpeakAbout(connection.Permit, r)
 	if err != nil {

@@ -14,6 +14,7 @@ const policyUsage = `usage:
   supervisor-network policy check FILE [--identity process|ignore]
   supervisor-network policy explain FILE --host HOST --port PORT [--binary PATH [--ancestor PATH]...]
       [--method METHOD --path PATH [--query QUERY] [--upgrade]] [--call METHOD | --tool NAME | --operation TYPE[:NAME] [--field NAME]...]
+      [--method METHOD --path PATH [--query QUERY] [--header 'NAME: VALUE']... [--body FILE]]
   supervisor-network policy explain --denial REQUEST_ID [--state-dir DIR]
   supervisor-network policy diff [--identity process|ignore] FILE FILE
 `

@@ -198,3 +198,62 @@ network_policies:
 		}
 	}
 }
+
+// TestExplainReadsFieldsAsTheDaemonDoes: what decides is the same code, and a field that
+// decides nothing is said to.
+func TestExplainReadsFieldsAsTheDaemonDoes(t *testing.T) {
+	file := policyFileOf(t, `version: 1
+network_policies:
+  all:
+    endpoints:
+      - {host: ws.example.com, port: 443, protocol: websocket, enforcement: enforce, rules: [{allow: {method: GET, path: "/ws"}}]}
+      - {host: rest.example.com, port: 443, protocol: rest, enforcement: enforce, rules: [{allow: {method: GET, path: "/**"}}]}
+      - {host: gql.example.com, port: 443, protocol: graphql, enforcement: enforce, graphql_max_body_bytes: 100, rules: [{allow: {operation_type: query, fields: [viewer]}}]}
+      - {host: mcp.example.com, port: 443, protocol: mcp, enforcement: enforce, rules: [{allow: {method: tools/call, tool: "read_*"}}]}
+      - {host: raw.example.com, port: 443}
+    binaries: [{path: /usr/bin/curl}]
+`)
+	body := func(text string) string { return policyFileOf(t, text) }
+	const asJSON = "Content-Type: application/json"
+	viewer, other, long := body(`{"query":"{viewer}"}`), body(`{"query":"{secrets}"}`), body(`{"query":"{viewer}","variables":{"x":"`+strings.Repeat("x", 100)+`"}}`)
+	call := body(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"read_file"}}`)
+	for _, tt := range []struct {
+		args []string
+		want []string
+	}{
+		{[]string{"ws", "--path", "/ws", "--header", "Upgrade: websocket"}, []string{"request GET /ws: allow\n"}},
+		{[]string{"ws", "--path", "/ws", "--header", "Upgrade: h2c"}, []string{"request GET /ws: deny", "unsupported"}},
+		{[]string{"ws", "--path", "/ws", "--header", "Accept: a"}, []string{"request GET /ws: deny", "the field Accept changes nothing here"}},
+		{[]string{"ws", "--path", "/ws", "--method", "POST", "--header", "Upgrade: websocket"}, []string{"request POST /ws: deny"}},
+		{[]string{"ws", "--path", "/ws", "--header", "Upgrade: websocket", "--header", "Sec-WebSocket-Key: short"}, []string{"deny", "Sec-WebSocket-Key"}},
+		{[]string{"rest", "--method", "POST", "--path", "/a", "--header", "X-HTTP-Method-Override: GET"}, []string{"request POST /a: deny", "the field X-HTTP-Method-Override changes nothing here"}},
+		{[]string{"rest", "--method", "GET", "--path", "/a", "--header", "Content-Length: 1", "--header", "Content-Length: 2"}, []string{"deny (bad_request)"}},
+		{[]string{"rest", "--method", "GET", "--path", "/a", "--body", viewer}, []string{"allow\n", "the body is not read here"}},
+		{[]string{"gql", "--body", viewer, "--header", asJSON}, []string{"request POST /: allow\n"}},
+		{[]string{"gql", "--body", viewer, "--header", "Content-Type: text/plain"}, []string{"request POST /: deny (invalid_graphql"}},
+		{[]string{"gql", "--body", viewer, "--header", asJSON, "--header", "Content-Encoding: gzip"}, []string{"request POST /: deny (invalid_graphql"}},
+		{[]string{"gql", "--body", other, "--header", asJSON}, []string{"request POST /: deny (policy_denied)"}},
+		{[]string{"gql", "--body", long, "--header", asJSON}, []string{"request POST /: deny (body_too_large"}},
+		{[]string{"mcp", "--body", call, "--header", asJSON, "--header", "Mcp-Method: tools/list"}, []string{"request POST /: deny"}},
+		{[]string{"mcp", "--body", call, "--header", asJSON, "--header", "Mcp-Method: tools/call", "--header", "Accept: text/event-stream"}, []string{"request POST /: allow\n", "the field Accept changes nothing here"}},
+		{[]string{"raw", "--header", "Upgrade: websocket", "--header", "X: y"}, []string{"requests on this connection are not judged", "the field X changes nothing here"}},
+	} {
+		args := append([]string{"policy", "explain", file, "--port", "443", "--binary", "/usr/bin/curl", "--host", tt.args[0] + ".example.com"}, tt.args[1:]...)
+		var out, errs bytes.Buffer
+		code := Main(t.Context(), args, &out, &errs)
+		for _, want := range tt.want {
+			if code != exitOK || !strings.Contains(out.String(), want) {
+				t.Errorf("%v ends with %d, %q is not in\n%s%s", tt.args, code, want, out.String(), errs.String())
+			}
+		}
+		if notes := strings.Count(out.String(), "changes nothing here") + strings.Count(out.String(), "is not read here"); notes > 0 && !strings.Contains(strings.Join(tt.want, " "), "here") && tt.args[0] != "raw" {
+			t.Errorf("%v says too much:\n%s", tt.args, out.String())
+		}
+	}
+	for _, args := range [][]string{{"--header", "X: y", "--upgrade"}, {"--body", viewer, "--tool", "x"}, {"--header", "X"}, {"--header", "X: y\nZ: a"}, {"--body", "/nowhere"}} {
+		var out, errs bytes.Buffer
+		if code := Main(t.Context(), append([]string{"policy", "explain", file, "--host", "rest.example.com", "--port", "443", "--binary", "/usr/bin/curl"}, args...), &out, &errs); code != exitUsage {
+			t.Errorf("%v ends with %d: %s%s", args, code, out.String(), errs.String())
+		}
+	}
+}
