@@ -46,13 +46,14 @@ const (
 	StageLaunch  Stage = "launch"  // the workload and its sessions
 	StageControl Stage = "control" // the contract between the daemons
 	StageConfig  Stage = "config"  // policy and configuration
+	StageSSH     Stage = "ssh"     // SSH into the sandbox
 )
 
 // ParseStage takes a stage from outside; one that is not in the set becomes the
 // empty stage.
 func ParseStage(s string) Stage {
 	switch st := Stage(s); st {
-	case StageConnect, StageForward, StageListen, StageTLS, StageRequest, StageSSRF, StageBypass, StageLaunch, StageControl, StageConfig:
+	case StageConnect, StageForward, StageListen, StageTLS, StageRequest, StageSSRF, StageBypass, StageLaunch, StageControl, StageConfig, StageSSH:
 		return st
 	default:
 		return ""

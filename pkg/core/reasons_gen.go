@@ -64,6 +64,12 @@ var eventReasons = []Reason{
 	EventLearning,
 	EventLearningOver,
 	EventRecordsUnsure,
+	EventSSHListening,
+	EventSSHOpened,
+	EventSSHClosed,
+	EventSSHFailed,
+	EventSSHRefused,
+	EventSSHUnsupported,
 	EventRecordsDropped,
 }
 

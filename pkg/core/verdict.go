@@ -85,6 +85,12 @@ const (
 	EventLearning            Reason = "learning"               // every public destination is allowed for a time
 	EventLearningOver        Reason = "learning_over"          // only what the policy allows is allowed again
 	EventRecordsUnsure       Reason = "records_unsure"         // an earlier instance was killed while it recorded; the count says how many records may be missing
+	EventSSHListening        Reason = "ssh_listening"          // SSH is served
+	EventSSHOpened           Reason = "ssh_opened"             // somebody logged in
+	EventSSHClosed           Reason = "ssh_closed"             // and left
+	EventSSHFailed           Reason = "ssh_failed"             // a connection came to nothing, or SSH ended
+	EventSSHRefused          Reason = "ssh_refused"            // a login, destination or channel that is not allowed
+	EventSSHUnsupported      Reason = "ssh_unsupported"        // a request of a kind that is not served
 	EventRecordsDropped      Reason = "records_dropped"        // the log was not read fast enough; the count says how many
 )
 

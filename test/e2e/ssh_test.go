@@ -157,6 +157,13 @@ func TestSSHReachesOnlyTheWorkloadsLoopback(t *testing.T) {
 	if out, err := forward("127.0.0.1:1"); err == nil || strings.Contains(out, "prohibited") {
 		t.Errorf("a closed port: %v, %q", err, out)
 	}
+	// Both daemons' records say who came, and what they were refused.
+	for _, want := range []string{`"type_uid":400707,`, `"type_uid":400701,`, `"type_uid":400702,`, `"type_uid":400704,`,
+		`"status_detail":"forwarding to 10.77.0.1, port 80, which is not the sandbox's loopback"`} {
+		eventually(t, "the records of "+want, func() bool {
+			return strings.Contains(p.processRecords(), want) && strings.Contains(p.network.out.String(), want)
+		})
+	}
 }
 
 // TestSSHSessionsEndWithTheirConnection, processes that ignore the hang-up included.

@@ -71,6 +71,8 @@ func (x *Encoder) Append(b []byte, e *core.Event) []byte {
 		b = appendLife(b, e)
 	case findingClass:
 		b = appendFinding(b, e)
+	case sshClass:
+		b = append(b, sshDisposition(s, e)...)
 	case configClass:
 		id, word := stateOf(e.Reason)
 		b = member(number(b, `,"state_id":`, id), `,"state":`, word)
@@ -98,6 +100,8 @@ func appendStatus(b []byte, e *core.Event, s *shape) []byte {
 		well = e.Verdict == core.Allow && e.Reason == core.ReasonAllowed
 	case s == processEnd:
 		well = e.ExitCode == 0
+	case s.class == sshClass:
+		well = s != sshFail && s != sshRefuse
 	}
 	if well {
 		return append(b, `,"status_id":1,"status":"Success"`...)
@@ -242,6 +246,9 @@ func appendFinding(b []byte, e *core.Event) []byte {
 	}
 	if e.Severity >= core.SeverityHigh {
 		b = append(b, `,"is_alert":true`...)
+	}
+	if advice := remediation[e.Reason]; advice != "" {
+		b = append(member(b, `,"remediation":{"desc":`, advice), '}')
 	}
 	return append(b, `,"confidence_id":3,"confidence":"High"`...)
 }

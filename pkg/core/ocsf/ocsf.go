@@ -10,9 +10,11 @@
 // test holds it equal to encoding/json over structs.
 //
 // Source: OCSF schema 1.8.0, classes network_activity (4001), http_activity (4002),
-// process_activity (1007), detection_finding (2004), device_config_state_change
-// (5019), application_lifecycle (6002). What the schema has no place for is under
-// "unmapped".
+// ssh_activity (4007), process_activity (1007), detection_finding (2004),
+// device_config_state_change (5019), application_lifecycle (6002). What the schema has
+// no place for is under "unmapped". API Activity (6003) is for model calls that a
+// supervisor routes itself, which these daemons do not do; the base event (0) has no
+// emitter.
 package ocsf
 
 import (
@@ -62,12 +64,25 @@ func dispositionOf(e *core.Event) string {
 	}
 }
 
+// remediation is what to do about a finding, for those that are known.
+var remediation = map[core.Reason]string{
+	core.EventWeakerIsolation:  "give the pod its own user namespace, or use a newer kernel",
+	core.EventNoPIDLimit:       "set the kubelet's podPidsLimit",
+	core.EventPathNotGranted:   "make the path, or take it out of the policy",
+	core.EventGuideNotLinked:   "take what is at the path out of the image",
+	core.EventFenceDamaged:     "look for what changed the rules from outside of the pod; the sandbox ends",
+	core.EventHandshakeRefused: "upgrade the daemon that the detail names",
+	core.EventPeerRefused:      "look for another program with access to the run directory",
+	core.EventLearning:         "end it before the sandbox sees anything of worth, and approve what it found",
+	core.EventRecordsDropped:   "read the log faster, or write records to files",
+}
+
 // rejected reports whether a refusal is about the request's form.
 func rejected(r core.Reason) bool {
 	switch r {
 	case core.ReasonBadRequest, core.ReasonInvalidTarget, core.ReasonBodyTooLarge, core.ReasonHeaderTooLarge,
 		core.ReasonInvalidGraphQL, core.ReasonInvalidJSONRPC, core.ReasonUnsupportedScheme, core.ReasonUnsupportedProtocol,
-		core.ReasonRequestTimeout:
+		core.ReasonRequestTimeout, core.EventSSHUnsupported:
 		return true
 	default:
 		return false

@@ -46,6 +46,13 @@ func events() []core.Event {
 			Process: core.ProcessRef{PID: 2}, Program: core.Program{Path: "/bin/agent"}},
 		{Kind: core.EventFinding, Time: when, Stage: core.StageControl, Severity: core.SeverityHigh, Reason: "fence_tampered", Detail: "a rule is gone"},
 		{Kind: core.EventLifecycle, Time: when, Stage: core.StageConfig, Severity: core.SeverityInfo, Reason: "policy_loaded"},
+		{Kind: core.EventLifecycle, Time: when, Stage: core.StageSSH, Severity: core.SeverityInfo, Reason: core.EventSSHOpened, Detail: "agent logged in by publickey"},
+		{Kind: core.EventLifecycle, Time: when, Stage: core.StageSSH, Severity: core.SeverityMedium, Reason: core.EventSSHRefused, Detail: "forwarding to 10.0.0.9:22: only the sandbox's own loopback"},
+		{Kind: core.EventLifecycle, Time: when, Stage: core.StageSSH, Severity: core.SeverityMedium, Reason: core.EventSSHUnsupported, Detail: "subsystem x11"},
+		{Kind: core.EventFinding, Time: when, Stage: core.StageLaunch, Severity: core.SeverityLow, Reason: core.EventNoPIDLimit, Detail: "max"},
+		{Kind: core.EventLifecycle, Time: when, Stage: core.StageSSH, Severity: core.SeverityInfo, Reason: core.EventSSHListening, Detail: "host key SHA256:x"},
+		{Kind: core.EventLifecycle, Time: when, Stage: core.StageSSH, Severity: core.SeverityInfo, Reason: core.EventSSHClosed, Detail: "after 2s"},
+		{Kind: core.EventLifecycle, Time: when, Stage: core.StageSSH, Severity: core.SeverityLow, Reason: core.EventSSHFailed, Detail: "nobody logged in: EOF"},
 	}
 }
 

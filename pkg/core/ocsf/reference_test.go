@@ -63,6 +63,7 @@ type (
 		Finding      *findingInfo    `json:"finding_info,omitempty"`
 		Evidences    []evidence      `json:"evidences,omitempty"`
 		Alert        bool            `json:"is_alert,omitempty"`
+		Remediation  *advice         `json:"remediation,omitempty"`
 		ConfidenceID uint32          `json:"confidence_id,omitempty"`
 		Confidence   string          `json:"confidence,omitempty"`
 		StateID      uint32          `json:"state_id,omitempty"`
@@ -149,6 +150,9 @@ type (
 		Out uint64 `json:"bytes_out"`
 		In  uint64 `json:"bytes_in"`
 	}
+	advice struct {
+		Desc string `json:"desc"`
+	}
 	findingInfo struct {
 		UID   string `json:"uid"`
 		Title string `json:"title"`
@@ -209,6 +213,15 @@ func build(e *core.Event, c Context) *record {
 		r.process(e)
 	case findingClass:
 		r.finding(e)
+	case sshClass:
+		switch e.Reason {
+		case core.EventSSHOpened:
+			r.allowed()
+		case core.EventSSHRefused:
+			r.ActionID, r.Action, r.Disposition, r.DispName = 2, "Denied", 2, "Blocked"
+		case core.EventSSHUnsupported:
+			r.ActionID, r.Action, r.Disposition, r.DispName = 2, "Denied", 25, "Rejected"
+		}
 	case configClass:
 		id, word := stateOf(e.Reason)
 		r.StateID, r.State = uint32(id), &word
@@ -240,7 +253,7 @@ func (r *record) common(c Context, s *shape) {
 func (r *record) status(e *core.Event, s *shape) {
 	switch {
 	case e.Kind == core.EventBypass, s.class == findingClass, s == processOther:
-	case e.Kind == core.EventConnection && (e.Verdict != core.Allow || e.Reason != core.ReasonAllowed), s == processEnd && e.ExitCode != 0:
+	case e.Kind == core.EventConnection && (e.Verdict != core.Allow || e.Reason != core.ReasonAllowed), s == processEnd && e.ExitCode != 0, s == sshFail, s == sshRefuse:
 		r.StatusID, r.Status = 2, "Failure"
 	default:
 		r.StatusID, r.Status = 1, "Success"
@@ -311,6 +324,9 @@ func (r *record) finding(e *core.Event) {
 			d.Port = fmt.Sprint(e.Port)
 		}
 		r.Evidences = []evidence{{d}}
+	}
+	if text := remediation[e.Reason]; text != "" {
+		r.Remediation = &advice{text}
 	}
 	r.Alert, r.ConfidenceID, r.Confidence = e.Severity >= core.SeverityHigh, 3, "High"
 }

@@ -192,7 +192,7 @@ func allKinds() []core.Event {
 		for e.Kind = core.EventUnspecified; e.Kind <= core.EventLifecycle+1; e.Kind++ {
 			for _, e.Verdict = range []core.Verdict{core.Deny, core.Allow} {
 				for _, e.Reason = range append(core.Reasons(), "started", "stopped", "policy_loaded", ReasonLaunched, ReasonExited) {
-					for _, e.Stage = range []core.Stage{core.StageConnect, core.StageRequest, core.StageSSRF, core.StageTLS, core.StageListen, core.StageBypass, core.StageConfig} {
+					for _, e.Stage = range []core.Stage{core.StageConnect, core.StageRequest, core.StageSSRF, core.StageTLS, core.StageListen, core.StageBypass, core.StageConfig, core.StageSSH} {
 						for _, e.Method = range []string{"", "GET", "PROPFIND"} {
 							e.Severity = core.Severity(len(e.Reason) % 6)
 							e.Application = []core.Application{"", core.ApplicationREST, core.ApplicationGraphQL, core.ApplicationWebSocket, core.ApplicationJSONRPC, core.ApplicationMCP}[len(e.Reason)%6]

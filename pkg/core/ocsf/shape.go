@@ -32,8 +32,9 @@ var (
 	findingClass   = &class{3, 2004, "Detection Finding", 2, "Findings", "FINDING", aboutProcess}
 	configClass    = &class{4, 5019, "Device Config State Change", 5, "Discovery", "CONFIG", aboutProcess}
 	lifecycleClass = &class{5, 6002, "Application Lifecycle", 6, "Application Activity", "LIFECYCLE", aboutDaemon}
+	sshClass       = &class{6, 4007, "SSH Activity", 4, "Network Activity", "SSH", aboutProcess}
 
-	classes = [...]*class{networkClass, httpClass, processClass, findingClass, configClass, lifecycleClass}
+	classes = [...]*class{networkClass, httpClass, processClass, findingClass, configClass, lifecycleClass, sshClass}
 )
 
 // shape is a class with one of its activities.
@@ -74,6 +75,13 @@ var (
 	lifecycleStart = lifecycleClass.with(3, "Start")
 	lifecycleStop  = lifecycleClass.with(4, "Stop")
 	lifecycleOther = lifecycleClass.with(99, "Other")
+
+	sshOpen   = sshClass.with(1, "Open")
+	sshClose  = sshClass.with(2, "Close")
+	sshFail   = sshClass.with(4, "Fail")
+	sshRefuse = sshClass.with(5, "Refuse")
+	sshListen = sshClass.with(7, "Listen")
+	sshOther  = sshClass.with(99, "Other")
 )
 
 func shapeOf(e *core.Event) *shape {
@@ -151,12 +159,45 @@ func lifecycleShape(e *core.Event) *shape {
 	switch {
 	case e.Stage == core.StageConfig:
 		return configLog
+	case e.Stage == core.StageSSH:
+		return sshShape(e.Reason)
 	case e.Reason == core.EventStarted:
 		return lifecycleStart
 	case e.Reason == core.EventStopped:
 		return lifecycleStop
 	default:
 		return lifecycleOther
+	}
+}
+
+func sshShape(r core.Reason) *shape {
+	switch r {
+	case core.EventSSHOpened:
+		return sshOpen
+	case core.EventSSHClosed:
+		return sshClose
+	case core.EventSSHFailed:
+		return sshFail
+	case core.EventSSHRefused, core.EventSSHUnsupported:
+		return sshRefuse
+	case core.EventSSHListening:
+		return sshListen
+	default:
+		return sshOther
+	}
+}
+
+// sshDisposition is what was done with somebody who came by SSH, where something was.
+func sshDisposition(s *shape, e *core.Event) string {
+	switch s {
+	case sshOpen:
+		return dispositionAllowed
+	case sshRefuse:
+		refused := *e
+		refused.Verdict = core.Deny
+		return dispositionOf(&refused)
+	default:
+		return ""
 	}
 }
 

@@ -36,6 +36,8 @@ func (x *Encoder) AppendText(b []byte, e *core.Event) []byte {
 		b = lineTraffic(b, e, s)
 	case processClass:
 		b = lineProcess(b, e)
+	case sshClass:
+		b = lineSSH(b, e, s)
 	case findingClass:
 		b = lineFinding(b, e)
 	case configClass:
@@ -106,6 +108,16 @@ func lineProcess(b []byte, e *core.Event) []byte {
 	b = appendProgram(append(b, ' '), e)
 	if e.Reason == ReasonExited {
 		b = append(signed(b, " [exit:", int64(e.ExitCode)), ']')
+	}
+	return lineReason(append(b, ' '), "detail", e.Detail)
+}
+
+func lineSSH(b []byte, e *core.Event, s *shape) []byte {
+	switch s {
+	case sshOpen:
+		b = append(b, " ALLOWED"...)
+	case sshRefuse:
+		b = append(b, " DENIED"...)
 	}
 	return lineReason(append(b, ' '), "detail", e.Detail)
 }

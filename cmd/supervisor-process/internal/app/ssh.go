@@ -29,7 +29,7 @@ func (d *daemon) serveSSH(ctx context.Context) (stop func(), err error) {
 		return func() {}, nil
 	}
 	server, err := sshd.New(sshd.Config{
-		Admit: d.admitSSH, Launch: d.launchSSH, Dial: d.dialLoopback, Authorized: d.authorized(), Log: d.log,
+		Admit: d.admitSSH, Launch: d.launchSSH, Dial: d.dialLoopback, Authorized: d.authorized(), Log: d.log, Record: d.sshEvent,
 		Main: d.console, SignalMain: func(sig syscall.Signal) error { return d.main.Load().Signal(sig) },
 		OpenTerminal: func() (*launch.Terminal, error) { return launch.OpenTerminal(d.account.UID) },
 	})
@@ -42,12 +42,14 @@ func (d *daemon) serveSSH(ctx context.Context) (stop func(), err error) {
 	}
 	d.ssh.Store(server)
 	d.log.Info("serving SSH", slog.String("host_key", server.Fingerprint))
+	d.sshEvent(core.EventSSHListening, "host key "+server.Fingerprint)
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		if err := server.Run(ctx, l); err != nil {
 			d.log.Error("SSH ended", slog.Any("error", err))
+			d.report.Own(core.Event{Kind: core.EventLifecycle, Stage: core.StageSSH, Severity: core.SeverityCritical, Reason: core.EventSSHFailed, Detail: err.Error()})
 		}
 	}()
 	return func() {
@@ -55,6 +57,18 @@ func (d *daemon) serveSSH(ctx context.Context) (stop func(), err error) {
 		cancel()
 		<-done
 	}, nil
+}
+
+// sshEvent records what somebody did, or was refused, by SSH.
+func (d *daemon) sshEvent(reason core.Reason, detail string) {
+	ev := core.Event{Kind: core.EventLifecycle, Stage: core.StageSSH, Severity: core.SeverityInfo, Reason: reason, Detail: detail}
+	switch reason {
+	case core.EventSSHFailed:
+		ev.Severity = core.SeverityLow
+	case core.EventSSHRefused, core.EventSSHUnsupported:
+		ev.Severity = core.SeverityMedium
+	}
+	d.report.Own(ev)
 }
 
 // authorized reads --ssh-authorized-keys anew for every connection, so that a key that

@@ -9,6 +9,8 @@ import (
 
 	"github.com/gliderlabs/ssh"
 	gossh "golang.org/x/crypto/ssh"
+
+	"github.com/splitpod/splitpod/pkg/core"
 )
 
 // dialTimeout bounds one connection to the workload's loopback.
@@ -18,6 +20,7 @@ const dialTimeout = 10 * time.Second
 // loopback, and nowhere else. It dials before it says yes.
 func (s *Server) forward(_ *ssh.Server, conn *gossh.ServerConn, channel gossh.NewChannel, ctx ssh.Context) {
 	if !permits(conn.Permissions, "permit-port-forwarding") {
+		s.refused(core.EventSSHRefused, "forwarding: the certificate does not permit it")
 		_ = channel.Reject(gossh.Prohibited, "the certificate does not permit it")
 		return
 	}
@@ -28,11 +31,13 @@ func (s *Server) forward(_ *ssh.Server, conn *gossh.ServerConn, channel gossh.Ne
 		OriginPort uint32
 	}
 	if err := gossh.Unmarshal(channel.ExtraData(), &to); err != nil || to.Port == 0 || to.Port > 65535 {
+		s.refused(core.EventSSHRefused, "forwarding: the request cannot be read, or has no port")
 		_ = channel.Reject(gossh.ConnectionFailed, "the request cannot be read")
 		return
 	}
 	addr, err := netip.ParseAddr(to.Host)
 	if to.Host != "localhost" && (err != nil || !addr.IsLoopback()) {
+		s.refused(core.EventSSHRefused, "forwarding to %s, port %d, which is not the sandbox's loopback", named(to.Host), to.Port)
 		_ = channel.Reject(gossh.Prohibited, "only the sandbox's own loopback can be reached: localhost, 127.0.0.0/8, ::1")
 		return
 	}
@@ -40,6 +45,7 @@ func (s *Server) forward(_ *ssh.Server, conn *gossh.ServerConn, channel gossh.Ne
 	defer cancel()
 	up, err := s.cfg.Dial(dialCtx, to.Host, uint16(to.Port))
 	if err != nil {
+		s.refused(core.EventSSHFailed, "forwarding to %s, port %d: %v", named(to.Host), to.Port, err)
 		_ = channel.Reject(gossh.ConnectionFailed, err.Error())
 		return
 	}

@@ -76,13 +76,17 @@ type Config struct {
 	// Authorized, if not nil, is asked for every connection who may log in; an error
 	// lets nobody in. If nil, everybody may whom Admit lets pass.
 	Authorized func() (*Authorized, error)
-	Log        *slog.Logger
+	// Record takes what clients did and were refused; nil: nobody wants to know.
+	Record func(reason core.Reason, detail string)
+	Log    *slog.Logger
 }
 
 // Server serves connections. Make it with New.
 type Server struct {
 	cfg         Config
 	ssh         *ssh.Server
+	refusals    refusals
+	failures    refusals
 	open        atomic.Int64 // connections
 	telling     sync.RWMutex // held by those who look at the main program, until they know its end
 	Fingerprint string       // of the host key, which lives as long as the Server
@@ -102,9 +106,16 @@ func New(cfg Config) (*Server, error) {
 	s.ssh = &ssh.Server{
 		Version: "Splitpod", HostSigners: []ssh.Signer{signer}, Handler: s.session,
 		SubsystemHandlers: map[string]ssh.SubsystemHandler{"sftp": s.session, subsystemMain: s.attach, subsystemMainOld: s.attach},
-		ChannelHandlers:   map[string]ssh.ChannelHandler{"session": s.limited(ssh.DefaultSessionHandler), "direct-tcpip": s.limited(s.forward)},
+		ChannelHandlers:   map[string]ssh.ChannelHandler{"session": s.limited(ssh.DefaultSessionHandler), "direct-tcpip": s.limited(s.forward), "default": s.unserved},
 		ConnCallback:      s.begin,
-		RequestHandlers:   map[string]ssh.RequestHandler{"keepalive@openssh.com": func(ssh.Context, *ssh.Server, *gossh.Request) (bool, []byte) { return true, nil }},
+		RequestHandlers: map[string]ssh.RequestHandler{
+			"keepalive@openssh.com": func(ssh.Context, *ssh.Server, *gossh.Request) (bool, []byte) { return true, nil },
+			"tcpip-forward":         s.unlistened, "streamlocal-forward@openssh.com": s.unlistened,
+		},
+		SessionRequestCallback: s.served,
+		ConnectionFailedCallback: func(_ net.Conn, err error) {
+			s.refused(core.EventSSHFailed, "nobody logged in: %v", err)
+		},
 	}
 	s.ssh.PtyCallback = func(ctx ssh.Context, _ ssh.Pty) bool { return permits(granted(ctx), "permit-pty") }
 	s.ssh.ServerConfigCallback = s.config
@@ -121,9 +132,14 @@ func strong() gossh.Config {
 // config demands a key, if that is configured. The library believes that nobody has to
 // show anything where it has no handler of its own, and its handler cannot say what a
 // key permits.
-func (s *Server) config(ssh.Context) *gossh.ServerConfig {
+func (s *Server) config(ctx ssh.Context) *gossh.ServerConfig {
+	log := func(meta gossh.ConnMetadata, method string, err error) {
+		if c, ok := ctx.Value(connectionKey{}).(*connection); ok {
+			s.attempted(c, meta, method, err)
+		}
+	}
 	if s.cfg.Authorized == nil {
-		return &gossh.ServerConfig{Config: strong()}
+		return &gossh.ServerConfig{Config: strong(), AuthLogCallback: log}
 	}
 	authorized, err := s.cfg.Authorized()
 	if err != nil {
@@ -132,6 +148,7 @@ func (s *Server) config(ssh.Context) *gossh.ServerConfig {
 	}
 	return &gossh.ServerConfig{
 		Config:               strong(),
+		AuthLogCallback:      log,
 		NoClientAuthCallback: func(gossh.ConnMetadata) (*gossh.Permissions, error) { return nil, errors.New("a key is needed") },
 		PublicKeyCallback:    authorized.check,
 	}
@@ -204,23 +221,37 @@ func (s *Server) Serve(c net.Conn) {
 	defer s.open.Add(-1)
 	if n := s.open.Add(1); n > maxConnections {
 		s.cfg.Log.Warn("an SSH connection was refused: there are too many", slog.Int64("open", n-1))
+		s.refused(core.EventSSHRefused, "a connection: %d are open", n-1)
 		c.Close()
 		return
 	}
-	s.ssh.HandleConn(c)
+	known := &tracked{c, &connection{}}
+	defer s.ended(known.is, time.Now())
+	s.ssh.HandleConn(known)
+}
+
+// tracked is a connection with what is known of it.
+type tracked struct {
+	net.Conn
+	is *connection
 }
 
 // connection is what is known of one connection.
 type connection struct {
 	channels atomic.Int64
 	alive    sync.Once
+	opened   atomic.Bool // somebody logged in
 }
 
 type connectionKey struct{}
 
 // begin bounds the handshake.
 func (s *Server) begin(ctx ssh.Context, c net.Conn) net.Conn {
-	ctx.SetValue(connectionKey{}, &connection{})
+	known, ok := c.(*tracked)
+	if !ok {
+		panic("BUG: a connection that Serve does not know")
+	}
+	ctx.SetValue(connectionKey{}, known.is)
 	time.AfterFunc(handshakeTimeout, func() {
 		if ctx.Value(ssh.ContextKeyConn) == nil {
 			c.Close()
@@ -238,6 +269,7 @@ func (s *Server) limited(next ssh.ChannelHandler) ssh.ChannelHandler {
 			if ok {
 				c.channels.Add(-1)
 			}
+			s.refused(core.EventSSHRefused, "a channel: %d are open", maxChannels)
 			_ = channel.Reject(gossh.ResourceShortage, "too many channels on one connection")
 			return
 		}
