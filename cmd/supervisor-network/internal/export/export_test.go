@@ -41,6 +41,16 @@ type collector struct {
 	err      error         // what is answered instead
 	rejects  int64         // of each request
 	gate     chan struct{} // when set, each request waits for it
+	arrived  *sync.Cond    // of mu: more logs
+}
+
+// await waits until so many logs arrived.
+func (c *collector) await(n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for len(c.logs) < n {
+		c.arrived.Wait()
+	}
 }
 
 type tracesOf struct {
@@ -55,6 +65,7 @@ func collect(t *testing.T) *collector {
 		t.Fatal(err)
 	}
 	c := &collector{address: l.Addr().String()}
+	c.arrived = sync.NewCond(&c.mu)
 	s := grpc.NewServer()
 	collogs.RegisterLogsServiceServer(s, c)
 	coltraces.RegisterTraceServiceServer(s, tracesOf{collector: c})
@@ -74,6 +85,9 @@ func (c *collector) Export(ctx context.Context, r *collogs.ExportLogsServiceRequ
 		for _, sl := range rl.ScopeLogs {
 			c.logs = append(c.logs, sl.LogRecords...)
 		}
+	}
+	if c.arrived != nil {
+		c.arrived.Broadcast()
 	}
 	return &collogs.ExportLogsServiceResponse{PartialSuccess: &collogs.ExportLogsPartialSuccess{RejectedLogRecords: c.rejects}}, nil
 }
@@ -235,6 +249,7 @@ func TestACollectorThatStallsBlocksNobody(t *testing.T) {
 		t.Errorf("%d logs and %d spans dropped", dropped, x.Dropped(export.Traces))
 	}
 	close(c.gate)
+	c.await(4096) // however slow this machine is; the end has its own bound
 	end()
 	if n := uint64(len(c.logs)) + x.Dropped(export.Logs); n != made || len(c.logs) < 4096 {
 		t.Errorf("%d arrived, %d dropped", len(c.logs), x.Dropped(export.Logs))

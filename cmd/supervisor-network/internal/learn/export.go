@@ -23,6 +23,7 @@ func (b *Book) Export() []byte {
 	list := b.list()
 	w.say("What was seen while learning: read it before it is used. %d destinations by program.", len(list))
 	w.say("A host stands for internal addresses too, if its name leads there; only public ones were let pass.")
+	w.say("Requests are told apart by method and path, not by what GraphQL or JSON-RPC bodies said.")
 	for _, s := range list {
 		if s.Slash {
 			w.slashes[s.place()] = true
