@@ -43,6 +43,9 @@ func buildImages(dir string) error {
 	if err := buildFuture(dir); err != nil {
 		return err
 	}
+	if err := fetchDefinitions(dir); err != nil {
+		return err
+	}
 	agent := filepath.Join(dir, "dist", "agent")
 	if err := goBuild(agent, "./test/e2e/kube/agent", "-ldflags", "-s -w"); err != nil {
 		return err

@@ -178,9 +178,9 @@ func TestGoldenRenderings(t *testing.T) {
 // and dry, so that nothing is left.
 func TestTheAPIServerTakesEveryRendering(t *testing.T) {
 	s := newSpace(t)
-	s.apply(strings.Join(customResources, "---\n"))
-	s.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd/sandboxes.agents.x-k8s.io", "crd/podmonitors.monitoring.coreos.com", "crd/prometheusrules.monitoring.coreos.com")
-	for path, text := range rendered(t) {
+	define(t, s)
+	everything := rendered(t)
+	for path, text := range everything {
 		if _, err := kube.Run(text, "kubectl", "-n", s.name, "apply", "--dry-run=server", "--validate=strict", "-f", "-"); err != nil {
 			t.Errorf("%s: %v", path, err)
 		}
@@ -202,27 +202,17 @@ func TestTheAPIServerTakesEveryRendering(t *testing.T) {
 			}
 		}
 	}
-}
-
-// customResources stand for the definitions that their operators install; the names
-// are theirs, the schemas are not.
-var customResources = []string{
-	customResource("agents.x-k8s.io", "v1beta1", "Sandbox", "sandboxes"),
-	customResource("monitoring.coreos.com", "v1", "PodMonitor", "podmonitors"),
-	customResource("monitoring.coreos.com", "v1", "PrometheusRule", "prometheusrules"),
-}
-
-func customResource(group, version, kind, plural string) string {
-	return `apiVersion: apiextensions.k8s.io/v1
-kind: CustomResourceDefinition
-metadata: {name: ` + plural + "." + group + `}
-spec:
-  group: ` + group + `
-  names: {kind: ` + kind + `, plural: ` + plural + `}
-  scope: Namespaced
-  versions:
-    - {name: ` + version + `, served: true, storage: true, schema: {openAPIV3Schema: {type: object, properties: {spec: {type: object, x-kubernetes-preserve-unknown-fields: true}}}}}
-`
+	for right, wrong := range map[string]string{"podTemplate:": "podTemplat:", "podMetricsEndpoints:": "podMetricEndpoints:", "expr:": "exp:"} {
+		for path, text := range everything {
+			if !strings.Contains(text, right) {
+				continue
+			}
+			_, err := kube.Run(strings.ReplaceAll(text, right, wrong), "kubectl", "-n", s.name, "apply", "--dry-run=server", "--validate=strict", "-f", "-")
+			if err == nil || !strings.Contains(err.Error(), "unknown field") || !strings.Contains(err.Error(), strings.TrimSuffix(wrong, ":")) {
+				t.Errorf("%s with %s: %v", path, wrong, err)
+			}
+		}
+	}
 }
 
 func objects(t *testing.T, text string) (out []map[string]any) {
