@@ -7,7 +7,7 @@ declare -A package=(
   [curl]=curl [openssl]=openssl [git]=git [nft]=nftables [ip]=iproute2 [python3]=python3
   [protoc]=protobuf-compiler [gcc]=gcc [nc]=netcat-openbsd [script]=bsdutils [ssh]=openssh-client [rsync]=rsync
   [node]=nodejs [npm]=npm [sqlite3]=sqlite3 [perl]=perl [java]=default-jre-headless [chromium]=chromium
-  [busybox]=busybox-static [pkg-config]=pkg-config
+  [busybox]=busybox-static [pkg-config]=pkg-config [buildah]=buildah
 )
 # Files rather than programs: what the cluster of test/e2e/kube is built with and uses.
 declare -A file=(
@@ -38,3 +38,4 @@ if [ ${#missing[@]} -ne 0 ]; then
   apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi
 "$(dirname "$0")/clients.sh" >/dev/null
+"$(dirname "$0")/docker.sh" >/dev/null
