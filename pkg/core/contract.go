@@ -22,7 +22,7 @@ type Peer struct {
 	Instance InstanceID
 	Mode     Mode   // of a process daemon; ModeUnspecified for a network daemon
 	Revision uint32 // agreed contract revision
-	Features []string
+	Features []string // that both sides speak
 }
 
 // StaticPolicy is the part of a policy that is applied once, when the workload is

@@ -2,6 +2,7 @@ package link
 
 import (
 	"fmt"
+	"slices"
 
 	pb "github.com/splitpod/splitpod/api/supervisor/v1"
 	"github.com/splitpod/splitpod/pkg/core"
@@ -36,4 +37,16 @@ func Agree(own core.Build, ownMin, ownMax uint32, req *pb.HandshakeRequest) (cor
 			build, low, own, ownMin, ownMax)
 	}
 	return peer, nil
+}
+
+// Common are the features that both sides named, in own's order: what only one knows
+// is not used.
+func Common(own, peers []string) []string {
+	var out []string
+	for _, name := range own {
+		if slices.Contains(peers, name) {
+			out = append(out, name)
+		}
+	}
+	return out
 }

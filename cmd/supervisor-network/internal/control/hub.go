@@ -63,6 +63,8 @@ type Options struct {
 	// MinRevision and MaxRevision are the contract revisions this build speaks;
 	// 0 reads as core.MinRevision and core.MaxRevision.
 	MinRevision, MaxRevision uint32
+	// Features are the optional parts of the contract this build speaks: none yet.
+	Features []string
 }
 
 // Hub is one network daemon's end of the contract. Make it with New.
@@ -135,6 +137,7 @@ func (h *Hub) Handshake(_ context.Context, req *pb.HandshakeRequest) (*pb.Handsh
 		h.opt.Handler.Refused(err)
 		return nil, status.Error(codes.FailedPrecondition, err.Error())
 	}
+	peer.Features = link.Common(h.opt.Features, req.GetFeatures())
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if len(h.greets) >= maxGreetings {
@@ -143,6 +146,7 @@ func (h *Hub) Handshake(_ context.Context, req *pb.HandshakeRequest) (*pb.Handsh
 	h.greets[peer.Instance] = peer
 	return &pb.HandshakeResponse{
 		Revision:   peer.Revision,
+		Features:   peer.Features,
 		Build:      link.BuildToProto(h.opt.Build),
 		InstanceId: string(h.opt.Instance),
 	}, nil

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -62,6 +63,7 @@ func startHub(t *testing.T, uid uint32) (*Hub, *events, string) {
 	h := New(Options{
 		RunDir: dir, PeerUID: uid, Build: core.Build{Component: "supervisor-network", Version: "2.0"}, Instance: core.NewInstanceID(),
 		Log: slog.New(slog.DiscardHandler), Outbox: outbox.New(64), Handler: ev, MinRevision: 2, MaxRevision: 3,
+		Features: []string{"both", "ours"},
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	l, err := h.Listen(ctx)
@@ -256,6 +258,20 @@ func TestAMismatchIsRefusedAndRecorded(t *testing.T) {
 	}
 	if err := wait(t, "a record", ev.refused); !strings.Contains(err.Error(), "upgrade the supervisor-process image") {
 		t.Errorf("recorded %v", err)
+	}
+}
+
+// TestFeaturesAreWhatBothNamed: one that only the peer knows is neither agreed on nor
+// a reason to refuse.
+func TestFeaturesAreWhatBothNamed(t *testing.T) {
+	_, _, dir := startHub(t, ownUID)
+	client, closeClient := dial(t, dir)
+	defer closeClient()
+	req := hello(core.NewInstanceID())
+	req.Features = []string{"of the future", "both"}
+	resp, err := client.Handshake(t.Context(), req)
+	if err != nil || !slices.Equal(resp.GetFeatures(), []string{"both"}) {
+		t.Errorf("agreed on %q, %v", resp.GetFeatures(), err)
 	}
 }
 

@@ -69,6 +69,8 @@ type Options struct {
 	// MinRevision and MaxRevision are the contract revisions this build speaks;
 	// 0 reads as core.MinRevision and core.MaxRevision.
 	MinRevision, MaxRevision uint32
+	// Features are the optional parts of the contract this build speaks: none yet.
+	Features []string
 }
 
 // Link is one process daemon's end of the contract. Make it with Open.

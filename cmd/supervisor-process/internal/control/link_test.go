@@ -84,7 +84,7 @@ func (n *network) Handshake(context.Context, *pb.HandshakeRequest) (*pb.Handshak
 	if n.refuse != nil {
 		return nil, n.refuse
 	}
-	return &pb.HandshakeResponse{Revision: n.revision, InstanceId: string(n.id), Build: &pb.Build{Component: "supervisor-network", Version: "9"}}, nil
+	return &pb.HandshakeResponse{Revision: n.revision, Features: []string{"not offered"}, InstanceId: string(n.id), Build: &pb.Build{Component: "supervisor-network", Version: "9"}}, nil
 }
 
 func (n *network) WatchConfig(_ *pb.WatchConfigRequest, s grpc.ServerStreamingServer[pb.Config]) error {
@@ -178,8 +178,8 @@ func TestConfigurationsOfEveryNetworkInstanceArrive(t *testing.T) {
 		if c := wait(t, "a configuration", h.configs); uint64(c.Generation) != generation || c.NetworkInstance != n.id {
 			t.Fatalf("got %+v", c)
 		}
-		if p, ok := l.Peer(); !ok || p.Instance != n.id {
-			t.Errorf("attached to %+v", p)
+		if p, ok := l.Peer(); !ok || p.Instance != n.id || len(p.Features) > 0 {
+			t.Errorf("attached to %+v, which may only have features that were offered", p)
 		}
 		stop()
 	}

@@ -80,6 +80,7 @@ func (l *Link) shakeHands(ctx context.Context, client pb.NetworkServiceClient) (
 	resp, err := client.Handshake(ctx, &pb.HandshakeRequest{
 		MinRevision: l.opt.MinRevision,
 		MaxRevision: l.opt.MaxRevision,
+		Features:    l.opt.Features,
 		Build:       link.BuildToProto(l.opt.Build),
 		InstanceId:  string(l.opt.Instance),
 		Mode:        link.ModeToProto(l.opt.Mode),
@@ -95,7 +96,7 @@ func (l *Link) shakeHands(ctx context.Context, client pb.NetworkServiceClient) (
 		Build:    link.BuildFromProto(resp.GetBuild()),
 		Instance: core.InstanceID(resp.GetInstanceId()),
 		Revision: resp.GetRevision(),
-		Features: resp.GetFeatures(),
+		Features: link.Common(l.opt.Features, resp.GetFeatures()),
 	}
 	if !peer.Instance.Valid() || peer.Revision < l.opt.MinRevision || peer.Revision > l.opt.MaxRevision {
 		err := fmt.Errorf("%s answered the handshake with revision %d, but %s speaks %d to %d: upgrade the older image",
