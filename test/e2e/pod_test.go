@@ -34,6 +34,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, becomeWithoutLandlock(os.Args[2:]))
 		os.Exit(1)
 	}
+	sayReplaced()
 	if os.Geteuid() == 0 {
 		if err := world.Enter(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -101,7 +102,7 @@ func (b *buffer) String() string {
 // SPLITPOD_TEST_BIN_NETWORK or SPLITPOD_TEST_BIN_PROCESS says.
 func binary(t *testing.T, name string) string {
 	t.Helper()
-	if other := os.Getenv("SPLITPOD_TEST_BIN_" + strings.ToUpper(strings.TrimPrefix(name, "supervisor-"))); other != "" {
+	if other := replaced(name); other != "" {
 		return other
 	}
 	path, err := filepath.Abs("../../bin/" + name)
@@ -160,6 +161,14 @@ func (p *pair) networkArgs(args []string) []string {
 		"--bounding-set=-all", "--inh-caps=-all", "--no-new-privs",
 		binary(p.t, "supervisor-network"), "serve", "--policy", p.dir + "/config/policy.yaml",
 		"--run-dir", p.dir + "/run", "--state-dir", p.dir + "/state", "--admin-listen", "", "--upstream-roots", origins.CAFile}, args...)
+}
+
+// startNetworkFrom starts another build of the network daemon.
+func (p *pair) startNetworkFrom(program string, args ...string) {
+	p.t.Helper()
+	argv := p.networkArgs(args)
+	argv[slices.Index(argv, binary(p.t, "supervisor-network"))] = program
+	p.network = start(p.t, argv...)
 }
 
 // startProcess starts the process daemon with a workload. Its records go to a

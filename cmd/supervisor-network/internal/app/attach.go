@@ -21,6 +21,7 @@ type attachState struct {
 	workload core.Workload // guarded by mu
 	taking   bool          // guarded by mu; its listeners are being taken over
 	serving  bool          // guarded by mu; its listeners are being served
+	refused  string        // guarded by mu; why the last peer was; empty: none since one attached
 	stopping bool          // guarded by mu; nothing new is served
 	stop     func()        // guarded by mu; ends accepting; nil: nothing is served
 
@@ -59,7 +60,7 @@ func (d *daemon) Attached(ctx context.Context, peer core.Peer) {
 	a := &d.attach
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.peer, a.workload, a.taking, a.serving = peer, core.Workload{}, false, false
+	a.peer, a.workload, a.taking, a.serving, a.refused = peer, core.Workload{}, false, false, ""
 	d.lifecycle("process_attached", peer.Build.String())
 	context.AfterFunc(ctx, func() { d.detached(peer) })
 }
@@ -190,6 +191,9 @@ func (d *daemon) unsure(n uint64) {
 
 // Refused implements control.Handler.
 func (d *daemon) Refused(err error) {
+	d.attach.mu.Lock()
+	d.attach.refused = err.Error()
+	d.attach.mu.Unlock()
 	d.record.Own(core.Event{Kind: core.EventFinding, Stage: core.StageControl, Severity: core.SeverityHigh,
 		Reason: "peer_refused", Detail: err.Error()})
 	d.log.Warn("a peer on the contract was refused", slog.Any("error", err))

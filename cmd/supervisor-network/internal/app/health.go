@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -33,7 +34,11 @@ func (d *daemon) checks() []observe.Check {
 		return out
 	}
 	a := d.attach.state()
-	out = append(out, observe.Check{Name: "process_daemon", OK: a.peer.Instance != "", Detail: a.peer.Build.String()})
+	peer := observe.Check{Name: "process_daemon", OK: a.peer.Instance != "", Detail: a.peer.Build.String()}
+	if !peer.OK {
+		peer.Detail = cmp.Or(a.refused, "not attached")
+	}
+	out = append(out, peer)
 	if d.cfg.Listen == "" {
 		out = append(out, observe.Check{Name: "listeners", OK: a.serving, Detail: "workload is " + a.workload.Phase.String()})
 	}
@@ -116,10 +121,11 @@ type attached struct {
 	peer     core.Peer
 	workload core.Workload
 	serving  bool
+	refused  string
 }
 
 func (a *attachState) state() attached {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return attached{a.peer, a.workload, a.serving}
+	return attached{a.peer, a.workload, a.serving, a.refused}
 }

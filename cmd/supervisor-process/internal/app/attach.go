@@ -71,8 +71,7 @@ func (d *daemon) attach(ctx context.Context, stdout, stderr io.Writer) error {
 }
 
 func (d *daemon) attachChecks() []observe.Check {
-	peer, ok := d.link.Peer()
-	return []observe.Check{{Name: "network_daemon", OK: ok, Detail: peer.Build.String()}}
+	return []observe.Check{d.peerCheck()}
 }
 
 // openAttached makes a resolver for the tree below pid.

@@ -15,12 +15,24 @@ func (d *daemon) checks() []observe.Check {
 	w := d.workload.get()
 	out := []observe.Check{{Name: "workload", OK: w.Phase == core.PhaseRunning, Detail: w.Phase.String()}}
 	if d.link != nil {
-		peer, ok := d.link.Peer()
-		out = append(out, observe.Check{Name: "network_daemon", OK: ok, Detail: peer.Build.String()})
+		out = append(out, d.peerCheck())
 	}
 	at := time.Unix(0, d.fence.verified.Load())
 	fresh := !d.fence.damaged.Load() && time.Since(at) < 10*fenceInterval
 	return append(out, observe.Check{Name: "fence", OK: fresh, Detail: fmt.Sprintf("verified %s", at.UTC().Format(time.RFC3339))})
+}
+
+// peerCheck holds while the contract is up; while not, it says why.
+func (d *daemon) peerCheck() observe.Check {
+	peer, ok := d.link.Peer()
+	check := observe.Check{Name: "network_daemon", OK: ok, Detail: peer.Build.String()}
+	if why := d.misfit.Load(); !ok {
+		check.Detail = "not attached"
+		if why != nil {
+			check.Detail = *why
+		}
+	}
+	return check
 }
 
 // metrics registers everything this daemon counts, in a registry of its own.

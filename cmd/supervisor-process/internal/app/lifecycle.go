@@ -34,7 +34,8 @@ type daemon struct {
 	box      *outbox.Outbox // nil without a network daemon
 	report   *report.Reporter
 	meter    *observe.Meter
-	link     *control.Link // nil without a network daemon
+	link     *control.Link          // nil without a network daemon
+	misfit   atomic.Pointer[string] // why the last handshake was refused; nil: it was not
 	configs  chan core.Config
 	fatal    chan error // what ends a start
 
