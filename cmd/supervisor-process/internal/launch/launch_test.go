@@ -37,6 +37,9 @@ func testSetup(raw json.RawMessage) (any, []Named, error) {
 	if what == "fail" {
 		return nil, nil, errors.New("the setup failed on purpose")
 	}
+	if what == "die" {
+		os.Exit(7)
+	}
 	if err := errors.Join(
 		unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""),
 		unix.Mount("proc", "/proc", "proc", 0, ""),
@@ -498,6 +501,16 @@ func TestAFailedSetupLeavesNothing(t *testing.T) {
 	need.NetNS(t)
 	s, err := Start(t.Context(), "fail")
 	if err == nil || !strings.Contains(err.Error(), "failed on purpose") {
+		t.Fatalf("got %v, %v", s, err)
+	}
+}
+
+// TestAnInitThatDiesSaysHow: as under a kernel that ends it before it can speak.
+func TestAnInitThatDiesSaysHow(t *testing.T) {
+	need.Root(t)
+	need.NetNS(t)
+	s, err := Start(t.Context(), "die")
+	if err == nil || !strings.Contains(err.Error(), "init ended during its setup (exit status 7)") {
 		t.Fatalf("got %v, %v", s, err)
 	}
 }

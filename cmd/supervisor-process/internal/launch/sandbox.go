@@ -41,6 +41,7 @@ type Sandbox struct {
 	line    *net.UnixConn
 	pid     int
 	ended   chan struct{} // closed when init is gone
+	end     string        // how it ended; set before ended is closed
 	mu      sync.Mutex
 	next    uint64                  // guarded by mu
 	waiting map[uint64]chan message // guarded by mu; sessions and queries
@@ -116,7 +117,9 @@ func (s *Sandbox) spawn(theirs *os.File) error {
 		}
 		s.pid = p.Pid
 		started <- nil
-		_, _ = p.Wait()
+		if state, err := p.Wait(); err == nil {
+			s.end = state.String()
+		}
 		close(s.ended)
 	}()
 	return <-started
@@ -125,12 +128,12 @@ func (s *Sandbox) spawn(theirs *os.File) error {
 // await gives init its data and takes its descriptors.
 func (s *Sandbox) await(data *os.File) error {
 	if err := send(s.line, message{Op: "setup"}, data); err != nil {
-		return err
+		return s.gone("before", err)
 	}
 	m, files, err := receive(s.line, make([]byte, maxMessage))
 	switch {
 	case err != nil:
-		return fmt.Errorf("init ended during its setup: %w", err)
+		return s.gone("during", err)
 	case m.Op == "failed":
 		return errors.New(m.Error)
 	case m.Op != "ready" || len(files) != len(m.Names):
@@ -142,6 +145,17 @@ func (s *Sandbox) await(data *os.File) error {
 		s.Files[name] = files[i]
 	}
 	return nil
+}
+
+// gone says how init ended, of which its life line only shows that it did. A kernel that
+// kills it says nothing else.
+func (s *Sandbox) gone(when string, err error) error {
+	select {
+	case <-s.ended:
+		return fmt.Errorf("init ended %s its setup (%s): %w", when, s.end, err)
+	case <-time.After(time.Second):
+		return fmt.Errorf("init closed its life line %s its setup: %w", when, err)
+	}
 }
 
 // read passes init's messages to whoever waits for them.
