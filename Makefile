@@ -2,9 +2,14 @@
 # what CI runs. Kernel tests need root; `make test` fails where they cannot run.
 
 VERSION ?= devel
+COMMIT  ?= $(shell git describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null)
 GO      ?= go
 REPOSITORY ?= splitpod
-LDFLAGS  = -s -w -X github.com/splitpod/splitpod/cmd/$(1)/internal/app.version=$(VERSION)
+APP      = github.com/splitpod/splitpod/cmd/$(1)/internal/app
+LDFLAGS  = -s -w -X $(APP).version=$(VERSION) -X $(APP).commit=$(COMMIT)
+# Same source, same bytes: what git could tell the linker, tags and files beside, differs
+# between clones of one commit. COMMIT is all that is taken, and can be given.
+BUILD    = $(GO) build -trimpath -buildvcs=false
 DAEMONS  = supervisor-network supervisor-process
 ARCHES   = amd64 arm64
 
@@ -15,16 +20,16 @@ build: $(DAEMONS:%=bin/%) ## both daemons for this machine
 
 .PHONY: $(DAEMONS:%=bin/%)
 $(DAEMONS:%=bin/%):
-	$(GO) build -trimpath -ldflags '$(call LDFLAGS,$(@F))' -o $@ ./cmd/$(@F)
+	$(BUILD) -ldflags '$(call LDFLAGS,$(@F))' -o $@ ./cmd/$(@F)
 
 .PHONY: dist
 dist: ## both daemons for every architecture
-	$(foreach a,$(ARCHES),$(foreach d,$(DAEMONS),GOARCH=$(a) $(GO) build -trimpath -ldflags '$(call LDFLAGS,$(d))' -o dist/$(a)/$(d) ./cmd/$(d) &&)) true
+	$(foreach a,$(ARCHES),$(foreach d,$(DAEMONS),GOARCH=$(a) $(BUILD) -ldflags '$(call LDFLAGS,$(d))' -o dist/$(a)/$(d) ./cmd/$(d) &&)) true
 	$(GO) run ./deploy/k8s/images -roots dist/ca-certificates.crt
 
 .PHONY: images
 images: dist ## OCI archives of both daemons for every architecture, with SBOMs; no engine needed
-	$(GO) run ./deploy/k8s/images -version $(VERSION) -repository $(REPOSITORY) -revision '$(shell git rev-parse HEAD 2>/dev/null)'
+	$(GO) run ./deploy/k8s/images -version $(VERSION) -repository $(REPOSITORY) -revision '$(COMMIT)'
 
 .PHONY: setup
 setup: ## programs the tests and the demo use

@@ -20,8 +20,8 @@ const (
 type Peer struct {
 	Build    Build
 	Instance InstanceID
-	Mode     Mode   // of a process daemon; ModeUnspecified for a network daemon
-	Revision uint32 // agreed contract revision
+	Mode     Mode     // of a process daemon; ModeUnspecified for a network daemon
+	Revision uint32   // agreed contract revision
 	Features []string // that both sides speak
 }
 

@@ -7,7 +7,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -21,13 +20,16 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/splitpod/splitpod/deploy/k8s/images/oci"
+	"github.com/splitpod/splitpod/test/need"
 )
 
 const root = "../../.."
 
-// TestTwoBuildsHaveOneDigest builds the daemons and their images twice, from copies of
-// the source in folders of different names, with other times and another umask.
+// TestTwoBuildsHaveOneDigest makes the daemons and their images twice, from copies of the
+// source in folders of different names, with another umask; one of them is a clone with
+// a tag and a file more, of which nothing may show.
 func TestTwoBuildsHaveOneDigest(t *testing.T) {
+	need.Program(t, "git")
 	architectures := arches
 	if testing.Short() {
 		architectures = arches[:1]
@@ -35,12 +37,12 @@ func TestTwoBuildsHaveOneDigest(t *testing.T) {
 	digests := make(map[string][]string)
 	for i := range 2 {
 		source := filepath.Join(t.TempDir(), strings.Repeat("x", 1+7*i))
-		for _, part := range []string{"cmd", "api", "pkg"} {
+		for _, part := range []string{"cmd", "api", "pkg", "deploy/k8s/images"} {
 			if err := os.CopyFS(filepath.Join(source, part), os.DirFS(filepath.Join(root, part))); err != nil {
 				t.Fatal(err)
 			}
 		}
-		for _, file := range []string{"go.mod", "go.sum"} {
+		for _, file := range []string{"go.mod", "go.sum", "Makefile"} {
 			data, err := os.ReadFile(filepath.Join(root, file))
 			if err == nil {
 				err = os.WriteFile(filepath.Join(source, file), data, 0o600)
@@ -49,10 +51,12 @@ func TestTwoBuildsHaveOneDigest(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		if i == 1 {
+			git := "git init -q && git add go.mod && git -c user.name=x -c user.email=x@x.test commit -qm x && git tag v9.9.9"
+			in(t, source, git)
+		}
+		in(t, source, "umask 077 && make dist COMMIT=0123456789abcdef ARCHES='"+strings.Join(architectures, " ")+"'")
 		for _, d := range daemons {
-			for _, arch := range architectures {
-				build(t, source, d.name, arch)
-			}
 			out := filepath.Join(source, "images")
 			if err := d.write(filepath.Join(source, "dist"), out, "test", "1", "", architectures); err != nil {
 				t.Fatal(err)
@@ -76,11 +80,13 @@ func TestTwoBuildsHaveOneDigest(t *testing.T) {
 	}
 }
 
-func build(t *testing.T, source, name, arch string) {
+// in runs a script in a folder, with what git knows going into binaries unless the
+// script prevents it.
+func in(t *testing.T, dir, script string) {
 	t.Helper()
-	cmd := exec.Command("sh", "-c", fmt.Sprintf("umask 077 && go build -trimpath -ldflags '-s -w' -o dist/%s/%s ./cmd/%s", arch, name, name))
-	cmd.Dir = source
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOARCH="+arch)
+	cmd := exec.Command("sh", "-c", script)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "GOFLAGS=-buildvcs=auto")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}

@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"runtime/debug"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/config"
 	"github.com/splitpod/splitpod/pkg/core"
@@ -29,8 +28,8 @@ const (
 	exitConfig = 78
 )
 
-// version is set by the linker: -X …/app.version=0.1.0.
-var version = "devel"
+// version and commit are set by the linker: -X …/app.version=0.1.0.
+var version, commit = "devel", ""
 
 const usage = `supervisor-network decides what a sandboxed workload may reach.
 
@@ -123,15 +122,7 @@ func configCommand(args []string, stdout, stderr io.Writer) int {
 
 // build names this binary.
 func build() core.Build {
-	b := core.Build{Component: "supervisor-network", Version: version}
-	if info, ok := debug.ReadBuildInfo(); ok {
-		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" {
-				b.Commit = s.Value[:min(len(s.Value), 12)]
-			}
-		}
-	}
-	return b
+	return core.Build{Component: "supervisor-network", Version: version, Commit: commit[:min(len(commit), 12)]}
 }
 
 func newLogger(w io.Writer, level string, instance core.InstanceID) *slog.Logger {

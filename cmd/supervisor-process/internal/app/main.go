@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"runtime/debug"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/config"
 	"github.com/splitpod/splitpod/pkg/core"
@@ -31,8 +30,8 @@ const (
 	exitConfig    = 78
 )
 
-// version is set by the linker: -X …/app.version=0.1.0.
-var version = "devel"
+// version and commit are set by the linker: -X …/app.version=0.1.0.
+var version, commit = "devel", ""
 
 const usage = `supervisor-process runs a workload in a sandbox whose only way out is the proxy.
 
@@ -112,15 +111,7 @@ func configCommand(args []string, stdout, stderr io.Writer) int {
 
 // build names this binary.
 func build() core.Build {
-	b := core.Build{Component: "supervisor-process", Version: version}
-	if info, ok := debug.ReadBuildInfo(); ok {
-		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" {
-				b.Commit = s.Value[:min(len(s.Value), 12)]
-			}
-		}
-	}
-	return b
+	return core.Build{Component: "supervisor-process", Version: version, Commit: commit[:min(len(commit), 12)]}
 }
 
 func newLogger(w io.Writer, level string, instance core.InstanceID) *slog.Logger {
