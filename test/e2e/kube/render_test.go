@@ -203,14 +203,19 @@ func TestTheAPIServerTakesEveryRendering(t *testing.T) {
 		}
 	}
 	for right, wrong := range map[string]string{"podTemplate:": "podTemplat:", "podMetricsEndpoints:": "podMetricEndpoints:", "expr:": "exp:"} {
+		found := false
 		for path, text := range everything {
 			if !strings.Contains(text, right) {
 				continue
 			}
+			found = true
 			_, err := kube.Run(strings.ReplaceAll(text, right, wrong), "kubectl", "-n", s.name, "apply", "--dry-run=server", "--validate=strict", "-f", "-")
 			if err == nil || !strings.Contains(err.Error(), "unknown field") || !strings.Contains(err.Error(), strings.TrimSuffix(wrong, ":")) {
 				t.Errorf("%s with %s: %v", path, wrong, err)
 			}
+		}
+		if !found {
+			t.Errorf("nothing is rendered with %s", right)
 		}
 	}
 }
