@@ -3,7 +3,7 @@
 // docs/version-skew.md says what is promised.
 //
 // The ordinary run leaves out what takes long, and what only one daemon takes part in;
-// SPLITPOD_TEST_SKEW=whole runs that, too. What an earlier release cannot pass, because
+// SPLITPOD_TEST_SKEW=whole runs that, too (with -timeout 30m). What an earlier release cannot pass, because
 // it is newer, is in a table below, with the reason.
 package skew_test
 
@@ -27,6 +27,8 @@ import (
 const previous = "3166b06864175d8a299066f9f14d7577b291a9df"
 
 const root = "../../.."
+
+var daemons = []string{"supervisor-network", "supervisor-process"}
 
 // newer are the tests that the previous release does not pass when it is the network or
 // the process daemon, by what it does not know.
@@ -80,7 +82,7 @@ var core = []string{
 func TestTheDaemonsOfTwoReleasesWorkTogether(t *testing.T) {
 	suite := newSuite(t)
 	then, overlay := earlier(t), toCome(t)
-	for _, daemon := range []string{"supervisor-network", "supervisor-process"} {
+	for _, daemon := range daemons {
 		t.Run("an earlier "+daemon, func(t *testing.T) {
 			t.Parallel()
 			suite.run(t, daemon, suite.build(t, then, daemon, "earlier"), suite.without(t, daemon))
@@ -109,8 +111,8 @@ func newSuite(t *testing.T) *suite {
 	s := &suite{root: top, dir: folder(t)}
 	s.binary = s.dir + "/e2e.test"
 	command(t, top, nil, "go", "test", "-c", "-o", s.binary, "./test/e2e")
-	for _, daemon := range []string{"supervisor-network", "supervisor-process"} { // where the suite looks for what is not replaced
-		command(t, top, nil, "go", "build", "-trimpath", "-o", "bin/"+daemon, "./cmd/"+daemon)
+	for _, daemon := range daemons { // not in bin, from which other suites run meanwhile
+		s.build(t, top, daemon, "now")
 	}
 	s.names = regexp.MustCompile(`(?m)^Test\w+$`).FindAllString(command(t, top, nil, s.binary, "-test.list", "^Test"), -1)
 	if len(s.names) < 100 {
@@ -172,9 +174,15 @@ func (s *suite) without(t *testing.T, daemon string) []string {
 // skipped, or is not there, is an error.
 func (s *suite) run(t *testing.T, daemon, binary string, names []string) {
 	t.Helper()
-	kind := strings.ToUpper(strings.TrimPrefix(daemon, "supervisor-"))
-	out := command(t, s.root+"/test/e2e", []string{"SPLITPOD_TEST_BIN_" + kind + "=" + binary},
-		s.binary, "-test.v", "-test.count=1", "-test.timeout=20m", "-test.run", "^("+strings.Join(names, "|")+")$")
+	var env []string
+	for _, name := range daemons {
+		use := filepath.Join(s.dir, "now", name)
+		if name == daemon {
+			use = binary
+		}
+		env = append(env, "SPLITPOD_TEST_BIN_"+strings.ToUpper(strings.TrimPrefix(name, "supervisor-"))+"="+use)
+	}
+	out := command(t, s.root+"/test/e2e", env, s.binary, "-test.v", "-test.count=1", "-test.timeout=20m", "-test.run", "^("+strings.Join(names, "|")+")$")
 	if version := filepath.Base(filepath.Dir(binary)); !strings.Contains(out, "replaced by "+binary+": "+daemon+" "+version) {
 		t.Errorf("the suite does not say that it used the %s %s", version, daemon)
 	}
