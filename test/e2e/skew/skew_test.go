@@ -44,7 +44,7 @@ var newer = map[string]map[string][]string{
 		"records as OTLP": {"TestRecordsAreCopiedToACollector", "TestADeadCollectorCostsNothing"},
 		"the live view":   {"TestTheLiveViewShowsWhatHappens"},
 		"paths that no rule reads arrive as they were sent": {"TestAPathThatNoRuleReadsIsTheOrigins"},
-		"readiness with the reason of a refusal":            {"TestAWorkloadOutlivesANetworkDaemonThatDoesNotFit"},
+		"a log that nobody reads":                           {"TestAHundredThousandHostsWhileNobodyReads", "TestADaemonWhoseLogNobodyReadsEnds"},
 	},
 	"supervisor-process": {
 		"new sessions get the environment of now": {"TestNewSessionsSeeNewKeys"},
@@ -53,20 +53,23 @@ var newer = map[string]map[string][]string{
 }
 
 // alone are the files of the suite in which the network daemon runs by itself.
-var alone = []string{"attacks_b", "attacks_names", "clients_protocols", "hangup", "otlp", "reload", "rules", "standalone", "transfer"}
+var alone = []string{"attacks_b", "attacks_names", "clients_protocols", "hangup", "otlp", "reload", "rules", "stall", "standalone", "transfer"}
 
 // long are the tests that the ordinary run leaves out, and what of theirs it still runs.
 var long = map[string]string{
-	"TestAttacks":                                "a minute; bypasses, identity and sessions have tests of their own",
-	"TestProgramsPeopleRunWork":                  "half a minute; the process daemon alone confines them",
-	"TestTheWorkloadsOwnLimitOfProcesses":        "15 s; a limit of the process daemon's own",
-	"TestLearning":                               "10 s; TestTheAdvisorsLoop crosses the contract the same way",
-	"TestHTTPClients":                            "the network daemon by itself",
-	"TestVersionsOfHTTPMeet":                     "the network daemon by itself",
-	"TestPackageManagers":                        "the network daemon by itself",
-	"TestGitClonesAndPushes":                     "the network daemon by itself",
-	"TestTheLiveViewShowsWhatHappens":            "18 s; a page of the network daemon's",
-	"TestRealClientsUseCredentialsTheyDoNotHave": "10 s of npm and pip; TestCanary carries placeholders over the contract",
+	"TestAttacks":                                             "a minute; bypasses, identity and sessions have tests of their own",
+	"TestProgramsPeopleRunWork":                               "half a minute; the process daemon alone confines them",
+	"TestTheWorkloadsOwnLimitOfProcesses":                     "15 s; a limit of the process daemon's own",
+	"TestAHundredKillsOfTheNetworkDaemonLoseAndDoubleNothing": "20 s; TestNetworkDaemonKilledUnderLoad kills three times",
+	"TestKillsOfTheProcessDaemonDoubleNothing":                "10 s; TestProcessDaemonKilled kills once",
+	"TestAWorkloadOutlivesANetworkDaemonThatDoesNotFit":       "half a minute; it builds a third release",
+	"TestLearning":                                            "10 s; TestTheAdvisorsLoop crosses the contract the same way",
+	"TestHTTPClients":                                         "the network daemon by itself",
+	"TestVersionsOfHTTPMeet":                                  "the network daemon by itself",
+	"TestPackageManagers":                                     "the network daemon by itself",
+	"TestGitClonesAndPushes":                                  "the network daemon by itself",
+	"TestTheLiveViewShowsWhatHappens":                         "18 s; a page of the network daemon's",
+	"TestRealClientsUseCredentialsTheyDoNotHave":              "10 s of npm and pip; TestCanary carries placeholders over the contract",
 }
 
 // core are the tests that a release to come must pass, too.
