@@ -361,3 +361,70 @@ func TestCredentialsInWebSocketsOnStreams(t *testing.T) {
 		t.Error("the origin got a handshake that was refused")
 	}
 }
+
+// TestEchoesInWebSocketsAreTakenOut: attack C8, of a value in the handshake and of one
+// in a message, where the client offers compression, on every relay of WebSockets.
+func TestEchoesInWebSocketsAreTakenOut(t *testing.T) {
+	echo := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c, err := websocket.Accept(w, r, &websocket.AcceptOptions{CompressionMode: websocket.CompressionNoContextTakeover, CompressionThreshold: 1})
+		if err != nil {
+			return
+		}
+		defer c.CloseNow()
+		for {
+			kind, data, err := c.Read(context.Background())
+			if err != nil {
+				return
+			}
+			out, _ := c.Writer(context.Background(), kind) // in fragments
+			for _, part := range []string{r.Header.Get("Authorization"), " ", string(data[:len(data)/2]), string(data[len(data)/2:]), ".\n"} {
+				_, _ = io.WriteString(out, part)
+			}
+			if out.Close() != nil {
+				return
+			}
+		}
+	})
+	o := map[string]*sink{"websocket": origin(t, false, echo), "guarded": origin(t, false, echo), "rest": origin(t, false, echo), "plain": origin(t, false, echo), "opted out": origin(t, false, echo)}
+	endpoints, bindings := "", ""
+	for name, options := range map[string]string{
+		"websocket": ", protocol: websocket, access: full, enforcement: enforce, websocket_credential_rewrite: true",
+		"guarded":   ", protocol: websocket, access: full, enforcement: enforce",
+		"rest":      ", protocol: rest, access: full, enforcement: enforce, websocket_credential_rewrite: true",
+		"plain":     "", "opted out": ", allow_uninspected_credentials: true",
+	} {
+		endpoints += "      - {host: api.demo.test, port: " + o[name].port + options + "}\n"
+		bindings += "      - {host: api.demo.test, port: " + o[name].port + "}\n"
+	}
+	p := sealed(t, "version: 1\n"+who+"network_policies:\n  a:\n    endpoints:\n"+endpoints+"    binaries: [{path: \"/**\"}]\n",
+		"version: 1\ncredentials:\n  KEY:\n    file: SECRETS/KEY\n    bindings:\n"+bindings+"  OTHER:\n    file: SECRETS/OTHER\n    bindings:\n"+bindings,
+		map[string]string{"KEY": "REALfirst7f3a9c51d2", "OTHER": "REALother0bd2e6f718"}).alone()
+	for name, s := range o {
+		tr := &http.Transport{DialTLSContext: func(context.Context, string, string) (net.Conn, error) { return p.secure(s.URL, "http/1.1"), nil }}
+		c, resp, err := websocket.Dial(t.Context(), "wss://"+s.URL+"/", &websocket.DialOptions{HTTPClient: &http.Client{Transport: tr},
+			HTTPHeader: http.Header{"Authorization": {"Bearer " + ph("KEY")}}, CompressionMode: websocket.CompressionNoContextTakeover})
+		must(t, err)
+		if got := resp.Header.Get("Sec-WebSocket-Extensions"); got != "" {
+			t.Errorf("%s: the extensions are %q", name, got)
+		}
+		rewritten := name == "websocket" || name == "rest"
+		for _, message := range []string{"hello", "Bearer " + ph("OTHER"), "hello again"} {
+			if strings.Contains(message, "resolve") && !rewritten {
+				continue
+			}
+			must(t, c.Write(t.Context(), websocket.MessageText, []byte(message)))
+			_, data, err := c.Read(t.Context())
+			if want := "Bearer " + ph("KEY") + " " + message + ".\n"; err != nil || string(data) != want {
+				t.Errorf("%s: %q came back as %q, %v", name, message, data, err)
+			}
+		}
+		must(t, c.Close(websocket.StatusNormalClosure, ""))
+	}
+	eventually(t, "records that count them", func() bool {
+		out := p.network.out.String()
+		return strings.Count(out, ": 4 echoed values taken out")+strings.Count(out, "; 4 echoed values taken out") == 2 && strings.Count(out, "; 2 echoed values taken out") == 3
+	})
+	if out := p.network.out.String() + p.network.err.String(); strings.Contains(out, "REAL") {
+		t.Error("the records or the log contain a value")
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"compress/gzip"
+	"compress/zlib"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
@@ -589,6 +590,72 @@ func TestEchoedValuesAreTakenOut(t *testing.T) {
 		}
 	}
 	eventually(t, "a record that counts them", func() bool { return strings.Contains(p.network.out.String(), "echoed values taken out") })
+}
+
+// repeating is an origin that tells what it got in a coding that nobody asked for: the
+// path says which, and whether its length is stated.
+func repeating(w http.ResponseWriter, r *http.Request) {
+	text := fmt.Sprintf("%v %s", r.Header, strings.Repeat("x", 3000)) // too long for a length of net/http's own
+	coding, stated := strings.CutSuffix(strings.TrimPrefix(r.URL.Path, "/"), "/stated")
+	var b bytes.Buffer
+	var z io.WriteCloser
+	switch coding {
+	case "gzip":
+		z = gzip.NewWriter(&b)
+	case "deflate":
+		z = zlib.NewWriter(&b)
+	default:
+		z = struct {
+			io.Writer
+			io.Closer
+		}{&b, io.NopCloser(nil)}
+	}
+	_, _ = io.WriteString(z, text)
+	_ = z.Close()
+	if w.Header().Set("Content-Type", "text/plain"); coding != "none" {
+		w.Header().Set("Content-Encoding", coding)
+	}
+	if stated {
+		w.Header().Set("Content-Length", fmt.Sprint(b.Len()))
+	} else {
+		w.(http.Flusher).Flush()
+	}
+	_, _ = w.Write(b.Bytes())
+}
+
+// TestEchoesInOtherCodingsAreTakenOut: origins are asked for none, and some use one
+// nevertheless; by HTTP/1.1 and HTTP/2, of a key that says nothing of bodies.
+func TestEchoesInOtherCodingsAreTakenOut(t *testing.T) {
+	o := origin(t, false, http.HandlerFunc(repeating))
+	real := plainSecret("KEY")
+	p := sealed(t, "version: 1\n"+who+"network_policies:\n  a:\n    endpoints:\n      - {host: api.demo.test, port: "+o.port+", protocol: rest, access: full, enforcement: enforce}\n    binaries: [{path: \"/**\"}]\n",
+		"version: 1\ncredentials:\n  KEY:\n    file: SECRETS/KEY\n    bindings: [{host: api.demo.test, port: "+o.port+"}]\n", map[string]string{"KEY": real}).alone()
+	c := p.client2(t)
+	for _, coding := range []string{"none", "gzip", "deflate"} {
+		for _, stated := range []string{"", "/stated"} {
+			_, first := p.say(o.URL, get("/"+coding+stated, o.URL, "Authorization: Bearer "+ph("KEY"), "Accept-Encoding: gzip, br"))
+			req, err := http.NewRequestWithContext(t.Context(), "GET", "https://"+o.URL+"/"+coding+stated, nil)
+			must(t, err)
+			req.Header.Set("Authorization", "Bearer "+ph("KEY"))
+			req.Header.Set("Accept-Encoding", "gzip")
+			resp, err := c.Do(req)
+			must(t, err)
+			body, _ := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			for version, answer := range map[string]string{"HTTP/1.1": first, "HTTP/2": fmt.Sprint(resp.Header, string(body))} {
+				if strings.Contains(answer, real) || strings.Contains(answer, "Content-Encoding") || !strings.Contains(answer, "Authorization:[Bearer "+ph("KEY")) || !strings.Contains(answer, "Accept-Encoding:[identity]") {
+					t.Errorf("%s%s by %s: %.400s", coding, stated, version, answer)
+				}
+			}
+		}
+	}
+	// Without a credential everything is as the two ends want it.
+	if _, answer := p.say(o.URL, get("/gzip", o.URL, "Accept-Encoding: br")); !strings.Contains(answer, "Content-Encoding: gzip") {
+		t.Errorf("an answer without a credential is changed: %.300s", answer)
+	}
+	if out := p.network.out.String() + p.network.err.String(); strings.Contains(out, real) {
+		t.Error("the records or the log contain the value")
+	}
 }
 
 func TestCredentialsThatAreNotValidStartNothing(t *testing.T) {

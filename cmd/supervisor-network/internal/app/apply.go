@@ -33,10 +33,11 @@ type leaving struct {
 // sealed is what credentials did to a request. A nil one did nothing.
 type sealed struct {
 	uses    []inject.Use
-	filter  *hygiene.Filter // over the response; nil: nothing to look for
-	guard   *guard          // around a body that streams; nil: none
-	watched bool            // the endpoint has credentials: nothing passes unread
-	echoes  atomic.Int64    // values that were taken out of the response
+	values  []credentials.Echo // that went in and may come back
+	filter  *hygiene.Filter    // over the response; nil: nothing to look for
+	guard   *guard             // around a body that streams; nil: none
+	watched bool               // the endpoint has credentials: nothing passes unread
+	echoes  atomic.Int64       // values that were taken out of the response
 	free    []func()
 }
 
@@ -207,6 +208,7 @@ func (x *sealing) sign(ctx context.Context) error {
 // hygiene prepares for an origin that repeats what it was sent. What it changes is no
 // part of a signature.
 func (x *sealing) hygiene(context.Context) error {
+	x.in.sealed.values = x.echoes
 	x.in.sealed.filter = x.v.filter(x.snap, x.uses, x.echoes)
 	x.out.fields = x.in.sealed.filter.Uncompressed(x.out.fields)
 	return nil

@@ -28,11 +28,13 @@ func (c responseCleaner) Head(r *http1.Response) {
 }
 
 // Body cleans text.
-func (c responseCleaner) Body(fields http1.Fields, content io.Reader) io.Reader {
-	if !c.s.filter.Wants(fields) {
+func (c responseCleaner) Body(r *http1.Response, content io.Reader) io.Reader {
+	if !c.s.filter.Wants(r.Fields) {
 		return nil
 	}
-	return &cleanedBody{r: c.s.filter.NewReader(fields, content), s: c.s}
+	body := &cleanedBody{r: c.s.filter.NewReader(r.Fields, content), s: c.s}
+	r.Fields = hygiene.Decoded(r.Fields)
+	return body
 }
 
 func (s *sealed) fields(f http1.Fields) http1.Fields {
@@ -68,6 +70,9 @@ func (s *sealed) clean(resp *http.Response) {
 		body.r = &cleanedBody{r: s.filter.NewReader(fields, resp.Body), s: s}
 		resp.ContentLength = -1
 		delete(resp.Header, "Content-Length")
+		if len(hygiene.Decoded(fields)) < len(fields) {
+			delete(resp.Header, "Content-Encoding")
+		}
 	}
 	resp.Body = body
 }

@@ -34,13 +34,25 @@ type socket struct {
 // the endpoint is about WebSockets, or what passes has to be read for credentials.
 // Elsewhere bytes pass, as those of a connection that was allowed to say anything.
 func (in *incoming) parsed() bool {
-	return in.endpoint.Protocol == policy.ProtocolWebSocket || in.endpoint.RewriteMessages || in.sealed.watched
+	return in.endpoint.Protocol == policy.ProtocolWebSocket || in.sealed.watched || in.echoes()
+}
+
+// echoes reports whether the messages of a server are looked into: a credential went
+// into the handshake, or may go into a message.
+func (in *incoming) echoes() bool { return in.sealed.filter != nil || in.endpoint.RewriteMessages }
+
+// offered is the handshake for the origin: what is compressed is not looked into.
+func (in *incoming) offered() *websocket.Handshake {
+	if in.echoes() {
+		return in.handshake.WithoutExtensions()
+	}
+	return in.handshake
 }
 
 // messages relays a WebSocket message by message. early is what the client sent right
 // behind its handshake.
 func (k *socket) messages(ctx context.Context, early []byte) {
-	j := &messageJudge{p: k.p, grant: *k.grant, in: k.in, secure: k.secure, used: k.ev.Used}
+	j := &messageJudge{p: k.p, grant: *k.grant, in: k.in, secure: k.secure, used: k.ev.Used, echoes: echoesOf(k.in.sealed)}
 	binary := j.binary()
 	k.in.binary.Store(binary && k.in.endpoint.Protocol == policy.ProtocolWebSocket) // elsewhere no rule is about messages
 	ws := &websocket.Session{
@@ -49,7 +61,12 @@ func (k *socket) messages(ctx context.Context, early []byte) {
 		Denied:  k.denyMessage,
 		Goodbye: goodbye,
 	}
+	if k.in.echoes() {
+		ws.Clean = j.echoes.cleaner()
+	}
+	before := k.in.sealed.echoed()
 	stats, err := ws.Run(ctx)
+	k.ev.Echoed(k.in.sealed.echoed() - before)
 	k.ev.Event.BytesUp, k.ev.Event.BytesDn = uint64(stats.Up.Bytes), uint64(stats.Down.Bytes)
 	if e, ok := errors.AsType[*websocket.CloseError](err); ok {
 		if !j.denied {

@@ -82,7 +82,7 @@ func (s *session) socketContext(ctx context.Context) (out context.Context, done 
 // is for a client that was told nothing yet.
 func (s *session) socket2(ctx context.Context, ev *record.Entry, g *grant, entry *liveEntry, st *http2.Stream, in *incoming) *refusal {
 	parsed := in.parsed()
-	offer := in.handshake.Offer(parsed)
+	offer := in.offered().Offer(parsed)
 	in.add = offer.Fields()
 	waiting, watch := s.patience(ctx)
 	defer watch.Stop()

@@ -14,7 +14,7 @@ import (
 // upgrade carries a handshake of HTTP/1.1 that rules allow, and the WebSocket behind it.
 func (s *session) upgrade(ctx context.Context, req *http1.Request, t http1.Target, in *incoming) bool {
 	parsed := in.parsed()
-	offer := in.handshake.Offer(parsed)
+	offer := in.offered().Offer(parsed)
 	in.omit, in.add = websocket.Fields(), offer.Fields()
 	s.watch.Begin(s.p.idle)
 	res, refused := s.exchange(ctx, req, t, in)
@@ -57,6 +57,7 @@ type messageJudge struct {
 	in     *incoming
 	secure bool             // TLS all the way
 	used   func(key string) // notes a credential
+	echoes *echoes
 	denied bool
 }
 

@@ -252,6 +252,11 @@ type Echo struct {
 	Bodies      bool // also from text bodies
 }
 
+// Same reports whether two look for the same value, to be replaced by the same.
+func (e Echo) Same(o Echo) bool {
+	return e.Placeholder == o.Placeholder && e.Bodies == o.Bodies && e.Value.Equal(o.Value)
+}
+
 // Echoes lists the values to take out of the response to a request that used keys.
 func (s *Snapshot) Echoes(uses []inject.Use) (out []Echo) {
 	for _, u := range uses {

@@ -4,13 +4,17 @@
 // It answers the threat of a workload that learns a secret by asking an origin to
 // repeat the request: an echo service, TRACE, a verbose error, a Location. It finds
 // the value as it is, percent-encoded, JSON-escaped and inside base64, in header
-// fields and in text bodies. It does not answer an origin that means to tell: a
-// value that is reversed, compressed, split over messages or written in another way
-// passes. Values shorter than MinBytes are not looked for; ordinary text contains
-// them.
+// fields, in text bodies and in text messages of a WebSocket. Origins are asked for
+// bodies without compression; what comes in gzip or deflate nevertheless is inflated
+// as it is read, and stays so. It does not answer an origin that means to tell: a
+// value that is reversed, in another coding, split over messages or written in
+// another way passes. Values shorter than MinBytes are not looked for; ordinary text
+// contains them.
 //
-// Invariant: bytes that contain no value pass unchanged and are held back only as
-// long as a value may begin with them.
+// Invariant: bytes that contain no value pass unchanged, but for a coding that is
+// taken off, and are held back only as long as a value may begin with them.
+//
+// Sources: RFC 9110 sections 8.4.1 and 12.5.3, RFC 1950, RFC 1952.
 package hygiene
 
 import (
@@ -30,8 +34,9 @@ import (
 const (
 	MinBytes = 8       // of a value that is looked for
 	MaxBody  = 8 << 20 // of a body; what follows passes as it is
-	// MaxSmall is the longest text body that is cleaned of every value, like a head:
-	// what echo services and errors say. Its length has to be stated.
+	// MaxSmall is how much of a text is cleaned of every value, like a head: what echo
+	// services and errors say. A body that is known to be longer is not touched, so that
+	// it keeps its length, unless a value is to be taken out of all bodies.
 	MaxSmall = 64 << 10
 )
 
@@ -86,15 +91,33 @@ func (f *Filter) inBodies() []pattern {
 	return bodies
 }
 
-// of are the patterns for the body of a response with these fields.
-func (f *Filter) of(fields http1.Fields) []pattern {
+// of are the patterns for the body of a response with these fields, and how much of
+// it is looked at.
+func (f *Filter) of(fields http1.Fields) ([]pattern, int) {
 	if f == nil {
-		return nil
+		return nil, 0
 	}
-	if n, stated := http1.ContentLength(fields); stated && n <= MaxSmall {
-		return f.everywhere()
+	n, stated := http1.ContentLength(fields)
+	switch {
+	case stated && n > MaxSmall:
+		return f.inBodies(), MaxBody
+	case stated: // inflated it may be longer
+		return f.everywhere(), MaxBody
+	default:
+		return f.unstated()
 	}
-	return f.inBodies()
+}
+
+// unstated is of for a text whose length nobody states.
+func (f *Filter) unstated() ([]pattern, int) {
+	switch {
+	case f == nil:
+		return nil, 0
+	case len(f.inBodies()) > 0:
+		return f.everywhere(), MaxBody
+	default:
+		return f.everywhere(), MaxSmall
+	}
 }
 
 // forms are the ways in which a value is written.
@@ -167,18 +190,14 @@ func (f *Filter) Fields(fields http1.Fields) (http1.Fields, int) {
 	return out, count
 }
 
-// Text cleans one whole text, such as a WebSocket message.
-func (f *Filter) Text(text []byte) ([]byte, int) {
-	return replace(text, f.inBodies())
-}
-
 // Wants reports whether the body of a response with these fields is to be cleaned.
-// Its length changes: it is sent without Content-Length.
+// Its length changes, and its coding may: it is sent with Decoded fields, and without
+// Content-Length.
 func (f *Filter) Wants(fields http1.Fields) bool {
-	if len(f.of(fields)) == 0 {
+	if patterns, _ := f.of(fields); len(patterns) == 0 {
 		return false
 	}
-	if coding, _ := fields.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
+	if _, known := codings[codingOf(fields)]; !known {
 		return false
 	}
 	value, _ := fields.Get("Content-Type")
@@ -193,10 +212,9 @@ func (f *Filter) Wants(fields http1.Fields) bool {
 	return media == "message/http" || strings.HasPrefix(media, "text/") || strings.HasSuffix(media, "+json") || strings.HasSuffix(media, "+xml")
 }
 
-// Uncompressed makes a request ask for a response that can be looked into, if bodies
-// are to be cleaned.
+// Uncompressed makes a request ask for a response that can be looked into.
 func (f *Filter) Uncompressed(fields http1.Fields) http1.Fields {
-	if len(f.inBodies()) == 0 {
+	if f == nil {
 		return fields
 	}
 	return append(fields.Without("accept-encoding"), http1.Field{Name: "Accept-Encoding", Value: "identity"})

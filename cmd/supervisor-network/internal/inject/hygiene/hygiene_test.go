@@ -2,6 +2,9 @@ package hygiene
 
 import (
 	"bytes"
+	"compress/flate"
+	"compress/gzip"
+	"compress/zlib"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -58,7 +61,7 @@ func TestAnEchoedValueIsReplacedInEveryForm(t *testing.T) {
 				t.Errorf("%s, in parts of %d: %d found: %s", name, size, w.Count(), out.String())
 			}
 		}
-		whole, n := filter(value).Text([]byte(text))
+		whole, n := whole(filter(value), text)
 		if n < 1 || seen(string(whole)) {
 			t.Errorf("%s as a whole: %s", name, whole)
 		}
@@ -85,6 +88,9 @@ func seen(s string) bool {
 	return strings.Contains(s, "s3cret") || err == nil && strings.Contains(plain, value)
 }
 
+// whole cleans a text in one piece, as bodies are.
+func whole(f *Filter, text string) ([]byte, int) { return replace([]byte(text), f.inBodies()) }
+
 func TestHeadersAreCleaned(t *testing.T) {
 	in := http1.Fields{{Name: "Location", Value: "/x?t=" + url.QueryEscape(value)}, {Name: "Content-Length", Value: "12345678"}, {Name: "X-Echo", Value: value}}
 	before := append(http1.Fields(nil), in...)
@@ -100,7 +106,7 @@ func TestHeadersAreCleaned(t *testing.T) {
 	if _, n := headersOnly.Fields(in); n != 2 {
 		t.Error("headers are not cleaned")
 	}
-	if text, n := headersOnly.Text([]byte(value)); n != 0 || string(text) != value || headersOnly.Wants(http1.Fields{{Name: "Content-Type", Value: "text/plain"}}) {
+	if text, n := whole(headersOnly, value); n != 0 || string(text) != value {
 		t.Error("bodies are cleaned although nobody asked for it")
 	}
 }
@@ -126,7 +132,8 @@ func TestWhichBodiesAreCleaned(t *testing.T) {
 		want         bool
 	}{
 		{"text/html; charset=utf-8", "", true}, {"application/json", "identity", true}, {"application/problem+json", "", true}, {"text/event-stream", "", true},
-		{"application/xml", "", true}, {"image/svg+xml", "", true}, {"application/json", "gzip", false}, {"image/png", "", false},
+		{"application/xml", "", true}, {"image/svg+xml", "", true}, {"application/json", "gzip", true}, {"application/json", "X-GZip", true}, {"application/json", "deflate", true},
+		{"application/json", "br", false}, {"application/json", "zstd", false}, {"application/json", "gzip, gzip", false}, {"image/png", "", false}, {"image/png", "gzip", false},
 		{"application/octet-stream", "", false}, {"", "", false}, {"json", "", true},
 	} {
 		fields := http1.Fields{{Name: "Content-Type", Value: c.kind}}
@@ -175,7 +182,7 @@ func TestTheLongerValueWins(t *testing.T) {
 	f := New([]credentials.Echo{
 		{Value: secret.New("password"), Placeholder: "SHORT", Bodies: true}, {Value: secret.New("password-and-more"), Placeholder: "LONG", Bodies: true},
 	})
-	got, n := f.Text([]byte("a password-and-more b password c"))
+	got, n := whole(f, "a password-and-more b password c")
 	if string(got) != "a LONG b SHORT c" || n != 2 {
 		t.Errorf("%d: %s", n, got)
 	}
@@ -208,7 +215,7 @@ func FuzzWriter(f *testing.F) {
 		if err := w.Close(); err != nil {
 			t.Fatal(err)
 		}
-		_, n := filter.Text(data)
+		_, n := whole(filter, string(data))
 		if (n == 0) != (w.Count() == 0) || n == 0 && !bytes.Equal(out.Bytes(), data) {
 			t.Fatalf("%q: %d found as a whole, %d in parts: %q", data, n, w.Count(), out.Bytes())
 		}
@@ -245,31 +252,138 @@ func TestAReaderYieldsWhatAWriterWrites(t *testing.T) {
 	}
 }
 
-// TestSmallTextIsCleanedOfEveryValue at the limit, whatever the key says of bodies.
-func TestSmallTextIsCleanedOfEveryValue(t *testing.T) {
-	f := New([]credentials.Echo{{Value: secret.New("REALvalue12345"), Placeholder: "PH", Key: "KEY"}})
+// TestTextIsCleanedOfEveryValueUpToALimit: whatever the key says of bodies.
+func TestTextIsCleanedOfEveryValueUpToALimit(t *testing.T) {
+	heads := New([]credentials.Echo{{Value: secret.New("REALvalue12345"), Placeholder: "PH", Key: "KEY"}})
+	bodies := New([]credentials.Echo{{Value: secret.New("REALvalue12345"), Placeholder: "PH", Key: "KEY", Bodies: true}})
+	const text = "a REALvalue12345"
+	far := strings.Repeat("x", MaxSmall-len(text))
 	for name, tc := range map[string]struct {
+		f                    *Filter
 		kind, length, coding string
-		want                 bool
+		body                 string
+		want                 string // "": it is not touched
 	}{
-		"at the limit":    {"application/json", fmt.Sprint(MaxSmall), "", true},
-		"above it":        {"application/json", fmt.Sprint(MaxSmall + 1), "", false},
-		"no length":       {"application/json", "", "", false},
-		"no text":         {"application/octet-stream", "20", "", false},
-		"an HTTP message": {"message/http", "20", "", true},
-		"compressed":      {"application/json", "20", "gzip", false},
+		"at the limit":                        {heads, "application/json", fmt.Sprint(MaxSmall), "", far + text, far + "a PH"},
+		"above it":                            {heads, "application/json", fmt.Sprint(MaxSmall + 1), "", far + "x" + text, ""},
+		"above it, for bodies":                {bodies, "application/json", fmt.Sprint(MaxSmall + 1), "", far + "x" + text, far + "xa PH"},
+		"no length, at the limit":             {heads, "application/json", "", "", far + text + text, far + "a PH" + text},
+		"no length, above it":                 {heads, "application/json", "", "", far + "x" + text, far + "x" + text},
+		"no length, for bodies":               {bodies, "text/event-stream", "", "", far + "x" + text, far + "xa PH"},
+		"no text":                             {heads, "application/octet-stream", "20", "", text, ""},
+		"an HTTP message":                     {heads, "message/http", "20", "", text, "a PH"},
+		"gzip":                                {heads, "application/json", "40", "gzip", coded("gzip", text), "a PH"},
+		"gzip, small, of much":                {heads, "application/json", "2000", "gzip", coded("gzip", far+far+text), far + far + "a PH"},
+		"gzip without a length":               {heads, "application/json", "", "GZIP", coded("gzip", far+text+text), far + "a PH" + text},
+		"deflate":                             {heads, "application/json", "40", "deflate", coded("deflate", text), "a PH"},
+		"deflate without the frame of zlib":   {heads, "application/json", "40", "deflate", coded("flate", text), "a PH"},
+		"another coding":                      {heads, "application/json", "20", "br", text, ""},
+		"two codings":                         {heads, "application/json", "40", "gzip, deflate", coded("gzip", text), ""},
+		"nothing, which is in every coding":   {heads, "application/json", "", "gzip", "", "nothing"},
+		"another value, which stays as it is": {heads, "text/plain", "30", "", "a REALvalue1234", "a REALvalue1234"},
 	} {
 		var fields http1.Fields
-		for _, field := range []http1.Field{{Name: "Content-Type", Value: tc.kind}, {Name: "Content-Length", Value: tc.length}, {Name: "Content-Encoding", Value: tc.coding}} {
+		for _, field := range []http1.Field{{Name: "Content-Type", Value: tc.kind}, {Name: "Content-Length", Value: tc.length}, {Name: "content-encoding", Value: tc.coding}} {
 			if field.Value != "" {
 				fields = append(fields, field)
 			}
 		}
-		if got := f.Wants(fields); got != tc.want {
-			t.Errorf("%s: %v", name, got)
+		if got := tc.f.Wants(fields); got != (tc.want != "") {
+			t.Errorf("%s: wanted is %v", name, got)
+			continue
 		}
-		if out, err := io.ReadAll(f.NewReader(fields, strings.NewReader("a REALvalue12345"))); tc.want && (err != nil || string(out) != "a PH") {
+		if tc.want == "" {
+			continue
+		}
+		for _, size := range []int{1, 100, 1 << 20} {
+			out, err := io.ReadAll(tc.f.NewReader(fields, iotest.DataErrReader(&limitedReads{tc.body, size})))
+			if err != nil || string(out) != strings.Replace(tc.want, "nothing", "", 1) {
+				t.Errorf("%s, in pieces of %d: %d bytes that end with %q, %v", name, size, len(out), out[max(0, len(out)-40):], err)
+			}
+		}
+		if _, n := Decoded(fields).Get("Content-Encoding"); n != 0 {
+			t.Errorf("%s: the coding is named that was taken off", name)
+		}
+	}
+}
+
+// coded is a text in a coding.
+func coded(coding, text string) string {
+	var b bytes.Buffer
+	var w io.WriteCloser
+	switch coding {
+	case "gzip":
+		w = gzip.NewWriter(&b)
+	case "deflate":
+		w = zlib.NewWriter(&b)
+	default:
+		w, _ = flate.NewWriter(&b, flate.BestCompression)
+	}
+	_, _ = io.WriteString(w, text)
+	_ = w.Close()
+	return b.String()
+}
+
+// TestABrokenCodingIsNoShortBody: what cannot be inflated to its end does not look whole.
+func TestABrokenCodingIsNoShortBody(t *testing.T) {
+	body := coded("gzip", strings.Repeat("a REALvalue12345 ", 100))
+	fields := http1.Fields{{Name: "Content-Type", Value: "text/plain"}, {Name: "Content-Encoding", Value: "gzip"}}
+	for name, body := range map[string]string{"cut": body[:len(body)-9], "no gzip": "plain text", "something behind it": body + "REALvalue12345", "cut in its head": body[:5]} {
+		out, err := io.ReadAll(filter("REALvalue12345").NewReader(fields, strings.NewReader(body)))
+		if err == nil || strings.Contains(string(out), "REALvalue") {
 			t.Errorf("%s: %q, %v", name, out, err)
+		}
+	}
+}
+
+// TestInflatedTextComesAsItIsSent: an origin that flushes is not waited for.
+func TestInflatedTextComesAsItIsSent(t *testing.T) {
+	r, w := io.Pipe()
+	defer w.Close()
+	go func() {
+		z := gzip.NewWriter(w)
+		_, _ = io.WriteString(z, "data: hello\n\n")
+		_ = z.Flush() // and nothing follows
+	}()
+	fields := http1.Fields{{Name: "Content-Type", Value: "text/event-stream"}, {Name: "Content-Encoding", Value: "gzip"}}
+	buf := make([]byte, 100)
+	if n, err := io.ReadAtLeast(filter("REALvalue12345").NewReader(fields, r), buf, 13); err != nil || string(buf[:n]) != "data: hello\n\n" {
+		t.Errorf("%q, %v", buf[:n], err)
+	}
+}
+
+// TestMessagesAreCleaned in pieces of every size, of values that come to be known.
+func TestMessagesAreCleaned(t *testing.T) {
+	f := New([]credentials.Echo{{Value: secret.New("REALvalue12345"), Placeholder: "PH", Key: "KEY"}})
+	for size := 1; size < 40; size++ {
+		m := NewMessages(func() *Filter { return f })
+		for _, tc := range [][2]string{{"a REALvalue12345 b", "a PH b"}, {"REALvalue", "REALvalue"}, {"12345", "12345"}, {"", ""}, {"REALvalue12345REALvalue12345", "PHPH"}} {
+			got, found := "", 0
+			for rest, last := tc[0], false; !last; {
+				n := min(size, len(rest))
+				last = n == len(rest)
+				out, k := m.Next([]byte(rest[:n]), last)
+				got, found, rest = got+string(out), found+k, rest[n:]
+			}
+			if got != tc[1] || found != strings.Count(tc[1], "PH") {
+				t.Errorf("%q in pieces of %d: %q, %d", tc[0], size, got, found)
+			}
+		}
+	}
+	var now *Filter
+	m := NewMessages(func() *Filter { return now })
+	got := ""
+	for i, piece := range []string{"REALvalue12345 ", "REALvalue12345 ", "REALvalue12345"} {
+		out, _ := m.Next([]byte(piece), i == 2)
+		got, now = got+string(out), f
+	}
+	if got != "REALvalue12345 PH PH" {
+		t.Errorf("a value that comes to be known in the middle of a message: %q", got)
+	}
+	far := strings.Repeat("x", MaxSmall-len("REALvalue12345"))
+	for pad, want := range map[string]int{far: 1, far + "x": 0} {
+		if _, n := m.Next([]byte(pad+"REALvalue12345"), true); n != want {
+			t.Errorf("behind %d bytes: %d found", len(pad), n)
 		}
 	}
 }

@@ -19,10 +19,10 @@ type Reader struct {
 
 // NewReader makes a Reader for one response body that the Filter Wants.
 func (f *Filter) NewReader(fields http1.Fields, r io.Reader) *Reader {
-	c := &Reader{r: r, piece: make([]byte, 16<<10)}
+	c := &Reader{r: decoded(codingOf(fields), r), piece: make([]byte, 16<<10)}
 	c.w = f.NewWriter(&c.ready)
-	patterns := f.of(fields)
-	c.w.patterns = func() []pattern { return patterns }
+	patterns, limit := f.of(fields)
+	c.w.of = func() ([]pattern, int) { return patterns, limit }
 	return c
 }
 

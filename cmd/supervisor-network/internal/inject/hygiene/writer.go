@@ -7,16 +7,17 @@ import (
 
 // Writer cleans a body on its way to w.
 type Writer struct {
-	w        io.Writer
-	patterns func() []pattern
-	held     []byte // what a value may begin with
-	left     int    // bytes that are still looked at
-	count    int
+	w      io.Writer
+	of     func() (patterns []pattern, limit int)
+	held   []byte // what a value may begin with
+	looked int    // bytes that were looked at
+	count  int
 }
 
-// NewWriter makes a Writer for one response body that the Filter Wants.
+// NewWriter makes a Writer for one response body that is to be cleaned as far as
+// bodies are.
 func (f *Filter) NewWriter(w io.Writer) *Writer {
-	return &Writer{w: w, left: MaxBody, patterns: f.inBodies}
+	return &Writer{w: w, of: func() ([]pattern, int) { return f.inBodies(), MaxBody }}
 }
 
 // Count is how many values were found.
@@ -24,12 +25,13 @@ func (w *Writer) Count() int { return w.count }
 
 // Write implements io.Writer.
 func (w *Writer) Write(p []byte) (int, error) {
-	if looked := min(len(p), w.left); looked < len(p) {
-		if err := w.look(p[:looked], true); err != nil {
+	_, limit := w.of()
+	if left := max(0, limit-w.looked); left < len(p) {
+		if err := w.look(p[:left], true); err != nil {
 			return 0, err
 		}
-		if _, err := w.w.Write(p[looked:]); err != nil {
-			return looked, err
+		if _, err := w.w.Write(p[left:]); err != nil {
+			return left, err
 		}
 		return len(p), nil
 	}
@@ -41,17 +43,18 @@ func (w *Writer) Write(p []byte) (int, error) {
 
 // look cleans the next bytes; last says that none will follow.
 func (w *Writer) look(p []byte, last bool) error {
-	w.left -= len(p)
+	w.looked += len(p)
+	patterns, _ := w.of()
 	data := p
 	if len(w.held) > 0 {
 		data = append(w.held, p...)
 		w.held = nil
 	}
-	out, rest, n := scan(data, w.patterns())
+	out, rest, n := scan(data, patterns)
 	w.count += n
 	keep := 0
 	if !last {
-		keep = w.beginning(rest)
+		keep = beginning(rest, patterns)
 	}
 	ready := rest[:len(rest)-keep]
 	if n > 0 {
@@ -68,9 +71,9 @@ func (w *Writer) look(p []byte, last bool) error {
 }
 
 // beginning is how many bytes at the end of data some pattern may begin with.
-func (w *Writer) beginning(data []byte) int {
+func beginning(data []byte, patterns []pattern) int {
 	longest := 0
-	for _, p := range w.patterns() {
+	for _, p := range patterns {
 		tail := data[max(0, len(data)-len(p.text)+1):]
 		for len(tail) > longest {
 			i := bytes.IndexByte(tail, p.text[0])

@@ -229,26 +229,28 @@ func TestAFrameThatIsNotCompletedIsNotFollowed(t *testing.T) {
 	})
 }
 
-// brokenServer are what a server may not say.
+// brokenServer is what a server may not say.
+var brokenServer = []struct {
+	rule string
+	in   []byte
+	want error
+}{
+	{"a masked frame", masked(text, "a"), errMask},
+	{"RSV1 without an agreement", plain(compressed, "a"), errReserved},
+	{"RSV2", plain(text|0x20, "a"), errReserved},
+	{"a reserved opcode", plain(0x83, "a"), errOpcode},
+	{"a long ping", plain(ping, strings.Repeat("p", 126)), errControl},
+	{"a length that is not the shortest", append([]byte{text, 126, 0, 5}, "hello"...), errLength},
+	{"a length of 2^63", []byte{bin, 127, 0x80, 0, 0, 0, 0, 0, 0, 0}, errLength},
+	{"a continuation of nothing", plain(last, ""), errSequence},
+	{"a text inside a text", join(plain(textBegin, ""), plain(text, "")), errSequence},
+	{"a close of one byte", plain(closing, "x"), errClose},
+	{"a close with a code that is not sent", plain(closing, closes(1006, "")), errClose},
+	{"a close reason that is no UTF-8", plain(closing, closes(1000, "\xff")), errReason},
+}
+
 func TestBrokenServersCloseBothSides(t *testing.T) {
-	for _, c := range []struct {
-		rule string
-		in   []byte
-		want error
-	}{
-		{"a masked frame", masked(text, "a"), errMask},
-		{"RSV1 without an agreement", plain(compressed, "a"), errReserved},
-		{"RSV2", plain(text|0x20, "a"), errReserved},
-		{"a reserved opcode", plain(0x83, "a"), errOpcode},
-		{"a long ping", plain(ping, strings.Repeat("p", 126)), errControl},
-		{"a length that is not the shortest", append([]byte{text, 126, 0, 5}, "hello"...), errLength},
-		{"a length of 2^63", []byte{bin, 127, 0x80, 0, 0, 0, 0, 0, 0, 0}, errLength},
-		{"a continuation of nothing", plain(last, ""), errSequence},
-		{"a text inside a text", join(plain(textBegin, ""), plain(text, "")), errSequence},
-		{"a close of one byte", plain(closing, "x"), errClose},
-		{"a close with a code that is not sent", plain(closing, closes(1006, "")), errClose},
-		{"a close reason that is no UTF-8", plain(closing, closes(1000, "\xff")), errReason},
-	} {
+	for _, c := range brokenServer {
 		t.Run(c.rule, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newSession(nil)

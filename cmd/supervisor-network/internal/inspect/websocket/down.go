@@ -10,7 +10,11 @@ import (
 // downward relays the server's frames until there are no more.
 func (x *running) downward() error {
 	defer x.finished(&x.mute)
-	err := x.relayDown()
+	relay := x.relayDown
+	if x.Clean != nil {
+		relay = x.relayCleaned
+	}
+	err := relay()
 	bad, ok := errors.AsType[*CloseError](err)
 	failed, isWrite := errors.AsType[writeError](err)
 	switch {
@@ -140,11 +144,16 @@ func (x *running) deliver(w *walk, s scanned) error {
 	if !s.end {
 		return err
 	}
-	p = x.upstream.window()[:s.need]
-	x.upstream.take(s.need)
-	x.closed(s.code)
-	if err == nil && x.cause.Load() == nil { // else it answers our own, and the client gets the reason from us
+	return x.sendClose(s.need, s.code, err)
+}
 
+// sendClose hands on the close frame that stands in the window, unless an error says
+// that nothing can be. It fails with errClosed.
+func (x *running) sendClose(size int, code Code, err error) error {
+	p := x.upstream.window()[:size]
+	x.upstream.take(size)
+	x.closed(code)
+	if err == nil && x.cause.Load() == nil { // else it answers our own, and the client gets the reason from us
 		x.down.bytes.Add(int64(len(p)))
 		err = x.toClient.writeLast(p)
 	}

@@ -84,6 +84,13 @@ func read(h *Handshake, f http1.Fields) (*Handshake, error) {
 	return h, nil
 }
 
+// WithoutExtensions is the same handshake of a client that offers none.
+func (h *Handshake) WithoutExtensions() *Handshake {
+	plain := *h
+	plain.extensions, plain.offered = nil, ""
+	return &plain
+}
+
 // Fields lists the fields that belong to a handshake, lower-case. They are taken out
 // of what the client sent before Offer.Fields are added, and out of the answer before
 // Agreement.Fields are.

@@ -66,8 +66,9 @@ type Exchange struct {
 type Cleaner interface {
 	Head(*http1.Response)
 	// Body returns what is read in the place of the content, whose length then is not
-	// known before; nil leaves the content as it is.
-	Body(fields http1.Fields, content io.Reader) io.Reader
+	// known before; nil leaves the content as it is. It is asked before the head is
+	// passed on, in which it may change the fields of the content's coding.
+	Body(r *http1.Response, content io.Reader) io.Reader
 }
 
 // Result is what an exchange did.

@@ -28,7 +28,7 @@ func (x *running) cleaned(resp *http1.Response) io.Reader {
 	if x.Clean == nil || resp.Framing.Kind == http1.NoBody {
 		return nil
 	}
-	return x.Clean.Body(resp.Fields, http1.NewBodyReader(x.Origin.R, resp.Framing))
+	return x.Clean.Body(resp, http1.NewBodyReader(x.Origin.R, resp.Framing))
 }
 
 // pump writes what it reads, in chunks or as it is, each piece as it comes. An error
