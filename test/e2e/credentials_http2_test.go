@@ -19,12 +19,9 @@ import (
 	"golang.org/x/net/http2"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	grpccredentials "google.golang.org/grpc/credentials"
 	pb "google.golang.org/grpc/interop/grpc_testing"
 	grpcmetadata "google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
-
-	"github.com/splitpod/splitpod/test/world"
 )
 
 //lint:file-ignore SA1019 a client of net/http, which the deprecations lead to, refuses :protocol
@@ -147,32 +144,11 @@ func (calls) FullDuplexCall(s grpc.BidiStreamingServer[pb.StreamingOutputCallReq
 
 // TestCredentialsInGRPC: metadata, messages of a stream, echoes in trailers.
 func TestCredentialsInGRPC(t *testing.T) {
-	nextPort++
-	port := fmt.Sprint(nextPort)
-	l, err := net.Listen("tcp", net.JoinHostPort(world.Address, port))
-	must(t, err)
-	cert, err := origins.Certificate(nil)
-	must(t, err)
-	srv := grpc.NewServer(grpc.Creds(grpccredentials.NewServerTLSFromCert(&cert)))
-	pb.RegisterTestServiceServer(srv, calls{})
-	go func() { _ = srv.Serve(l) }()
-	t.Cleanup(srv.Stop)
+	port := grpcOrigin(t)
 	real := plainSecret("KEY")
 	p := sealed(t, "version: 1\n"+who+"network_policies:\n  a:\n    endpoints:\n      - {host: api.demo.test, port: "+port+", protocol: rest, access: full, enforcement: enforce}\n    binaries: [{path: \"/**\"}]\n",
 		"version: 1\ncredentials:\n  KEY:\n    file: SECRETS/KEY\n    bindings: [{host: api.demo.test, port: "+port+"}]\n", map[string]string{"KEY": real}).alone()
-	trust := p.trust()
-	trust.ServerName = "" // grpc would take it for the authority, without the port
-	conn, err := grpc.NewClient("passthrough:///api.demo.test:"+port, grpc.WithTransportCredentials(grpccredentials.NewTLS(trust)), grpc.WithAuthority("api.demo.test:"+port),
-		grpc.WithContextDialer(func(_ context.Context, address string) (net.Conn, error) {
-			c, status := tunnel(t, address)
-			if !strings.HasPrefix(status, "200") {
-				return nil, fmt.Errorf("tunnel: %s", status)
-			}
-			return c, nil
-		}))
-	must(t, err)
-	defer conn.Close()
-	client := pb.NewTestServiceClient(conn)
+	client := p.grpcClient(t, port)
 	with := func(pairs ...string) context.Context {
 		return grpcmetadata.AppendToOutgoingContext(t.Context(), pairs...)
 	}
