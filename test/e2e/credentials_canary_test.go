@@ -40,8 +40,8 @@ func TestCanary(t *testing.T) {
 	secrets := map[string]string{"TOKEN": token, "QUOTED": quoted, "IDENTITY": identity, "AWS_ACCESS_KEY_ID": "CANARYe55bb17c99", "AWS_SECRET_ACCESS_KEY": "CANARYf46ac28daa", "AWS_SESSION_TOKEN": "CANARY0379d39ebb"}
 	tokens := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_ = r.ParseForm()
-		if r.URL.Path == "/broken" {
-			http.Error(w, `{"error":"bad","error_description":"`+r.PostForm.Get("client_assertion")+`"}`, 400)
+		if strings.HasPrefix(r.URL.Path, "/broken") {
+			http.Error(w, `{"error":"bad","error_description":"`+r.PostForm.Get("client_assertion")+r.PostForm.Get("subject_token")+`"}`, 400)
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")
@@ -54,15 +54,17 @@ func TestCanary(t *testing.T) {
 			return
 		}
 		defer c.CloseNow()
-		_, _, _ = c.Read(context.Background())
-		_ = c.Write(context.Background(), websocket.MessageText, []byte("read"))
+		_, data, _ := c.Read(context.Background())
+		_ = c.Write(context.Background(), websocket.MessageText, append(data, r.Header.Get("Authorization")...))
 		_, _, _ = c.Read(context.Background())
 	})
-	o := map[string]*sink{"rest": origin(t, false), "body": origin(t, false), "aws": origin(t, false), "grant": origin(t, false), "broken": origin(t, false), "ws": origin(t, false, socket)}
+	api := newWorkloadAPI(t)
+	o := map[string]*sink{"rest": origin(t, false), "body": origin(t, false), "aws": origin(t, false), "grant": origin(t, false), "broken": origin(t, false), "ws": origin(t, false, socket),
+		"coded": origin(t, false, http.HandlerFunc(repeating)), "svid": origin(t, false), "sts": origin(t, false), "brokensts": origin(t, false)}
 	binding := func(name string) string { return "{host: api.demo.test, port: " + o[name].port + "}" }
 	file := "version: 1\ncredentials:\n  IDENTITY: {file: SECRETS/IDENTITY, environment: false}\n"
 	for _, key := range []string{"TOKEN", "QUOTED"} {
-		file += "  " + key + ": {file: SECRETS/" + key + ", response_hygiene: bodies, bindings: [" + binding("rest") + ", " + binding("body") + ", " + binding("ws") + "]}\n"
+		file += "  " + key + ": {file: SECRETS/" + key + ", response_hygiene: bodies, bindings: [" + binding("rest") + ", " + binding("body") + ", " + binding("ws") + ", " + binding("coded") + "]}\n"
 	}
 	for _, key := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"} {
 		file += "  " + key + ": {file: SECRETS/" + key + ", response_hygiene: bodies, bindings: [" + binding("aws") + "]}\n"
@@ -71,8 +73,12 @@ func TestCanary(t *testing.T) {
 	for name, path := range map[string]string{"grant": "/token", "broken": "/broken"} {
 		file += "  - {name: " + name + ", subject_key: IDENTITY, token_endpoint: \"" + tokens.URL + path + "\", bindings: [" + binding(name) + "]}\n"
 	}
+	for name, path := range map[string]string{"svid": "/svid", "sts": "/sts, grant: token_exchange", "brokensts": "/broken, grant: token_exchange"} {
+		file += "  - {name: " + name + ", workload_api: " + api.address + ", token_endpoint: " + tokens.URL + path + ", bindings: [" + binding(name) + "]}\n"
+	}
 	policy := "version: 1\n" + who + "network_policies:\n  all:\n    endpoints:\n"
 	for name, options := range map[string]string{"rest": "protocol: rest", "body": "protocol: rest, request_body_credential_rewrite: true", "grant": "protocol: rest", "broken": "protocol: rest",
+		"svid": "protocol: rest", "sts": "protocol: rest", "brokensts": "protocol: rest", "coded": "protocol: rest",
 		"aws": "protocol: rest, credential_signing: sigv4, signing_service: s3, signing_region: eu-west-1", "ws": "protocol: websocket, websocket_credential_rewrite: true"} {
 		policy += "      - {host: api.demo.test, port: " + o[name].port + ", access: full, enforcement: enforce, " + options + "}\n"
 	}
@@ -103,13 +109,23 @@ func TestCanary(t *testing.T) {
 	say("aws", get("/echo//x", o["aws"].URL), "400")
 	say("grant", get("/", o["grant"].URL), "200")
 	say("broken", get("/", o["broken"].URL), "502")
+	say("svid", get("/echo", o["svid"].URL), "200")
+	say("sts", get("/echo", o["sts"].URL), "200")
+	say("brokensts", get("/", o["brokensts"].URL), "502")
+	for _, key := range []string{"TOKEN", "QUOTED"} {
+		for _, coding := range []string{"none", "none/stated", "gzip", "gzip/stated", "deflate", "deflate/stated"} {
+			say("coded", get("/"+coding, o["coded"].URL, "Authorization: Bearer "+ph(key), "X-Basic: Basic "+basicOf("u:"+ph(key)), "Accept-Encoding: gzip"), "200")
+		}
+	}
 	tr := &http.Transport{DialTLSContext: func(context.Context, string, string) (net.Conn, error) { return p.secure(o["ws"].URL, "http/1.1"), nil }}
-	ws, _, err := websocket.Dial(t.Context(), "wss://"+o["ws"].URL+"/", &websocket.DialOptions{HTTPClient: &http.Client{Transport: tr}})
+	ws, _, err := websocket.Dial(t.Context(), "wss://"+o["ws"].URL+"/", &websocket.DialOptions{HTTPClient: &http.Client{Transport: tr}, HTTPHeader: http.Header{"Authorization": {"Bearer " + ph("TOKEN")}}})
 	must(t, err)
 	must(t, ws.Write(t.Context(), websocket.MessageText, []byte(`{"k":"`+ph("QUOTED")+`"}`)))
-	if _, data, err := ws.Read(t.Context()); err != nil || string(data) != "read" {
+	_, data, err := ws.Read(t.Context())
+	if want := `{"k":"` + ph("QUOTED") + `"}Bearer ` + ph("TOKEN"); err != nil || string(data) != want {
 		t.Errorf("the WebSocket: %q, %v", data, err)
 	}
+	seen.Write(data)
 	must(t, ws.Write(t.Context(), websocket.MessageText, []byte(ph("NOBODY"))))
 	_, _, err = ws.Read(t.Context())
 	seen.WriteString(fmt.Sprint(err))
@@ -125,7 +141,7 @@ func TestCanary(t *testing.T) {
 
 	// The value did arrive: else there would be nothing to find.
 	all := ""
-	for _, name := range []string{"rest", "body", "aws", "grant"} {
+	for _, name := range []string{"rest", "body", "aws", "grant", "svid", "sts"} {
 		all += fmt.Sprintf("%+v", o[name].all())
 	}
 	for _, v := range []string{token, granted, secrets["AWS_ACCESS_KEY_ID"], secrets["AWS_SESSION_TOKEN"]} {
@@ -175,7 +191,13 @@ func TestCanary(t *testing.T) {
 		places[path] = string(data)
 		return err
 	}))
-	values := []string{granted}
+	values := append(api.svids(), granted)
+	for _, svid := range api.svids() {
+		values = append(values, strings.Split(svid, ".")[1:]...)
+	}
+	if len(values) != 3*3+1 {
+		t.Errorf("%d identities were issued", len(api.svids()))
+	}
 	for _, v := range secrets {
 		values = append(values, v)
 	}
