@@ -183,7 +183,7 @@ func (x *sealing) sign(ctx context.Context) error {
 	if x.mode == sigv4.Off {
 		return nil
 	}
-	keys, uses, err := sigv4.Resolve(x.snap, x.g.permit, x.in.path, "")
+	keys, uses, err := sigv4.Resolve(x.snap, x.g.permit, x.in.path, x.in.endpoint.SigningProvider)
 	if err != nil {
 		return err
 	}
@@ -214,28 +214,42 @@ func (x *sealing) hygiene(context.Context) error {
 	return nil
 }
 
-// filters are those of requests with one key, the most of all, in one Snapshot.
+// maxFilters bounds how many filters are kept: which keys go together the workload
+// chooses.
+const maxFilters = 256
+
+// filters are those of requests with the same keys, in one Snapshot.
 type filters struct {
-	of  *credentials.Snapshot
-	one sync.Map // string → *hygiene.Filter
+	of   *credentials.Snapshot
+	kept atomic.Int32
+	by   sync.Map // keys, as text → *hygiene.Filter
 }
 
 // filter makes the filter of a request's answer, or finds it: there are some dozen
 // ways to write a value, and they do not change with the request.
 func (v *vault) filter(s *credentials.Snapshot, uses []inject.Use, echoes []credentials.Echo) *hygiene.Filter {
-	if len(uses) != 1 || !s.Has(uses[0].Key) {
-		return hygiene.New(echoes) // of a token, too, which is another one tomorrow
+	if len(echoes) == 0 {
+		return nil
+	}
+	var keys []byte
+	for _, u := range uses {
+		if !s.Has(u.Key) {
+			return hygiene.New(echoes) // of a token, which is another one tomorrow
+		}
+		keys = append(append(keys, u.Key...), ' ')
 	}
 	known := v.filters.Load()
 	if known == nil || known.of != s {
 		known = &filters{of: s}
 		v.filters.Store(known)
 	}
-	if f, ok := known.one.Load(uses[0].Key); ok {
+	if f, ok := known.by.Load(string(keys)); ok {
 		return f.(*hygiene.Filter)
 	}
 	f := hygiene.New(echoes)
-	known.one.Store(uses[0].Key, f)
+	if known.kept.Add(1) <= maxFilters {
+		known.by.Store(string(keys), f)
+	}
 	return f
 }
 

@@ -51,6 +51,7 @@ func (d *daemon) openVault() error {
 		return fmt.Errorf("the credentials are not usable, nothing was started:\n%w", err)
 	}
 	d.vault.store = store
+	d.warnOfSwap()
 	return nil
 }
 

@@ -43,12 +43,16 @@ func grantFor(t testing.TB, endpoint string) *grant {
 	return &grant{snap: snap, permit: permit}
 }
 
-// keys is a vault whose file binds KEY to api.test:443.
+// keys is a vault whose file binds KEY, and what signs, to api.test:443.
 func keys(t testing.TB) *vault {
 	t.Helper()
 	dir := t.TempDir()
 	write(t, dir+"/key", "REALvalue12345")
-	write(t, dir+"/c.yaml", "version: 1\ncredentials:\n  KEY: {file: "+dir+"/key, bindings: [{host: api.test, port: 443}]}\n")
+	text := "version: 1\ncredentials:\n"
+	for _, key := range []string{"KEY", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} {
+		text += "  " + key + ": {file: " + dir + "/key, bindings: [{host: api.test, port: 443}]}\n"
+	}
+	write(t, dir+"/c.yaml", text)
 	store, _, err := credentials.Open(credentials.Config{File: dir + "/c.yaml"})
 	if err != nil {
 		t.Fatal(err)
@@ -249,18 +253,33 @@ func TestTheForwardPathHasItsOwnWord(t *testing.T) {
 	}
 }
 
+// BenchmarkSeal is what credentials add to a request, hygiene's preparation and the
+// last check included.
 func BenchmarkSeal(b *testing.B) {
 	v, g := keys(b), grantFor(b, ", protocol: rest, access: full, enforcement: enforce")
+	rewriting := grantFor(b, ", protocol: rest, access: full, enforcement: enforce, request_body_credential_rewrite: true")
+	signing := grantFor(b, ", protocol: rest, access: full, enforcement: enforce, credential_signing: sigv4, signing_service: s3, signing_region: eu-west-1")
 	plain := http1.Fields{{Name: "Host", Value: "api.test"}, {Name: "User-Agent", Value: "curl/8.14"}, {Name: "Accept", Value: "*/*"}, {Name: "Authorization", Value: "Bearer abcdefgh"}}
-	bearer := append(plain[:3:3], http1.Field{Name: "Authorization", Value: "Bearer " + marker})
-	basic := append(plain[:3:3], http1.Field{Name: "Authorization", Value: "Basic b3BlbnNoZWxsOnJlc29sdmU6ZW52OktFWTp4"})
-	for name, fields := range map[string]http1.Fields{"no placeholder": plain, "bearer": bearer, "basic": basic} {
+	body := `{"grant_type":"password","password":"` + marker + `"}`
+	for name, tc := range map[string]struct {
+		g      *grant
+		body   string
+		fields http1.Fields
+	}{
+		"no placeholder": {g, "", plain},
+		"bearer":         {g, "", append(plain[:3:3], http1.Field{Name: "Authorization", Value: "Bearer " + marker})},
+		"basic":          {g, "", append(plain[:3:3], http1.Field{Name: "Authorization", Value: "Basic b3BlbnNoZWxsOnJlc29sdmU6ZW52OktFWTp4"})},
+		"JSON body":      {rewriting, body, append(plain[:3:3], http1.Field{Name: "Content-Type", Value: "application/json"})},
+		"signed":         {signing, "", append(plain[:3:3], http1.Field{Name: "X-Amz-Content-Sha256", Value: "UNSIGNED-PAYLOAD"})},
+	} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if in, _, refused := sealed1(b, v, g, "", http1.Framing{}, fields); refused != nil || v.recheck(in) != nil {
+				in, _, refused := sealed1(b, v, tc.g, tc.body, sized(len(tc.body)), tc.fields)
+				if refused != nil || v.recheck(in) != nil {
 					b.Fatal(refused)
 				}
+				in.sealed.release()
 			}
 		})
 	}

@@ -72,9 +72,9 @@ func enforceable(doc *policy.Document) error {
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(doc.Network)) {
 		for i, e := range doc.Network[name].Endpoints {
-			if what := inspection(&e); what != "" {
-				errs = append(errs, fmt.Errorf("line %d: network_policies.%s.endpoints[%d]: %s needs requests to be changed, "+
-					"which this version cannot do yet; it is refused rather than left out", e.At.Line, name, i, what))
+			if e.CredentialBindingProvider != "" && e.CredentialSigning == "" {
+				errs = append(errs, fmt.Errorf("line %d: network_policies.%s.endpoints[%d]: credential_binding chooses the keys of credential_signing and means nothing without it; "+
+					"which other keys go to an endpoint the credentials file says, with the bindings of each", e.At.Line, name, i))
 			}
 		}
 	}
@@ -83,14 +83,6 @@ func enforceable(doc *policy.Document) error {
 			doc.Middlewares[name].At.Line, name))
 	}
 	return errors.Join(errs...)
-}
-
-// inspection names what of an endpoint needs requests to be changed.
-func inspection(e *policy.Endpoint) string {
-	if e.CredentialBindingProvider != "" {
-		return "credential_binding" // its providers are known to a control plane, and there is none
-	}
-	return ""
 }
 
 // judged reports whether requests of an endpoint are judged one by one. Those of sql

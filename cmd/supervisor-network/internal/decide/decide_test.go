@@ -211,7 +211,7 @@ network_policies:
   a:
     endpoints:
       - {host: x.example.com, port: 443, protocol: rest, access: read-only, enforcement: enforce, credential_binding: {provider: p}}
-      - {host: y.example.com, port: 443, protocol: rest, access: read-only, enforcement: enforce}
+      - {host: y.example.com, port: 443, protocol: rest, access: read-only, enforcement: enforce, credential_signing: sigv4, signing_service: s3, credential_binding: {provider: p}}
       - {host: z.example.com, port: 443, protocol: websocket, access: full, enforcement: enforce, websocket_credential_rewrite: true}
     binaries: [{path: /usr/bin/curl}]
 `)
@@ -219,7 +219,7 @@ network_policies:
 	if err == nil {
 		t.Fatal("an endpoint that cannot be served was accepted")
 	}
-	for _, want := range []string{"line 6", "endpoints[0]", "credential_binding"} {
+	for _, want := range []string{"line 6", "endpoints[0]", "credential_binding", "the credentials file says, with the bindings"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q lacks %q", err, want)
 		}

@@ -49,7 +49,7 @@ func compileL7(id int, e *policy.Endpoint, g *globs) (*l7, error) {
 	out := &l7{id: id, scope: scope, weight: scope.Specificity()}
 	out.public = Endpoint{Protocol: e.Protocol, Enforce: e.Enforce, EncodedSlash: e.AllowEncodedSlash, number: id + 1,
 		RewriteBody: e.RequestBodyCredentialRewrite, RewriteMessages: e.WebSocketCredentialRewrite,
-		Signing: e.CredentialSigning, SigningService: e.SigningService, SigningRegion: e.SigningRegion}
+		Signing: e.CredentialSigning, SigningService: e.SigningService, SigningRegion: e.SigningRegion, SigningProvider: e.CredentialBindingProvider}
 	out.options(e)
 	out.preset(e)
 	for _, list := range []struct {

@@ -61,6 +61,9 @@ type Endpoint struct {
 	RewriteBody, RewriteMessages bool
 	// Signing is how requests are signed, as the policy words it; "" for not at all.
 	Signing, SigningService, SigningRegion string
+	// SigningProvider names whose keys sign: an entry of the credentials file; "" for the
+	// usual one.
+	SigningProvider string
 
 	number int // of the endpoint in its Snapshot, plus one
 }

@@ -1,7 +1,6 @@
 package http1
 
 import (
-	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -27,9 +26,26 @@ func (f Fields) Get(name string) (value string, count int) {
 	return value, count
 }
 
-// Without returns the fields whose name is not in the list (lower-case names).
+// Without returns the fields whose name is not in the list (lower-case names), in a
+// slice of its own with room for a few more.
 func (f Fields) Without(names ...string) Fields {
-	return slices.DeleteFunc(slices.Clone(f), func(field Field) bool { return slices.Contains(names, strings.ToLower(field.Name)) })
+	out := make(Fields, 0, len(f)+4)
+	for _, field := range f {
+		if !named(names, field.Name) {
+			out = append(out, field)
+		}
+	}
+	return out
+}
+
+// named reports whether a name, in any case, is in a list.
+func named(names []string, name string) bool {
+	for _, n := range names {
+		if len(n) == len(name) && strings.EqualFold(n, name) {
+			return true
+		}
+	}
+	return false
 }
 
 // Request is a request head.

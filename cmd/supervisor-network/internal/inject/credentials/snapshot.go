@@ -194,25 +194,22 @@ func (s *Snapshot) Anywhere(key string) bool {
 	return k != nil && k.Anywhere
 }
 
-// Signing returns which keys sign for a provider, by default those that the AWS
-// programs look for.
-func (s *Snapshot) Signing(provider string) Signing {
+// Signing returns which keys sign for a provider. For "" they are by default those
+// that the AWS programs look for; another one has to be in the file.
+func (s *Snapshot) Signing(provider string) (Signing, bool) {
 	out := Signing{AccessKey: "AWS_ACCESS_KEY_ID", Secret: "AWS_SECRET_ACCESS_KEY"}
 	if s.key("AWS_SESSION_TOKEN") != nil {
 		out.Session = "AWS_SESSION_TOKEN"
 	}
 	if s == nil {
-		return out
+		return out, provider == ""
 	}
 	for _, e := range s.signing {
 		if e.Provider == provider {
-			return e
-		}
-		if e.Provider == "" {
-			out = e
+			return e, true
 		}
 	}
-	return out
+	return out, provider == ""
 }
 
 // Grant selects the token grant for a request: the one with the most specific host,

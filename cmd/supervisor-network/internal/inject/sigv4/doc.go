@@ -16,7 +16,6 @@
 package sigv4
 
 import (
-	"regexp"
 	"strings"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject"
@@ -55,8 +54,6 @@ func ParseMode(word string) Mode {
 	}
 }
 
-var region = regexp.MustCompile(`^[a-z]{2,}(-[a-z]+)+-[0-9]+$`)
-
 // Region is the region of an AWS host name.
 func Region(host string) (string, bool) {
 	name, ok := strings.CutSuffix(strings.TrimSuffix(host, ".cn"), ".amazonaws.com")
@@ -69,7 +66,26 @@ func Region(host string) (string, bool) {
 		last = labels[len(labels)-2]
 	}
 	last = strings.TrimPrefix(last, "s3-") // an old form of S3's hosts
-	return last, region.MatchString(last)
+	return last, isRegion(last)
+}
+
+// isRegion reports whether a label is letters, in at least two parts, and a number:
+// us-gov-west-1.
+func isRegion(label string) bool {
+	parts := strings.Split(label, "-")
+	if len(parts) < 3 || len(parts[0]) < 2 {
+		return false
+	}
+	for i, part := range parts {
+		kind := "abcdefghijklmnopqrstuvwxyz"
+		if i == len(parts)-1 {
+			kind = "0123456789"
+		}
+		if part == "" || strings.Trim(part, kind) != "" {
+			return false
+		}
+	}
+	return true
 }
 
 // isS3 reports whether a service has S3's reading of paths: each byte is escaped

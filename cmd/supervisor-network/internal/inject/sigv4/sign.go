@@ -27,7 +27,10 @@ type Keys struct {
 // Resolve takes the keys for a provider ("" for the usual one) from the credentials:
 // they have to be bound to the endpoint as any other.
 func Resolve(s *credentials.Snapshot, p decide.Permit, path, provider string) (Keys, []inject.Use, error) {
-	names := s.Signing(provider)
+	names, known := s.Signing(provider)
+	if !known {
+		return Keys{}, nil, refuse(500, "the credentials file has no keys to sign with for the provider that the policy names")
+	}
 	var keys Keys
 	var uses []inject.Use
 	for _, k := range []struct {
@@ -161,11 +164,17 @@ var loose = []string{"host", "connection", "accept-encoding", "transfer-encoding
 func signedFields(fields http1.Fields) http.Header {
 	out := make(http.Header, len(fields))
 	for _, f := range fields {
-		if name := strings.ToLower(f.Name); !slices.Contains(loose, name) && !strings.HasPrefix(name, "amz-sdk-") {
+		if !isLoose(f.Name) {
 			out.Add(f.Name, f.Value)
 		}
 	}
 	return out
+}
+
+func isLoose(name string) bool {
+	const sdk = "amz-sdk-"
+	return len(name) >= len(sdk) && strings.EqualFold(name[:len(sdk)], sdk) ||
+		slices.ContainsFunc(loose, func(l string) bool { return len(l) == len(name) && strings.EqualFold(l, name) })
 }
 
 // escapeOnce writes a path as AWS writes it: everything but unreserved characters

@@ -452,6 +452,11 @@ func TestKeysComeFromBoundCredentials(t *testing.T) {
 	if keys, _, err = Resolve(other, p, "/", "p"); err != nil || keys.AccessKey.Expose() != "shh" {
 		t.Errorf("a provider's own: %v", err)
 	}
+	for name, s := range map[string]*credentials.Snapshot{"another provider's": other, "the usual": load(usual), "no file": nil} {
+		if _, _, err := Resolve(s, p, "/", "q"); refusal(err) != "500 the credentials file has no keys to sign with for the provider that the policy names" {
+			t.Errorf("%s keys, for a provider without any: %v", name, err)
+		}
+	}
 	if _, _, err := Resolve(other, p, "/", ""); refusal(err) != "500 no credential with the key AWS_ACCESS_KEY_ID is known" {
 		t.Errorf("no keys: %v", err)
 	}
