@@ -2,6 +2,8 @@ package placeholder
 
 import (
 	"bytes"
+	"encoding/binary"
+	"math/bits"
 	"strings"
 )
 
@@ -55,26 +57,24 @@ func (s *Scanner) feed(p []byte) bool {
 	}
 	for i := low; i < len(p); {
 		end := min(i+block, len(p))
-		q := bytes.IndexByte(p[i:end], '%')
-		if q < 0 {
-			if hasRaw(p[max(low, i-markerBytes+1):end]) {
-				return true
+		if hasRaw(p[max(0, i-markerBytes+1):end]) {
+			return true
+		}
+		for i < end {
+			var q int
+			if q, low = dead(p, i, low, end); q == end {
+				i = end
+				break
 			}
-			i = end
-			continue
+			next, ok := harmless(p, low, q)
+			if !ok {
+				var hit bool
+				if next, hit = s.walk(p, q-runBefore(p, low, q), q); hit {
+					return true
+				}
+			}
+			i, low = next, next
 		}
-		if q += i; hasRaw(p[max(low, i-markerBytes+1):q]) {
-			return true
-		}
-		if skip, ok := harmless(p[q:]); ok {
-			i, low = q+skip, q+skip
-			continue
-		}
-		var hit bool
-		if i, hit = s.walk(p, q-runBefore(p, low, q), q); hit {
-			return true
-		}
-		low = i
 	}
 	// The end may be the beginning of a marker.
 	if from := max(low, len(p)-markerBytes+1); from < len(p) {
@@ -88,6 +88,9 @@ func (s *Scanner) feed(p []byte) bool {
 // up to must. It returns where it stopped.
 func (s *Scanner) walk(p []byte, from, must int) (int, bool) {
 	for i := from; i < len(p); i++ {
+		if p[i] == '%' {
+			i += surplus(p[i:])
+		}
 		if s.push(p[i], s.pos+int64(i)) {
 			return i, true
 		}
@@ -152,18 +155,127 @@ func (s *Scanner) since(n int) int64 {
 	return s.pos - s.stack[n].start
 }
 
-// harmless recognises a percent sign, at the start of p, that is no part of a marker
-// in any encoding, and how many bytes are done with it.
-func harmless(p []byte) (skip int, ok bool) {
-	switch {
-	case len(p) < 3:
-		return 0, false
-	case !isHex(p[1]):
-		return 1, p[1] != '%'
-	case !isHex(p[2]):
-		return 1, p[2] != '%'
+// What may follow a percent sign, by its two bytes.
+const (
+	risky = 0
+	dead1 = 1 // the sign is one for ever
+	dead3 = 3 // an escape of a character that no marker has
+	inner = 4 // an escape of one that stands in markers, but not at their start
+)
+
+// escapes has what may follow. It is the same for a sign that is escaped itself.
+var escapes = buildEscapes()
+
+func buildEscapes() *[1 << 16]uint8 {
+	out := new([1 << 16]uint8)
+	for i := range out {
+		a, b := byte(i>>8), byte(i)
+		switch {
+		case a == '%' || isHex(a) && b == '%':
+			out[i] = risky
+		case !isHex(a) || !isHex(b):
+			out[i] = dead1
+		default:
+			switch c := unhex(a)<<4 | unhex(b); {
+			case !useful[c]:
+				out[i] = dead3
+			case c != '%' && c != Marker[0] && c != AliasMarker[0]:
+				out[i] = inner
+			}
+		}
 	}
-	return 3, !useful[unhex(p[1])<<4|unhex(p[2])]
+	return out
+}
+
+// harmless recognises a percent sign, p[q], that is no part of a marker in any
+// encoding, and says where to go on.
+func harmless(p []byte, low, q int) (next int, ok bool) {
+	e := q
+	for e+2 < len(p) && p[e+1] == '2' && p[e+2] == '5' {
+		e += 2 // an escaped percent sign is one
+	}
+	if e+2 >= len(p) {
+		return 0, false
+	}
+	switch escapes[uint(p[e+1])<<8|uint(p[e+2])] {
+	case dead1:
+		return e + 1, true
+	case dead3:
+		return e + 3, true
+	case inner:
+		// It is part of a marker only behind the character that the marker has there, which
+		// stands for itself: behind an escape nothing else matters, or walk goes on.
+		return e + 3, q == low || shifts[uint(p[q-1])<<8|uint(unhex(p[e+1])<<4|unhex(p[e+2]))] == uint8(markerBytes-1)
+	}
+	if p[e+1] != '%' {
+		return 0, false
+	}
+	// The last of several signs decides about all of them.
+	end := e + 1 + signs(p[e+1:])
+	return end, end < len(p) && !isHex(p[end])
+}
+
+// dead passes what cannot matter, as far as that can be seen at once, and returns the
+// first percent sign that may, or end.
+func dead(p []byte, i, low, end int) (q, newLow int) {
+	for {
+		next := bytes.IndexByte(p[i:end], '%')
+		if next < 0 {
+			return end, low
+		}
+		i += next
+		// Where there is one there are more: eight bytes at a time, until there is none
+		// for a while. A bit in has stands for each percent sign.
+		for since := 0; since < 8; since++ {
+			if i+10 > end {
+				return i + indexOr(p[i:end], end-i), low
+			}
+			const low7 = 0x7f7f7f7f7f7f7f7f
+			v := binary.LittleEndian.Uint64(p[i:]) ^ '%'*0x0101010101010101
+			for has := ^((v&low7 + low7) | v | low7); has != 0; has &= has - 1 {
+				q := i + bits.TrailingZeros64(has)>>3
+				switch e := escapes[uint(p[q+1])<<8|uint(p[q+2])]; {
+				case e == dead1, e == dead3:
+					low = q + int(e)
+				case e == inner && q == low:
+					low = q + dead3
+				default:
+					return q, low
+				}
+				since = -1
+			}
+			i += 8
+		}
+	}
+}
+
+// indexOr is the index of the first percent sign, or none.
+func indexOr(p []byte, none int) int {
+	if i := bytes.IndexByte(p, '%'); i >= 0 {
+		return i
+	}
+	return none
+}
+
+// signs is how many percent signs p begins with.
+func signs(p []byte) (n int) {
+	const eight = '%' * 0x0101010101010101
+	for len(p)-n >= 8 && binary.LittleEndian.Uint64(p[n:]) == eight {
+		n += 8
+	}
+	for n < len(p) && p[n] == '%' {
+		n++
+	}
+	return n
+}
+
+// surplus is how many of the percent signs that p begins with are more than what is
+// remembered of them.
+func surplus(p []byte) int {
+	if len(p) <= 2*stackDepth || p[1] != '%' || p[2*stackDepth] != '%' {
+		return 0
+	}
+	return max(0, signs(p)-stackDepth)
 }
 
 // useful are the characters of the markers, and the percent sign.
@@ -189,19 +301,51 @@ func runBefore(p []byte, low, q int) int {
 // first at the one that would end a marker; shifts says how far the nearest marker
 // that contains the pair can end from there (Wu and Manber's search for several
 // texts, 1994). Most pairs are in no marker, and 21 bytes are done with.
+//
+// Where the next pair is depends on the present one, and a processor waits for that:
+// long texts are searched in four places at once.
 func hasRaw(p []byte) bool {
-	for i := markerBytes - 1; i < len(p); {
-		shift := shifts[uint(p[i-1])<<8|uint(p[i])]
-		if shift > 0 {
-			i += int(shift)
-			continue
+	const worth = 1 << 10
+	if len(p) < worth {
+		return hasRawFrom(p, markerBytes-1, len(p))
+	}
+	a, b, c, d := markerBytes-1, len(p)/4, len(p)/2, len(p)/4*3
+	endA, endB, endC, endD := b, c, d, len(p)
+	for a < endA && b < endB && c < endC && d < endD {
+		da, db, dc, dd := shiftAt(p, a), shiftAt(p, b), shiftAt(p, c), shiftAt(p, d)
+		if da == 0 || db == 0 || dc == 0 || dd == 0 {
+			if endsAt(p, a) || endsAt(p, b) || endsAt(p, c) || endsAt(p, d) {
+				return true
+			}
+			da, db, dc, dd = max(da, 1), max(db, 1), max(dc, 1), max(dd, 1)
 		}
-		if w := p[i-markerBytes+1 : i+1]; string(w) == Marker || string(w) == AliasMarker {
-			return true
+		a, b, c, d = a+da, b+db, c+dc, d+dd
+	}
+	return hasRawFrom(p, a, endA) || hasRawFrom(p, b, endB) || hasRawFrom(p, c, endC) || hasRawFrom(p, d, endD)
+}
+
+// hasRawFrom looks for markers whose last character is in p[i:end].
+func hasRawFrom(p []byte, i, end int) bool {
+	for i < end {
+		shift := shiftAt(p, i)
+		if shift == 0 {
+			if endsAt(p, i) {
+				return true
+			}
+			shift = 1
 		}
-		i++
+		i += shift
 	}
 	return false
+}
+
+// shiftAt is how far behind p[i] the nearest marker can end that has the pair there.
+func shiftAt(p []byte, i int) int { return int(shifts[uint(p[i-1])<<8|uint(p[i])]) }
+
+// endsAt reports whether a marker ends with p[i].
+func endsAt(p []byte, i int) bool {
+	w := p[i-markerBytes+1 : i+1]
+	return string(w) == Marker || string(w) == AliasMarker
 }
 
 var shifts = buildShifts()

@@ -173,7 +173,7 @@ func FuzzScanner(f *testing.F) {
 // markers, which random bytes never are.
 func TestRandomMixesAgreeWithDecoding(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
-	pieces := []string{"%", "%2", "%25", "6", "f", "%6", "o", "openshell", ":", "%3a", "%253A", "resolve", "env", "-", "%2D", "OPENSHELL", "RESOLVE", "ENV", "v", "penshell:resolve:env:", " ", "%%36f"}
+	pieces := []string{"%", "%2", "%25", "%%%", "%3A", "%22", "%2522", "6", "f", "%6", "o", "openshell", ":", "%3a", "%253A", "resolve", "env", "-", "%2D", "OPENSHELL", "RESOLVE", "ENV", "v", "penshell:resolve:env:", " ", "%%36f"}
 	found := 0
 	for range 200_000 {
 		var b strings.Builder
@@ -209,6 +209,49 @@ func TestRandomMixesAgreeWithDecoding(t *testing.T) {
 	}
 	if found < 1000 {
 		t.Errorf("only %d of the texts had a marker", found)
+	}
+}
+
+// TestAMarkerIsFoundAtEveryPlace of a text that is searched in several places at once,
+// among bytes of every kind; and a near miss at none.
+func TestAMarkerIsFoundAtEveryPlace(t *testing.T) {
+	for name, fill := range map[string]string{"nothing like it": "z", "its own characters": "v", "escapes": "%20", "escapes of its characters": "%3a", "signs": "%", "escaped signs": "%25", "digits": "2"} {
+		for _, marker := range []string{Marker, AliasMarker, "openshell%3Aresolve:env%3a", "%256fpenshell:resolve:env:"} {
+			for _, size := range []int{1 << 10, 1<<10 + 7, 3000} {
+				text := strings.Repeat(fill, size/len(fill)+1)
+				for at := 0; at < len(text); at += 1 + len(text)/400*17/16 {
+					whole := text[:at] + marker + text[at:]
+					if want := decodedForm(whole); Found(whole) != (strings.Contains(want, Marker) || strings.Contains(want, AliasMarker)) {
+						t.Fatalf("%s at %d of %d among %s: found is %v", marker, at, size, name, Found(whole))
+					}
+					if miss := text[:at] + Marker[:21] + "_" + text[at:]; Found(miss) {
+						t.Fatalf("a near miss at %d of %d among %s is found", at, size, name)
+					}
+				}
+			}
+		}
+	}
+}
+
+// TestManySignsHideNothing: of any number of percent signs enough are remembered.
+func TestManySignsHideNothing(t *testing.T) {
+	for _, n := range []int{2, 7, 8, 9, stackDepth - 1, stackDepth, 2*stackDepth - 1, 2 * stackDepth, 2*stackDepth + 1, 3 * stackDepth, block, 2*block + 5} {
+		many := strings.Repeat("%", n)
+		for _, tail := range []string{"6fpenshell:resolve:env:", "36fpenshell:resolve:env:", "%36%66penshell:resolve:env:", Marker, "25" + Marker} {
+			for _, size := range []int{1, 100, 32 << 10, 1 << 20} {
+				var s Scanner
+				found := false
+				for rest := "openshell:" + many + tail; rest != ""; rest = rest[min(size, len(rest)):] {
+					found = s.Feed([]byte(rest[:min(size, len(rest))]))
+				}
+				if !found {
+					t.Errorf("%d signs hide %q in parts of %d", n, tail, size)
+				}
+			}
+		}
+		if near := many + "x" + Marker[1:]; Found(near) {
+			t.Errorf("a near miss behind %d signs is found", n)
+		}
 	}
 }
 
@@ -279,6 +322,10 @@ func BenchmarkScanner(b *testing.B) {
 	json := bytes.Repeat([]byte(`{"model":"large","messages":[{"role":"user","content":"Every evening the observers resolve a vivid view of the valley, never 100% sure."}],"temperature":0.7},`), 30_000)
 	base64 := []byte(strings.Repeat("QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVphYmNkZWZnaGlqa2xtbm9wcXJzdHV2d3h5ejAxMjM0NTY3ODkrLw", 50_000))
 	form := []byte(strings.Repeat("name=J%C3%BCrgen+M%C3%BCller&note=a%20b%2Cc%3Dd&value=12345&", 60_000))
+	encoded := []byte(strings.Repeat("%7B%22model%22%3A%22large%22%2C%22temperature%22%3A0.7%2C%22text%22%3A%22Every%20evening%20the%20observers%20resolve%22%7D&", 30_000))
+	b.Run("encoded json", func(b *testing.B) { benchmark(b, encoded) })
+	b.Run("twice encoded json", func(b *testing.B) { benchmark(b, bytes.ReplaceAll(encoded, []byte("%"), []byte("%25"))) })
+	b.Run("escapes of marker characters", func(b *testing.B) { benchmark(b, bytes.Repeat([]byte("%6f%65"), 1<<18)) })
 	b.Run("json", func(b *testing.B) { benchmark(b, json) })
 	b.Run("binary", func(b *testing.B) { benchmark(b, random) })
 	b.Run("base64", func(b *testing.B) { benchmark(b, base64) })
