@@ -97,6 +97,45 @@ func TestRequestsAreSignedAtTheEdge(t *testing.T) {
 	})
 }
 
+// TestTwoAccountsSignForTheirEndpoints: credential_binding chooses the keys; a provider
+// that the credentials file does not have signs nothing.
+func TestTwoAccountsSignForTheirEndpoints(t *testing.T) {
+	o := map[string]*sink{"first": origin(t, false), "second": origin(t, false), "nobody": origin(t, false)}
+	keys := map[string]map[string]string{
+		"first":  {"AWS_ACCESS_KEY_ID": "AKIDREALfirst7f3a", "AWS_SECRET_ACCESS_KEY": "REALfirstsecret7f3a"},
+		"second": {"AWS_ACCESS_KEY_ID": "AKIDREALsecond9c51", "AWS_SECRET_ACCESS_KEY": "REALsecondsecret9c51"},
+	}
+	secrets, file, policy := map[string]string{}, "version: 1\ncredentials:\n", "version: 1\n"+who+"network_policies:\n  a:\n    endpoints:\n"
+	for account, own := range keys {
+		for key, value := range own {
+			name := strings.ToUpper(account) + "_" + key
+			secrets[name] = value
+			file += "  " + name + ":\n    file: SECRETS/" + name + "\n    environment: false\n    bindings: [{host: api.demo.test, ports: [" + o["first"].port + ", " + o["second"].port + ", " + o["nobody"].port + "]}]\n"
+		}
+	}
+	file += "signing:\n  - {access_key_id: FIRST_AWS_ACCESS_KEY_ID, secret_access_key: FIRST_AWS_SECRET_ACCESS_KEY}\n" +
+		"  - {provider: second, access_key_id: SECOND_AWS_ACCESS_KEY_ID, secret_access_key: SECOND_AWS_SECRET_ACCESS_KEY}\n"
+	for name, binding := range map[string]string{"first": "", "second": ", credential_binding: {provider: second}", "nobody": ", credential_binding: {provider: nobody}"} {
+		policy += "      - {host: api.demo.test, port: " + o[name].port + ", protocol: rest, access: full, enforcement: enforce, credential_signing: sigv4, signing_service: s3, signing_region: eu-west-1" + binding + "}\n"
+	}
+	p := sealed(t, policy+"    binaries: [{path: \"/**\"}]\n", file, secrets).alone()
+	for name, own := range keys {
+		status, answer := p.say(o[name].URL, get("/bucket/key", o[name].URL))
+		got := o[name].all()
+		if status != "200" || len(got) != 1 {
+			t.Fatalf("%s: status %s, %d arrived: %s", name, status, len(got), answer)
+		}
+		verify(t, got[0], own, "s3", "eu-west-1")
+	}
+	status, answer := p.say(o["nobody"].URL, get("/bucket/key", o["nobody"].URL))
+	if status != "500" || !strings.Contains(answer, "no keys to sign with for the provider") || len(o["nobody"].all()) != 0 {
+		t.Errorf("a provider that is not in the file: status %s, %s", status, answer)
+	}
+	if out := p.network.out.String() + p.network.err.String(); strings.Contains(out, "REAL") {
+		t.Error("the records or the log contain a key")
+	}
+}
+
 // verify signs a request again.
 func verify(t *testing.T, a arrived, keys map[string]string, service, region string) {
 	t.Helper()

@@ -16,6 +16,7 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/credentials"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/hygiene"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/placeholder"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/rewrite"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/sigv4"
@@ -251,6 +252,49 @@ func TestTheForwardPathHasItsOwnWord(t *testing.T) {
 			t.Errorf("tunnel %v: %s", tunnel, got.reason)
 		}
 	}
+}
+
+// TestAFilterIsKeptForEverySetOfKeys: up to a bound, for one Snapshot, and never for a
+// token, which is another one tomorrow.
+func TestAFilterIsKeptForEverySetOfKeys(t *testing.T) {
+	v := keys(t)
+	s := v.current()
+	uses := func(keys ...string) (out []inject.Use) {
+		for _, k := range keys {
+			out = append(out, inject.Use{Key: k})
+		}
+		return out
+	}
+	of := func(keys ...string) *hygiene.Filter { return v.filter(s, uses(keys...), s.Echoes(uses(keys...))) }
+	one, two := of("KEY"), of("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+	if one == nil || one == two || of("KEY") != one || of("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY") != two || of("AWS_SECRET_ACCESS_KEY") == two {
+		t.Error("sets of keys are taken for each other, or made again")
+	}
+	if got := v.filter(s, uses("grant g"), s.Echoes(uses("KEY"))); got == nil || got == v.filter(s, uses("grant g"), s.Echoes(uses("KEY"))) {
+		t.Error("the filter of a token is kept")
+	}
+	if v.filter(s, uses("KEY"), nil) != nil || v.filter(s, nil, nil) != nil {
+		t.Error("a filter for nothing")
+	}
+	many := []string{"KEY"}
+	for len(v.keptKeys()) < maxFilters {
+		many = append(many, "KEY")
+		of(many...)
+	}
+	many = append(many, "KEY")
+	if last := of(many[:maxFilters-2]...); of(many...) == of(many...) || of(many[:maxFilters-2]...) != last || len(v.keptKeys()) != maxFilters {
+		t.Errorf("%d filters are kept", len(v.keptKeys()))
+	}
+	other := keys(t).current()
+	if v.filter(other, uses("KEY"), other.Echoes(uses("KEY"))) == one || len(v.keptKeys()) != 1 {
+		t.Error("a filter outlives its keys")
+	}
+}
+
+// keptKeys are the sets of keys whose filters are kept.
+func (v *vault) keptKeys() (out []string) {
+	v.filters.Load().by.Range(func(k, _ any) bool { out = append(out, k.(string)); return true })
+	return out
 }
 
 // BenchmarkSeal is what credentials add to a request, hygiene's preparation and the
