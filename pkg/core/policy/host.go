@@ -91,7 +91,7 @@ func (v value) checkName(host string) {
 	case len(host) > 253:
 		v.fail("the host has %d characters; 253 are allowed", len(host))
 	case metadata[host]:
-		v.fail("%s serves a cloud's credentials and is refused in every mode; remove the endpoint", quoted(host))
+		v.fail("%s serves a cloud's credentials and is refused in every mode; remove the endpoint: docs/credentials.md has what to use instead, under Clouds", quoted(host))
 	case !v.checkLabels(host, labels):
 	case strings.Contains(host, "*"):
 		v.checkWildcards(host, labels)
