@@ -20,6 +20,9 @@ import (
 	"testing"
 
 	"github.com/coder/websocket"
+	"google.golang.org/grpc"
+	pb "google.golang.org/grpc/interop/grpc_testing"
+	grpcmetadata "google.golang.org/grpc/metadata"
 )
 
 // formsOf are the ways in which a value could be written somewhere.
@@ -61,10 +64,11 @@ func TestCanary(t *testing.T) {
 	api := newWorkloadAPI(t)
 	o := map[string]*sink{"rest": origin(t, false), "body": origin(t, false), "aws": origin(t, false), "grant": origin(t, false), "broken": origin(t, false), "ws": origin(t, false, socket),
 		"coded": origin(t, false, http.HandlerFunc(repeating)), "svid": origin(t, false), "sts": origin(t, false), "brokensts": origin(t, false)}
+	rpc := grpcOrigin(t)
 	binding := func(name string) string { return "{host: api.demo.test, port: " + o[name].port + "}" }
 	file := "version: 1\ncredentials:\n  IDENTITY: {file: SECRETS/IDENTITY, environment: false}\n"
 	for _, key := range []string{"TOKEN", "QUOTED"} {
-		file += "  " + key + ": {file: SECRETS/" + key + ", response_hygiene: bodies, bindings: [" + binding("rest") + ", " + binding("body") + ", " + binding("ws") + ", " + binding("coded") + "]}\n"
+		file += "  " + key + ": {file: SECRETS/" + key + ", response_hygiene: bodies, bindings: [" + binding("rest") + ", " + binding("body") + ", " + binding("ws") + ", " + binding("coded") + ", {host: api.demo.test, port: " + rpc + "}]}\n"
 	}
 	for _, key := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"} {
 		file += "  " + key + ": {file: SECRETS/" + key + ", response_hygiene: bodies, bindings: [" + binding("aws") + "]}\n"
@@ -82,6 +86,7 @@ func TestCanary(t *testing.T) {
 		"aws": "protocol: rest, credential_signing: sigv4, signing_service: s3, signing_region: eu-west-1", "ws": "protocol: websocket, websocket_credential_rewrite: true"} {
 		policy += "      - {host: api.demo.test, port: " + o[name].port + ", access: full, enforcement: enforce, " + options + "}\n"
 	}
+	policy += "      - {host: api.demo.test, port: " + rpc + ", protocol: rest, access: full, enforcement: enforce}\n"
 	p := sealed(t, policy+"    binaries: [{path: \"/**\"}]\n", file, secrets).alone("--admin-listen", "127.0.0.1:19901", "--log-level", "debug")
 
 	var seen strings.Builder // by the workload
@@ -138,6 +143,12 @@ func TestCanary(t *testing.T) {
 	answer, _ := io.ReadAll(resp.Body)
 	resp.Body.Close()
 	fmt.Fprint(&seen, resp.Header, string(answer))
+	var head, trailer grpcmetadata.MD // its messages are not text, and keep what an origin puts there
+	reply, err := p.grpcClient(t, rpc).UnaryCall(grpcmetadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+ph("TOKEN")), &pb.SimpleRequest{}, grpc.Header(&head), grpc.Trailer(&trailer))
+	if must(t, err); reply.Username != "Bearer "+token {
+		t.Errorf("by gRPC arrived %q", reply.Username)
+	}
+	fmt.Fprint(&seen, head, trailer)
 
 	// The value did arrive: else there would be nothing to find.
 	all := ""

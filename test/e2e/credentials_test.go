@@ -478,6 +478,41 @@ func TestPlaceholdersElsewhereAreRefused(t *testing.T) {
 	}
 }
 
+// TestWhatIsDeniedShowsNoPlaceholder: attack C2, by the rules of an endpoint it is bound
+// to, by HTTP/1.1, HTTP/2 and in absolute form, and at a host that no rule names.
+func TestWhatIsDeniedShowsNoPlaceholder(t *testing.T) {
+	o := origin(t, false)
+	p := sealed(t, "version: 1\n"+who+"network_policies:\n  a:\n    endpoints:\n      - {host: api.demo.test, port: "+o.port+", protocol: rest, access: read-only, enforcement: enforce}\n    binaries: [{path: \"/**\"}]\n",
+		"version: 1\ncredentials:\n  KEY:\n    file: SECRETS/KEY\n    bindings: [{host: api.demo.test, port: "+o.port+"}]\n", map[string]string{"KEY": plainSecret("KEY")}).alone()
+	target := "/t/" + ph("KEY") + "/x?k=" + ph("KEY")
+	_, answer := p.say(o.URL, strings.Replace(get(target, o.URL, "Authorization: Bearer "+ph("KEY"), "Content-Length: 0"), "GET", "DELETE", 1))
+	req, err := http.NewRequestWithContext(t.Context(), "DELETE", "https://"+o.URL+target, nil)
+	must(t, err)
+	req.Header.Set("Authorization", "Bearer "+ph("KEY"))
+	resp, err := p.client2(t).Do(req)
+	must(t, err)
+	body, _ := io.ReadAll(resp.Body)
+	resp.Body.Close()
+	for version, answer := range map[string]string{"HTTP/1.1": answer, "HTTP/2": string(body)} {
+		if !strings.Contains(answer, `"error":"policy_denied"`) || !strings.Contains(answer, "/t/[CREDENTIAL]/x") {
+			t.Errorf("by %s: %s", version, answer)
+		}
+	}
+	absolute := talk(t, get("http://elsewhere.test"+target, "elsewhere.test", "Authorization: Bearer "+ph("KEY"), "Connection: close"))
+	if !strings.HasPrefix(absolute, "HTTP/1.1 403 ") {
+		t.Errorf("at another host: %s", absolute)
+	}
+	if got := o.all(); len(got) != 0 {
+		t.Errorf("arrived: %+v", got)
+	}
+	eventually(t, "the three records", func() bool { return strings.Count(p.network.out.String(), `"/t/[CREDENTIAL]/x"`) >= 3 })
+	for _, never := range []string{"resolve:env:", plainSecret("KEY")} {
+		if strings.Contains(p.network.out.String()+p.network.err.String()+answer+string(body)+absolute, never) {
+			t.Errorf("an answer, a record or the log contains %q", never)
+		}
+	}
+}
+
 // TestNothingPassesUnreadWhereCredentialsAreBound: rows 61 and 64.
 func TestNothingPassesUnreadWhereCredentialsAreBound(t *testing.T) {
 	origins, policy, file := relays(t)
