@@ -6,6 +6,7 @@ import (
 	"compress/gzip"
 	"compress/zlib"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
@@ -27,6 +28,19 @@ func codingOf(fields http1.Fields) string {
 		return "several"
 	}
 	return strings.ToLower(strings.Trim(value, " \t"))
+}
+
+// readable reports whether a body's coding can be taken off: it is known, it is there
+// from its beginning, and nothing states a digest of it that the client would miss.
+func readable(fields http1.Fields) bool {
+	open, known := codings[codingOf(fields)]
+	if open == nil {
+		return known
+	}
+	return !slices.ContainsFunc(fields, func(f http1.Field) bool {
+		name := strings.ToLower(f.Name)
+		return name == "content-range" || strings.HasPrefix(name, "x-amz-checksum-")
+	})
 }
 
 // Decoded are the fields of a body that a Reader yields.

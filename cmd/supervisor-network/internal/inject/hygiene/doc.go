@@ -197,7 +197,7 @@ func (f *Filter) Wants(fields http1.Fields) bool {
 	if patterns, _ := f.of(fields); len(patterns) == 0 {
 		return false
 	}
-	if _, known := codings[codingOf(fields)]; !known {
+	if !readable(fields) {
 		return false
 	}
 	value, _ := fields.Get("Content-Type")

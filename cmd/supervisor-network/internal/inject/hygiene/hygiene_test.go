@@ -144,6 +144,12 @@ func TestWhichBodiesAreCleaned(t *testing.T) {
 			t.Errorf("%q %q: %v", c.kind, c.coding, got)
 		}
 	}
+	for name, want := range map[string]bool{"Content-Range": false, "X-Amz-Checksum-CRC32": false, "X-Amz-Checksum": true, "ETag": true} {
+		fields := http1.Fields{{Name: "Content-Type", Value: "text/plain"}, {Name: name, Value: "x"}, {Name: "Content-Encoding", Value: "gzip"}}
+		if got, plain := f.Wants(fields), f.Wants(fields[:2]); got != want || !plain {
+			t.Errorf("with %s: in gzip %v, without %v", name, got, plain)
+		}
+	}
 	got := f.Uncompressed(http1.Fields{{Name: "accept-encoding", Value: "gzip"}, {Name: "A", Value: "b"}})
 	if diff := cmp.Diff(http1.Fields{{Name: "A", Value: "b"}, {Name: "Accept-Encoding", Value: "identity"}}, got); diff != "" {
 		t.Error(diff)
