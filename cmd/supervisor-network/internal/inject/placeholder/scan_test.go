@@ -217,11 +217,16 @@ func TestRandomMixesAgreeWithDecoding(t *testing.T) {
 func TestAMarkerIsFoundAtEveryPlace(t *testing.T) {
 	for name, fill := range map[string]string{"nothing like it": "z", "its own characters": "v", "escapes": "%20", "escapes of its characters": "%3a", "signs": "%", "escaped signs": "%25", "digits": "2"} {
 		for _, marker := range []string{Marker, AliasMarker, "openshell%3Aresolve:env%3a", "%256fpenshell:resolve:env:"} {
-			for _, size := range []int{1 << 10, 1<<10 + 7, 3000} {
+			for _, size := range []int{1 << 10, 1<<10 + 7} {
 				text := strings.Repeat(fill, size/len(fill)+1)
-				for at := 0; at < len(text); at += 1 + len(text)/400*17/16 {
+				step := 7
+				if fill == "z" {
+					step = 1
+				}
+				for at := 0; at <= len(text); at += step {
 					whole := text[:at] + marker + text[at:]
-					if want := decodedForm(whole); Found(whole) != (strings.Contains(want, Marker) || strings.Contains(want, AliasMarker)) {
+					near := whole[max(0, at-99):min(len(whole), at+99)] // what could change it
+					if want := decodedForm(near); Found(whole) != (strings.Contains(want, Marker) || strings.Contains(want, AliasMarker)) {
 						t.Fatalf("%s at %d of %d among %s: found is %v", marker, at, size, name, Found(whole))
 					}
 					if miss := text[:at] + Marker[:21] + "_" + text[at:]; Found(miss) {
