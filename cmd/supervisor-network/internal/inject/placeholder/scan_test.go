@@ -226,16 +226,22 @@ func TestAMarkerIsFoundAtEveryPlace(t *testing.T) {
 				for at := 0; at <= len(text); at += step {
 					whole := text[:at] + marker + text[at:]
 					near := whole[max(0, at-99):min(len(whole), at+99)] // what could change it
-					if want := decodedForm(near); Found(whole) != (strings.Contains(want, Marker) || strings.Contains(want, AliasMarker)) {
-						t.Fatalf("%s at %d of %d among %s: found is %v", marker, at, size, name, Found(whole))
+					if want := decodedForm(near); fed(whole) != (strings.Contains(want, Marker) || strings.Contains(want, AliasMarker)) {
+						t.Fatalf("%s at %d of %d among %s: found is %v", marker, at, size, name, fed(whole))
 					}
-					if miss := text[:at] + Marker[:21] + "_" + text[at:]; Found(miss) {
+					if miss := text[:at] + Marker[:21] + "_" + text[at:]; fed(miss) {
 						t.Fatalf("a near miss at %d of %d among %s is found", at, size, name)
 					}
 				}
 			}
 		}
 	}
+}
+
+// fed is what a Scanner finds in one piece.
+func fed(text string) bool {
+	var s Scanner
+	return s.Feed([]byte(text))
 }
 
 // TestManySignsHideNothing: of any number of percent signs enough are remembered.
@@ -254,7 +260,7 @@ func TestManySignsHideNothing(t *testing.T) {
 				}
 			}
 		}
-		if near := many + "x" + Marker[1:]; Found(near) {
+		if near := many + "x" + Marker[1:]; fed(near) {
 			t.Errorf("a near miss behind %d signs is found", n)
 		}
 	}
