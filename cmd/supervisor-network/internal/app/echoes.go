@@ -12,23 +12,23 @@ import (
 // the newest ones, where a key changes while it is open.
 const maxEchoes = 64
 
-// echoes are the values that went into a WebSocket, with its handshake and its
+// echoSet is the values that went into a WebSocket, with its handshake and its
 // messages. Values are added by the one who judges messages; the other direction
 // looks for them.
-type echoes struct {
+type echoSet struct {
 	s      *sealed
 	values []credentials.Echo
 	filter atomic.Pointer[hygiene.Filter]
 }
 
-func echoesOf(s *sealed) *echoes {
-	e := &echoes{s: s, values: slices.Clone(s.values)}
+func echoesOf(s *sealed) *echoSet {
+	e := &echoSet{s: s, values: slices.Clone(s.values)}
 	e.filter.Store(s.filter)
 	return e
 }
 
 // add makes values known.
-func (e *echoes) add(values []credentials.Echo) {
+func (e *echoSet) add(values []credentials.Echo) {
 	before := len(e.values)
 	for _, v := range values {
 		if !slices.ContainsFunc(e.values, v.Same) {
@@ -43,7 +43,7 @@ func (e *echoes) add(values []credentials.Echo) {
 }
 
 // cleaner is websocket.Session.Clean.
-func (e *echoes) cleaner() func(piece []byte, last bool) []byte {
+func (e *echoSet) cleaner() func(piece []byte, last bool) []byte {
 	m := hygiene.NewMessages(e.filter.Load)
 	return func(piece []byte, last bool) []byte {
 		out, n := m.Next(piece, last)

@@ -57,7 +57,7 @@ type messageJudge struct {
 	in     *incoming
 	secure bool             // TLS all the way
 	used   func(key string) // notes a credential
-	echoes *echoes
+	echoes *echoSet
 	denied bool
 }
 
