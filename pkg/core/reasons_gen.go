@@ -26,6 +26,7 @@ var reasons = []Reason{
 	ReasonUpstreamTimeout,
 	ReasonUpstreamInvalid,
 	ReasonTooManyConnections,
+	ReasonTooManyBodies,
 	ReasonClientClosed,
 	ReasonIdle,
 	ReasonShutdown,

@@ -39,7 +39,7 @@ func groupOf(ev *core.Event) Group {
 		return GroupPolicyStale
 	case core.ReasonIdentityUnavailable:
 		return GroupIdentity
-	case core.ReasonTooManyConnections, core.ReasonHeaderTooLarge, core.ReasonBodyTooLarge, core.ReasonRequestTimeout:
+	case core.ReasonTooManyConnections, core.ReasonTooManyBodies, core.ReasonHeaderTooLarge, core.ReasonBodyTooLarge, core.ReasonRequestTimeout:
 		return GroupLimits
 	case core.ReasonBadRequest, core.ReasonInvalidTarget, core.ReasonAuthorityMismatch, core.ReasonInvalidGraphQL,
 		core.ReasonInvalidJSONRPC, core.ReasonUnsupportedProtocol, core.ReasonUnsupportedScheme:

@@ -38,18 +38,6 @@ type sealed struct {
 	guard   *guard             // around a body that streams; nil: none
 	watched bool               // the endpoint has credentials: nothing passes unread
 	echoes  atomic.Int64       // values that were taken out of the response
-	free    []func()
-}
-
-// release gives back what the request held.
-func (s *sealed) release() {
-	if s == nil {
-		return
-	}
-	for _, f := range s.free {
-		f()
-	}
-	s.free = nil
 }
 
 // redacted is what everybody but the origin sees of a target.
@@ -66,7 +54,6 @@ func (v *vault) seal(ctx context.Context, g *grant, in *incoming, out *leaving, 
 	x := &sealing{v: v, snap: v.current(), g: g, in: in, out: out, body: body}
 	x.job = rewrite.New(g.permit, in.path, v.resolver(x.snap, out.secure))
 	if err := x.run(ctx); err != nil {
-		in.sealed.release()
 		return uninjected(err)
 	}
 	return nil

@@ -42,7 +42,8 @@ func (s *session) serve(ctx context.Context, req *http1.Request) bool {
 	if !s.tunnel {
 		return s.serveAbsolute(ctx, req)
 	}
-	in := &incoming{method: placeholder.Redact(req.Method), head: headOf(req)}
+	in := s.incoming(req)
+	defer in.held.release()
 	if denial := s.p.renew(ctx, s.grant); denial != nil {
 		s.answer(denied(core.StageRequest, denial), in)
 		return false
@@ -53,7 +54,7 @@ func (s *session) serve(ctx context.Context, req *http1.Request) bool {
 		t, err = req.Origin(permit.Host(), permit.Port(), s.defaultPort, permit.EncodedSlash())
 	}
 	if err != nil {
-		s.answer(s.unread(err), in)
+		s.answer(s.unread(ctx, err), in)
 		return false
 	}
 	s.ev.Allow(core.StageRequest, s.grant.permit.Rule(), s.grant.permit.Generation())
@@ -68,10 +69,11 @@ func (p *path) pathsCount(permit decide.Permit) bool {
 
 // serveAbsolute is serve for a request in absolute form.
 func (s *session) serveAbsolute(ctx context.Context, req *http1.Request) bool {
-	in := &incoming{method: placeholder.Redact(req.Method), head: headOf(req)}
+	in := s.incoming(req)
+	defer in.held.release()
 	t, err := req.Absolute()
 	if err != nil {
-		s.answer(s.unread(err), in)
+		s.answer(s.unread(ctx, err), in)
 		return false
 	}
 	s.ev.Event.Host, s.ev.Event.Port = t.Host, t.Port
@@ -90,7 +92,7 @@ func (s *session) serveAbsolute(ctx context.Context, req *http1.Request) bool {
 		t.Path, err = http1.CanonicalPath(t.Path, g.permit.EncodedSlash())
 	}
 	if err != nil {
-		s.answer(s.unread(err), in)
+		s.answer(s.unread(ctx, err), in)
 		return false
 	}
 	ctx, entry, denial := s.p.enter(ctx, s.ev, core.StageForward, &g)
@@ -121,8 +123,9 @@ func (s *session) begin() *record.Entry {
 	return s.ev
 }
 
-func headOf(req *http1.Request) inspect.Head {
-	return inspect.Head{Method: req.Method, Fields: req.Fields, Body: req.Framing.Kind != http1.NoBody}
+func (s *session) incoming(req *http1.Request) *incoming {
+	return &incoming{method: placeholder.Redact(req.Method), held: holding{of: s.p.bodies},
+		head: inspect.Head{Method: req.Method, Fields: req.Fields, Body: req.Framing.Kind != http1.NoBody}}
 }
 
 // request judges a request whose destination is granted, and carries it.
@@ -132,9 +135,9 @@ func (s *session) request(ctx context.Context, req *http1.Request, t http1.Targe
 	if websocket.Wanted(req.Fields) {
 		in.handshake, malformed = websocket.Read(req)
 	}
-	refused := s.p.judge(s.grant, in, func(limit int) ([]byte, error) { return s.body(req, limit) })
+	refused := s.p.judge(s.grant, in, func(limit int) ([]byte, error) { return s.body(ctx, req, in, limit) })
 	if refused == nil && malformed != nil {
-		refused = s.unread(malformed)
+		refused = s.unread(ctx, malformed)
 	}
 	if refused != nil {
 		s.answer(refused, in)
@@ -148,9 +151,8 @@ func (s *session) request(ctx context.Context, req *http1.Request, t http1.Targe
 	s.describe(in)
 	if refused := s.seal(ctx, &req, &t, in); refused != nil {
 		s.answer(refused, in)
-		return false
+		return leave(false)
 	}
-	defer in.sealed.release()
 	if in.handshake != nil {
 		return leave(s.upgrade(ctx, req, t, in))
 	}
@@ -158,8 +160,12 @@ func (s *session) request(ctx context.Context, req *http1.Request, t http1.Targe
 }
 
 // body reads a request's whole body; a client that waits for leave to send it gets it.
-func (s *session) body(req *http1.Request, limit int) ([]byte, error) {
-	if req.Framing.Kind == http1.Length && req.Framing.Length > int64(limit) {
+func (s *session) body(ctx context.Context, req *http1.Request, in *incoming, limit int) ([]byte, error) {
+	length := req.Framing.Length
+	if req.Framing.Kind == http1.Chunked {
+		length = -1
+	}
+	if length > int64(limit) {
 		return nil, inspect.TooLarge(limit)
 	}
 	if req.Fields.Has("Expect", "100-continue") && s.client.R.Buffered() == 0 && req.Minor == 1 {
@@ -167,12 +173,12 @@ func (s *session) body(req *http1.Request, limit int) ([]byte, error) {
 			return nil, err
 		}
 	}
-	content, err := http1.ReadBody(s.client.R, req.Framing, limit)
+	content, err := in.held.read(http1.NewBodyReader(s.client.R, req.Framing), length, limit)
 	switch {
-	case errors.Is(err, http1.ErrTooLarge):
-		return nil, inspect.TooLarge(limit)
 	case errors.Is(err, http1.ErrBody):
 		return nil, &http1.SyntaxError{Status: 400, Reason: core.ReasonBadRequest, Detail: err.Error()}
+	case errors.Is(err, os.ErrDeadlineExceeded) && s.revoked.Load():
+		return nil, s.interrupted(ctx, err)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return nil, &http1.SyntaxError{Status: 408, Reason: core.ReasonRequestTimeout, Detail: "the request body did not arrive in time"}
 	default:
@@ -199,7 +205,7 @@ func (s *session) finish(res exchange.Result, refused *refusal, in *incoming) bo
 	noteAudit(s.ev, in)
 	switch {
 	case refused == nil:
-		return res.ClientGoesOn && !s.ended.Load()
+		return res.ClientGoesOn
 	case res.Answered:
 		note(s.ev, refused)
 		if res.Unframed {

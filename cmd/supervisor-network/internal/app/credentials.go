@@ -10,7 +10,6 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sync/semaphore"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject"
@@ -21,24 +20,19 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/sigv4"
 )
 
-// maxHeldBodies bounds the bodies, in bytes of all requests together, that are read
-// whole because credentials go into them or a signature covers them.
-const maxHeldBodies = 256 << 20
-
 // vault is what the daemon has to put credentials into requests with. Without a
 // credentials file it knows no key, and requests with a placeholder are refused.
 type vault struct {
 	store  *credentials.Store // nil: there is no credentials file
 	signer *sigv4.Signer
 	tokens *grants.Exchange
-	held   *semaphore.Weighted
 	// filters of the newest Snapshot.
 	filters atomic.Pointer[filters]
 }
 
 // openVault reads the credentials file, if there is one.
 func (d *daemon) openVault() error {
-	d.vault = &vault{signer: sigv4.New(nil), held: semaphore.NewWeighted(maxHeldBodies)}
+	d.vault = &vault{signer: sigv4.New(nil)}
 	d.vault.tokens = grants.New(grants.Config{Dial: d.dialer.Operator(d.vault.names), TLS: d.originTLS, Log: d.log})
 	if d.cfg.Credentials == "" {
 		return nil

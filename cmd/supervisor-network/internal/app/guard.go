@@ -47,7 +47,7 @@ func (x *sealing) content(context.Context) error {
 	if coding := codingOf(x.out.fields); coding != "" && x.in.sealed.watched {
 		return x.inflated(coding)
 	}
-	if n := x.out.framing.Length; !x.in.read && x.out.framing.Kind == http1.Length && n <= maxAhead && x.hold(n) {
+	if n := x.out.framing.Length; !x.in.read && x.out.framing.Kind == http1.Length && n <= maxAhead && x.in.held.spare(n+1) {
 		if err := x.whole(maxAhead, nil); err != nil {
 			return err
 		}
@@ -69,15 +69,6 @@ func (x *sealing) whole(limit int, tooLarge *inject.Error) error {
 	if x.in.read {
 		return nil
 	}
-	if limit > maxAhead {
-		n := int64(limit)
-		if x.out.framing.Kind == http1.Length {
-			n = min(n, x.out.framing.Length)
-		}
-		if !x.hold(n) {
-			return &inject.Error{Status: 503, Reason: core.ReasonCredentialUnavailable, Detail: "too many bodies are read at this moment to put credentials in; try again"}
-		}
-	}
 	content, err := x.body(limit)
 	if refused := unreadable(err); err != nil && refused.reason == core.ReasonBodyTooLarge && tooLarge != nil {
 		return tooLarge
@@ -87,15 +78,6 @@ func (x *sealing) whole(limit int, tooLarge *inject.Error) error {
 	}
 	x.in.content, x.in.read = content, true
 	return nil
-}
-
-// hold takes n bytes of what all requests together may hold, if there are as many.
-func (x *sealing) hold(n int64) bool {
-	if !x.v.held.TryAcquire(n) {
-		return false
-	}
-	x.in.sealed.free = append(x.in.sealed.free, func() { x.v.held.Release(n) })
-	return true
 }
 
 // codingOf is the one coding of a body, lower-case; "" for none. aws-chunked is

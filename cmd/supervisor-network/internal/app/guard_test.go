@@ -10,8 +10,6 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/sync/semaphore"
-
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject"
@@ -58,20 +56,28 @@ func keys(t testing.TB) *vault {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &vault{store: store, signer: sigv4.New(nil), held: semaphore.NewWeighted(maxHeldBodies)}
+	return &vault{store: store, signer: sigv4.New(nil)}
 }
 
 // sealed1 seals a request with a body.
 func sealed1(t testing.TB, v *vault, g *grant, body string, framing http1.Framing, fields http1.Fields) (*incoming, *leaving, *refusal) {
+	return sealedIn(t, newBodies(maxHeldBodies), v, g, body, framing, fields)
+}
+
+func sealedIn(t testing.TB, room *bodies, v *vault, g *grant, body string, framing http1.Framing, fields http1.Fields) (*incoming, *leaving, *refusal) {
 	t.Helper()
-	in := &incoming{method: "POST", path: "/"}
+	in := &incoming{method: "POST", path: "/", held: holding{of: room}}
 	in.endpoint, _ = g.snap.Endpoint(g.permit, "/")
 	out := &leaving{method: "POST", authority: "api.test", sent: "/", path: "/", fields: fields, framing: framing, secure: true}
 	refused := v.seal(context.Background(), g, in, out, func(limit int) ([]byte, error) {
 		if len(body) > limit {
 			return nil, rewrite.TooLarge()
 		}
-		return []byte(body), nil
+		length := framing.Length
+		if framing.Kind == http1.Chunked {
+			length = -1
+		}
+		return in.held.read(strings.NewReader(body), length, limit)
 	})
 	return in, out, refused
 }
@@ -86,8 +92,7 @@ func TestABodyIsReadAheadUpToALimit(t *testing.T) {
 			t.Errorf("%d bytes: %v, read %v, guard %v", n, refused, in.read, in.sealed.guard)
 		}
 	}
-	v.held = semaphore.NewWeighted(1)
-	if in, _, refused := sealed1(t, v, g, "xx", sized(2), nil); refused != nil || in.read || in.sealed.guard == nil {
+	if in, _, refused := sealedIn(t, newBodies(4), v, g, "xx", sized(2), nil); refused != nil || in.read || in.sealed.guard == nil {
 		t.Errorf("without room a body is searched as it passes: %v", refused)
 	}
 	if in, _, refused := sealed1(t, v, g, "", http1.Framing{Kind: http1.Chunked}, nil); refused != nil || in.read || in.sealed.guard == nil {
@@ -141,29 +146,28 @@ func answered(r *refusal) int {
 	return r.status
 }
 
-// TestHeldBodiesAreBounded: what is read whole by all requests together has a limit,
-// and is given back.
-func TestHeldBodiesAreBounded(t *testing.T) {
+// TestABodyThatIsSealedIsHeld as one that is judged is, and given back.
+func TestABodyThatIsSealedIsHeld(t *testing.T) {
 	v, g := keys(t), grantFor(t, ", protocol: rest, access: full, enforcement: enforce, request_body_credential_rewrite: true")
-	v.held = semaphore.NewWeighted(rewrite.MaxBody)
+	room := newBodies(firstPiece)
 	text := http1.Fields{{Name: "Content-Type", Value: "text/plain"}}
-	first, _, refused := sealed1(t, v, g, "k="+marker, http1.Framing{Kind: http1.Chunked}, text)
+	first, _, refused := sealedIn(t, room, v, g, "k="+marker, http1.Framing{Kind: http1.Chunked}, text)
 	if refused != nil || string(first.content) != "k=REALvalue12345" {
 		t.Fatalf("%v, %s", refused, first.content)
 	}
-	if _, _, refused := sealed1(t, v, g, "k", sized(1), text); answered(refused) != 503 {
+	if _, _, refused := sealedIn(t, room, v, g, "k", sized(1), text); answered(refused) != 503 || refused.reason != core.ReasonTooManyBodies {
 		t.Errorf("one too many: %v", refused)
 	}
-	first.sealed.release()
-	if _, _, refused := sealed1(t, v, g, "k", sized(1), text); refused != nil {
+	first.held.release()
+	in, _, refused := sealedIn(t, room, v, g, "k", sized(1), text)
+	if refused != nil {
 		t.Errorf("after one was given back: %v", refused)
 	}
-	if _, _, refused := sealed1(t, v, g, marker+"X", sized(1), text); refused == nil {
-		t.Error("an unknown key passed")
+	if in.held.release(); room.held.Load() != 0 {
+		t.Errorf("%d bytes are held by nobody", room.held.Load())
 	}
-	v.held.Release(1) // of the one before
-	if !v.held.TryAcquire(rewrite.MaxBody) {
-		t.Error("a refused request keeps what it held")
+	if _, _, refused := sealed1(t, v, g, marker+"X", sized(len(marker)+1), text); refused == nil {
+		t.Error("an unknown key passed")
 	}
 }
 
@@ -234,7 +238,7 @@ func TestAPathReadBeforeItsBindingIsNotJudgedByIt(t *testing.T) {
 }
 
 func TestWithoutAFilePlaceholdersAreRefused(t *testing.T) {
-	v, g := &vault{held: semaphore.NewWeighted(1)}, grantFor(t, "")
+	v, g := &vault{}, grantFor(t, "")
 	for _, value := range []string{"Bearer " + marker, "%6f" + marker[1:], "Basic b3BlbnNoZWxsOnJlc29sdmU6ZW52OktFWQ=="} {
 		if _, _, refused := sealed1(t, v, g, "", http1.Framing{}, http1.Fields{{Name: "Authorization", Value: value}}); answered(refused) != 500 {
 			t.Errorf("%s: %v", value, refused)

@@ -25,6 +25,7 @@ type incoming struct {
 	endpoint decide.Endpoint
 	facts    decide.Request
 	audited  string // what rules say against it, and are not enforced
+	held     holding
 	end      func() // ends this request and not its connection; nil: both are one
 
 	// binary says that messages pass unread on the WebSocket behind it.
@@ -87,7 +88,13 @@ func (in *incoming) understand(body func(limit int) ([]byte, error)) *refusal {
 		}
 		in.content, in.read = content, true
 	}
-	if err := inspect.Fill(in.endpoint, in.head, in.content, &in.facts); err != nil {
+	leave := in.held.of.turn(len(in.content))
+	err := inspect.Fill(in.endpoint, in.head, in.content, &in.facts)
+	leave()
+	if err == nil && !in.held.weigh(in.content, &in.facts) {
+		err = errCrowded
+	}
+	if err != nil {
 		return unreadable(err)
 	}
 	return nil
@@ -106,6 +113,9 @@ func byRules(ruling decide.Ruling) *refusal {
 
 // unreadable is a request whose content cannot be read in one way, or at all.
 func unreadable(err error) *refusal {
+	if r, ok := errors.AsType[*refusal](err); ok {
+		return r
+	}
 	if e, ok := errors.AsType[*inspect.Error](err); ok {
 		return &refusal{status: e.Status, stage: core.StageRequest, reason: e.Reason, detail: e.Detail}
 	}

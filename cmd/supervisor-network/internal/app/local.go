@@ -16,7 +16,7 @@ func (s *session) answerLocal(ctx context.Context, req *http1.Request, t http1.T
 	s.describe(in)
 	s.ev.Allow(core.StageForward, policylocal.Host, 0)
 	_ = s.stream.SetReadDeadline(time.Now().Add(policylocal.BodyTimeout))
-	body, err := s.body(req, policylocal.MaxBody)
+	body, err := s.body(ctx, req, in, policylocal.MaxBody)
 	var a policylocal.Answer
 	if err != nil {
 		status := 400

@@ -37,6 +37,7 @@ type path struct {
 	assemblies     *websocket.Assemblies
 	local          *policylocal.Server
 	vault          *vault
+	bodies         *bodies
 	advise         bool            // tell refused agents how to propose a change
 	stopping       context.Context // ended when no new request is taken
 }

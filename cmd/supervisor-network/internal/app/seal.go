@@ -23,7 +23,7 @@ func (s *session) seal(ctx context.Context, req **http1.Request, t *http1.Target
 	from := *req
 	out := &leaving{method: from.Method, authority: t.Authority(s.defaultPort), sent: sentPath(from.Target), path: t.Path, query: t.Query,
 		fields: from.Fields, framing: from.Framing, secure: s.defaultPort == 443}
-	if refused := s.p.vault.seal(ctx, s.grant, in, out, func(limit int) ([]byte, error) { return s.body(from, limit) }); refused != nil {
+	if refused := s.p.vault.seal(ctx, s.grant, in, out, func(limit int) ([]byte, error) { return s.body(ctx, from, in, limit) }); refused != nil {
 		return s.inPlace(refused)
 	}
 	to := *from
@@ -53,7 +53,7 @@ func (s *session) sealStream(ctx context.Context, ev *record.Entry, g *grant, st
 	out := &leaving{method: in.head.Method, authority: http1.Target{Host: g.permit.Host(), Port: g.permit.Port()}.Authority(443),
 		sent: st.Sent(), path: st.Path, query: st.Query, fields: in.head.Fields, framing: framing, secure: true,
 		trailers: func() http1.Fields { return fieldsOf(st.Trailer()) }}
-	if refused := s.p.vault.seal(ctx, g, in, out, func(limit int) ([]byte, error) { return readStream(st, limit, s.p.headTimeout) }); refused != nil {
+	if refused := s.p.vault.seal(ctx, g, in, out, func(limit int) ([]byte, error) { return readStream(st, in, limit, s.p.headTimeout) }); refused != nil {
 		return refused
 	}
 	st.Header, st.Path, st.Query = headersOf(out.fields), out.path, out.query

@@ -60,6 +60,7 @@ type daemon struct {
 	live       live
 	advisor    *advisor.Advisor
 	vault      *vault
+	bodies     *bodies
 	originTLS  *tls.Config // for token endpoints
 
 	attach attachState
@@ -102,7 +103,7 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) er
 	if err := harden(); err != nil {
 		return err
 	}
-	d := &daemon{cfg: cfg, instance: core.NewInstanceID(), engine: &decide.Engine{}, meter: observe.NewMeter(), assemblies: websocket.NewAssemblies()}
+	d := &daemon{cfg: cfg, instance: core.NewInstanceID(), engine: &decide.Engine{}, meter: observe.NewMeter(), assemblies: websocket.NewAssemblies(), bodies: newBodies(heldLimit())}
 	d.log = newLogger(stderr, cfg.LogLevel, d.instance)
 	if cfg.Identity == "process" {
 		d.box = outbox.New(outbox.DefaultLimit)
@@ -252,7 +253,7 @@ func bind(ctx context.Context, addr string) (net.Listener, error) {
 // accept serves one listener until ctx ends.
 func (d *daemon) accept(ctx context.Context, l *net.TCPListener, who identify.Identifier) error {
 	p := &path{
-		identify: who, policy: d.engine, dialer: d.dialer, mint: d.mint, pool: d.pool, http2: d.http2, record: d.record, meter: d.meter, live: &d.live, assemblies: d.assemblies, vault: d.vault,
+		identify: who, policy: d.engine, dialer: d.dialer, mint: d.mint, pool: d.pool, http2: d.http2, record: d.record, meter: d.meter, live: &d.live, assemblies: d.assemblies, vault: d.vault, bodies: d.bodies,
 		headTimeout: d.cfg.HeadTimeout, idle: d.cfg.IdleTimeout, ignoreIdentity: d.cfg.Identity != "process", advise: d.cfg.AgentProposals, local: d.advisor.Local(), stopping: ctx,
 	}
 	return listen.Serve(ctx, l, listen.Options{

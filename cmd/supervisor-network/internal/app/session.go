@@ -43,7 +43,9 @@ type session struct {
 	who   *core.Identity
 
 	origin  atomic.Pointer[pool.Conn] // busy with an exchange
-	waiting atomic.Bool               // for a further request to begin
+	waiting atomic.Bool               // for a further request to begin: whoever takes it away decides
+	drained chan struct{}             // closed when a drain has taken waiting, and ended the wait
+	once    sync.Once                 // closes drained
 	ended   atomic.Bool               // no further request
 	revoked atomic.Bool               // not even a first one
 	sockets context.Context           // of the WebSockets on its streams; only in HTTP/2
@@ -63,14 +65,12 @@ var (
 // session begins on the plain connection. For a tunnel, ctx is the permitted
 // connection's.
 func (p *path) session(ctx context.Context, ev *record.Entry, c *listen.Conn, g *grant, entry *liveEntry) *session {
-	s := &session{p: p, conn: c, stream: c.TCP, grant: g, entry: entry, tunnel: g != nil, defaultPort: 80, ev: ev, first: g != nil}
+	s := &session{p: p, drained: make(chan struct{}), conn: c, stream: c.TCP, grant: g, entry: entry, tunnel: g != nil, defaultPort: 80, ev: ev, first: g != nil}
 	s.client = exchange.Client{R: c.Reader(), Interrupt: s.interrupt, Resume: s.resume}
 	s.watch = relay.NewWatch(min(p.headTimeout, p.idle)/4, s.late)
 	s.watch.Begin(p.headTimeout)
 	s.undo = append(s.undo, context.AfterFunc(p.stopping, s.drain))
-	if s.tunnel {
-		s.undo = append(s.undo, context.AfterFunc(ctx, s.cut))
-	}
+	s.undo = append(s.undo, context.AfterFunc(ctx, s.cut))
 	return s
 }
 
@@ -152,22 +152,48 @@ func (s *session) underWay(ctx context.Context, in *incoming) (context.Context, 
 			_ = s.stream.SetDeadline(time.Time{})
 		}
 		cancel(nil)
-		return goesOn && !s.ended.Load()
+		return goesOn && !s.revoked.Load()
 	}
 }
 
 // drain lets the present request finish and takes no further one.
 func (s *session) drain() {
 	s.ended.Store(true)
-	if s.waiting.Load() {
+	if s.waiting.CompareAndSwap(true, false) {
 		s.interrupt()
+		s.once.Do(func() { close(s.drained) })
 	}
+}
+
+// onItsWay is how long a drain waits for a request that its client may have sent before
+// it could know.
+const onItsWay = 20 * time.Millisecond
+
+// awaitRequest waits for the first byte of a request. One that comes in the moment of a
+// drain is the last, and is served.
+func (s *session) awaitRequest() error {
+	if s.ended.Load() && !s.first { // the last response did not say so yet
+		s.drain()
+	}
+	_, err := s.client.R.Peek(1)
+	if s.first || s.waiting.CompareAndSwap(true, false) {
+		return err
+	}
+	<-s.drained
+	if err != nil {
+		_ = s.conn.TCP.SetReadDeadline(time.Now().Add(onItsWay))
+		_, err = s.client.R.Peek(1)
+	}
+	if s.resume(); s.revoked.Load() || s.watch.Expired() {
+		s.interrupt() // as it was
+	}
+	return err
 }
 
 // run serves one request after the other.
 func (s *session) run(ctx context.Context) {
 	for {
-		req, refused := s.read()
+		req, refused := s.read(ctx)
 		switch {
 		case refused != nil:
 			s.begin()
@@ -196,17 +222,15 @@ func (s *session) nothing(ctx context.Context) {
 
 // read waits for a request head; neither result is set when the connection ended
 // between two requests.
-func (s *session) read() (*http1.Request, *refusal) {
+func (s *session) read(ctx context.Context) (*http1.Request, *refusal) {
 	s.waiting.Store(!s.first) // a tunnel without a request yet may still have one
-	if s.revoked.Load() || s.watch.Expired() || !s.first && s.ended.Load() {
+	if s.revoked.Load() || s.watch.Expired() {
 		return nil, nil // a watch that expired does not look again
 	}
 	if !s.first {
 		s.watch.Begin(s.p.idle)
 	}
-	_, err := s.client.R.Peek(1)
-	s.waiting.Store(false)
-	if err != nil {
+	if s.awaitRequest() != nil {
 		return nil, nil
 	}
 	if !s.first {
@@ -220,19 +244,22 @@ func (s *session) read() (*http1.Request, *refusal) {
 	}
 	head, err := http1.ReadHead(s.client.R, limit)
 	if err != nil {
-		return nil, s.unread(err)
+		return nil, s.unread(ctx, err)
 	}
 	req, err := http1.ParseRequest(head)
 	if err != nil {
-		return nil, s.unread(err)
+		return nil, s.unread(ctx, err)
 	}
 	return req, nil
 }
 
 // unread is a request that cannot be read.
-func (s *session) unread(err error) *refusal {
+func (s *session) unread(ctx context.Context, err error) *refusal {
 	if e, ok := errors.AsType[*http1.SyntaxError](err); ok {
 		return malformed(core.StageRequest, e)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) && s.revoked.Load() {
+		return s.interrupted(ctx, err) // not for its being late
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return &refusal{status: 408, stage: core.StageRequest, reason: core.ReasonRequestTimeout, detail: "the request did not arrive in time"}
@@ -246,6 +273,7 @@ func (s *session) refuse(r *refusal) { s.answer(r, &incoming{}) }
 // answer refuses a request that was read. What the client still sends is read for a
 // moment, so that a reset does not overtake the answer.
 func (s *session) answer(r *refusal, in *incoming) {
+	in.held.release()
 	s.describe(in)
 	note(s.ev, r)
 	s.ev.End()

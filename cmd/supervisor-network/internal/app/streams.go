@@ -87,10 +87,12 @@ func (s *session) stream2(ctx context.Context, st *http2.Stream) {
 	defer ev.End()
 	g := *s.grant
 	path, query := redacted(st.Path, st.Query)
-	in := &incoming{method: placeholder.Redact(method), path: path, head: inspect.Head{
+	in := &incoming{method: placeholder.Redact(method), path: path, held: holding{of: s.p.bodies}, head: inspect.Head{
 		Method: method, Query: query, Fields: fieldsOf(st.Header), Body: st.Length != 0,
 	}}
+	defer in.held.release()
 	deny := func(r *refusal) {
+		in.held.release()
 		in.describe(ev)
 		note(ev, r)
 		ev.End()
@@ -104,7 +106,7 @@ func (s *session) stream2(ctx context.Context, st *http2.Stream) {
 	}
 	judged := g.snap // enter may take a newer one, which has not judged the request
 	malformed := in.asks(st)
-	refused := s.p.judge(&g, in, func(limit int) ([]byte, error) { return readStream(st, limit, s.p.headTimeout) })
+	refused := s.p.judge(&g, in, func(limit int) ([]byte, error) { return readStream(st, in, limit, s.p.headTimeout) })
 	if refused == nil && malformed != nil {
 		refused = unreadable(malformed)
 	}
@@ -128,7 +130,6 @@ func (s *session) stream2(ctx context.Context, st *http2.Stream) {
 		deny(refused)
 		return
 	}
-	defer in.sealed.release()
 	if in.handshake != nil {
 		if refused := s.socket2(ctx, ev, &g, entry, st, in); refused != nil {
 			deny(refused)
@@ -252,16 +253,10 @@ func (p *path) roundTrip(ctx context.Context, s *session, g *grant, in *incoming
 
 // readStream reads a stream's whole body, which takes no longer than within: a client
 // that sends a byte now and then would make us hold the rest.
-func readStream(st *http2.Stream, limit int, within time.Duration) ([]byte, error) {
-	if st.Length > int64(limit) {
-		return nil, inspect.TooLarge(limit)
-	}
+func readStream(st *http2.Stream, in *incoming, limit int, within time.Duration) ([]byte, error) {
 	late := time.AfterFunc(within, func() { _ = st.Body.Close() })
 	defer late.Stop()
-	content, err := io.ReadAll(io.LimitReader(st.Body, int64(limit)+1))
-	if err == nil && len(content) > limit {
-		return nil, inspect.TooLarge(limit)
-	}
+	content, err := in.held.read(st.Body, st.Length, limit)
 	if err != nil && !late.Stop() {
 		return nil, &http1.SyntaxError{Status: 408, Reason: core.ReasonRequestTimeout, Detail: "the request body did not arrive in time"}
 	}

@@ -1,0 +1,158 @@
+package app
+
+import (
+	"errors"
+	"io"
+	"runtime"
+	"sync/atomic"
+
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect"
+	"github.com/splitpod/splitpod/pkg/core"
+)
+
+// maxHeldBodies bounds the bodies, in bytes of all requests together, that are read
+// whole because rules are about them, credentials go into them or a signature covers
+// them. In a small container it is a quarter of the memory.
+const maxHeldBodies = 256 << 20
+
+// firstPiece is the memory for a body of which nothing has come: who only says that
+// much will follow gets no more.
+const firstPiece = 4 << 10
+
+// unhurried is the length from which a body waits for its turn to be taken apart, for
+// which some need two hundred times their length for a moment.
+const unhurried = 4 << 10
+
+// bodies is what all requests together hold of bodies. Nobody waits for room in it: a
+// request that finds none is refused and gives back what it had. Safe for concurrent
+// use.
+type bodies struct {
+	limit int64
+	held  atomic.Int64
+	turns chan struct{} // a place for each body that is taken apart
+}
+
+func newBodies(limit int64) *bodies {
+	return &bodies{limit: limit, turns: make(chan struct{}, 2*runtime.GOMAXPROCS(0))}
+}
+
+// heldLimit is the limit in this container.
+func heldLimit() int64 {
+	if memory, ok := containerMemory(); ok {
+		return min(maxHeldBodies, memory/4)
+	}
+	return maxHeldBodies
+}
+
+// take adds n to what is held, unless that would be more than most.
+func (b *bodies) take(n, most int64) bool {
+	if b == nil {
+		return false
+	}
+	if b.held.Add(n) > most {
+		b.held.Add(-n)
+		return false
+	}
+	return true
+}
+
+// turn waits for a place to take a body apart; the work behind it is short.
+func (b *bodies) turn(length int) (leave func()) {
+	if b == nil || length <= unhurried {
+		return func() {}
+	}
+	b.turns <- struct{}{}
+	return func() { <-b.turns }
+}
+
+// errCrowded is a body for which there is no room now.
+var errCrowded = &http1.SyntaxError{Status: 503, Reason: core.ReasonTooManyBodies,
+	Detail: "too many request bodies are held at this moment to be read as a whole; try again"}
+
+// holding is one request's part of bodies. It belongs to the request, which releases it
+// when it is over.
+type holding struct {
+	of *bodies
+	n  int64
+}
+
+// upTo makes the part n bytes large, if it is smaller.
+func (h *holding) upTo(n int64) bool {
+	if n <= h.n {
+		return true
+	}
+	if h.of == nil || !h.of.take(n-h.n, h.of.limit) {
+		return false
+	}
+	h.n = n
+	return true
+}
+
+// spare makes the part n bytes large for a body that need not be held: only as long as
+// there is much room.
+func (h *holding) spare(n int64) bool {
+	if h.of == nil || n > h.n && !h.of.take(n-h.n, h.of.limit/2) {
+		return false
+	}
+	h.n = max(h.n, n)
+	return true
+}
+
+func (h *holding) release() {
+	if h.n > 0 {
+		h.of.held.Add(-h.n)
+		h.n = 0
+	}
+}
+
+// read reads a body to its end, which comes after at most limit bytes. What is held for
+// it grows with what has come, not with what it says of itself; length is that, -1 when
+// it says nothing.
+func (h *holding) read(r io.Reader, length int64, limit int) ([]byte, error) {
+	if length > int64(limit) {
+		return nil, inspect.TooLarge(limit)
+	}
+	most := int64(limit)
+	if length >= 0 {
+		most = length
+	}
+	var data []byte
+	for {
+		if len(data) == cap(data) {
+			size := min(max(2*int64(cap(data)), firstPiece), most+1) // one more, to meet the end in
+			if !h.upTo(size) {
+				return nil, errCrowded
+			}
+			data = append(make([]byte, 0, size), data...)
+		}
+		n, err := r.Read(data[len(data):cap(data)])
+		data = data[:len(data)+n]
+		switch {
+		case int64(len(data)) > most:
+			return nil, inspect.TooLarge(limit)
+		case errors.Is(err, io.EOF):
+			return data, nil
+		case err != nil:
+			return nil, err
+		}
+	}
+}
+
+// weigh counts what a request says, beside its body: rules ask for it again until the
+// request is over.
+func (h *holding) weigh(content []byte, r *decide.Request) bool {
+	const text, entry = 16, 64 // what a text, and one in a map, takes beside its bytes
+	n := int64(cap(content))
+	if r.Operations != nil || r.Calls != nil {
+		n += int64(len(content)) // the copy that they are parts of
+	}
+	for _, o := range r.Operations {
+		n += entry + text*int64(len(o.Fields))
+	}
+	for _, c := range r.Calls {
+		n += 2*entry + text*int64(len(c.Names)) + 2*entry*int64(len(c.Params))
+	}
+	return h.upTo(n)
+}

@@ -1,0 +1,172 @@
+package app
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect"
+)
+
+// TestABodyIsHeldAsItComes: at the limit it is read, above it is not, and a length that
+// is only stated takes no room.
+func TestABodyIsHeldAsItComes(t *testing.T) {
+	const size = 3 * firstPiece
+	body := strings.Repeat("x", size)
+	for name, tc := range map[string]struct {
+		room, length int64
+		limit        int
+		want         string
+	}{
+		"of known length, with room":       {size + 1, size, size, ""},
+		"of known length, one byte less":   {size, size, size, string(errCrowded.Reason)},
+		"of unknown length, with room":     {size + 1, -1, size, ""},
+		"of unknown length, one byte less": {size, -1, size, string(errCrowded.Reason)},
+		"above what may be read":           {1 << 20, -1, size - 1, "body_too_large"},
+		"above by its own word":            {1 << 20, size, size - 1, "body_too_large"},
+	} {
+		h := &holding{of: newBodies(tc.room)}
+		got, err := h.read(strings.NewReader(body), tc.length, tc.limit)
+		if tc.want == "" && (err != nil || string(got) != body) {
+			t.Errorf("%s: %d bytes, %v", name, len(got), err)
+		}
+		if tc.want != "" && (err == nil || string(unreadable(err).reason) != tc.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if h.of.held.Load() != h.n || h.n > tc.room {
+			t.Errorf("%s: %d bytes are held, of %d", name, h.of.held.Load(), h.n)
+		}
+		if h.release(); h.of.held.Load() != 0 {
+			t.Errorf("%s: %d bytes stay", name, h.of.held.Load())
+		}
+	}
+	h := &holding{of: newBodies(1 << 20)}
+	if _, err := h.read(iotestError{}, 1<<19, 1<<19); err == nil || h.n != firstPiece {
+		t.Errorf("a stated length takes %d bytes: %v", h.n, err)
+	}
+}
+
+type iotestError struct{}
+
+func (iotestError) Read([]byte) (int, error) { return 0, errors.New("nothing comes") }
+
+// TestOneHoldingForTheBodyAndWhatItSays: what stays of a body until its request is over
+// is held, too.
+func TestOneHoldingForTheBodyAndWhatItSays(t *testing.T) {
+	var body strings.Builder
+	body.WriteString(`{"jsonrpc":"2.0","id":1,"method":"x","params":{`)
+	for i := range 1000 {
+		fmt.Fprintf(&body, `"%d":"",`, i)
+	}
+	body.WriteString(`"x":""}}`)
+	r := decide.Request{}
+	e := decide.Endpoint{Protocol: "json-rpc", MaxBody: 1 << 20}
+	head := inspect.Head{Method: "POST", Fields: http1.Fields{{Name: "Content-Type", Value: "application/json"}}, Body: true}
+	if err := inspect.Fill(e, head, []byte(body.String()), &r); err != nil {
+		t.Fatal(err)
+	}
+	h := &holding{of: newBodies(1 << 20)}
+	if !h.weigh([]byte(body.String()), &r) || h.n < 100*1000 {
+		t.Errorf("%d bytes are held for %d", h.n, body.Len())
+	}
+	h = &holding{of: newBodies(int64(body.Len()))}
+	if h.weigh([]byte(body.String()), &r) {
+		t.Error("what it says takes no room")
+	}
+}
+
+// TestBodiesThatAreJudgedAreHeldWithinOneLimit, whatever connection they come on: one
+// too many is answered and recorded, and the next one passes.
+func TestBodiesThatAreJudgedAreHeldWithinOneLimit(t *testing.T) {
+	for _, http2 := range []bool{false, true} {
+		t.Run(fmt.Sprintf("HTTP/2 %v", http2), func(t *testing.T) {
+			w := newWorld(t, 5*time.Second, endpoint("a.example.com", 443, ", protocol: json-rpc, enforcement: enforce, json_rpc: {max_body_bytes: 65536}, rules: [{allow: {method: echo}}]"))
+			w.bodies = newBodies(24 << 10)
+			reached, answer := make(chan bool), make(chan bool)
+			w.origin("a.example.com", 443, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+				_, _ = io.Copy(io.Discard, r.Body)
+				reached <- true
+				<-answer
+			}), "http/1.1")
+			call := `{"jsonrpc":"2.0","id":1,"method":"echo","params":["` + strings.Repeat("x", 10<<10) + `"]}`
+			post := func() (int, string) {
+				resp, err := w.client(http2).Post("https://a.example.com/", "application/json", strings.NewReader(call))
+				if err != nil {
+					return 0, err.Error()
+				}
+				defer resp.Body.Close()
+				body, _ := io.ReadAll(resp.Body)
+				return resp.StatusCode, string(body)
+			}
+			first := make(chan int)
+			go func() { status, _ := post(); first <- status }()
+			<-reached
+			if status, body := post(); status != 503 || !strings.Contains(body, `"too_many_bodies"`) || !strings.Contains(body, "try again") {
+				t.Errorf("one too many: %d %s", status, body)
+			}
+			answer <- true
+			if status := <-first; status != 200 {
+				t.Errorf("the first: %d", status)
+			}
+			w.until("nothing is held", func() bool { return w.bodies.held.Load() == 0 })
+			go func() { status, _ := post(); first <- status }()
+			<-reached
+			answer <- true
+			if status := <-first; status != 200 {
+				t.Errorf("after it: %d", status)
+			}
+			w.until("a record of the refusal", func() bool {
+				return strings.Contains(strings.Join(w.records.list(), "\n"), "too_many_bodies")
+			})
+			w.until("nothing is held", func() bool { return w.bodies.held.Load() == 0 })
+		})
+	}
+}
+
+// TestWhoSendsSlowlyHoldsLittleAndNotForLong: a length that is stated, and not sent,
+// keeps no room from others, and what did come is given back in time.
+func TestWhoSendsSlowlyHoldsLittleAndNotForLong(t *testing.T) {
+	const head = 400 * time.Millisecond
+	w := newWorld(t, head, endpoint("a.example.com", 80, ", protocol: json-rpc, enforcement: enforce, json_rpc: {max_body_bytes: 65536}, rules: [{allow: {method: echo}}]"))
+	w.idle, w.bodies = time.Minute, newBodies(160<<10)
+	w.origin("a.example.com", 80, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	const post = "POST / HTTP/1.1\r\nHost: a.example.com\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+	var slow []*bufio.Reader
+	for range 8 {
+		c := w.tunnel("a.example.com", 80)
+		fmt.Fprintf(c, post+"{", 60<<10)
+		slow = append(slow, bufio.NewReader(c))
+	}
+	w.until("all of them have begun", func() bool { return w.bodies.held.Load() == 8*firstPiece })
+	call := `{"jsonrpc":"2.0","id":1,"method":"echo","params":["` + strings.Repeat("x", 30<<10) + `"]}`
+	c := w.tunnel("a.example.com", 80)
+	fmt.Fprintf(c, post+call, len(call))
+	if resp, body := answer(t, bufio.NewReader(c), "POST"); resp.StatusCode != 200 {
+		t.Errorf("who sends at once: %s %s", resp.Status, body)
+	}
+	for _, r := range slow {
+		if resp, body := answer(t, r, "POST"); resp.StatusCode != 408 {
+			t.Errorf("who sends slowly: %s %s", resp.Status, body)
+		}
+	}
+	w.until("nothing is held", func() bool { return w.bodies.held.Load() == 0 })
+}
+
+// until waits for what happens beside the test.
+func (w *world) until(what string, ok func() bool) {
+	w.t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(10 * time.Second); !ok(); <-tick.C {
+		if time.Now().After(end) {
+			w.t.Fatalf("%s: not in time", what)
+		}
+	}
+}
