@@ -296,3 +296,40 @@ func TestUnreadMessagesEndWithTheRightToReadOnes(t *testing.T) {
 	default:
 	}
 }
+
+// TestOnlyWhatIsSentIsJudged: a field that Connection names ends here, so no rule may
+// take the request for what that field says of it.
+func TestOnlyWhatIsSentIsJudged(t *testing.T) {
+	w := newWorld(t, 5*time.Second, endpoint("a.example.com", 80, ", protocol: mcp, enforcement: enforce, mcp: {allow_all_known_mcp_methods: true}"))
+	reached := make(chan string, 8)
+	w.origin("a.example.com", 80, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		reached <- fmt.Sprint(r.Header["Content-Type"], r.Header["Accept"], r.Header["Mcp-Session-Id"], r.Header["X-Mine"])
+	}))
+	const ping = `{"jsonrpc":"2.0","id":1,"method":"ping"}`
+	for name, tc := range map[string]struct {
+		head, body string
+		status     int
+	}{
+		"the type of a body":      {"POST / HTTP/1.1\r\nConnection: Content-Type\r\nContent-Type: application/json\r\n", ping, 415},
+		"the session it ends":     {"DELETE / HTTP/1.1\r\nConnection: mcp-session-id\r\nMcp-Session-Id: 1\r\n", "", 403},
+		"the stream it asks for":  {"GET / HTTP/1.1\r\nAccept: text/event-stream\r\nConnection: close, accept\r\n", "", 403},
+		"another field":           {"POST / HTTP/1.1\r\nConnection: X-Mine\r\nX-Mine: 1\r\nContent-Type: application/json\r\n", ping, 200},
+		"a field that is not one": {"POST / HTTP/1.1\r\nConnection: keep-alive\r\nContent-Type: application/json\r\n", ping, 200},
+	} {
+		c := w.tunnel("a.example.com", 80)
+		fmt.Fprintf(c, "%sHost: a.example.com\r\nContent-Length: %d\r\n\r\n%s", tc.head, len(tc.body), tc.body)
+		if resp, body := answer(t, bufio.NewReader(c), "POST"); resp.StatusCode != tc.status {
+			t.Errorf("%s: %s %s, want %d", name, resp.Status, body, tc.status)
+		}
+		select {
+		case got := <-reached:
+			if tc.status != 200 || got != "[application/json] [] [] []" {
+				t.Errorf("%s: the origin got %s", name, got)
+			}
+		default:
+			if tc.status == 200 {
+				t.Errorf("%s: the origin got nothing", name)
+			}
+		}
+	}
+}

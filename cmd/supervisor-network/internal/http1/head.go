@@ -53,7 +53,7 @@ type Request struct {
 	Method  string
 	Target  string // as sent
 	Minor   int    // HTTP/1.Minor, 0 or 1
-	Fields  Fields
+	Fields  Fields // without those that Connection names, which nobody behind this proxy will see
 	Framing Framing
 }
 
@@ -76,6 +76,7 @@ func ParseRequest(head []byte) (*Request, error) {
 	if r.Framing, err = requestFraming(r.Fields, r.Minor); err != nil {
 		return nil, err
 	}
+	r.Fields = r.Fields.settled()
 	return r, nil
 }
 

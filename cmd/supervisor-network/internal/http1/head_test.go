@@ -3,6 +3,7 @@ package http1
 import (
 	"bufio"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -155,6 +156,35 @@ func TestParseRequestKeepsOrderAndCase(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestARequestHasNoFieldsThatConnectionNames: what is not sent is not read, either.
+func TestARequestHasNoFieldsThatConnectionNames(t *testing.T) {
+	var many strings.Builder
+	for i := range 40 {
+		fmt.Fprintf(&many, "x-%d, ", i)
+	}
+	for name, tc := range map[string]struct {
+		in   string
+		want Fields
+	}{
+		"one":                       {"Connection: content-type\r\nContent-Type: text/plain\r\nX-Y: z\r\n", Fields{{"X-Y", "z"}}},
+		"before and behind it":      {"X-A: 1\r\nConnection: X-A\r\nx-a: 2\r\nX-Y: z\r\n", Fields{{"X-Y", "z"}}},
+		"of several":                {"Connection: close, X-A\r\nConnection: upgrade , X-B\r\nX-A: 1\r\nX-B: 1\r\nUpgrade: x\r\n", Fields{{"Connection", "close"}, {"Connection", "upgrade"}, {"Upgrade", "x"}}},
+		"what is about one hop":     {"Connection: Upgrade, TE, close\r\nUpgrade: websocket\r\nTE: trailers\r\n", Fields{{"Connection", "Upgrade, TE, close"}, {"Upgrade", "websocket"}, {"TE", "trailers"}}},
+		"keep-alive":                {"Connection: keep-alive\r\nKeep-Alive: 3\r\n", Fields{{"Connection", "keep-alive"}, {"Keep-Alive", "3"}}},
+		"many":                      {"Connection: " + many.String() + "x-y\r\nX-7: 1\r\nX-Y: 1\r\nX-Z: 1\r\n", Fields{{"X-Z", "1"}}},
+		"a field that is not there": {"Connection: X-None\r\nX-Y: z\r\n", Fields{{"X-Y", "z"}}},
+	} {
+		r, err := ParseRequest([]byte("GET / HTTP/1.1\r\nHost: a\r\n" + tc.in + "\r\n"))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if diff := cmp.Diff(append(Fields{{"Host", "a"}}, tc.want...), r.Fields); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package http1
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -171,6 +172,39 @@ func (f Fields) nominated() (out options) {
 		}
 	}
 	return out
+}
+
+// settled leaves out the fields that Connection names, and the options that named them:
+// a rule that is about such a field, and a credential that goes into it, would be about
+// something that is not sent. Fields that end at every proxy stay, for this one.
+func (f Fields) settled() Fields {
+	named := f.nominated()
+	if !slices.ContainsFunc(named.few, func(o string) bool { return !HopByHop(o) }) {
+		return f
+	}
+	out := make(Fields, 0, len(f))
+	for _, field := range f {
+		switch {
+		case strings.EqualFold(field.Name, "Connection"):
+			if field.Value = ownOptions(field.Value); field.Value != "" {
+				out = append(out, field)
+			}
+		case HopByHop(field.Name) || !named.has(field.Name):
+			out = append(out, field)
+		}
+	}
+	return out
+}
+
+// ownOptions are the options of a Connection field that are about the connection alone.
+func ownOptions(value string) string {
+	var own []string
+	for o := range strings.SplitSeq(value, ",") {
+		if o = strings.Trim(o, " \t"); HopByHop(o) || strings.EqualFold(o, "close") {
+			own = append(own, o)
+		}
+	}
+	return strings.Join(own, ", ")
 }
 
 // EndToEnd returns the fields that do not belong to one hop.
