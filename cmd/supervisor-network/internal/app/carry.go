@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"io"
 	"net"
 	"os"
 
@@ -159,6 +160,9 @@ func (s *session) request(ctx context.Context, req *http1.Request, t http1.Targe
 	return leave(s.carry(ctx, req, t, in))
 }
 
+// continues tells a client to send the body it has announced.
+const continues = "HTTP/1.1 100 Continue\r\n\r\n"
+
 // body reads a request's whole body; a client that waits for leave to send it gets it.
 func (s *session) body(ctx context.Context, req *http1.Request, in *incoming, limit int) ([]byte, error) {
 	length := req.Framing.Length
@@ -169,7 +173,7 @@ func (s *session) body(ctx context.Context, req *http1.Request, in *incoming, li
 		return nil, inspect.TooLarge(limit)
 	}
 	if req.Fields.Has("Expect", "100-continue") && s.client.R.Buffered() == 0 && req.Minor == 1 {
-		if _, err := s.stream.Write([]byte("HTTP/1.1 100 Continue\r\n\r\n")); err != nil {
+		if _, err := io.WriteString(s.stream, continues); err != nil {
 			return nil, err
 		}
 	}

@@ -33,6 +33,10 @@ func (s *session) overHTTP2(ctx context.Context, req *http1.Request, t http1.Tar
 		Host: authority, Header: headerOf(req.Fields), ContentLength: length, Body: http.NoBody}
 	if length != 0 {
 		out.Body = body
+		body.wanted = !in.read && req.Minor == 1 && req.Fields.Has("Expect", "100-continue")
+	}
+	if !body.wanted {
+		delete(out.Header, "Expect")
 	}
 	if changed := s.p.vault.recheck(in); changed != nil {
 		return exchange.Result{}, s.inPlace(changed)
@@ -41,6 +45,7 @@ func (s *session) overHTTP2(ctx context.Context, req *http1.Request, t http1.Tar
 	if err != nil {
 		return exchange.Result{Up: body.n.Load()}, streamFailed(ctx, s.grant.permit.Host(), err)
 	}
+	body.answer()
 	defer resp.Body.Close()
 	down := &counted{ReadCloser: resp.Body, watch: s.watch}
 	resp.Body = down
@@ -64,6 +69,32 @@ type lent struct {
 
 	mu   sync.Mutex
 	from io.Reader // guarded by mu; nil: taken back
+
+	interim sync.Mutex // held while the client is told to go on
+	wanted  bool       // guarded by interim; the client waits for that
+}
+
+// goOn tells a client that waits for it that its body is wanted: that is when the origin
+// said so, or said nothing for a while. Preconditions: mu is held.
+func (l *lent) goOn() error {
+	l.interim.Lock()
+	defer l.interim.Unlock()
+	if !l.wanted {
+		return nil
+	}
+	l.wanted = false
+	if l.s.client.R.Buffered() > 0 {
+		return nil // it does not wait
+	}
+	_, err := io.WriteString(l.s.stream, continues)
+	return err
+}
+
+// answer comes before the response: behind that nothing is said of the body.
+func (l *lent) answer() {
+	l.interim.Lock()
+	l.wanted = false
+	l.interim.Unlock()
 }
 
 // Read implements io.Reader.
@@ -72,6 +103,9 @@ func (l *lent) Read(p []byte) (int, error) {
 	defer l.mu.Unlock()
 	if l.from == nil {
 		return 0, net.ErrClosed
+	}
+	if err := l.goOn(); err != nil {
+		return 0, err
 	}
 	n, err := l.from.Read(p)
 	if l.n.Add(int64(n)); n > 0 {
@@ -103,6 +137,5 @@ func headerOf(fields http1.Fields) http.Header {
 	}
 	delete(h, "Host")
 	delete(h, "Content-Length")
-	delete(h, "Expect")
 	return h
 }

@@ -39,6 +39,10 @@ const (
 	connectionWindow = (perConn + 1) * streamWindow // unread answers do not stop the others
 )
 
+// continueWait is how long an origin is given to say whether it wants a body that was
+// announced with Expect: many never say it.
+const continueWait = time.Second
+
 // ErrNoHTTP2 is an origin that did not negotiate h2.
 var ErrNoHTTP2 = errors.New("the origin does not speak HTTP/2")
 
@@ -110,6 +114,7 @@ func New(cfg Config) *Pool {
 			DisableCompression:     true,
 			IdleConnTimeout:        cfg.Idle,
 			MaxResponseHeaderBytes: maxResponseHead,
+			ExpectContinueTimeout:  continueWait,
 			HTTP2: &http.HTTP2Config{
 				MaxReadFrameSize:              maxFrame,
 				MaxReceiveBufferPerConnection: connectionWindow,
