@@ -47,8 +47,9 @@ type world struct {
 	roots   *x509.CertPool // of the interception
 	doc     string
 	next    core.Generation
-	empty   func() // closes the connections that pools keep
-	stop    func() // ends the daemon, as a signal does
+	empty   func()      // closes the connections that pools keep
+	stop    func()      // ends the daemon, as a signal does
+	reached func() bool // an origin has what a test sent
 
 	dials     atomic.Int64
 	dialDelay atomic.Int64 // nanoseconds

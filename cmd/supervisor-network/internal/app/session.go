@@ -43,6 +43,8 @@ type session struct {
 	who   *core.Identity
 
 	origin  atomic.Pointer[pool.Conn] // busy with an exchange
+	present atomic.Pointer[func()]    // gives the present request up; nil: none is under way
+	secured atomic.Bool               // stream is TLS
 	waiting atomic.Bool               // for a further request to begin: whoever takes it away decides
 	drained chan struct{}             // closed when a drain has taken waiting, and ended the wait
 	once    sync.Once                 // closes drained
@@ -67,7 +69,8 @@ var (
 func (p *path) session(ctx context.Context, ev *record.Entry, c *listen.Conn, g *grant, entry *liveEntry) *session {
 	s := &session{p: p, drained: make(chan struct{}), conn: c, stream: c.TCP, grant: g, entry: entry, tunnel: g != nil, defaultPort: 80, ev: ev, first: g != nil}
 	s.client = exchange.Client{R: c.Reader(), Interrupt: s.interrupt, Resume: s.resume}
-	s.watch = relay.NewWatch(min(p.headTimeout, p.idle)/4, s.late)
+	s.watch = relay.NewWatch(min(p.headTimeout/4, p.idle/4, lookAtClient), s.late)
+	s.watch.Each(s.look)
 	s.watch.Begin(p.headTimeout)
 	s.undo = append(s.undo, context.AfterFunc(p.stopping, s.drain))
 	s.undo = append(s.undo, context.AfterFunc(ctx, s.cut))
@@ -77,6 +80,7 @@ func (p *path) session(ctx context.Context, ev *record.Entry, c *listen.Conn, g 
 // within goes on inside TLS.
 func (s *session) within(tc *tls.Conn) {
 	s.stream = tc
+	s.secured.Store(true)
 	r := streamReaders.Get().(*bufio.Reader)
 	r.Reset(tc)
 	s.client.R = r
@@ -139,6 +143,8 @@ func (s *session) underWay(ctx context.Context, in *incoming) (context.Context, 
 	ctx, cancel := context.WithCancelCause(ctx)
 	cut := make(chan struct{})
 	s.uncut = context.AfterFunc(ctx, func() { defer close(cut); s.late() })
+	giveUp := func() { cancel(errClientGone) }
+	s.present.Store(&giveUp)
 	if s.tunnel {
 		in.end = func() { cancel(errRevoked) }
 	}
@@ -146,6 +152,7 @@ func (s *session) underWay(ctx context.Context, in *incoming) (context.Context, 
 		s.entry.request.Store(in)
 	}
 	return ctx, func(goesOn bool) bool {
+		s.present.Store(nil)
 		s.entry.request.Store(nil)
 		if !s.uncut() && goesOn {
 			<-cut
@@ -153,6 +160,33 @@ func (s *session) underWay(ctx context.Context, in *incoming) (context.Context, 
 		}
 		cancel(nil)
 		return goesOn && !s.revoked.Load()
+	}
+}
+
+// lookAtClient is how often a client is looked at while its request is under way. It is
+// not read from, so that its end does not show by itself while its origin is silent.
+const lookAtClient = 2 * time.Second
+
+// errClientGone ends a request that nobody waits for.
+var errClientGone = errors.New("the client went away before the answer was complete")
+
+// look gives the present request up when its client is gone. One that has finished its
+// side of a plain connection may still read, which shows only when there is something
+// to send: its origin is waited for as a half-closed tunnel is. In TLS nobody closes
+// half a connection.
+func (s *session) look() {
+	giveUp := s.present.Load()
+	if giveUp == nil {
+		return
+	}
+	switch relay.EndOf(s.conn.TCP) {
+	case relay.Gone:
+		(*giveUp)()
+	case relay.Finished:
+		if s.secured.Load() || s.watch.Quiet() >= min(s.p.idle, relay.HalfClosedIdle) {
+			(*giveUp)()
+		}
+	case relay.Open:
 	}
 }
 

@@ -268,6 +268,9 @@ func streamFailed(ctx context.Context, host string, err error) *refusal {
 	if errors.Is(context.Cause(ctx), errRevoked) {
 		return &refusal{status: 403, stage: core.StageRequest, reason: core.ReasonPolicyChanged, detail: revoked}
 	}
+	if errors.Is(context.Cause(ctx), errClientGone) {
+		return undialled(ctx, core.StageRequest, err)
+	}
 	r := &refusal{status: 502, stage: core.StageRequest, reason: core.ReasonUpstreamInvalid, detail: "the origin closed the connection without a complete response", failed: true}
 	e, ok := errors.AsType[*origin.Error](err)
 	if !ok {

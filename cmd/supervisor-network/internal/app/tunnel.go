@@ -77,6 +77,8 @@ func outcome(ctx context.Context, err error) (core.Reason, string) {
 		return core.ReasonPolicyChanged, revoked
 	case errors.Is(context.Cause(ctx), errGated):
 		return core.ReasonUninspectedCredentials, gated
+	case errors.Is(context.Cause(ctx), errClientGone):
+		return core.ReasonClientClosed, errClientGone.Error()
 	case ctx.Err() != nil:
 		return core.ReasonShutdown, "the daemon is stopping"
 	case errors.Is(err, relay.ErrIdle):
@@ -93,6 +95,9 @@ func outcome(ctx context.Context, err error) (core.Reason, string) {
 func undialled(ctx context.Context, stage core.Stage, err error) *refusal {
 	if errors.Is(context.Cause(ctx), errRevoked) {
 		return &refusal{status: 403, stage: stage, reason: core.ReasonPolicyChanged, detail: revoked}
+	}
+	if errors.Is(context.Cause(ctx), errClientGone) {
+		return &refusal{status: 502, stage: stage, reason: core.ReasonClientClosed, detail: errClientGone.Error(), failed: true}
 	}
 	r := &refusal{status: 502, stage: stage, reason: core.ReasonInternal, detail: "the connection could not be made", failed: true}
 	if e, ok := errors.AsType[*relay.Error](err); ok {

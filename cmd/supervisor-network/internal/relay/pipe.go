@@ -41,7 +41,7 @@ func (p *Pipe) Run(ctx context.Context) error {
 	}
 	stop := context.AfterFunc(ctx, func() { end(context.Cause(ctx)) })
 	defer stop()
-	watch := NewWatch(min(p.Idle, halfClosedIdle)/4, func() { end(ErrIdle) })
+	watch := NewWatch(min(p.Idle, HalfClosedIdle)/4, func() { end(ErrIdle) })
 	watch.Begin(p.Idle)
 	defer watch.Stop()
 
@@ -118,7 +118,7 @@ func (p *Pipe) copy(dst net.Conn, src io.Reader, moved *atomic.Int64, watch *Wat
 			return err
 		}
 		p.half.Store(true)
-		watch.Begin(min(p.Idle, halfClosedIdle))
+		watch.Begin(min(p.Idle, HalfClosedIdle))
 		if c, ok := dst.(interface{ CloseWrite() error }); ok {
 			_ = c.CloseWrite() // a peer that is gone shows at the next read
 		}

@@ -25,9 +25,9 @@ const (
 // again, so that one that fell quiet gives its pipe back and is seen to be quiet.
 const spliceTime = time.Second
 
-// halfClosedIdle ends a tunnel whose one side has finished when the other one is
+// HalfClosedIdle ends a tunnel whose one side has finished when the other one is
 // quiet for this long.
-const halfClosedIdle = 5 * time.Minute
+const HalfClosedIdle = 5 * time.Minute
 
 var buffers = sync.Pool{New: func() any { b := make([]byte, bufferBytes); return &b }}
 
@@ -196,7 +196,7 @@ func (t *Tunnel) watch(half *atomic.Bool, end func(error)) func() {
 	var timer *time.Timer
 	var over atomic.Bool
 	quiet := time.Duration(0)
-	step := min(max(t.Idle/4, time.Millisecond), halfClosedIdle/4)
+	step := min(max(t.Idle/4, time.Millisecond), HalfClosedIdle/4)
 	timer = time.AfterFunc(time.Hour, func() {
 		if over.Load() { // stop came while this function set the timer anew
 			return
@@ -206,7 +206,7 @@ func (t *Tunnel) watch(half *atomic.Bool, end func(error)) func() {
 		if moved != last {
 			last, quiet = moved, 0
 		}
-		if quiet >= t.Idle || half.Load() && quiet >= halfClosedIdle {
+		if quiet >= t.Idle || half.Load() && quiet >= HalfClosedIdle {
 			end(ErrIdle)
 			return
 		}

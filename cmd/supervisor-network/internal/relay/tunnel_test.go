@@ -306,7 +306,7 @@ func TestIdleTimeCountsFromTheLastByte(t *testing.T) {
 
 func TestHalfClosedTunnelsEndSooner(t *testing.T) {
 	after, err := watched(t, &Tunnel{Idle: 24 * time.Hour}, true, func() {})
-	if err != ErrIdle || after < halfClosedIdle || after > 2*halfClosedIdle {
+	if err != ErrIdle || after < HalfClosedIdle || after > 2*HalfClosedIdle {
 		t.Errorf("ended after %s with %v", after, err)
 	}
 	after, err = watched(t, &Tunnel{Idle: time.Minute}, true, func() {})

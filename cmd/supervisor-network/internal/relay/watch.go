@@ -17,6 +17,7 @@ type Watch struct {
 	timer  *time.Timer
 	step   time.Duration
 	expire func()
+	each   atomic.Pointer[func()]
 }
 
 // NewWatch looks every step, and calls expire once when the phase's limit has
@@ -33,7 +34,10 @@ func (w *Watch) look() {
 	if w.over.Load() {
 		return
 	}
-	if time.Since(w.start)-time.Duration(w.moved.Load()) >= time.Duration(w.limit.Load()) {
+	if each := w.each.Load(); each != nil {
+		(*each)()
+	}
+	if w.Quiet() >= time.Duration(w.limit.Load()) {
 		w.late.Store(true)
 		w.expire()
 		return
@@ -49,6 +53,14 @@ func (w *Watch) Begin(limit time.Duration) {
 
 // Mark notes that something moved.
 func (w *Watch) Mark() { w.moved.Store(int64(time.Since(w.start))) }
+
+// Each makes every look begin with f, also while things move.
+func (w *Watch) Each(f func()) { w.each.Store(&f) }
+
+// Quiet is how long nothing has moved.
+func (w *Watch) Quiet() time.Duration {
+	return time.Since(w.start) - time.Duration(w.moved.Load())
+}
 
 // Expired reports whether a limit has passed.
 func (w *Watch) Expired() bool { return w.late.Load() }
