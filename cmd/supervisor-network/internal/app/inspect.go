@@ -202,7 +202,7 @@ func (s *session) guess(ctx context.Context) {
 		return
 	}
 	if err != nil {
-		s.unanswered(ctx, s.unreachable(ctx, err))
+		s.nowhere(ctx, s.unreachable(ctx, err))
 		return
 	}
 	pipe := &relay.Pipe{Client: s.stream, ClientReader: s.client.R, Upstream: up.Stream(), Idle: s.p.idle,
@@ -227,10 +227,10 @@ func (s *session) guess(ctx context.Context) {
 // is that its origin cannot be reached.
 const firstWord = 2 * time.Second
 
-// unanswered ends TLS that leads nowhere, whose client said nothing of its protocol. An
+// nowhere ends TLS that leads nowhere, whose client said nothing of its protocol. An
 // answer that nobody asked for is an error to clients of HTTP and noise to any other:
 // only a request gets one, of its own.
-func (s *session) unanswered(ctx context.Context, r *refusal) {
+func (s *session) nowhere(ctx context.Context, r *refusal) {
 	s.watch.Begin(min(s.p.headTimeout, firstWord))
 	kind, _ := hello.Peek(s.client.R)
 	if kind == hello.HTTP1 || kind == hello.Other && beginsRequest(s.client.R) {

@@ -53,6 +53,8 @@ func (in *incoming) offered() *websocket.Handshake {
 // behind its handshake.
 func (k *socket) messages(ctx context.Context, early []byte) {
 	j := &messageJudge{p: k.p, grant: *k.grant, in: k.in, secure: k.secure, used: k.ev.Used, echoes: echoesOf(k.in.sealed)}
+	j.audits.write = func(r decide.Ruling, n uint64) { k.auditMessage(j.grant.permit.Generation(), r, n) }
+	defer j.audits.end()
 	binary := j.binary()
 	k.in.binary.Store(binary && k.in.endpoint.Protocol == policy.ProtocolWebSocket) // elsewhere no rule is about messages
 	ws := &websocket.Session{
@@ -96,12 +98,18 @@ func goodbye(cause error) *websocket.CloseError {
 
 // denyMessage leaves a record of a refused message beside that of its session.
 func (k *socket) denyMessage(e *websocket.CloseError) {
-	ev := k.p.record.Begin(core.NewRequestID(), time.Now())
+	ev := k.messageRecord()
 	defer ev.End()
+	ev.Deny(core.StageRequest, e.Reason, e.Detail)
+}
+
+// messageRecord begins a record of a message.
+func (k *socket) messageRecord() *record.Entry {
+	ev := k.p.record.Begin(core.NewRequestID(), time.Now())
 	ev.Event.Host, ev.Event.Port, ev.Event.Rule = k.ev.Event.Host, k.ev.Event.Port, k.ev.Event.Rule
 	k.in.describe(ev)
 	ev.Event.Source, ev.Event.Method = k.source, decide.MethodText
 	ev.Event.Generation = k.ev.Event.Generation
 	ev.Who(*k.grant.question.Who)
-	ev.Deny(core.StageRequest, e.Reason, e.Detail)
+	return ev
 }

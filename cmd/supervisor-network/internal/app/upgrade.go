@@ -59,6 +59,7 @@ type messageJudge struct {
 	used   func(key string) // notes a credential
 	echoes *echoSet
 	denied bool
+	audits audits
 }
 
 // text implements websocket.Session.Judge.
@@ -108,6 +109,9 @@ func (j *messageJudge) judge(ctx context.Context, r *decide.Request) error {
 	ruling := decide.Ruling{Detail: "no endpoint takes the path any more"}
 	if ok {
 		ruling = j.grant.snap.Request(j.grant.permit, endpoint, r)
+	}
+	if ruling.Audited {
+		j.audits.add(ruling)
 	}
 	if ruling.Allowed {
 		return nil
