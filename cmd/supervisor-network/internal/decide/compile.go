@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/splitpod/splitpod/pkg/core"
@@ -56,10 +57,12 @@ func build(ctx context.Context, doc *policy.Document, opt Options) (*Snapshot, e
 	if err != nil {
 		return nil, err
 	}
-	requests, err := newRequestEvaluator(ctx, c.endpoints, c.globs)
-	if err != nil {
-		return nil, err
-	}
+	// Requests are decided by what was compiled here; the module, which takes longer to
+	// prepare than everything else, is asked by those who want to know why.
+	endpoints, globs := c.endpoints, c.globs
+	requests := sync.OnceValues(func() (*evaluator, error) {
+		return newRequestEvaluator(context.WithoutCancel(ctx), endpoints, globs)
+	})
 	return &Snapshot{
 		generation: opt.Generation, digest: opt.Digest, learnUntil: opt.LearnUntil, ignore: opt.IgnoreBinaries,
 		empty: len(doc.Network) == 0, endpoints: c.endpoints, evaluator: ev, requests: requests, cache: newCache(),

@@ -205,7 +205,11 @@ func (s *Snapshot) ExplainRequest(ctx context.Context, p Permit, r *Request) (Ru
 	}
 	j := judgement{s: s, permit: &p, e: s.selected(&p, r.Path), r: r}
 	compiled := j.judge()
-	read, err := s.requests.request(ctx, &p, r)
+	module, err := s.requests()
+	if err != nil {
+		return Ruling{}, err
+	}
+	read, err := module.request(ctx, &p, r)
 	if err != nil {
 		return Ruling{}, err
 	}

@@ -76,7 +76,7 @@ func BenchmarkRequestByModule(b *testing.B) {
 	s := inspected(b, scoped)
 	p, r := permitted(b, s), line("GET /loose/strict/x")
 	for b.Loop() {
-		if _, err := s.requests.request(b.Context(), &p, r); err != nil {
+		if _, err := module(b, s).request(b.Context(), &p, r); err != nil {
 			b.Fatal(err)
 		}
 	}

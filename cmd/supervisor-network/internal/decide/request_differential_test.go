@@ -17,7 +17,7 @@ func agree(t testing.TB, s *Snapshot, p Permit, r *Request) verdict {
 	selected := s.selected(&p, r.Path)
 	j := judgement{s: s, permit: &p, e: selected, r: r}
 	fast := j.judge()
-	slow, err := s.requests.request(t.Context(), &p, r)
+	slow, err := module(t, s).request(t.Context(), &p, r)
 	if err != nil {
 		t.Fatalf("%+v: %v", r, err)
 	}
@@ -271,4 +271,14 @@ func FuzzRequest(f *testing.F) {
 			t.Fatalf("%q is %+v, %q is %+v", method, v, lower.Method, w)
 		}
 	})
+}
+
+// module is the prepared module about requests.
+func module(t testing.TB, s *Snapshot) *evaluator {
+	t.Helper()
+	e, err := s.requests()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
 }

@@ -28,7 +28,7 @@ type Snapshot struct {
 	learnUntil time.Time
 	endpoints  []endpoint
 	evaluator  *evaluator
-	requests   *evaluator
+	requests   func() (*evaluator, error)
 	cache      *cache
 }
 
