@@ -8,6 +8,7 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/identify"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/placeholder"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/http2"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/websocket"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/listen"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/mint"
@@ -38,6 +39,8 @@ type path struct {
 	local          *policylocal.Server
 	vault          *vault
 	bodies         *bodies
+	places         *places
+	windows        *http2.Windows
 	advise         bool            // tell refused agents how to propose a change
 	stopping       context.Context // ended when no new request is taken
 }

@@ -101,7 +101,7 @@ func newWorld(t testing.TB, idle time.Duration, endpoints ...string) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.path = &path{vault: &vault{}, bodies: newBodies(1 << 20),
+	w.path = &path{vault: &vault{}, bodies: newBodies(1 << 20), places: newPlaces(1000),
 		policy: &decide.Engine{}, dialer: w, mint: minter, meter: observe.NewMeter(), live: new(live), assemblies: websocket.NewAssemblies(),
 		pool: pool.New(pool.Config{Dial: w.Dial, Handshake: client.Handshake}),
 		http2: h2.New(h2.Config{Dial: func(ctx context.Context, p decide.Permit) (*tls.Conn, error) {

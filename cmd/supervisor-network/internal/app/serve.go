@@ -20,6 +20,7 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/export"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/identify"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/http2"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/websocket"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/listen"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/mint"
@@ -61,6 +62,8 @@ type daemon struct {
 	advisor    *advisor.Advisor
 	vault      *vault
 	bodies     *bodies
+	places     *places
+	windows    http2.Windows
 	originTLS  *tls.Config // for token endpoints
 
 	attach attachState
@@ -103,7 +106,8 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) er
 	if err := harden(); err != nil {
 		return err
 	}
-	d := &daemon{cfg: cfg, instance: core.NewInstanceID(), engine: &decide.Engine{}, meter: observe.NewMeter(), assemblies: websocket.NewAssemblies(), bodies: newBodies(heldLimit())}
+	d := &daemon{cfg: cfg, instance: core.NewInstanceID(), engine: &decide.Engine{}, meter: observe.NewMeter(), assemblies: websocket.NewAssemblies(), bodies: newBodies(heldLimit()),
+		places: newPlaces(cfg.MaxConnections)}
 	d.log = newLogger(stderr, cfg.LogLevel, d.instance)
 	if cfg.Identity == "process" {
 		d.box = outbox.New(outbox.DefaultLimit)
@@ -253,7 +257,7 @@ func bind(ctx context.Context, addr string) (net.Listener, error) {
 // accept serves one listener until ctx ends.
 func (d *daemon) accept(ctx context.Context, l *net.TCPListener, who identify.Identifier) error {
 	p := &path{
-		identify: who, policy: d.engine, dialer: d.dialer, mint: d.mint, pool: d.pool, http2: d.http2, record: d.record, meter: d.meter, live: &d.live, assemblies: d.assemblies, vault: d.vault, bodies: d.bodies,
+		identify: who, policy: d.engine, dialer: d.dialer, mint: d.mint, pool: d.pool, http2: d.http2, record: d.record, meter: d.meter, live: &d.live, assemblies: d.assemblies, vault: d.vault, bodies: d.bodies, places: d.places, windows: &d.windows,
 		headTimeout: d.cfg.HeadTimeout, idle: d.cfg.IdleTimeout, ignoreIdentity: d.cfg.Identity != "process", advise: d.cfg.AgentProposals, local: d.advisor.Local(), stopping: ctx,
 	}
 	return listen.Serve(ctx, l, listen.Options{

@@ -35,7 +35,7 @@ func (s *session) serveHTTP2(ctx context.Context, tc *tls.Conn) {
 	stats := http2.Serve(ctx, tc, http2.Options{
 		Host: s.grant.permit.Host(), Port: s.grant.permit.Port(), EncodedSlash: s.grant.permit.EncodedSlash(),
 		Verbatim: !s.p.pathsCount(s.grant.permit),
-		Idle:     s.p.idle, StreamIdle: s.p.idle + s.p.idle/2, Drain: streamDrain, Refused: s.refusedStream,
+		Idle:     s.p.idle, StreamIdle: s.p.idle + s.p.idle/2, Drain: streamDrain, Refused: s.refusedStream, Windows: s.p.windows,
 	}, s.stream2)
 	switch {
 	case stats.Flooded:
@@ -79,6 +79,31 @@ func (s *session) refusedStream(method string, status int, err error) string {
 	return string(ev.Event.RequestID)
 }
 
+// places are what streams of HTTP/2 take, all connections together: each of them can cost
+// what a connection of HTTP/1.1 costs, and one connection carries a hundred.
+type places struct {
+	limit int64
+	taken atomic.Int64
+}
+
+func newPlaces(limit int) *places { return &places{limit: int64(limit)} }
+
+func (p *places) take() bool {
+	if p.taken.Add(1) > p.limit {
+		p.taken.Add(-1)
+		return false
+	}
+	return true
+}
+
+func (p *places) give() { p.taken.Add(-1) }
+
+// tooManyStreams is a stream for which there is no place.
+func tooManyStreams() *refusal {
+	return &refusal{status: 503, stage: core.StageRequest, reason: core.ReasonTooManyConnections,
+		detail: "too many requests over HTTP/2 are under way; wait for some and try again"}
+}
+
 // stream2 judges and carries one stream. Streams run side by side: what they share of
 // the session is not changed.
 func (s *session) stream2(ctx context.Context, st *http2.Stream) {
@@ -100,6 +125,11 @@ func (s *session) stream2(ctx context.Context, st *http2.Stream) {
 		a.id = ev.Event.RequestID
 		_ = st.Deny(r.status, r.reason, r.detail, ev.Event.RequestID, r.body(a), r.fields()...) // a client that is gone needs no answer
 	}
+	if !s.p.places.take() {
+		deny(tooManyStreams())
+		return
+	}
+	defer s.p.places.give()
 	if denial := s.p.renew(ctx, &g); denial != nil {
 		deny(denied(core.StageRequest, denial))
 		return

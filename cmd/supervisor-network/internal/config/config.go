@@ -91,8 +91,8 @@ type Config struct {
 	// last valid policy stays in force. deny: everything is denied until the file is
 	// valid.
 	InvalidPolicy string `env:"INVALID_POLICY" envDefault:"keep" flag:"invalid-policy"`
-	// MaxConnections bounds the workload's connections at one time; more are answered
-	// 503. Each takes two descriptors.
+	// MaxConnections bounds the workload's connections at one time, and beside them its
+	// requests over HTTP/2; more are answered 503. Each takes two descriptors.
 	MaxConnections int `env:"MAX_CONNECTIONS" envDefault:"20000" flag:"max-connections"`
 	// HeadTimeout bounds the time from accept to a complete request head.
 	HeadTimeout time.Duration `env:"HEAD_TIMEOUT" envDefault:"30s" flag:"head-timeout"`

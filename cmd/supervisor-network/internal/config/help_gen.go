@@ -18,7 +18,7 @@ var help = map[string]string{
 	"admin-listen":    "AdminListen is the address of /livez, /readyz and /metrics. They hold no secret and the workload cannot reach them. The live view (/ and /view.json) is there too, and answers 127.0.0.1 and ::1 only: kubectl port-forward, and the watch command. Empty: none. (default :9901)",
 	"admin-token":     "AdminToken is a file with a token of 32 to 512 characters, for example of a Secret. With it, the live view answers only who shows the token (the page asks for it, watch has --token), also to programs in the pod that forward to its loopback, and proposals can be approved and rejected on the page. A changed file counts at once. Empty: the view only shows, to everybody on the pod's own loopback.",
 	"invalid-policy":  "InvalidPolicy says what a changed policy file that is invalid does. keep: the last valid policy stays in force. deny: everything is denied until the file is valid. (default keep)",
-	"max-connections": "MaxConnections bounds the workload's connections at one time; more are answered 503. Each takes two descriptors. (default 20000)",
+	"max-connections": "MaxConnections bounds the workload's connections at one time, and beside them its requests over HTTP/2; more are answered 503. Each takes two descriptors. (default 20000)",
 	"head-timeout":    "HeadTimeout bounds the time from accept to a complete request head. (default 30s)",
 	"connect-timeout": "ConnectTimeout bounds resolving and dialling a destination together. (default 30s)",
 	"idle-timeout":    "IdleTimeout ends a tunnel in which nothing moved in either direction. (default 1h)",

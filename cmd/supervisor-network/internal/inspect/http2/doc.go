@@ -31,6 +31,7 @@ const (
 	MaxHeaderList    = 16 << 10 // as RFC 9113 section 6.5.2 counts it
 	maxFrame         = 16 << 10
 	connectionWindow = 1 << 20
+	narrowWindow     = 1<<16 - 1 // the least there is (RFC 9113 section 6.9.2)
 	streamWindow     = 256 << 10
 	drainTime        = time.Second // for a short body that nobody read
 )
@@ -49,6 +50,10 @@ type Options struct {
 	Stall      time.Duration // a client that does not take what is sent, default 1 min
 	Ping       time.Duration // silence after which the client is asked for life, default 30 s
 	Drain      time.Duration // for streams to end after the context has, default 10 s
+
+	// Windows bounds what all connections that share it may hold unread; nil: nobody
+	// shares.
+	Windows *Windows
 
 	// Refused is told every stream that was understood and refused before the
 	// handler; the id it returns goes into the answer. Streams call it at the same

@@ -38,7 +38,9 @@ var ErrClosed = errors.New("http2: the client's connection has ended")
 func Serve(ctx context.Context, conn *tls.Conn, o Options, handle Handler) Stats {
 	o.defaults()
 	base, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	s := &server{o: o, handle: handle, meter: newMeter(conn, time.Now())}
+	window, give := o.Windows.take()
+	defer give()
+	s := &server{o: o, handle: handle, window: window, meter: newMeter(conn, time.Now())}
 	hs := s.config()
 	h2 := &http2.Server{}
 	if err := http2.ConfigureServer(hs, h2); err != nil {
@@ -82,6 +84,7 @@ type server struct {
 	o      Options
 	handle Handler
 	meter  *meter
+	window int
 
 	mu      sync.Mutex // guards ended against running.Wait
 	ended   bool
@@ -94,7 +97,7 @@ func (s *server) config() *http.Server {
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams:          MaxStreams,
 			MaxReadFrameSize:              maxFrame,
-			MaxReceiveBufferPerConnection: connectionWindow,
+			MaxReceiveBufferPerConnection: s.window,
 			MaxReceiveBufferPerStream:     streamWindow,
 			SendPingTimeout:               s.o.Ping,
 			PingTimeout:                   s.o.Ping,
