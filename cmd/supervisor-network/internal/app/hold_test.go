@@ -170,3 +170,29 @@ func (w *world) until(what string, ok func() bool) {
 		}
 	}
 }
+
+// TestAHeldBodyArrivesWhole, however it is handed to the origin: short ones go with the
+// head, and those above 64 KiB behind it.
+func TestAHeldBodyArrivesWhole(t *testing.T) {
+	w := newWorld(t, 5*time.Second, endpoint("a.example.com", 443, ", protocol: json-rpc, enforcement: enforce, json_rpc: {max_body_bytes: 131072}, rules: [{allow: {method: echo}}]"))
+	w.origin("a.example.com", 443, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		_, _ = rw.Write(body)
+	}), "http/1.1")
+	for _, http2 := range []bool{false, true} {
+		client := w.client(http2)
+		for _, size := range []int{100, 64 << 10, 64<<10 + 1, 128 << 10} {
+			const begin, end = `{"jsonrpc":"2.0","id":1,"method":"echo","params":["`, `"]}`
+			call := begin + strings.Repeat("x", size-len(begin+end)) + end
+			resp, err := client.Post("https://a.example.com/", "application/json", strings.NewReader(call))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			if err != nil || string(got) != call {
+				t.Errorf("HTTP/2 %v, %d bytes: %s, %d arrived, %v", http2, size, resp.Status, len(got), err)
+			}
+		}
+	}
+}

@@ -142,7 +142,7 @@ func (x *running) sendFault(err error) error {
 }
 
 // send writes the head anew and the body behind it. A body that is here already goes
-// with the head in one write; another one is copied by a goroutine.
+// with the head in one write, if it is short; another one is copied by a goroutine.
 func (x *running) send() error {
 	buf := heads.Get().(*[]byte)
 	out := http1.Outgoing{Framing: x.Request.Framing, Via: x.Via, Omit: x.Omit, Add: x.Add}
@@ -152,8 +152,14 @@ func (x *running) send() error {
 	out.ZeroLength = out.Framing.Kind == http1.NoBody && hasLength(x.Request.Fields)
 	b := http1.AppendRequest((*buf)[:0], x.Request, x.Target, x.DefaultPort, out)
 	whole, here := x.body()
-	b = append(b, whole...)
+	large := len(whole) > maxScratch // held already, and not a second time
+	if !large {
+		b = append(b, whole...)
+	}
 	_, err := x.Origin.Write(b)
+	if large && err == nil {
+		_, err = x.Origin.Write(whole)
+	}
 	if cap(b) <= maxScratch {
 		*buf = b[:0]
 		heads.Put(buf)
