@@ -64,6 +64,49 @@ func TestMessagesThatPassAlthoughRulesRefuseThemAreRecorded(t *testing.T) {
 	}
 }
 
+// TestBinaryMessagesThatPassAlthoughTextWouldNotAreRecorded, by number.
+func TestBinaryMessagesThatPassAlthoughTextWouldNotAreRecorded(t *testing.T) {
+	w := newWorld(t, 5*time.Second, endpoint("ws.example.com", 80, ", protocol: websocket, enforcement: audit, access: read-only"))
+	seen := make(chan byte, 8)
+	w.origin("ws.example.com", 80, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		c, rw, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n")
+		for frame := make([]byte, 8); ; {
+			if _, err := io.ReadFull(rw, frame); err != nil {
+				return
+			}
+			if frame[0] == 0x88 {
+				return
+			}
+			seen <- frame[0]
+		}
+	}))
+	c := w.tunnel("ws.example.com", 80)
+	fmt.Fprintf(c, handshake, "/", "ws.example.com")
+	if resp, _ := answer(t, bufio.NewReader(c), "GET"); resp.StatusCode != 101 {
+		t.Fatal(resp.Status)
+	}
+	for _, frame := range []string{"\x82\x82\x00\x00\x00\x00hi", "\x81\x82\x00\x00\x00\x00hi", "\x82\x82\x00\x00\x00\x00hi"} {
+		_, _ = io.WriteString(c, frame)
+		if got := <-seen; got != frame[0] {
+			t.Fatalf("the origin got a frame of %x", got)
+		}
+	}
+	c.Close()
+	w.until("a record of two", func() bool {
+		for _, r := range w.records.list() {
+			if strings.Contains(r, "would be denied: binary messages pass unread") && strings.Contains(r, `"count":2`) {
+				return true
+			}
+		}
+		return false
+	})
+}
+
 // TestAuditsAreBounded in number and time.
 func TestAuditsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -86,7 +129,7 @@ func TestAuditsAreBounded(t *testing.T) {
 		time.Sleep(auditEvery - 1)
 		say(1, "a")
 		want("within a minute")
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		say(1, "a")
 		want("after it", "1001 a")
 		for i := range maxAudits - 1 {

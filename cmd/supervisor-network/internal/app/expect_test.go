@@ -30,7 +30,7 @@ func TestAClientThatWaitsForLeaveGetsIt(t *testing.T) {
 				w := newWorld(t, 5*time.Second, endpoint("a.example.com", 443, tc.endpoint))
 				w.origin("a.example.com", 443, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 					if r.URL.Path == "/refuse" {
-						http.Error(rw, "no", 413)
+						http.Error(rw, "no", http.StatusRequestEntityTooLarge)
 						return
 					}
 					body, _ := io.ReadAll(r.Body)

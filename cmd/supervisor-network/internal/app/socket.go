@@ -69,6 +69,10 @@ func (k *socket) messages(ctx context.Context, early []byte) {
 	before := k.in.sealed.echoed()
 	stats, err := ws.Run(ctx)
 	k.ev.Echoed(k.in.sealed.echoed() - before)
+	if n := stats.Up.Messages - j.passed; n > 0 && j.unread.Audited {
+		j.unread.Detail = "binary messages pass unread where text ones would be denied: " + j.unread.Detail
+		j.audits.write(j.unread, uint64(n))
+	}
 	k.ev.Event.BytesUp, k.ev.Event.BytesDn = uint64(stats.Up.Bytes), uint64(stats.Down.Bytes)
 	if e, ok := errors.AsType[*websocket.CloseError](err); ok {
 		if !j.denied {

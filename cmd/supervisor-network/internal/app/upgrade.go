@@ -60,10 +60,20 @@ type messageJudge struct {
 	echoes *echoSet
 	denied bool
 	audits audits
+	passed int64         // text messages
+	unread decide.Ruling // about binary ones, which are counted alone
 }
 
 // text implements websocket.Session.Judge.
 func (j *messageJudge) text(ctx context.Context, text []byte) ([]byte, error) {
+	replacement, err := j.judged(ctx, text)
+	if err == nil {
+		j.passed++
+	}
+	return replacement, err
+}
+
+func (j *messageJudge) judged(ctx context.Context, text []byte) ([]byte, error) {
 	r := decide.Request{Method: decide.MethodText, Path: j.in.path, Message: true}
 	if j.in.endpoint.GraphQL {
 		operations, control, err := graphql.Message(text)
@@ -90,7 +100,8 @@ func (j *messageJudge) binary() bool {
 	case j.in.endpoint.Protocol != policy.ProtocolWebSocket:
 		return true // its rules are about the handshake
 	}
-	return j.grant.snap.Request(j.grant.permit, j.in.endpoint, textOf(j.in)).Allowed
+	j.unread = j.grant.snap.Request(j.grant.permit, j.in.endpoint, textOf(j.in))
+	return j.unread.Allowed
 }
 
 // textOf is some text message on the WebSocket that in opens.
