@@ -125,8 +125,11 @@ func (s *session) begin() *record.Entry {
 }
 
 func (s *session) incoming(req *http1.Request) *incoming {
-	return &incoming{method: placeholder.Redact(req.Method), held: holding{of: s.p.bodies},
-		head: inspect.Head{Method: req.Method, Fields: req.Fields, Body: req.Framing.Kind != http1.NoBody}}
+	return &incoming{method: placeholder.Redact(req.Method), held: holding{of: s.p.bodies}, head: headOf(req)}
+}
+
+func headOf(req *http1.Request) inspect.Head {
+	return inspect.Head{Method: req.Method, Fields: req.Fields, Body: req.Framing.Kind != http1.NoBody}
 }
 
 // request judges a request whose destination is granted, and carries it.
