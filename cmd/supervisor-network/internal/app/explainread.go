@@ -107,7 +107,7 @@ func (w *written) read(fields []string) reading {
 		out.refused = unreadable(err)
 		return out
 	}
-	in := &incoming{method: w.facts.Method, path: w.facts.Path, head: headOf(req)}
+	in := &incoming{method: w.facts.Method, path: w.facts.Path, head: headOf(req), held: holding{of: newBodies(maxHeldBodies)}}
 	in.head.Query = w.facts.Query
 	var malformed error
 	if websocket.Wanted(req.Fields) {
