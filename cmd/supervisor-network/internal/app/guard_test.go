@@ -328,7 +328,7 @@ func BenchmarkSeal(b *testing.B) {
 				if refused != nil || v.recheck(in) != nil {
 					b.Fatal(refused)
 				}
-				in.sealed.release()
+				in.held.release()
 			}
 		})
 	}
