@@ -120,7 +120,7 @@ func (a *Advisor) LearnUntil() time.Time { return a.until }
 
 // Learning reports whether public destinations are allowed now, for readiness and
 // metrics.
-func (a *Advisor) Learning() bool { return time.Now().Before(a.until) }
+func (a *Advisor) Learning() bool { return decide.Learning(time.Now(), a.until) }
 
 // Stats is a snapshot for metrics and readiness.
 func (a *Advisor) Stats() approve.Stats { return a.store.Stats() }
@@ -176,24 +176,31 @@ func (a *Advisor) remind(ctx context.Context) error {
 	}
 	end := time.NewTimer(time.Until(a.until))
 	defer end.Stop()
+	clock := time.NewTicker(10 * time.Second) // for the wall clock, which no timer follows
+	defer clock.Stop()
 	again := time.NewTicker(5 * time.Minute)
 	defer again.Stop()
-	for {
-		ev := learn.Begun(a.until)
-		a.opt.Record(ev)
-		a.opt.Log.Warn("learning: public destinations are allowed although no rule allows them", slog.Time("until", a.until))
+	a.learns()
+	for a.Learning() {
 		select {
-		case <-again.C:
-		case <-ctx.Done():
-			return nil
 		case <-end.C:
-			a.opt.Record(learn.Over())
-			if err := a.opt.Apply(ctx); err != nil { // ends the connections that were learned
-				return fmt.Errorf("end the learning time: %w", err)
-			}
+		case <-clock.C:
+		case <-again.C:
+			a.learns()
+		case <-ctx.Done():
 			return nil
 		}
 	}
+	a.opt.Record(learn.Over())
+	if err := a.opt.Apply(ctx); err != nil { // ends the connections that were learned
+		return fmt.Errorf("end the learning time: %w", err)
+	}
+	return nil
+}
+
+func (a *Advisor) learns() {
+	a.opt.Record(learn.Begun(a.until))
+	a.opt.Log.Warn("learning: public destinations are allowed although no rule allows them", slog.Time("until", a.until))
 }
 
 // run is everything that goes on beside requests, until ctx ends.

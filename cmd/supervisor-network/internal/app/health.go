@@ -23,8 +23,8 @@ func (d *daemon) checks() []observe.Check {
 		Name: "policy", OK: generation > 0 && !quarantine,
 		Detail: fmt.Sprintf("generation %d, sha256 %s, quarantine %t", generation, digest, quarantine),
 	}, {
-		Name: "ca", OK: time.Now().Before(d.ca.Certificate().NotAfter),
-		Detail: "expires " + d.ca.Certificate().NotAfter.Format(time.RFC3339),
+		Name: "ca", OK: d.ca.Valid(time.Now()),
+		Detail: "valid from " + d.ca.Certificate().NotBefore.Format(time.RFC3339) + ", expires " + d.ca.Certificate().NotAfter.Format(time.RFC3339),
 	}}
 	if d.advisor.Learning() {
 		out = append(out, observe.Check{Name: "learning", OK: true,

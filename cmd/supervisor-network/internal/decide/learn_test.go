@@ -7,6 +7,7 @@ import (
 
 	"github.com/splitpod/splitpod/pkg/core"
 	"github.com/splitpod/splitpod/pkg/core/policy"
+	"github.com/splitpod/splitpod/test/jump"
 )
 
 func TestLearningAllowsPublicDestinationsAndEndsByItself(t *testing.T) {
@@ -56,6 +57,30 @@ func TestAProposedHostIsPublicOnly(t *testing.T) {
 			if want := map[bool]AddressMode{false: AddressDeclared, true: AddressPublic}[proposed]; d != nil || p.AddressMode() != want {
 				t.Errorf("%s, proposed %v: mode %v, %v", host, proposed, p.AddressMode(), d)
 			}
+		}
+	}
+}
+
+// A clock that is set back does not give more time, one that is set forward does not
+// give it either.
+func TestLearningIsOverByEitherClock(t *testing.T) {
+	begun := time.Now()
+	until := begun.Add(time.Hour)
+	for _, c := range []struct {
+		name   string
+		passed time.Duration // by the monotonic clock
+		set    time.Duration // how the wall clock was moved besides
+		want   bool
+	}{
+		{"within", 59 * time.Minute, 0, true},
+		{"at the end", time.Hour, 0, false},
+		{"set back", 59 * time.Minute, -5 * time.Hour, true},
+		{"set back, and the time has passed", time.Hour, -5 * time.Hour, false},
+		{"set forward past the end", time.Minute, 5 * time.Hour, false},
+		{"a machine that slept", 0, time.Hour, false},
+	} {
+		if got := Learning(jump.By(begun.Add(c.passed), c.set), until); got != c.want {
+			t.Errorf("%s: learning is %v", c.name, got)
 		}
 	}
 }

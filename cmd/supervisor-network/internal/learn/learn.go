@@ -34,7 +34,9 @@ type deadline struct {
 
 // Until is when the learning time ends that was asked for; zero if none was. A daemon
 // that starts again with the same duration gets the same end, past or not: to learn
-// again, change the duration or remove the file.
+// again, change the duration or remove the file. The end is never farther away than what
+// was asked for, also when somebody set the clock back meanwhile, and it carries the
+// monotonic clock of now.
 func Until(dir string, asked time.Duration, now time.Time) (time.Time, error) {
 	switch {
 	case asked == 0:
@@ -53,8 +55,8 @@ func Until(dir string, asked time.Duration, now time.Time) (time.Time, error) {
 		if err := json.Unmarshal(data, &d); err != nil {
 			return time.Time{}, fmt.Errorf("read the end of the learning time from %s: %w", path, err)
 		}
-		if d.Asked == asked && !d.Until.After(now.Add(Longest)) {
-			return d.Until, nil
+		if left := d.Until.Sub(now.Round(0)); d.Asked == asked && left <= asked {
+			return now.Add(left), nil
 		}
 	}
 	d = deadline{asked, now.Add(asked).UTC()}
@@ -64,7 +66,7 @@ func Until(dir string, asked time.Duration, now time.Time) (time.Time, error) {
 	if err := replace(path, data); err != nil {
 		return time.Time{}, fmt.Errorf("keep the end of the learning time: %w", err)
 	}
-	return d.Until, nil
+	return now.Add(asked), nil
 }
 
 // Begun is the event that says so.

@@ -62,6 +62,30 @@ func TestWhatCouldNotBeKeptIsKeptLater(t *testing.T) {
 	}
 }
 
+// Somebody sets the clock back while the daemon is away: what is left is not more than
+// what was asked for, and the next start goes on from there.
+func TestAClockSetBackGivesNoMoreThanWasAsked(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := Until(dir, time.Hour, now); err != nil {
+		t.Fatal(err)
+	}
+	back := now.Add(-5 * time.Hour)
+	for _, passed := range []time.Duration{0, time.Minute, 2 * time.Hour} {
+		if until, err := Until(dir, time.Hour, back.Add(passed)); err != nil || !until.Equal(back.Add(time.Hour)) {
+			t.Errorf("%s later it ends at %v, %v, want %v", passed, until, err, back.Add(time.Hour))
+		}
+	}
+}
+
+func TestTheEndIsKnownByBothClocks(t *testing.T) {
+	dir := t.TempDir()
+	for _, which := range []string{"the first start", "another one"} {
+		if until, err := Until(dir, time.Hour, time.Now()); err != nil || until == until.Round(0) {
+			t.Errorf("%s: %v, %v has no monotonic clock", which, until, err)
+		}
+	}
+}
+
 func TestTheLearningTimeIsBounded(t *testing.T) {
 	for asked, ok := range map[time.Duration]bool{0: true, time.Second: true, Longest: true, Longest + 1: false, -1: false} {
 		until, err := Until(t.TempDir(), asked, now)

@@ -43,6 +43,10 @@ const (
 // lifetime of a CA: longer than any pod, short enough not to be kept around.
 const lifetime = 365 * 24 * time.Hour
 
+// backdate is how far a clock may be set back before clients say that the CA is not
+// valid yet. The key is new, whenever its certificate says that it began.
+const backdate = 30 * 24 * time.Hour
+
 // CA is the certificate authority of one pod.
 type CA struct {
 	cert *x509.Certificate
@@ -58,6 +62,11 @@ func Open(dir string) (*CA, error) {
 		return create(dir)
 	}
 	return ca, err
+}
+
+// Valid reports whether a client whose clock is this node's takes the certificate now.
+func (c *CA) Valid(now time.Time) bool {
+	return !now.Before(c.cert.NotBefore) && !now.After(c.cert.NotAfter)
 }
 
 // PEM is the certificate, public. The caller must not change it.
@@ -123,7 +132,7 @@ func create(dir string) (*CA, error) {
 	template := &x509.Certificate{
 		SerialNumber:          serial,
 		Subject:               pkix.Name{CommonName: "Splitpod Sandbox CA", Organization: []string{"Splitpod"}},
-		NotBefore:             time.Now().Add(-time.Hour),
+		NotBefore:             time.Now().Add(-backdate),
 		NotAfter:              time.Now().Add(lifetime),
 		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 		BasicConstraintsValid: true,

@@ -32,9 +32,17 @@ var ErrBusy = errors.New("too many new host names at one time")
 // leaf is the certificate of one host and what depends on it. It is replaced as a
 // whole before the certificate runs out.
 type leaf struct {
-	cert  tls.Certificate
-	renew time.Time
+	cert        tls.Certificate
+	from, renew time.Time // of the wall clock
 	configs
+}
+
+// serves reports whether a client whose clock is this node's takes the leaf for some
+// time to come. Clients read the wall clock, which somebody may set either way and which
+// goes on while a machine sleeps: here the monotonic one says nothing.
+func (l *leaf) serves(now time.Time) bool {
+	now = now.Round(0)
+	return now.After(l.from) && now.Before(l.renew)
 }
 
 // leaves signs and remembers the certificates of hosts. All of them share one key,
@@ -68,11 +76,11 @@ func newLeaves(ca *CA, o Options) (*leaves, error) {
 // get returns the host's leaf, signing it when there is none that lasts. It may wait
 // for the limit, never longer than that allows; then it fails with ErrBusy.
 func (l *leaves) get(host string) (*leaf, error) {
-	if have, ok := l.cache.Get(host); ok && l.now().Before(have.renew) {
+	if have, ok := l.cache.Get(host); ok && have.serves(l.now()) {
 		return have, nil
 	}
 	made, err, _ := l.flight.Do(host, func() (any, error) {
-		if have, ok := l.cache.Peek(host); ok && l.now().Before(have.renew) {
+		if have, ok := l.cache.Peek(host); ok && have.serves(l.now()) {
 			return have, nil // another flight ended between our look and this one
 		}
 		if err := l.admit(); err != nil {
@@ -100,7 +108,7 @@ func (l *leaves) admit() error {
 }
 
 func (l *leaves) mint(host string) (*leaf, error) {
-	now := l.now()
+	now := l.now().Round(0)
 	if !now.Before(l.ca.cert.NotAfter) {
 		return nil, fmt.Errorf("sign the certificate of %s: the CA expired at %s", host, l.ca.cert.NotAfter.Format(time.RFC3339))
 	}
@@ -118,6 +126,7 @@ func (l *leaves) mint(host string) (*leaf, error) {
 	}
 	made := &leaf{
 		cert:  tls.Certificate{Certificate: [][]byte{der, l.ca.cert.Raw}, PrivateKey: l.key, Leaf: parsed},
+		from:  parsed.NotBefore,
 		renew: now.Add(parsed.NotAfter.Sub(now) / 4 * 3), // a part, so that it ends with the CA's own end
 	}
 	l.cache.Add(host, made)

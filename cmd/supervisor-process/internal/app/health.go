@@ -1,7 +1,6 @@
 package app
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -17,9 +16,7 @@ func (d *daemon) checks() []observe.Check {
 	if d.link != nil {
 		out = append(out, d.peerCheck())
 	}
-	at := time.Unix(0, d.fence.verified.Load())
-	fresh := !d.fence.damaged.Load() && time.Since(at) < 10*fenceInterval
-	return append(out, observe.Check{Name: "fence", OK: fresh, Detail: fmt.Sprintf("verified %s", at.UTC().Format(time.RFC3339))})
+	return append(out, observe.Check{Name: "fence", OK: d.fence.fresh(time.Now()), Detail: "verified " + d.fence.verifiedAt().UTC().Format(time.RFC3339)})
 }
 
 // peerCheck holds while the contract is up; while not, it says why.
@@ -40,7 +37,13 @@ func (d *daemon) metrics() *prometheus.Registry {
 	g := &observe.Values{}
 	g.Add(observe.Failed, func() float64 { return float64(d.report.Stats().Errors) })
 	g.Add(observe.Phase, func() float64 { return float64(d.workload.get().Phase) })
-	g.Add(observe.FenceVerified, func() float64 { return float64(d.fence.verified.Load()) / 1e9 })
+	g.Add(observe.FenceVerified, func() float64 {
+		at := d.fence.verifiedAt()
+		if at.IsZero() {
+			return 0
+		}
+		return float64(at.UnixNano()) / 1e9
+	})
 	g.Add(observe.FenceDamaged, func() float64 { return observe.Truth(d.fence.damaged.Load()) })
 	if d.box != nil {
 		g.Add(observe.EventsWaiting, func() float64 { return float64(d.box.Stats().Waiting) })

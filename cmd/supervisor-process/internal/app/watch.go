@@ -24,7 +24,23 @@ type fence struct {
 	logged   atomic.Uint64 // packets reported with details
 	counted  atomic.Uint64 // packets reported without
 	damaged  atomic.Bool
-	verified atomic.Int64 // Unix nanoseconds of the last good comparison
+	verified atomic.Pointer[time.Time] // of the last good comparison
+}
+
+// fresh reports whether the fence was compared lately. The monotonic clock says so: with
+// the other one set back, a fence that nobody reads any more would count as compared for
+// hours.
+func (f *fence) fresh(now time.Time) bool {
+	at := f.verified.Load()
+	return !f.damaged.Load() && at != nil && now.Sub(*at) < 10*fenceInterval
+}
+
+// verifiedAt is the time of the last good comparison, zero without one.
+func (f *fence) verifiedAt() time.Time {
+	if at := f.verified.Load(); at != nil {
+		return *at
+	}
+	return time.Time{}
 }
 
 // watch reports what the fence refuses until the returned function is called,
@@ -172,7 +188,8 @@ func (d *daemon) checkFence(ctx context.Context) {
 // not have, and the sandbox ends.
 func (d *daemon) judgeFence(damage string) {
 	if damage == "" {
-		d.fence.verified.Store(time.Now().UnixNano())
+		now := time.Now()
+		d.fence.verified.Store(&now)
 		return
 	}
 	if d.fence.damaged.Swap(true) {

@@ -3,6 +3,9 @@ package app
 import (
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/splitpod/splitpod/test/jump"
 )
 
 func TestARefusalSaysWhatWouldWork(t *testing.T) {
@@ -17,5 +20,34 @@ func TestARefusalSaysWhatWouldWork(t *testing.T) {
 		if got := hint(tt.proto, tt.port); !strings.Contains(got, tt.want) || !strings.Contains(got, "prox") {
 			t.Errorf("%s: %q does not say %q", name, got, tt.want)
 		}
+	}
+}
+
+// Readiness says that the fence was compared lately, whatever somebody does to the clock.
+func TestAFenceThatNobodyComparesIsNotFresh(t *testing.T) {
+	var f fence
+	now := time.Now()
+	if f.fresh(now) {
+		t.Error("it is fresh before the first comparison")
+	}
+	f.verified.Store(&now)
+	for _, c := range []struct {
+		name        string
+		passed, set time.Duration
+		want        bool
+	}{
+		{"just compared", 0, 0, true},
+		{"at the limit", 10*fenceInterval - time.Nanosecond, 0, true},
+		{"beyond it", 10 * fenceInterval, 0, false},
+		{"beyond it, and the clock set back", 10 * fenceInterval, -5 * time.Hour, false},
+		{"just compared, and the clock set forward", fenceInterval, 5 * time.Hour, true},
+	} {
+		if got := f.fresh(jump.By(now.Add(c.passed), c.set)); got != c.want {
+			t.Errorf("%s: fresh is %v", c.name, got)
+		}
+	}
+	f.damaged.Store(true)
+	if f.fresh(now) {
+		t.Error("it is fresh although it is damaged")
 	}
 }

@@ -157,7 +157,10 @@ func (e *Exchange) held(key string) (held, bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	h, ok := e.tokens[key]
-	return h, ok && e.cfg.Now().Before(h.until)
+	now := e.cfg.Now()
+	// By both clocks: neither a clock that was set back nor a machine that slept makes a
+	// token last longer.
+	return h, ok && now.Before(h.until) && now.Round(0).Before(h.until.Round(0))
 }
 
 func (e *Exchange) keep(key string, h held) {

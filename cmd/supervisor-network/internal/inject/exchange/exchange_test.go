@@ -36,8 +36,10 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/credentials"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/secret"
 	"github.com/splitpod/splitpod/pkg/core"
 	"github.com/splitpod/splitpod/pkg/core/policy"
+	"github.com/splitpod/splitpod/test/jump"
 )
 
 // permit makes a real Permit: there is no other way to one.
@@ -499,5 +501,29 @@ func TestTheTokenEndpointIsVerified(t *testing.T) {
 	got, err := trusting.Apply(t.Context(), permit(t), s, g, nil)
 	if err != nil || got.Fields[0].Value != "Bearer a" {
 		t.Errorf("a trusted one: %v", err)
+	}
+}
+
+// A token lasts so many seconds, not until some hour of a clock that somebody sets.
+func TestATokenIsOverByEitherClock(t *testing.T) {
+	begun := time.Now()
+	now := begun
+	e := New(Config{Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return now }})
+	defer e.Close()
+	e.keep("k", held{token: secret.New("t"), until: begun.Add(time.Minute)})
+	for _, c := range []struct {
+		name        string
+		passed, set time.Duration
+		want        bool
+	}{
+		{"within", 59 * time.Second, 0, true},
+		{"set back, and the time has passed", time.Minute, -time.Hour, false},
+		{"set back", time.Second, -time.Hour, true},
+		{"a machine that slept", time.Second, time.Hour, false},
+	} {
+		now = jump.By(begun.Add(c.passed), c.set)
+		if _, ok := e.held("k"); ok != c.want {
+			t.Errorf("%s: the token is used: %v", c.name, ok)
+		}
 	}
 }
