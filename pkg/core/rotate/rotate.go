@@ -123,7 +123,7 @@ func Open(o Options) (*Writer, error) {
 
 func today(t time.Time) string { return t.UTC().Format(time.DateOnly) }
 
-// Write writes whole lines, all of them into one file.
+// Write writes whole lines, all of them into one file, or with an error none.
 func (w *Writer) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -131,6 +131,9 @@ func (w *Writer) Write(p []byte) (int, error) {
 		return 0, err
 	}
 	n, err := w.file.Write(p)
+	if err != nil && n > 0 && w.file.Truncate(w.size) == nil {
+		n = 0 // a part of a line would spoil the next one too
+	}
 	w.size += int64(n)
 	return n, err
 }

@@ -2,9 +2,11 @@ package rotate_test
 
 import (
 	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -158,5 +160,36 @@ func TestALinkIsNotWrittenThrough(t *testing.T) {
 func TestADirectoryThatIsNotThereIsAnError(t *testing.T) {
 	if _, err := rotate.Open(rotate.Options{Dir: filepath.Join(t.TempDir(), "none"), Name: "records"}); err == nil {
 		t.Error("opened")
+	}
+}
+
+// A disk that is full in the middle of a record: what is there stays readable, and so is
+// what comes when there is room again.
+func TestAFullDiskLeavesNoHalfRecord(t *testing.T) {
+	dir := t.TempDir()
+	w := open(t, dir, &clock{noon}, 1<<20)
+	write(t, w, "the first record\n")
+	signal.Ignore(syscall.SIGXFSZ)
+	defer signal.Reset(syscall.SIGXFSZ)
+	var before syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &before); err != nil {
+		t.Fatal(err)
+	}
+	full := before
+	full.Cur = 25 // a file of this process may not grow beyond it
+	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &full); err != nil {
+		t.Fatal(err)
+	}
+	n, err := w.Write([]byte("the second record\n"))
+	if restore := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &before); restore != nil {
+		t.Fatal(restore)
+	}
+	if n != 0 || err == nil {
+		t.Errorf("wrote %d, %v", n, err)
+	}
+	write(t, w, "the third record\n")
+	want := map[string]string{"records.2026-11-25.jsonl": "the first record\nthe third record\n"}
+	if diff := cmp.Diff(want, files(t, dir)); diff != "" {
+		t.Error(diff)
 	}
 }

@@ -25,7 +25,7 @@ func (d *daemon) checks() []observe.Check {
 	}, {
 		Name: "ca", OK: d.ca.Valid(time.Now()),
 		Detail: "valid from " + d.ca.Certificate().NotBefore.Format(time.RFC3339) + ", expires " + d.ca.Certificate().NotAfter.Format(time.RFC3339),
-	}}
+	}, d.state.check()}
 	if d.advisor.Learning() {
 		out = append(out, observe.Check{Name: "learning", OK: true,
 			Detail: "public destinations are allowed although no rule allows them, until " + d.advisor.LearnUntil().Format(time.RFC3339)})
@@ -63,6 +63,13 @@ func (d *daemon) metrics() *prometheus.Registry {
 	})
 	g.Add(observe.Learning, func() float64 { return observe.Truth(d.advisor.Learning()) })
 	g.Add(observe.Proposals, func() float64 { return float64(d.advisor.Stats().Pending) })
+	g.Add(observe.StateFree, func() float64 {
+		free, err := d.state.free()
+		if err != nil {
+			return -1
+		}
+		return float64(free)
+	})
 	g.Add(observe.CAExpiry, func() float64 { return float64(d.ca.Certificate().NotAfter.Unix()) })
 	if d.hub != nil {
 		g.Add(observe.PeerAttached, func() float64 { return observe.Truth(d.attach.state().peer.Instance != "") })

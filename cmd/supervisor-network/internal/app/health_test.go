@@ -35,7 +35,7 @@ func TestReadinessTurnsFalseWhenItStopsBeingTrue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &daemon{
 			cfg:    &config.Config{StateDir: t.TempDir(), Identity: "process", InvalidPolicy: "deny", RecordFormat: "ocsf", ProxyPort: 3128},
-			engine: &decide.Engine{}, meter: observe.NewMeter(), log: slog.New(slog.DiscardHandler), box: outbox.New(0), instance: core.NewInstanceID(),
+			engine: &decide.Engine{}, meter: observe.NewMeter(), log: slog.New(slog.DiscardHandler), box: outbox.New(0), instance: core.NewInstanceID(), state: roomOf(t.TempDir()),
 		}
 		if err := d.openRecords(io.Discard); err != nil {
 			t.Fatal(err)

@@ -65,6 +65,7 @@ type daemon struct {
 	places     *places
 	windows    http2.Windows
 	originTLS  *tls.Config // for token endpoints
+	state      stateRoom
 
 	attach attachState
 }
@@ -106,8 +107,8 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) er
 	if err := harden(); err != nil {
 		return err
 	}
-	d := &daemon{cfg: cfg, instance: core.NewInstanceID(), engine: &decide.Engine{}, meter: observe.NewMeter(), assemblies: websocket.NewAssemblies(), bodies: newBodies(heldLimit()),
-		places: newPlaces(cfg.MaxConnections)}
+	d := &daemon{cfg: cfg, instance: core.NewInstanceID(), engine: &decide.Engine{}, meter: observe.NewMeter(), assemblies: websocket.NewAssemblies(),
+		bodies: newBodies(heldLimit()), places: newPlaces(cfg.MaxConnections), state: roomOf(cfg.StateDir)}
 	d.log = newLogger(stderr, cfg.LogLevel, d.instance)
 	if cfg.Identity == "process" {
 		d.box = outbox.New(outbox.DefaultLimit)
@@ -241,6 +242,7 @@ func (d *daemon) run(ctx context.Context, digest string) (err error) {
 	}
 	g.Go(func() error { return d.pool.Run(ctx) })
 	g.Go(func() error { return d.runVault(ctx) })
+	g.Go(func() error { d.state.watch(ctx, d.log); return nil })
 	g.Go(func() error { return watchPolicy(ctx, d.cfg.Policy, digest, d.log, d.reload) })
 	return g.Wait()
 }

@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -29,14 +31,18 @@ type keyUsage struct {
 func (d *daemon) keepUsage(ctx context.Context) {
 	tick := time.NewTicker(5 * time.Second)
 	defer tick.Stop()
-	last := ""
+	var written []credentials.Listing
+	said := false
 	for {
 		keys := d.vault.current().List()
-		if text := fmt.Sprint(keys); text != last {
-			if err := writeUsage(d.cfg.StateDir, keyUsage{time.Now(), keys}); err != nil {
-				d.log.Warn("what is known of credentials could not be written", slog.Any("error", err))
+		if written == nil || !slices.EqualFunc(keys, written, sameListing) {
+			switch err := writeUsage(d.cfg.StateDir, keyUsage{time.Now(), keys}); {
+			case err == nil:
+				written, said = keys, false
+			case !said:
+				d.log.Warn("what is known of credentials could not be written; it is tried again", slog.Any("error", err))
+				said = true
 			}
-			last = text
 		}
 		select {
 		case <-tick.C:
@@ -46,6 +52,8 @@ func (d *daemon) keepUsage(ctx context.Context) {
 		}
 	}
 }
+
+func sameListing(a, b credentials.Listing) bool { return reflect.DeepEqual(a, b) }
 
 // writeUsage replaces the file in one step.
 func writeUsage(dir string, u keyUsage) error {

@@ -30,7 +30,7 @@ func viewed(t *testing.T) *daemon {
 	t.Helper()
 	d := &daemon{
 		cfg:    &config.Config{StateDir: t.TempDir(), Identity: "ignore", AgentProposals: true, InvalidPolicy: "keep", RecordFormat: "ocsf", ProxyPort: 3128},
-		engine: &decide.Engine{}, meter: observe.NewMeter(), log: slog.New(slog.DiscardHandler), gauge: listen.NewGauge(1), instance: core.NewInstanceID(),
+		engine: &decide.Engine{}, meter: observe.NewMeter(), log: slog.New(slog.DiscardHandler), gauge: listen.NewGauge(1), instance: core.NewInstanceID(), state: roomOf(t.TempDir()),
 	}
 	if err := d.openRecords(io.Discard); err != nil {
 		t.Fatal(err)
@@ -70,7 +70,7 @@ func TestTheViewShowsWhatIsRecordedAndTrue(t *testing.T) {
 	if err := json.Unmarshal(local(d, "/view.json").Body.Bytes(), &s); err != nil {
 		t.Fatal(err)
 	}
-	if s.Totals.Denied != 1 || s.Denied.Rows[0].Host != "evil.example.com" || s.Tunnels != 1 || s.Policy.Generation != 1 || !s.Ready || len(s.Checks) != 2 {
+	if s.Totals.Denied != 1 || s.Denied.Rows[0].Host != "evil.example.com" || s.Tunnels != 1 || s.Policy.Generation != 1 || !s.Ready || len(s.Checks) != 3 {
 		t.Errorf("%+v", s)
 	}
 	if s.Peer != nil || s.Proposals == nil || len(s.Proposals.Pending) != 0 || s.Instance != string(d.instance) {

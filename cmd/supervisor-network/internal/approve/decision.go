@@ -123,9 +123,7 @@ func (s *Store) Approve(ctx context.Context, id, hash string, by uint32) (Entry,
 
 // apply makes the policy with the present decisions decide.
 func (s *Store) apply(ctx context.Context, id string) (Entry, error) {
-	if err := saveOverlay(s.opt.Dir, s.current()); err != nil {
-		s.opt.Log.Error("the overlay file could not be written; what is approved is in force all the same", "error", err)
-	}
+	s.show()
 	if s.opt.Apply != nil {
 		if err := s.opt.Apply(ctx); err != nil {
 			return Entry{}, fmt.Errorf("the decision is kept, and could not be put in force yet: %w", err)

@@ -157,7 +157,16 @@ func Open(opt Options) (*Store, error) {
 	}
 	s := &Store{opt: opt, reading: authority.Reading{IgnoreBinaries: opt.IgnoreBinaries}, state: st,
 		changed: make(chan struct{}), inForce: make(map[string]bool)}
-	return s, saveOverlay(opt.Dir, st)
+	s.show()
+	return s, nil
+}
+
+// show writes the file that only people read. Nothing depends on it: not a decision, and
+// not a start of the daemon on a full disk.
+func (s *Store) show() {
+	if err := saveOverlay(s.opt.Dir, s.current()); err != nil {
+		s.opt.Log.Error("the overlay file could not be written; what is approved is in force all the same", slog.Any("error", err))
+	}
 }
 
 func (s *Store) current() *state {

@@ -341,6 +341,21 @@ func TestNothingChangesWhenTheDiskRefuses(t *testing.T) {
 	}
 }
 
+// A start on a full disk: what was approved is in force, although the file that shows it
+// cannot be written.
+func TestAnOverlayThatCannotBeWrittenStopsNothing(t *testing.T) {
+	w := newWorld(t, file)
+	w.approve(w.submit(`host: a.example.com, port: 443`).ID)
+	shown := filepath.Join(w.dir, OverlayFile)
+	if err := errors.Join(os.Remove(shown), os.Mkdir(shown, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	w.open()
+	if _, ok := w.permit("a.example.com", 443, "/usr/bin/curl"); !ok {
+		t.Error("what was approved is not in force")
+	}
+}
+
 // A rule that does not fit the file any more grants nothing, and the rest stays.
 func TestARuleThatNoLongerFitsIsLeftOut(t *testing.T) {
 	w := newWorld(t, file)

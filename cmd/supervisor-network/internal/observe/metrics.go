@@ -27,6 +27,7 @@ var (
 	Quarantine = Metric{Gauge, "splitpod_policy_quarantine", "1 while everything is denied because the policy file is invalid.", nil}
 	Learning   = Metric{Gauge, "splitpod_learning", "1 while public destinations that no rule allows are allowed and recorded (--learn).", nil}
 	Proposals  = Metric{Gauge, "splitpod_proposals_pending", "Proposals that wait for an operator.", nil}
+	StateFree  = Metric{Gauge, "splitpod_state_free_bytes", "What is free in the state directory; -1 when that cannot be found out.", nil}
 	CAExpiry   = Metric{Gauge, "splitpod_ca_expiry_timestamp_seconds", "When the interception CA's certificate ends.", nil}
 
 	CredentialUses = Metric{Counter, "splitpod_credential_uses_total", "Values that went into requests and messages, by the key of the credentials file.", []string{"key"}}

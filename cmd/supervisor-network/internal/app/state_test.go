@@ -1,0 +1,122 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/config"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/credentials"
+)
+
+func TestAStateDirectoryWithoutRoomIsNotReady(t *testing.T) {
+	for name, c := range map[string]struct {
+		free uint64
+		err  error
+		ok   bool
+		say  string
+	}{
+		"room":              {16 << 20, nil, true, "16384 KiB free"},
+		"at the limit":      {leastRoom, nil, true, "1024 KiB free"},
+		"one byte less":     {leastRoom - 1, nil, false, "full"},
+		"nothing":           {0, nil, false, "0 KiB free; the state directory is full"},
+		"it cannot be told": {0, errors.New("no such directory"), false, "no such directory"},
+	} {
+		got := stateRoom{func() (uint64, error) { return c.free, c.err }}.check()
+		if got.Name != "state" || got.OK != c.ok || !strings.Contains(got.Detail, c.say) {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+	if got := roomOf(filepath.Join(t.TempDir(), "gone")).check(); got.OK {
+		t.Errorf("a directory that is not there: %+v", got)
+	}
+	if free, err := roomOf(t.TempDir()).free(); err != nil || free == 0 {
+		t.Errorf("a directory that is there: %d, %v", free, err)
+	}
+}
+
+// said is how many lines of a log have a text.
+func (l *lines) said(what string) (n int) {
+	for _, line := range l.list() {
+		if strings.Contains(line, what) {
+			n++
+		}
+	}
+	return n
+}
+
+func TestALackOfRoomIsSaidOnceAndItsEndToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var free atomic.Uint64
+		var log lines
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		free.Store(16 << 20)
+		r := stateRoom{func() (uint64, error) { return free.Load(), nil }}
+		go r.watch(ctx, slog.New(slog.NewTextHandler(&log, nil)))
+		for _, step := range []struct {
+			free       uint64
+			gone, back int
+		}{{16 << 20, 0, 0}, {0, 1, 0}, {100, 1, 0}, {16 << 20, 1, 1}, {15 << 20, 1, 1}, {0, 2, 1}} {
+			free.Store(step.free)
+			time.Sleep(10 * time.Second)
+			if gone, back := log.said("no room for state"), log.said("room for state again"); gone != step.gone || back != step.back {
+				t.Errorf("with %d bytes it was said %d and %d times, want %d and %d", step.free, gone, back, step.gone, step.back)
+			}
+		}
+	})
+}
+
+// What an operator reads of the keys follows every change, also one of which only the
+// revision tells, and is written when a full disk has room again.
+func TestWhatIsKnownOfKeysFollowsARotation(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir, state := t.TempDir(), filepath.Join(t.TempDir(), "state")
+		write := func(name, text string) {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		write("token", "first-value")
+		write("credentials.yaml", "version: 1\ncredentials:\n  TOKEN: {file: "+dir+"/token, bindings: [{host: api.test, port: 443}]}\n")
+		store, _, err := credentials.Open(credentials.Config{File: filepath.Join(dir, "credentials.yaml")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var log lines
+		d := &daemon{cfg: &config.Config{StateDir: state}, vault: &vault{store: store}, log: slog.New(slog.NewTextHandler(&log, nil))}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go d.keepUsage(ctx)
+		time.Sleep(time.Minute) // it cannot be written
+		if n := log.said("could not be written"); n != 1 {
+			t.Errorf("that it cannot be written was said %d times", n)
+		}
+		if err := os.Mkdir(state, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		revision := func() uint64 {
+			time.Sleep(6 * time.Second)
+			u, code := readUsage("", state, &log)
+			if code != exitOK || len(u.Keys) != 1 {
+				t.Fatalf("exit code %d, %+v", code, u)
+			}
+			return u.Keys[0].Revision
+		}
+		if got := revision(); got != 1 {
+			t.Errorf("revision %d", got)
+		}
+		write("token", "second-value")
+		store.Reload()
+		if got := revision(); got != 2 {
+			t.Errorf("after a rotation: revision %d", got)
+		}
+	})
+}
