@@ -175,43 +175,56 @@ func left(namespaces map[string]bool) (found []string) {
 	return found
 }
 
-// TestADeletedPodDrains: after SIGTERM the workload still reaches what it may, because
-// the network daemon ends last; its exit is within the grace period.
-func TestADeletedPodDrains(t *testing.T) {
-	t.Parallel()
-	s := newSpace(t)
-	script := `trap 'sleep 2; agent get http://api.demo.test/; echo last words; exit 0' TERM; echo waiting; while :; do sleep 0.1; done`
-	s.install(values("Pod", "", "sh", "-c", script))
-	s.ready("box")
-	follow := kube.Command("kubectl", "-n", s.name, "logs", "-f", "box", "-c", "workload")
-	var log strings.Builder
-	follow.Stdout = &log
-	if err := follow.Start(); err != nil {
-		t.Fatal(err)
-	}
-	start := time.Now()
-	s.in("delete", "pod", "box", "--timeout=60s")
-	_ = follow.Wait()
-	if !strings.Contains(log.String(), `{"status":200}`) || !strings.Contains(log.String(), "last words") {
-		t.Errorf("the workload could not finish its work:\n%s", log.String())
-	}
-	if took := time.Since(start); took > 30*time.Second {
-		t.Errorf("it took %s", took)
+// TestAPodThatEndsDrains: after SIGTERM the workload still reaches what it may, because
+// the network daemon ends last; its exit is within the grace period. A node that is
+// drained asks for evictions.
+func TestAPodThatEndsDrains(t *testing.T) {
+	for name, end := range map[string]func(*space){
+		"deleted": func(s *space) { s.in("delete", "pod", "box", "--wait=false") },
+		"evicted": func(s *space) {
+			eviction := `{"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "box", "namespace": "` + s.name + `"}}`
+			if _, err := kube.Run(eviction, "kubectl", "create", "--raw", "/api/v1/namespaces/"+s.name+"/pods/box/eviction", "-f", "-"); err != nil {
+				s.t.Error(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSpace(t)
+			script := `trap 'sleep 2; agent get http://api.demo.test/; agent get http://other.demo.test/; echo last words; exit 0' TERM; echo waiting; while :; do sleep 0.1; done`
+			s.install(values("Pod", "", "sh", "-c", script))
+			s.ready("box")
+			follow := s.open("logs", "-f", "box", "-c", "workload")
+			daemon := s.open("logs", "-f", "box", "-c", "supervisor-network")
+			s.eventually("the logs", func() bool {
+				return strings.Contains(follow.String(), "waiting") && count(daemon.String(), "started") > 0
+			})
+			start := time.Now()
+			end(s)
+			s.in("wait", "--for=delete", "pod/box", "--timeout=60s")
+			if took := time.Since(start); took > 30*time.Second {
+				t.Errorf("it took %s", took)
+			}
+			log := follow.String()
+			if !strings.Contains(log, `{"status":200}`) || !strings.Contains(log, `{"status":403}`) || !strings.Contains(log, "last words") {
+				t.Errorf("the workload could not finish its work:\n%s", log)
+			}
+			s.inOrder(daemon.String(), "exited", "stopped")
+		})
 	}
 }
 
-// TestTenPodsTogether: they are all ready, and each is a sandbox of its own.
-func TestTenPodsTogether(t *testing.T) {
-	s := newSpace(t)
-	const pods = 10
-	start := time.Now()
-	s.install(values("Deployment", fmt.Sprintf("replicas: %d\n", pods), "agent", "lines"))
-	s.in("rollout", "status", "deploy/box", "--timeout=180s")
-	t.Logf("%d pods were ready after %.1f s", pods, time.Since(start).Seconds())
-	for _, pod := range strings.Fields(s.get("pods", "{.items[*].metadata.name}")) {
-		if out, code := s.inside(pod, "agent", "get", "http://api.demo.test/"); code != 0 {
-			t.Errorf("%s: %s", pod, out)
+// inOrder says that records with these reasons are in a log, one after the other.
+func (s *space) inOrder(log string, reasons ...string) {
+	s.t.Helper()
+	next := 0
+	for _, r := range records(log) {
+		if next < len(reasons) && r.Unmapped.Reason == reasons[next] {
+			next++
 		}
+	}
+	if next < len(reasons) {
+		s.t.Errorf("the log has no record %q in its place:\n%s", reasons[next], log)
 	}
 }
 

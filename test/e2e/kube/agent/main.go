@@ -47,6 +47,8 @@ func main() {
 		tunnels(args[0], n)
 	case "denied":
 		denied(args[0])
+	case "knock":
+		knock(args[0])
 	case "eat":
 		eat()
 	default:
@@ -251,6 +253,29 @@ func denied(target string) {
 			say(map[string]any{"pid": os.Getpid(), "told": told})
 		}
 		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// knock tries one way around the proxy, ADDRESS over TCP, again and again until it is
+// told to end, and says how often it was open.
+func knock(addr string) {
+	end := ending()
+	tried, opened := 0, 0
+	for {
+		select {
+		case <-end:
+			say(map[string]any{"pid": os.Getpid(), "tried": tried, "opened": opened, "final": true})
+			return
+		default:
+		}
+		if c, err := net.DialTimeout("tcp", addr, 5*time.Second); err == nil {
+			opened++
+			c.Close()
+		}
+		if tried++; tried == 1 {
+			say(map[string]any{"pid": os.Getpid(), "tried": tried})
+		}
+		time.Sleep(50 * time.Millisecond)
 	}
 }
 

@@ -149,6 +149,42 @@ func (c *Cluster) Processes(uid string) (pids []int, err error) {
 	return pids, err
 }
 
+// LimitMemory leaves a running container so many bytes more than it has. The kubelet
+// gives the container's next instance its own limit again.
+func (c *Cluster) LimitMemory(container string, more uint64) error {
+	for _, h := range hierarchies() {
+		usage, limit := "memory.usage_in_bytes", "memory.limit_in_bytes"
+		switch {
+		case h == cgroups:
+			usage, limit = "memory.current", "memory.max"
+		case filepath.Base(h) != "memory":
+			continue
+		}
+		found := ""
+		_ = filepath.WalkDir(filepath.Join(h, cgroupOf(c.Dir)), func(path string, d os.DirEntry, err error) error {
+			if err == nil && d.IsDir() && d.Name() == container {
+				found = path
+			}
+			return nil
+		})
+		data, err := os.ReadFile(filepath.Join(found, usage))
+		if err != nil {
+			return fmt.Errorf("the memory of container %s: %w", container, err)
+		}
+		used, err := strconv.ParseUint(strings.TrimSpace(string(data)), 10, 64)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(filepath.Join(found, limit), []byte(strconv.FormatUint(used+more, 10)), 0o644)
+	}
+	return errors.New("no hierarchy of cgroups counts memory")
+}
+
+// EmptyDir is where the node keeps an emptyDir of a pod.
+func (c *Cluster) EmptyDir(uid, volume string) string {
+	return filepath.Join(c.Dir, "kubelet", "pods", uid, "volumes", "kubernetes.io~empty-dir", volume)
+}
+
 // LogFiles are the logs of every instance of a container of a namespace's pods, as
 // the kubelet keeps them, by file, without its own columns.
 func (c *Cluster) LogFiles(namespace, container string) map[string]string {
