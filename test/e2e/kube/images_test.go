@@ -1,6 +1,7 @@
 package kube_test
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"os"
 	"os/exec"
@@ -8,6 +9,9 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/splitpod/splitpod/deploy/k8s/images/oci"
 	"github.com/splitpod/splitpod/test/e2e/kube/cluster"
@@ -22,11 +26,45 @@ var releases = []string{"a", "b"}
 // root is the repository.
 const root = "../../.."
 
+// keepDist opens the folder of what was linked, outside the repository and kept for the
+// next run: go build leaves alone what is up to date. It is this run's until the
+// returned function is called.
+func keepDist(fallback string) (dir string, leave func(), err error) {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return fallback, func() {}, os.MkdirAll(fallback, 0o755)
+	}
+	source, err := filepath.Abs(root)
+	if err != nil {
+		return "", nil, err
+	}
+	sum := sha256.Sum256([]byte(source))
+	dir = filepath.Join(cache, "splitpod", fmt.Sprintf("kube-dist-%x", sum[:8]))
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", nil, err
+	}
+	now := time.Now()
+	_ = os.Chtimes(dir, now, now) // programs/build.sh removes what is old
+	lock, err := os.OpenFile(filepath.Join(dir, ".lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return "", nil, err
+	}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		return "", nil, os.NewSyscallError("flock", err)
+	}
+	return dir, func() { lock.Close() }, nil
+}
+
 // buildImages packs the daemons in two releases, the agent and the pause image.
 func buildImages(dir string) error {
+	built, leave, err := keepDist(filepath.Join(dir, "dist"))
+	if err != nil {
+		return fmt.Errorf("keep what is built: %w", err)
+	}
+	defer leave()
 	out := filepath.Join(dir, "images")
 	for _, release := range releases {
-		dist := filepath.Join(dir, "dist", release)
+		dist := filepath.Join(built, release)
 		for _, daemon := range []string{"supervisor-network", "supervisor-process"} {
 			flags := fmt.Sprintf("-s -w -X github.com/splitpod/splitpod/cmd/%s/internal/app.version=%s", daemon, release)
 			if err := goBuild(filepath.Join(dist, goarch(), daemon), "./cmd/"+daemon, "-ldflags", flags); err != nil {
@@ -40,13 +78,13 @@ func buildImages(dir string) error {
 			return fmt.Errorf("pack the daemons: %w: %s", err, text)
 		}
 	}
-	if err := buildFuture(dir); err != nil {
+	if err := buildFuture(dir, built); err != nil {
 		return err
 	}
 	if err := fetchDefinitions(dir); err != nil {
 		return err
 	}
-	agent := filepath.Join(dir, "dist", "agent")
+	agent := filepath.Join(built, "agent")
 	if err := goBuild(agent, "./test/e2e/kube/agent", "-ldflags", "-s -w"); err != nil {
 		return err
 	}
@@ -59,7 +97,7 @@ func buildImages(dir string) error {
 		return err
 	}
 	for _, release := range append(slices.Clone(releases), future) { // FROM agent, COPY supervisor-process
-		daemon, err := os.ReadFile(filepath.Join(dir, "dist", release, goarch(), "supervisor-process"))
+		daemon, err := os.ReadFile(filepath.Join(built, release, goarch(), "supervisor-process"))
 		if err != nil {
 			return err
 		}
@@ -80,8 +118,8 @@ const future = "future"
 
 // buildFuture builds both daemons from a copy of the source in which the contract's
 // revision is another one, and packs the network daemon.
-func buildFuture(dir string) error {
-	source, dist := filepath.Join(dir, "future"), filepath.Join(dir, "dist", future)
+func buildFuture(dir, built string) error {
+	source, dist := filepath.Join(dir, "future"), filepath.Join(built, future)
 	for _, part := range []string{"cmd", "api", "pkg"} {
 		if err := os.CopyFS(filepath.Join(source, part), os.DirFS(filepath.Join(root, part))); err != nil {
 			return err

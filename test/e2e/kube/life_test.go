@@ -13,6 +13,7 @@ import (
 // TestExitCodesOfAJob: what the workload says is what the Job and the container say,
 // and the network daemon ends after it.
 func TestExitCodesOfAJob(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct {
 		command []string
 		code    string
@@ -28,7 +29,7 @@ func TestExitCodesOfAJob(t *testing.T) {
 			t.Parallel()
 			s := newSpace(t)
 			s.install(values("Job", "", tc.command...))
-			s.in("wait", "--for=condition="+tc.job, "--timeout=60s", "job/box")
+			s.in("wait", "--for=condition="+tc.job, "--timeout=120s", "job/box")
 			const path = `{.items[0].status.containerStatuses[0].state.terminated.exitCode}`
 			if code := s.get("pods", path); code != tc.code {
 				t.Errorf("the container's exit code is %s, want %s", code, tc.code)
@@ -52,6 +53,7 @@ func (s *space) container(pod, name string) string {
 // TestAKilledWorkload: its container is restarted, the network daemon is not, and
 // serves the new instance within two seconds of its start.
 func TestAKilledContainer(t *testing.T) {
+	t.Parallel()
 	for _, victim := range []string{"workload", "supervisor-network"} {
 		t.Run(victim, func(t *testing.T) {
 			t.Parallel()
@@ -97,7 +99,7 @@ func TestAPolicyChangeRestartsNothing(t *testing.T) {
 	s := newSpace(t)
 	v := values("Deployment", "", "agent", "lines")
 	s.install(v)
-	s.in("rollout", "status", "deploy/box", "--timeout=60s")
+	s.in("rollout", "status", "deploy/box", "--timeout=120s")
 	pod := s.get("pods", "{.items[0].metadata.name}")
 	other := func() bool {
 		out, _ := s.inside(pod, "agent", "get", "http://other.demo.test/")
@@ -156,7 +158,7 @@ func TestDeletionLeavesNothing(t *testing.T) {
 	if _, err := kube.Run("", "helm", "-n", s.name, "uninstall", "box", "--wait"); err != nil {
 		t.Fatal(err)
 	}
-	s.in("wait", "--for=delete", "pod/box", "--timeout=60s")
+	s.in("wait", "--for=delete", "pod/box", "--timeout=120s")
 	if !cluster.Eventually(func() bool { return len(kube.Traces(uid)) == 0 && len(left(namespaces)) == 0 }) {
 		t.Errorf("left behind: %v\n%v", left(namespaces), kube.Traces(uid))
 	}
@@ -179,6 +181,7 @@ func left(namespaces map[string]bool) (found []string) {
 // the network daemon ends last; its exit is within the grace period. A node that is
 // drained asks for evictions.
 func TestAPodThatEndsDrains(t *testing.T) {
+	t.Parallel()
 	for name, end := range map[string]func(*space){
 		"deleted": func(s *space) { s.in("delete", "pod", "box", "--wait=false") },
 		"evicted": func(s *space) {
@@ -201,7 +204,7 @@ func TestAPodThatEndsDrains(t *testing.T) {
 			})
 			start := time.Now()
 			end(s)
-			s.in("wait", "--for=delete", "pod/box", "--timeout=60s")
+			s.in("wait", "--for=delete", "pod/box", "--timeout=120s")
 			if took := time.Since(start); took > 30*time.Second {
 				t.Errorf("it took %s", took)
 			}

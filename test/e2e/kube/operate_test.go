@@ -28,7 +28,7 @@ func TestANetworkDaemonWithoutMemory(t *testing.T) {
 	ca, _ := s.inside("box", "cat", "/run/splitpod/ca.pem")
 	refused := s.start("box", "agent", "denied", "http://other.demo.test/without-memory")
 	direct := s.start("box", "agent", "knock", world.Address+":80")
-	if err := kube.LimitMemory(s.container("box", "supervisor-network"), 4<<20); err != nil {
+	if err := kube.LimitMemory(s.container("box", "supervisor-network"), 1<<20); err != nil {
 		t.Fatal(err)
 	}
 	s.start("box", "agent", "tunnels", "api.demo.test:"+echoPort, "1500") // some 15 KiB each

@@ -28,6 +28,7 @@ func (s *space) insideBy(binary, pod string, command ...string) (out string, cod
 
 // TestEveryShapeOfPod runs the same cases in every pod that the chart can make.
 func TestEveryShapeOfPod(t *testing.T) {
+	t.Parallel()
 	for name, more := range map[string]string{
 		"sidecar":         "",
 		"two-containers":  "topology: containers\n",
@@ -229,5 +230,5 @@ func metric(podIP, port, name string, labels ...string) float64 {
 func (s *space) restarts(pod, container string) string {
 	s.t.Helper()
 	const path = `{range .status.%s[?(@.name=="%s")]}{.restartCount}{end}`
-	return s.get("pod/"+pod, fmt.Sprintf(path, "initContainerStatuses", container)) + s.get("pod/"+pod, fmt.Sprintf(path, "containerStatuses", container))
+	return s.get("pod/"+pod, fmt.Sprintf(path+path, "initContainerStatuses", container, "containerStatuses", container))
 }

@@ -258,10 +258,10 @@ func TestADeploymentRollsOneImage(t *testing.T) {
 	s := newSpace(t)
 	v := values("Deployment", "", "agent", "lines")
 	s.install(v)
-	s.in("rollout", "status", "deploy/box", "--timeout=60s")
+	s.in("rollout", "status", "deploy/box", "--timeout=120s")
 	for _, daemon := range []string{"network", "process"} {
 		next := strings.Replace(v, "supervisor-"+daemon+", tag: a", "supervisor-"+daemon+", tag: b", 1)
-		s.helm(next, "upgrade", "box", chart, "--wait", "--timeout", "90s")
+		s.helm(next, "upgrade", "box", chart, "--wait", "--timeout", "120s")
 		var pod string
 		s.eventually("the old pod's end", func() bool {
 			pod = s.get("pods", "{.items[*].metadata.name}")

@@ -9,6 +9,7 @@ import (
 // with the other's. Nothing is started, the pod is not ready, and its status names the
 // image to upgrade.
 func TestAReleaseThatFitsNotIsRefused(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct{ from, to, say string }{
 		"a process daemon of the future": {registry + `agent, tag: "1"`, registry + `agent, tag: with-future`, "upgrade the supervisor-network image"},
 		"a network daemon of the future": {`supervisor-network, tag: a`, `supervisor-network, tag: future`, "upgrade the supervisor-process image"},

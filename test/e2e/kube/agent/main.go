@@ -207,22 +207,29 @@ func load(addr string) {
 	}
 }
 
-// tunnels opens n of them, keeps them, and says when they end.
+// tunnels opens n of them, some at one time, keeps them, and says when they end.
 func tunnels(addr string, n int) {
 	var open, ended atomic.Int64
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, 16)
 	for range n {
-		c, err := connect(addr)
-		if err != nil {
-			say(map[string]any{"error": err.Error(), "open": open.Load()})
-			continue
-		}
-		open.Add(1)
-		go func() {
-			_, _ = c.Read(make([]byte, 1))
-			open.Add(-1)
-			ended.Add(1)
-		}()
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			c, err := connect(addr)
+			if err != nil {
+				say(map[string]any{"error": err.Error(), "open": open.Load()})
+				return
+			}
+			open.Add(1)
+			go func() {
+				_, _ = c.Read(make([]byte, 1))
+				open.Add(-1)
+				ended.Add(1)
+			}()
+		})
 	}
+	wg.Wait()
 	for {
 		say(map[string]any{"pid": os.Getpid(), "open": open.Load(), "ended": ended.Load()})
 		time.Sleep(200 * time.Millisecond)

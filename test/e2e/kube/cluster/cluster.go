@@ -112,9 +112,10 @@ func (c *Cluster) Traces(part string) (found []string) {
 	return found
 }
 
-// Eventually waits until found says yes, for at most a minute.
+// Eventually waits until found says yes, for at most two minutes. It pauses as long as
+// a few starts of kubectl take: many that wait must not keep the pods from starting.
 func Eventually(found func() bool) bool {
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(250 * time.Millisecond) {
 		if found() {
 			return true
 		}
