@@ -17,6 +17,7 @@ network_policies:
   api:
     endpoints:
       - {host: api.demo.test, port: 80}
+      - {host: api.demo.test, port: 443}
       - {host: api.demo.test, port: ` + echoPort + `, protocol: tcp}
     binaries: [{path: /usr/bin/agent}, {path: /usr/bin/curl}]
 `
