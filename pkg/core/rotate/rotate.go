@@ -10,6 +10,7 @@
 package rotate
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -123,7 +124,8 @@ func Open(o Options) (*Writer, error) {
 
 func today(t time.Time) string { return t.UTC().Format(time.DateOnly) }
 
-// Write writes whole lines, all of them into one file, or with an error none.
+// Write writes whole lines, all of them into one file; with an error, the first so many
+// bytes of them, whole as well.
 func (w *Writer) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -131,8 +133,11 @@ func (w *Writer) Write(p []byte) (int, error) {
 		return 0, err
 	}
 	n, err := w.file.Write(p)
-	if err != nil && n > 0 && w.file.Truncate(w.size) == nil {
-		n = 0 // a part of a line would spoil the next one too
+	if err != nil {
+		whole := bytes.LastIndexByte(p[:n], '\n') + 1
+		if w.file.Truncate(w.size+int64(whole)) == nil {
+			n = whole // a part of a line would spoil the next one too
+		}
 	}
 	w.size += int64(n)
 	return n, err

@@ -176,19 +176,19 @@ func TestAFullDiskLeavesNoHalfRecord(t *testing.T) {
 		t.Fatal(err)
 	}
 	full := before
-	full.Cur = 25 // a file of this process may not grow beyond it
+	full.Cur = 40 // a file of this process may not grow beyond it
 	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &full); err != nil {
 		t.Fatal(err)
 	}
-	n, err := w.Write([]byte("the second record\n"))
+	n, err := w.Write([]byte("the second record\nthe third record\n"))
 	if restore := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &before); restore != nil {
 		t.Fatal(restore)
 	}
-	if n != 0 || err == nil {
+	if n != len("the second record\n") || err == nil {
 		t.Errorf("wrote %d, %v", n, err)
 	}
-	write(t, w, "the third record\n")
-	want := map[string]string{"records.2026-11-25.jsonl": "the first record\nthe third record\n"}
+	write(t, w, "the fourth record\n")
+	want := map[string]string{"records.2026-11-25.jsonl": "the first record\nthe second record\nthe fourth record\n"}
 	if diff := cmp.Diff(want, files(t, dir)); diff != "" {
 		t.Error(diff)
 	}
