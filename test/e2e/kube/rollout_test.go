@@ -162,6 +162,20 @@ func changeNetworkImage(t *testing.T, held int) {
 		t.Errorf("the workload was restarted %s times", n)
 	}
 	s.nothingWasLost(refused.number("told"), kept)
+	if t.Failed() {
+		for _, log := range kept.keep(s.name, "supervisor-network") {
+			t.Logf("reasons in one instance's log: %v", reasons(log))
+		}
+	}
+}
+
+// reasons counts the records of a log by their reasons.
+func reasons(log string) map[string]int {
+	out := make(map[string]int)
+	for _, r := range records(log) {
+		out[r.Unmapped.Reason] += max(r.Count, 1)
+	}
+	return out
 }
 
 // nothingWasLost compares what the workload was told with what was recorded, by both
