@@ -93,6 +93,7 @@ func TestWhatIsKnownOfKeysFollowsARotation(t *testing.T) {
 		var log lines
 		d := &daemon{cfg: &config.Config{StateDir: state}, vault: &vault{store: store}, log: slog.New(slog.NewTextHandler(&log, nil))}
 		ctx, cancel := context.WithCancel(t.Context())
+		defer synctest.Wait() // for the last writing
 		defer cancel()
 		go d.keepUsage(ctx)
 		time.Sleep(time.Minute) // it cannot be written
