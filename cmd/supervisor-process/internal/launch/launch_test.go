@@ -18,6 +18,7 @@ import (
 
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/confine"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/confine/landlock"
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/prepare"
 	"github.com/splitpod/splitpod/test/need"
 )
 
@@ -77,7 +78,14 @@ func startSandbox(t *testing.T) *Sandbox {
 	return s
 }
 
-var someFiles = landlock.Rules{ReadOnly: []string{"/usr", "/bin", "/lib", "/lib64", "/etc", "/proc", "/no/such/path"}, ReadWrite: []string{"/tmp", "/dev/null"}}
+var someFiles = landlock.Rules{ReadOnly: settled("/usr", "/bin", "/lib", "/lib64", "/etc", "/proc", "/no/such/path"), ReadWrite: []string{"/tmp", "/dev/null"}}
+
+// settled are paths as rules have them, without links.
+func settled(paths ...string) []string {
+	f := prepare.Files{ReadOnly: paths}
+	f.Settle("/")
+	return f.ReadOnly
+}
 
 var someUser = confine.Plan{UID: 1234, GID: 2345, Groups: []uint32{3456}, Dir: "/", Files: someFiles}
 
@@ -432,6 +440,49 @@ func TestFilesAreLimited(t *testing.T) {
 	}
 }
 
+// TestALinkThatTheWorkloadMadeGrantsNothing: the policy names paths below a directory
+// that the workload may write to, which replaces them by links before the next program
+// starts.
+func TestALinkThatTheWorkloadMadeGrantsNothing(t *testing.T) {
+	need.Landlock(t, landlock.HardABI)
+	s := startSandbox(t)
+	dir, err := os.MkdirTemp("/var/tmp", "splitpod-links-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	must := func(errs ...error) {
+		t.Helper()
+		if err := errors.Join(errs...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(os.Chmod(dir, 0o755), os.Mkdir(dir+"/rw", 0o777), os.Chmod(dir+"/rw", 0o777), os.Mkdir(dir+"/secret", 0o755), os.WriteFile(dir+"/secret/file", []byte("text"), 0o644))
+	for name, tt := range map[string]struct{ link, to, granted string }{
+		"the path itself":      {"rw/tools", dir + "/secret", "rw/tools"},
+		"a directory above it": {"rw/above", dir, "rw/above/secret"},
+		"everything":           {"rw/all", "/", "rw/all"},
+	} {
+		must(os.Symlink(tt.to, dir+"/"+tt.link))
+		as := someUser
+		as.Files.ReadOnly = append([]string{dir + "/" + tt.granted}, someFiles.ReadOnly...)
+		as.Files.ReadWrite = append([]string{dir + "/rw"}, someFiles.ReadWrite...)
+		null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
+		must(err)
+		session, err := s.Launch(t.Context(), Spec{Argv: []string{"cat", dir + "/secret/file"}, Env: []string{"PATH=/usr/bin:/bin"}, As: as, Files: [3]*os.File{null, null, null}})
+		must(null.Close(), err)
+		exit, err := session.Wait(t.Context())
+		must(err)
+		if a := session.Applied; exit.Code == 0 || len(a.Skipped) == 0 || !strings.Contains(a.Skipped[0], "a symbolic link is in its place") {
+			t.Errorf("%s: exit code %d, %+v", name, exit.Code, a)
+		}
+		as.Files.Hard = true
+		if _, err := s.Launch(t.Context(), Spec{Argv: []string{"true"}, Env: []string{"PATH=/usr/bin:/bin"}, As: as, Files: [3]*os.File{os.Stdin, os.Stdin, os.Stdin}}); err == nil {
+			t.Errorf("%s: launched where everything is required", name)
+		}
+	}
+}
+
 // TestSessionsCannotSignalEachOther: the scopes of Landlock.
 func TestSessionsCannotSignalEachOther(t *testing.T) {
 	need.Landlock(t, landlock.HardABI)
@@ -493,6 +544,42 @@ func TestTheEndOfTheSandboxIsTheEndOfEverything(t *testing.T) {
 	}
 	if err := s.Query(t.Context(), "processes", new(int)); err == nil {
 		t.Error("a query was answered afterwards")
+	}
+}
+
+// TestALaunchThatIsGivenUpLeavesNothing: a client that goes away while its program
+// starts.
+func TestALaunchThatIsGivenUpLeavesNothing(t *testing.T) {
+	s := startSandbox(t)
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	for range 20 {
+		_, err := s.Launch(gone, Spec{Argv: []string{"sleep", "1000"}, Env: []string{"PATH=/usr/bin:/bin"}, As: someUser, Files: [3]*os.File{null, null, null}})
+		if !errors.Is(err, context.Canceled) {
+			t.Fatalf("got %v", err)
+		}
+	}
+	for deadline := time.Now().Add(30 * time.Second); ; {
+		var n int
+		if err := s.Query(t.Context(), "processes", &n); err != nil {
+			t.Fatal(err)
+		}
+		if n == 1 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d processes are left", n-1)
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.waiting) > 0 {
+		t.Errorf("%d launches are still waited for", len(s.waiting))
 	}
 }
 

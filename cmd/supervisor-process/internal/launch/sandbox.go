@@ -218,8 +218,15 @@ type Session struct {
 	events  chan message
 }
 
-// Launch runs a program. It returns when the program is executed, or *LaunchError.
+// launchTimeout bounds a stage: one that is stopped, on a kernel where another program
+// of the same user can do that, must not hold its caller for ever.
+const launchTimeout = 30 * time.Second
+
+// Launch runs a program. It returns when the program is executed, or *LaunchError. When
+// ctx ends before, the program is killed.
 func (s *Sandbox) Launch(ctx context.Context, spec Spec) (*Session, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, launchTimeout, fmt.Errorf("launch: the program was not executed within %s", launchTimeout))
+	defer cancel()
 	f, err := memoryFile(plan{Argv: Bytes(spec.Argv), Env: Bytes(spec.Env), Dir: spec.As.Dir, UID: spec.As.UID, GID: spec.As.GID, Groups: spec.As.Groups, Files: spec.As.Files, Workspace: spec.As.Workspace, Terminal: spec.Terminal, Builtin: spec.Builtin})
 	if err != nil {
 		return nil, fmt.Errorf("launch: %w", err)
@@ -244,7 +251,9 @@ func (s *Sandbox) Launch(ctx context.Context, spec Spec) (*Session, error) {
 	case <-s.ended:
 		return nil, ErrEnded
 	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+		s.leave(id)
+		// Init reads in order, so that it has forked the stage when it reads this.
+		return nil, errors.Join(context.Cause(ctx), send(s.line, message{Op: "signal", Session: id, Signal: int(unix.SIGKILL)}))
 	}
 }
 

@@ -108,6 +108,54 @@ func (f *Files) add(root string, to *[]string, patterns ...string) {
 	}
 }
 
+// Settle follows the image's symbolic links below root once, before anything of the
+// workload runs: a program that gets a path later (by exec, by SSH) gets what it led to
+// now, not what the workload has made of it since. A link that leads to / opens nothing
+// for writing.
+func (f *Files) Settle(root string) {
+	for i, p := range f.ReadOnly {
+		f.ReadOnly[i] = settled(root, p)
+	}
+	var writable []string
+	for _, p := range f.ReadWrite {
+		to := settled(root, p)
+		if to == "/" {
+			f.Findings = append(f.Findings, fmt.Sprintf("%s leads to /, which is never opened for writing; name the directories that are meant", p))
+			continue
+		}
+		writable = append(writable, to)
+	}
+	f.ReadWrite = writable
+}
+
+// maxLinks is how many links the kernel follows on one path (path_resolution(7)).
+const maxLinks = 40
+
+// settled is where a path leads to. What is not there stays as it is, and so does what
+// is below /proc, where links lead every program somewhere else.
+func settled(root, p string) string {
+	at, rest, links := "/", strings.Split(strings.Trim(p, "/"), "/"), 0
+	for len(rest) > 0 {
+		next := filepath.Join(at, rest[0])
+		if next == "/proc" {
+			return filepath.Join(next, filepath.Join(rest[1:]...))
+		}
+		to, err := os.Readlink(filepath.Join(root, next))
+		if err != nil {
+			at, rest = next, rest[1:]
+			continue
+		}
+		if links++; links > maxLinks {
+			return p
+		}
+		if filepath.IsAbs(to) {
+			at = "/"
+		}
+		rest = append(strings.Split(strings.Trim(to, "/"), "/"), rest[1:]...)
+	}
+	return at
+}
+
 func exists(path string) bool {
 	_, err := os.Lstat(path)
 	return err == nil

@@ -97,6 +97,33 @@ func TestTheWorkloadsProgramIsGranted(t *testing.T) {
 	}
 }
 
+func TestPathsAreSettledOnce(t *testing.T) {
+	root := tree(t, "usr/bin/", "usr/lib/x86/", "proc/", "dev/", "work/")
+	for link, to := range map[string]string{
+		"bin": "usr/bin", "lib": "/usr/lib", "abi": "lib/x86", "dev/stdout": "/proc/self/fd/1", "top": "/", "loop": "loop2", "loop2": "loop",
+		"work/up": "../usr/../lib/x86", "gone": "/not/here",
+	} {
+		if err := os.Symlink(to, filepath.Join(root, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for p, want := range map[string]string{
+		"/usr": "/usr", "/bin": "/usr/bin", "/lib/x86": "/usr/lib/x86", "/abi": "/usr/lib/x86", "/work/up": "/usr/lib/x86", "/dev/stdout": "/proc/self/fd/1",
+		"/proc": "/proc", "/proc/self": "/proc/self", "/top": "/", "/top/bin/sh": "/usr/bin/sh", "/loop/x": "/loop/x", "/gone/x": "/not/here/x", "/missing/x": "/missing/x",
+		"/": "/",
+	} {
+		f := Files{ReadOnly: []string{p}, ReadWrite: []string{p}}
+		f.Settle(root)
+		writable := []string{want}
+		if want == "/" {
+			writable = nil
+		}
+		if f.ReadOnly[0] != want || !slices.Equal(f.ReadWrite, writable) || (want == "/") != (len(f.Findings) == 1) {
+			t.Errorf("%s leads to %+v, want %s", p, f, want)
+		}
+	}
+}
+
 func TestMissingDirectoriesAreMadeForTheWorkload(t *testing.T) {
 	need.Root(t)
 	root := tree(t, "there/", "file")

@@ -8,21 +8,26 @@
 // already is not judged again.
 //
 // Invariant: Apply restricts the calling process completely or fails; it never
-// applies an empty set of rules, which would forbid everything or nothing.
+// applies an empty set of rules, which would forbid everything or nothing, and never
+// follows a symbolic link to what it grants, outside /proc: another program of the
+// sandbox could have put it there.
 //
-// Source: Documentation/userspace-api/landlock.rst.
+// Sources: Documentation/userspace-api/landlock.rst, openat2(2).
 package landlock
 
 import (
 	"errors"
 	"fmt"
+	"os"
+	"strings"
 
 	"github.com/landlock-lsm/go-landlock/landlock"
 	ll "github.com/landlock-lsm/go-landlock/landlock/syscall"
 	"golang.org/x/sys/unix"
 )
 
-// Rules are the paths a program may use, with everything below them.
+// Rules are the paths a program may use, with everything below them. No symbolic link
+// is on the way to one.
 type Rules struct {
 	ReadOnly  []string `json:"read_only"`
 	ReadWrite []string `json:"read_write"`
@@ -94,7 +99,8 @@ func Apply(r Rules) (Report, error) {
 	case abi == 0:
 		return Report{}, nil
 	}
-	report, rules, err := collect(r, abi)
+	report, rules, done, err := collect(r, abi)
+	defer done()
 	if err != nil {
 		return report, err
 	}
@@ -109,13 +115,18 @@ func Apply(r Rules) (Report, error) {
 	return report, nil
 }
 
-// collect turns paths into rules. A path that cannot be opened by the program's own
-// user is no use to it.
-func collect(r Rules, abi int) (Report, []landlock.Rule, error) {
-	report := Report{ABI: abi}
-	var rules []landlock.Rule
+// collect turns paths into rules, which hold until done is called. A path that cannot be
+// opened by the program's own user is no use to it.
+func collect(r Rules, abi int) (report Report, rules []landlock.Rule, done func(), err error) {
+	report = Report{ABI: abi}
+	var held []*os.File
+	done = func() {
+		for _, f := range held {
+			f.Close()
+		}
+	}
 	add := func(field, path string, dir, file landlock.AccessFSSet, count *int) error {
-		mode, err := kind(path)
+		f, mode, err := open(path)
 		if err != nil && r.Hard {
 			return fmt.Errorf("%w: filesystem_policy.%s: %s cannot be used: %w", ErrUnenforceable, field, path, err)
 		}
@@ -128,32 +139,46 @@ func collect(r Rules, abi int) (Report, []landlock.Rule, error) {
 			rights = dir
 		}
 		*count++
-		rules = append(rules, landlock.PathAccess(rights&configs[abi].HandledAccessFS, path))
+		held = append(held, f)
+		// What was opened, whatever is at the path by now.
+		rules = append(rules, landlock.PathAccess(rights&configs[abi].HandledAccessFS, fmt.Sprintf("/proc/self/fd/%d", f.Fd())))
 		return nil
 	}
 	for _, p := range r.ReadOnly {
 		if err := add("read_only", p, dirRead, fileRead, &report.ReadOnly); err != nil {
-			return report, nil, err
+			return report, nil, done, err
 		}
 	}
 	for _, p := range r.ReadWrite {
 		if err := add("read_write", p, configs[abi].HandledAccessFS, fileWrite, &report.ReadWrite); err != nil {
-			return report, nil, err
+			return report, nil, done, err
 		}
 	}
-	return report, rules, nil
+	return report, rules, done, nil
 }
 
-// kind opens a path and returns what it is.
-func kind(path string) (uint32, error) {
-	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return 0, err
+// errLink is a symbolic link that the policy's path did not have when it was looked at.
+var errLink = errors.New("a symbolic link is in its place or above it, which was not there when the sandbox was built")
+
+// open opens a path and returns what it is. The kernel's own links below /proc, which
+// lead every program somewhere else, are followed.
+func open(path string) (*os.File, uint32, error) {
+	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS}
+	if strings.HasPrefix(path, "/proc/") {
+		how.Resolve = 0
 	}
-	defer unix.Close(fd)
+	fd, err := unix.Openat2(unix.AT_FDCWD, path, &how)
+	if errors.Is(err, unix.ELOOP) {
+		return nil, 0, errLink
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	f := os.NewFile(uintptr(fd), path)
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
-		return 0, err
+		f.Close()
+		return nil, 0, err
 	}
-	return st.Mode & unix.S_IFMT, nil
+	return f, st.Mode & unix.S_IFMT, nil
 }
