@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -233,7 +234,7 @@ func (d *daemon) publicFiles(c core.Config) map[string][]byte {
 
 // bundle is a program's own roots and the CA.
 func bundle(c core.Config) []byte {
-	roots := imageRoots()
+	roots := imageRoots("/")
 	if roots == nil {
 		roots = c.RootsPEM
 	}
@@ -255,13 +256,15 @@ func (d *daemon) linkGuide(c core.Config) {
 	}
 }
 
-// imageRoots are the workload image's own root certificates, nil if it has none.
-func imageRoots() []byte {
+// imageRoots are the root certificates of the workload's image below root, nil if it has
+// none. They become public, and are read with this daemon's rights through whatever links
+// the image has; so nothing else of such a file is taken.
+func imageRoots(root string) []byte {
 	const most = 4 << 20
 	for _, path := range []string{
 		"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem",
 	} {
-		f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+		f, err := os.OpenFile(filepath.Join(root, path), os.O_RDONLY|unix.O_NONBLOCK, 0)
 		if err != nil {
 			continue
 		}
@@ -271,9 +274,19 @@ func imageRoots() []byte {
 			data, err = io.ReadAll(io.LimitReader(f, most))
 		}
 		f.Close()
-		if err == nil && len(data) > 0 {
-			return data
+		if roots := certificates(data); err == nil && len(roots) > 0 {
+			return roots
 		}
 	}
 	return nil
+}
+
+// certificates are the certificates of a PEM file, and nothing between them.
+func certificates(text []byte) (out []byte) {
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type == "CERTIFICATE" {
+			out = append(out, pem.EncodeToMemory(&pem.Block{Type: block.Type, Bytes: block.Bytes})...)
+		}
+	}
+	return out
 }
