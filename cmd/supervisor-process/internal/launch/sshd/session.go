@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -73,16 +72,13 @@ func (s *Server) accompany(c ssh.Session, session Session, f *files) {
 		_, _ = io.Copy(f.in, c)
 		f.endOfInput()
 	}()
-	drained := f.copyOut(c)
+	out := f.copyOut(c)
 	exit, err := session.Wait(ctx)
 	if err != nil {
 		s.refuse(c, err)
 		return
 	}
-	select {
-	case <-drained:
-	case <-time.After(drainTimeout): // something in the background holds the output
-	}
+	out.rest(s.drain)
 	end(c, exit)
 }
 
@@ -158,18 +154,6 @@ func (f *files) close() {
 }
 
 func (f *files) endOfInput() { f.eof() }
-
-// copyOut copies until the program's side is closed.
-func (f *files) copyOut(c ssh.Session) <-chan struct{} {
-	var wg sync.WaitGroup
-	wg.Go(func() { _, _ = io.Copy(c, f.out) })
-	if f.err != nil {
-		wg.Go(func() { _, _ = io.Copy(c.Stderr(), f.err) })
-	}
-	done := make(chan struct{})
-	go func() { wg.Wait(); close(done) }()
-	return done
-}
 
 // terminal opens one and follows the client's window.
 func (s *Server) terminal(first ssh.Window, resizes <-chan ssh.Window) (*files, error) {

@@ -44,7 +44,7 @@ const (
 	handshakeTimeout = 15 * time.Second
 	keepalive        = 15 * time.Second
 	killAfter        = 2 * time.Second // from hanging up to SIGKILL
-	drainTimeout     = 2 * time.Second // of output after the exit
+	drainTimeout     = 2 * time.Second // without output after the exit
 	acceptAgain      = 100 * time.Millisecond
 )
 
@@ -85,6 +85,7 @@ type Config struct {
 type Server struct {
 	cfg         Config
 	ssh         *ssh.Server
+	drain       time.Duration // drainTimeout; tests change it
 	refusals    refusals
 	failures    refusals
 	open        atomic.Int64 // connections
@@ -102,7 +103,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the host key: %w", err)
 	}
-	s := &Server{cfg: cfg, Fingerprint: gossh.FingerprintSHA256(signer.PublicKey())}
+	s := &Server{cfg: cfg, drain: drainTimeout, Fingerprint: gossh.FingerprintSHA256(signer.PublicKey())}
 	s.ssh = &ssh.Server{
 		Version: "Splitpod", HostSigners: []ssh.Signer{signer}, Handler: s.session,
 		SubsystemHandlers: map[string]ssh.SubsystemHandler{"sftp": s.session, subsystemMain: s.attach, subsystemMainOld: s.attach},
