@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"slices"
@@ -35,6 +36,9 @@ func TestEverySessionHasTheSamePosture(t *testing.T) {
 		})
 	}
 	entrypoint, _, _ := strings.Cut(p.process.out.String(), "ready")
+	if limits, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", p.process.cmd.Process.Pid)); err != nil || !coreless(string(limits)) {
+		t.Errorf("the daemon may write core files: %s (%v)", limits, err)
+	}
 
 	byExec, err := exec.Command(binary(t, "supervisor-process"), "exec", "--run-dir", p.dir+"/run", "--", "sh", "-c", posture).Output()
 	must(t, err)

@@ -30,6 +30,9 @@ func attachCommand(ctx context.Context, args []string, stdout, stderr io.Writer)
 		fmt.Fprintln(stderr, "supervisor-process: attach needs --pid PID and no further argument")
 		return exitUsage
 	}
+	if err := harden(); err != nil {
+		return exitCode(err, stderr)
+	}
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	d := &daemon{cfg: cfg, instance: core.NewInstanceID(), environ: config.Environ(),

@@ -40,6 +40,7 @@ type daemon struct {
 	fatal    chan error // what ends a start
 
 	signals chan os.Signal
+	early   earlySignals
 	environ []string // of the container
 
 	started   core.Config                       // what the sandbox was built with
@@ -121,6 +122,7 @@ func (d *daemon) life(ctx context.Context, argv []string) (core.Exit, error) {
 		return core.Exit{}, err
 	}
 	d.main.Store(session)
+	d.early.begin(func(sig syscall.Signal) { d.forward(session, sig) })
 	d.workload.running(session.PID())
 	go d.followConfig(ctx)
 	stopExec, err := d.serveExec(ctx)

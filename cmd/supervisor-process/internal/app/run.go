@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -41,6 +42,9 @@ func runCommand(ctx context.Context, args []string, stdout, stderr io.Writer) in
 	if err := prepare.CheckCapabilities(); err != nil {
 		fmt.Fprintf(stderr, "supervisor-process: %v\n", err)
 		return exitPrivilege
+	}
+	if err := harden(); err != nil {
+		return exitCode(err, stderr)
 	}
 	d := &daemon{cfg: cfg, instance: core.NewInstanceID(), environ: config.Environ(),
 		configs: make(chan core.Config, 1), fatal: make(chan error, 1), signals: make(chan os.Signal, 16)}
@@ -314,13 +318,44 @@ func (d *daemon) handleSignals(ctx context.Context, stopStart func()) {
 		case <-ctx.Done():
 			return
 		case sig := <-d.signals:
-			s := sig.(syscall.Signal)
-			if session := d.main.Load(); session != nil {
-				d.forward(session, s)
-			} else if ends(s) {
+			if s := sig.(syscall.Signal); d.early.keeps(s) {
 				stopStart()
 			}
 		}
+	}
+}
+
+// earlySignals are those that come before the workload can get them. The zero value is
+// ready to use.
+type earlySignals struct {
+	mu   sync.Mutex
+	send func(syscall.Signal) // guarded by mu; nil until the workload runs
+	last syscall.Signal       // guarded by mu; that asked to end; 0: none
+}
+
+// keeps passes a signal on, or, before there is a workload, reports whether it asks to
+// end.
+func (e *earlySignals) keeps(sig syscall.Signal) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.send != nil {
+		e.send(sig)
+		return false
+	}
+	if ends(sig) {
+		e.last = sig
+	}
+	return ends(sig)
+}
+
+// begin says that the workload runs. A signal to end that came too late to stop the
+// start, which nobody sends twice, is its first.
+func (e *earlySignals) begin(send func(syscall.Signal)) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.send = send
+	if e.last != 0 {
+		send(e.last)
 	}
 }
 

@@ -149,8 +149,8 @@ func hint(proto string, port uint16) string {
 
 // checkFence compares the rules with what was installed and reports the packets
 // that the log left out.
-func (d *daemon) checkFence(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+func (d *daemon) checkFence(watched context.Context) {
+	ctx, cancel := context.WithTimeout(watched, 5*time.Second)
 	defer cancel()
 	var state fenceState
 	query := queryFence
@@ -158,8 +158,8 @@ func (d *daemon) checkFence(ctx context.Context) {
 		query = queryHoldingFence
 	}
 	if err := d.sandbox.Query(ctx, query, &state); err != nil {
-		if ctx.Err() == nil && !errors.Is(err, launch.ErrEnded) {
-			d.log.Error("the fence cannot be read", slog.Any("error", err))
+		if watched.Err() == nil && !errors.Is(err, launch.ErrEnded) {
+			d.log.Error("the fence cannot be read; the daemon is not ready until it can", slog.Any("error", err))
 		}
 		return
 	}

@@ -39,7 +39,7 @@ type Sandbox struct {
 	Files  map[string]*os.File // the setup's descriptors; Close closes them
 
 	line    *net.UnixConn
-	pid     int
+	init    *os.Process   // its signals reach init or nobody, whoever has its pid by then
 	ended   chan struct{} // closed when init is gone
 	end     string        // how it ended; set before ended is closed
 	mu      sync.Mutex
@@ -115,7 +115,7 @@ func (s *Sandbox) spawn(theirs *os.File) error {
 			started <- fmt.Errorf("start init in new namespaces: %w", err)
 			return
 		}
-		s.pid = p.Pid
+		s.init = p
 		started <- nil
 		if state, err := p.Wait(); err == nil {
 			s.end = state.String()
@@ -307,10 +307,10 @@ func (s *Sandbox) Query(ctx context.Context, name string, out any) error {
 func (s *Sandbox) Ended() <-chan struct{} { return s.ended }
 
 // PID is init's, as this daemon sees it.
-func (s *Sandbox) PID() int { return s.pid }
+func (s *Sandbox) PID() int { return s.init.Pid }
 
 // Kill ends init; the kernel ends every other process of its pid namespace.
-func (s *Sandbox) Kill() { _ = unix.Kill(s.pid, unix.SIGKILL) }
+func (s *Sandbox) Kill() { _ = s.init.Kill() }
 
 // Close ends every process of the sandbox and waits until they are gone.
 func (s *Sandbox) Close() {
