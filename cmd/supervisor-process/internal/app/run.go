@@ -197,10 +197,11 @@ func (d *daemon) limitPIDs() (remove func(), err error) {
 	if d.cfg.PIDs == 0 {
 		return func() {}, nil
 	}
-	undo, err := prepare.LimitPIDs("/", "splitpod-"+string(d.instance), d.sandbox.PID(), d.cfg.PIDs)
+	procs, undo, err := prepare.LimitPIDs("/", "splitpod-"+string(d.instance), d.cfg.PIDs)
 	if err != nil {
 		return nil, &problem{exitConfig, fmt.Errorf("--pids: %w", err)}
 	}
+	d.sandbox.Limit(procs)
 	return func() {
 		if err := undo(); err != nil {
 			d.log.Warn("the workload's cgroup is left behind", slog.Any("error", err))

@@ -19,8 +19,8 @@ import (
 //	setup   1 descriptor (data)         ready    data, names + descriptors
 //	                                    failed   error
 //	launch  session + 4 descriptors     started  session, pid, data (what was applied)
-//	        (plan, stdin, out, err)     refused  session, error, code
-//	                                    exited   session, code, signal
+//	        (plan, stdin, out, err),    refused  session, error, code
+//	        or 5 (cgroup.procs)         exited   session, code, signal
 //	signal  session, signal
 //	all     signal
 //	query   session (a number), name    answer   session, data or error
@@ -154,6 +154,8 @@ type plan struct {
 	Terminal bool `json:"terminal,omitempty"`
 	// Builtin, if not empty, is the program of this binary to become in place of Argv.
 	Builtin string `json:"builtin,omitempty"`
+	// Limited says that there is a cgroup to join.
+	Limited bool `json:"limited,omitempty"`
 }
 
 // Bytes makes a list that JSON carries byte for byte.

@@ -38,6 +38,7 @@ type Sandbox struct {
 	Report json.RawMessage     // what the setup reported
 	Files  map[string]*os.File // the setup's descriptors; Close closes them
 
+	limit   *os.File // cgroup.procs that every program joins; nil: none
 	line    *net.UnixConn
 	init    *os.Process   // its signals reach init or nobody, whoever has its pid by then
 	ended   chan struct{} // closed when init is gone
@@ -218,6 +219,11 @@ type Session struct {
 	events  chan message
 }
 
+// Limit makes every program join the cgroup whose cgroup.procs this is. Init does not: it
+// has to get its threads when the cgroup is full. Call it before Launch; the file stays
+// the caller's.
+func (s *Sandbox) Limit(procs *os.File) { s.limit = procs }
+
 // launchTimeout bounds a stage: one that is stopped, on a kernel where another program
 // of the same user can do that, must not hold its caller for ever.
 const launchTimeout = 30 * time.Second
@@ -227,13 +233,17 @@ const launchTimeout = 30 * time.Second
 func (s *Sandbox) Launch(ctx context.Context, spec Spec) (*Session, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, launchTimeout, fmt.Errorf("launch: the program was not executed within %s", launchTimeout))
 	defer cancel()
-	f, err := memoryFile(plan{Argv: Bytes(spec.Argv), Env: Bytes(spec.Env), Dir: spec.As.Dir, UID: spec.As.UID, GID: spec.As.GID, Groups: spec.As.Groups, Files: spec.As.Files, Workspace: spec.As.Workspace, Terminal: spec.Terminal, Builtin: spec.Builtin})
+	f, err := memoryFile(plan{Argv: Bytes(spec.Argv), Env: Bytes(spec.Env), Dir: spec.As.Dir, UID: spec.As.UID, GID: spec.As.GID, Groups: spec.As.Groups, Files: spec.As.Files, Workspace: spec.As.Workspace, Terminal: spec.Terminal, Builtin: spec.Builtin, Limited: s.limit != nil})
 	if err != nil {
 		return nil, fmt.Errorf("launch: %w", err)
 	}
 	defer f.Close()
 	id, events := s.enter()
-	if err := send(s.line, message{Op: "launch", Session: id}, f, spec.Files[0], spec.Files[1], spec.Files[2]); err != nil {
+	files := []*os.File{f, spec.Files[0], spec.Files[1], spec.Files[2]}
+	if s.limit != nil {
+		files = append(files, s.limit)
+	}
+	if err := send(s.line, message{Op: "launch", Session: id}, files...); err != nil {
 		s.leave(id)
 		return nil, fmt.Errorf("launch: %w", err)
 	}

@@ -74,7 +74,7 @@ func (s *server) loop() error {
 func (s *server) handle(m message, files []*os.File) error {
 	switch m.Op {
 	case "launch":
-		if len(files) != 4 {
+		if len(files) != 4 && len(files) != 5 {
 			return fmt.Errorf("launch with %d descriptors", len(files))
 		}
 		return s.launch(m.Session, files)
@@ -117,12 +117,12 @@ func (s *server) send(m message) error {
 // signalled as a whole.
 func (s *server) launch(session uint64, files []*os.File) error {
 	read, write, err := os.Pipe()
-	if err != nil {
-		return fmt.Errorf("error pipe: %w", err)
+	if err != nil { // no memory or descriptors: this program has to wait, the others live on
+		return s.send(message{Op: "refused", Session: session, Error: "error pipe: " + err.Error() + "; try again", Code: codeConfine})
 	}
 	defer write.Close()
-	fds := make([]uintptr, 0, 5)
-	for _, f := range []*os.File{files[1], files[2], files[3], files[0], write} {
+	fds := make([]uintptr, 0, 6)
+	for _, f := range append([]*os.File{files[1], files[2], files[3], files[0], write}, files[4:]...) {
 		n, err := number(f)
 		if err != nil {
 			return err
@@ -143,7 +143,7 @@ func (s *server) launch(session uint64, files []*os.File) error {
 	s.mu.Unlock()
 	if err != nil {
 		read.Close()
-		return s.send(message{Op: "refused", Session: session, Error: "fork: " + err.Error(), Code: codeConfine})
+		return s.send(message{Op: "refused", Session: session, Error: "fork: " + err.Error() + "; the container has no room for another process: end some, or raise its limits", Code: codeConfine})
 	}
 	go s.follow(session, pid, read, status)
 	return nil

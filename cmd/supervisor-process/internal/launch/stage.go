@@ -17,6 +17,7 @@ import (
 const (
 	stagePlan  = 3
 	stageError = 4
+	stageLimit = 5 // only where the plan says so
 )
 
 // stage confines itself and becomes the program. It returns only when that failed.
@@ -53,6 +54,11 @@ func become(f *os.File, report *json.Encoder) error {
 	if p.Builtin == "" && (len(p.Argv) == 0 || len(p.Argv[0]) == 0) {
 		return fmt.Errorf("%w: the command is empty", errNotFound)
 	}
+	if p.Limited {
+		if err := join(os.NewFile(stageLimit, "cgroup.procs")); err != nil {
+			return err
+		}
+	}
 	if p.Terminal {
 		if err := unix.IoctlSetInt(0, unix.TIOCSCTTY, 0); err != nil {
 			return fmt.Errorf("take the terminal: %w", os.NewSyscallError("ioctl(TIOCSCTTY)", err))
@@ -66,6 +72,15 @@ func become(f *os.File, report *json.Encoder) error {
 		return fmt.Errorf("report what was applied: %w", err)
 	}
 	return execute(applied, p)
+}
+
+// join enters a cgroup, with the whole process.
+func join(procs *os.File) error {
+	defer procs.Close()
+	if _, err := procs.WriteString("0"); err != nil {
+		return fmt.Errorf("enter the workload's cgroup (--pids): %w", err)
+	}
+	return nil
 }
 
 // execute needs the proof of confinement; it looks the program up with the

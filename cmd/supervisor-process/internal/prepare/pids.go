@@ -26,30 +26,29 @@ func PIDLimit(root string) (int, error) {
 	return n, nil
 }
 
-// LimitPIDs puts a process, and so all it will start, into a cgroup of its own that
-// takes at most limit processes. It needs a writable cgroup file system, which few
-// pods have; the error says what was missing. The returned function removes the
-// cgroup again, once its processes are gone.
+// LimitPIDs makes a cgroup that takes at most limit processes. Who writes 0 to procs
+// joins it, with all it will start. It needs a writable cgroup file system, which few
+// pods have; the error says what was missing. remove closes procs and removes the cgroup
+// again, once its processes are gone.
 //
 // Source: Documentation/admin-guide/cgroup-v2.rst, "PID"; cgroup-v1/pids.rst.
-func LimitPIDs(root, name string, pid, limit int) (remove func() error, err error) {
+func LimitPIDs(root, name string, limit int) (procs *os.File, remove func() error, err error) {
 	base, err := pidsCgroup(root)
 	if err != nil {
-		return nil, fmt.Errorf("limit the workload's processes: %w", err)
+		return nil, nil, fmt.Errorf("limit the workload's processes: %w", err)
 	}
 	dir := filepath.Join(base, name)
 	if err := os.Mkdir(dir, 0o755); err != nil {
-		return nil, fmt.Errorf("limit the workload's processes: %w", err)
+		return nil, nil, fmt.Errorf("limit the workload's processes: %w", err)
 	}
-	remove = func() error { return unix.Rmdir(dir) }
 	err = os.WriteFile(filepath.Join(dir, "pids.max"), []byte(strconv.Itoa(limit)), 0)
 	if err == nil {
-		err = os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0)
+		procs, err = os.OpenFile(filepath.Join(dir, "cgroup.procs"), os.O_WRONLY, 0)
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("limit the workload's processes: %w", err), remove())
+		return nil, nil, errors.Join(fmt.Errorf("limit the workload's processes: %w", err), unix.Rmdir(dir))
 	}
-	return remove, nil
+	return procs, func() error { return errors.Join(procs.Close(), unix.Rmdir(dir)) }, nil
 }
 
 // pidsCgroup is the directory of our own cgroup in the hierarchy that counts
