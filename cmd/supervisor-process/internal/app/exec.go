@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"os/signal"
@@ -13,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -66,8 +68,16 @@ func (d *daemon) serveExec(ctx context.Context) (stop func(), err error) {
 	wg.Go(func() {
 		for {
 			c, err := l.AcceptUnix()
-			if err != nil {
+			if errors.Is(err, net.ErrClosed) {
 				return
+			}
+			if err != nil { // no descriptors, for instance, which will not last
+				d.log.Warn("an exec request could not be accepted", slog.Any("error", err))
+				select {
+				case <-ctx.Done():
+				case <-time.After(100 * time.Millisecond):
+				}
+				continue
 			}
 			slots <- struct{}{}
 			wg.Go(func() {

@@ -126,9 +126,11 @@ func (d *daemon) bindAdmin(ctx context.Context) (net.Listener, error) {
 	return l, nil
 }
 
-// endsStart makes the failure of a part end a start that waits for it.
+// endsStart makes the failure of a part end a start that waits for it. A workload that
+// runs goes on, and is not ready any more.
 func (d *daemon) endsStart(err error) error {
 	if err != nil {
+		d.log.Error("a part of this daemon has failed; restart the sandbox", slog.Any("error", err))
 		select {
 		case d.fatal <- err:
 		default:

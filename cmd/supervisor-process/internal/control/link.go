@@ -19,6 +19,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
@@ -172,6 +173,9 @@ func (l *Link) ReportEvents(stream grpc.BidiStreamingServer[pb.EventBatch, pb.Ev
 // holds one place for a few seconds.
 const maxHandovers = 8
 
+// acceptAgain is the pause after a connection that could not be accepted.
+const acceptAgain = 100 * time.Millisecond
+
 func (l *Link) serveHandover(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { l.handover.Close() })
 	defer stop()
@@ -180,11 +184,21 @@ func (l *Link) serveHandover(ctx context.Context) error {
 	defer wg.Wait()
 	for {
 		c, err := l.handover.AcceptUnix()
-		if err != nil {
-			if ctx.Err() != nil {
-				return nil
+		switch {
+		case ctx.Err() != nil:
+			if err == nil {
+				c.Close()
 			}
+			return nil
+		case errors.Is(err, net.ErrClosed):
 			return fmt.Errorf("accept on the hand-over socket: %w", err)
+		case err != nil: // no descriptors, for instance, which will not last
+			l.opt.Log.Warn("a hand-over could not be accepted", slog.Any("error", err))
+			select {
+			case <-ctx.Done():
+			case <-time.After(acceptAgain):
+			}
+			continue
 		}
 		slots <- struct{}{}
 		wg.Go(func() {
