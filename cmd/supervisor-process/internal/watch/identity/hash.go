@@ -18,18 +18,22 @@ const (
 	maxPrograms     = 10_000  // different paths
 	maxProgramBytes = 2 << 30 // of one file
 	hashTimeout     = 30 * time.Second
+	maxHashing      = 4               // files at a time, whose hashes outlive the questions
+	hashPatience    = 5 * time.Second // of a file for its turn
 )
 
 var (
 	errProgramChanged = errors.New("the program's content differs from its first use")
 	errTooManyFiles   = errors.New("too many different programs have been seen")
 	errTooLarge       = errors.New("the program's file is too large to be hashed")
+	errHashing        = errors.New("too many new programs are being hashed; try again")
 )
 
 // trust remembers what each program was when it was first seen, for the life of the
 // daemon: a path never changes its content unnoticed.
 type trust struct {
-	flight singleflight.Group
+	flight  singleflight.Group
+	hashing chan struct{} // of maxHashing places
 
 	mu    sync.RWMutex
 	first map[string]trusted // guarded by mu
@@ -51,6 +55,14 @@ func (t *trust) check(ctx context.Context, fs procfs, p *process) (string, error
 	}
 	// Whoever asks first hashes; its own deadline does not end the others' wait.
 	result := t.flight.DoChan(fmt.Sprintf("%s\x00%v", p.exe, p.file), func() (any, error) {
+		turn := time.NewTimer(hashPatience)
+		defer turn.Stop()
+		select {
+		case t.hashing <- struct{}{}:
+			defer func() { <-t.hashing }()
+		case <-turn.C:
+			return "", errHashing
+		}
 		f, err := fs.open(p)
 		if err != nil {
 			return "", err

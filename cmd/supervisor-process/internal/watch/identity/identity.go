@@ -43,7 +43,7 @@ type Resolver struct {
 
 // Open makes a Resolver.
 func Open(cfg Config) (*Resolver, error) {
-	r := &Resolver{cfg: cfg, tree: cfg.Tree, commands: make(commands, maxCommandLines)}
+	r := &Resolver{cfg: cfg, tree: cfg.Tree, trust: trust{hashing: make(chan struct{}, maxHashing)}, commands: make(commands, maxCommandLines)}
 	var err error
 	if r.diag.fd, err = number(cfg.Diag); err != nil {
 		return nil, fmt.Errorf("identify: %w", err)
