@@ -25,11 +25,13 @@ var readOnly = []string{"SPLITPOD_MAIN_READ_ONLY=1", "OPENSHELL_MAIN_READ_ONLY=1
 func (s *Server) attach(c ssh.Session) {
 	s.telling.RLock()
 	defer s.telling.RUnlock()
+	ctx, cancel := context.WithCancel(c.Context())
+	defer cancel()
 	v := console.Viewer{In: c, Out: c, Errors: c.Stderr()}
 	pty, windows, terminal := c.Pty()
 	if terminal {
 		v.Detach = true
-		v.Resizes = sizes(c.Context(), pty.Window, windows)
+		v.Resizes = sizes(ctx, pty.Window, windows)
 	}
 	var lease *console.Lease
 	if !slices.ContainsFunc(readOnly, func(r string) bool { return slices.Contains(c.Environ(), r) }) {
@@ -41,7 +43,7 @@ func (s *Server) attach(c ssh.Session) {
 		stop := s.signals(c)
 		defer stop()
 	}
-	exit, err := s.cfg.Main.Attach(c.Context(), v, lease)
+	exit, err := s.cfg.Main.Attach(ctx, v, lease)
 	switch {
 	case err == nil:
 		end(c, exit)
@@ -65,21 +67,24 @@ func (s *Server) signals(c ssh.Session) (stop func()) {
 	}
 }
 
+// sizes passes the newest window on until ctx ends. It takes every one, also where nobody
+// wants them: the library's reader of the channel's requests waits for that.
 func sizes(ctx context.Context, first ssh.Window, more <-chan ssh.Window) <-chan console.Size {
 	out := make(chan console.Size)
 	go func() {
 		defer close(out)
-		w, ok := first, true
-		for ok {
+		newest, to := first, out
+		for {
 			select {
 			case <-ctx.Done():
 				return
-			case out <- console.Size{Columns: w.Width, Rows: w.Height}:
-			}
-			select {
-			case <-ctx.Done():
-				return
-			case w, ok = <-more:
+			case to <- console.Size{Columns: newest.Width, Rows: newest.Height}:
+				to = nil
+			case w, ok := <-more:
+				if !ok {
+					return
+				}
+				newest, to = w, out
 			}
 		}
 	}()
