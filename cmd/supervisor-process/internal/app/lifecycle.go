@@ -231,8 +231,8 @@ func (d *daemon) finish(program string, pid int, exit core.Exit) {
 		return
 	}
 	deadline := time.Now().Add(d.cfg.ExitTimeout)
-	for d.box.Stats().Waiting > 0 && time.Now().Before(deadline) {
-		time.Sleep(5 * time.Millisecond)
+	for pause := 250 * time.Microsecond; d.box.Stats().Waiting > 0 && time.Now().Before(deadline); pause = min(2*pause, 5*time.Millisecond) {
+		time.Sleep(pause) // an acknowledgement usually takes a millisecond
 	}
 	if n := d.box.Stats().Waiting; n > 0 {
 		d.log.Warn("events were not delivered to the network daemon", slog.Int("count", n))

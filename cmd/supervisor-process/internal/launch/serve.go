@@ -160,6 +160,9 @@ func (s *server) follow(session uint64, pid int, failures *os.File, status <-cha
 	s.mu.Lock()
 	delete(s.sessions, session)
 	s.mu.Unlock()
+	if f.Error == silent {
+		f.Error += how(ws)
+	}
 	if f.Error != "" {
 		_ = s.send(message{Op: "refused", Session: session, Error: f.Error, Code: f.Code})
 		return
@@ -172,6 +175,17 @@ func (s *server) follow(session uint64, pid int, failures *os.File, status <-cha
 	_ = s.send(exit)
 }
 
+// silent is what is said of a stage that said nothing.
+const silent = "the stage ended without a word"
+
+// how is what usually ends one.
+func how(ws syscall.WaitStatus) string {
+	if ws.Signaled() {
+		return fmt.Sprintf(", by signal %d (%v); the container may have no memory left", int(ws.Signal()), ws.Signal())
+	}
+	return fmt.Sprintf(", with code %d; the container or --pids may have no room for its threads", ws.ExitStatus())
+}
+
 // hear reads what a stage says until it has become the program, which closes its
 // pipe.
 func hear(pipe io.Reader) (applied json.RawMessage, last stageWord) {
@@ -180,7 +194,7 @@ func hear(pipe io.Reader) (applied json.RawMessage, last stageWord) {
 		var w stageWord
 		switch err := d.Decode(&w); {
 		case errors.Is(err, io.EOF) && applied == nil && last.Error == "":
-			return nil, stageWord{Error: "the stage ended without a word", Code: codeConfine}
+			return nil, stageWord{Error: silent, Code: codeConfine}
 		case errors.Is(err, io.EOF):
 			return applied, last
 		case err != nil:
