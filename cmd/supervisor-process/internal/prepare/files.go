@@ -45,7 +45,7 @@ func PlanFiles(root string, s core.StaticPolicy, a Account, workdir, runDir stri
 	}
 	f.add(root, &f.ReadWrite, baseReadWrite...)
 	if a.Home != "/" && owns(filepath.Join(root, a.Home), a.UID) {
-		f.add(root, &f.ReadWrite, a.Home)
+		f.addPath(root, &f.ReadWrite, a.Home)
 	}
 	if slices.ContainsFunc(gpuMarks, func(p string) bool { return exists(filepath.Join(root, p)) }) {
 		// A policy's own entry for reading stays one, but for /proc: no program of a GPU
@@ -60,7 +60,7 @@ func PlanFiles(root string, s core.StaticPolicy, a Account, workdir, runDir stri
 		}
 	}
 	f.add(root, &f.ReadOnly, baseReadOnly...)
-	f.add("/", &f.ReadOnly, runDir)
+	f.addPath("/", &f.ReadOnly, runDir)
 	return f
 }
 
@@ -81,18 +81,18 @@ func (f *Files) Grant(root, name, search, workdir string) {
 		if !filepath.IsAbs(name) {
 			name = filepath.Join(workdir, name)
 		}
-		f.add(root, &f.ReadOnly, filepath.Clean(name))
+		f.addPath(root, &f.ReadOnly, name)
 		return
 	}
 	for _, dir := range filepath.SplitList(search) {
 		if p := filepath.Join(dir, name); filepath.IsAbs(p) && isProgram(filepath.Join(root, p)) {
-			f.add(root, &f.ReadOnly, p)
+			f.addPath(root, &f.ReadOnly, p)
 			return
 		}
 	}
 }
 
-// add appends the paths that exist and that neither list has.
+// add appends the paths that match, exist, and are in neither list.
 func (f *Files) add(root string, to *[]string, patterns ...string) {
 	for _, pattern := range patterns {
 		paths, err := filepath.Glob(filepath.Join(root, pattern))
@@ -100,11 +100,17 @@ func (f *Files) add(root string, to *[]string, patterns ...string) {
 			continue
 		}
 		for _, p := range paths {
-			p = "/" + strings.TrimPrefix(strings.TrimPrefix(p, root), "/")
-			if !slices.Contains(f.ReadOnly, p) && !slices.Contains(f.ReadWrite, p) {
-				*to = append(*to, p)
-			}
+			f.addPath(root, to, "/"+strings.TrimPrefix(strings.TrimPrefix(p, root), "/"))
 		}
+	}
+}
+
+// addPath appends one path, as add does. What the image or the command names is a path,
+// whatever characters are in it, and no pattern.
+func (f *Files) addPath(root string, to *[]string, p string) {
+	p = filepath.Clean(p)
+	if exists(filepath.Join(root, p)) && !slices.Contains(f.ReadOnly, p) && !slices.Contains(f.ReadWrite, p) {
+		*to = append(*to, p)
 	}
 }
 

@@ -97,6 +97,26 @@ func TestTheWorkloadsProgramIsGranted(t *testing.T) {
 	}
 }
 
+// TestNamesOfTheImageAreNoPatterns: a home or a program may be called like one.
+func TestNamesOfTheImageAreNoPatterns(t *testing.T) {
+	root := tree(t, "*/", "etc/secret", "srv/", "[s]rv/prog")
+	a := Account{UID: uint32(os.Getuid()), Home: "/*"}
+	got := PlanFiles(root, core.StaticPolicy{}, a, "/", "/no/run/dir")
+	got.Grant(root, "/[s]rv/prog", "", "/")
+	if want := []string{"/*"}; !slices.Equal(got.ReadWrite, want) {
+		t.Errorf("writable are %q, want %q", got.ReadWrite, want)
+	}
+	if want := []string{"/etc", "/[s]rv/prog"}; !slices.Equal(got.ReadOnly, want) {
+		t.Errorf("readable are %q, want %q", got.ReadOnly, want)
+	}
+	home := Account{UID: uint32(os.Getuid()), Home: "/etc/.."}
+	got = PlanFiles(root, core.StaticPolicy{}, home, "/", "/no/run/dir")
+	got.Settle(root)
+	if slices.Contains(got.ReadWrite, "/") {
+		t.Errorf("a home of / in other words is writable: %q", got.ReadWrite)
+	}
+}
+
 func TestPathsAreSettledOnce(t *testing.T) {
 	root := tree(t, "usr/bin/", "usr/lib/x86/", "proc/", "dev/", "work/")
 	for link, to := range map[string]string{
