@@ -50,12 +50,15 @@ func (d *daemon) watch(ctx context.Context) (stop func()) {
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		slots := make(chan struct{}, maxAttributions)
-		err := nflog.Read(ctx, d.sandbox.Files[fileNFLog], func(p nflog.Packet) { d.refused(p, slots) })
+		again(ctx, fenceInterval, func() error {
+			err := nflog.Read(ctx, d.sandbox.Files[fileNFLog], func(p nflog.Packet) { d.refused(p, slots) })
+			if err != nil {
+				d.log.Error("the fence's log cannot be read; until it can, refusals are only counted, and held connections wait", slog.Any("error", err))
+			}
+			return err
+		})
 		for range maxAttributions { // wait for those under way
 			slots <- struct{}{}
-		}
-		if err != nil && ctx.Err() == nil {
-			d.log.Error("the fence's log cannot be read; refusals are only counted", slog.Any("error", err))
 		}
 	})
 	wg.Go(func() {
@@ -74,6 +77,16 @@ func (d *daemon) watch(ctx context.Context) (stop func()) {
 		d.checkFence(context.WithoutCancel(ctx))
 		cancel()
 		wg.Wait()
+	}
+}
+
+// again runs f until ctx ends, or f without an error; after one it pauses.
+func again(ctx context.Context, pause time.Duration, f func() error) {
+	for ctx.Err() == nil && f() != nil {
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
+		}
 	}
 }
 

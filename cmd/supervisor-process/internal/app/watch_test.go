@@ -1,8 +1,11 @@
 package app
 
 import (
+	"context"
+	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/splitpod/splitpod/test/jump"
@@ -50,4 +53,24 @@ func TestAFenceThatNobodyComparesIsNotFresh(t *testing.T) {
 	if f.fresh(now) {
 		t.Error("it is fresh although it is damaged")
 	}
+}
+
+// TestWhatFailsIsTriedAgain: the fence's log, whose reader must not stop at one error,
+// because it ends the connections that the fence holds.
+func TestWhatFailsIsTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		began, tries := time.Now(), 0
+		again(ctx, time.Second, func() error {
+			if tries++; tries < 4 {
+				return errors.New("no memory")
+			}
+			cancel()
+			return nil
+		})
+		if waited := time.Since(began); tries != 4 || waited != 3*time.Second {
+			t.Errorf("%d tries within %s", tries, waited)
+		}
+		again(ctx, time.Second, func() error { t.Error("tried after the end"); return nil })
+	})
 }
