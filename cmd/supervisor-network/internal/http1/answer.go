@@ -29,8 +29,8 @@ func Answer(w io.Writer, method string, status int, id core.RequestID, body any,
 	}
 	b := fmt.Appendf(nil, "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\nX-Splitpod-Request-Id: %s\r\n",
 		status, http.StatusText(status), len(text), id)
-	for _, f := range fields {
-		b = appendField(b, f)
+	for i := range fields {
+		b = appendField(b, &fields[i])
 	}
 	b = append(b, "\r\n"...)
 	if method != "HEAD" {

@@ -53,14 +53,14 @@ func ContentLength(f Fields) (n int64, stated bool) {
 // contentLength takes equal repetitions as one field, and nothing but digits.
 func contentLength(f Fields) (n int64, has bool, err error) {
 	var first string
-	for _, field := range f {
-		if len(field.Name) != len("Content-Length") || !strings.EqualFold(field.Name, "Content-Length") {
+	for i := range f {
+		if !f[i].Is("Content-Length") {
 			continue
 		}
-		if has && field.Value != first {
+		if has && f[i].Value != first {
 			return 0, false, bad("Content-Length has one value")
 		}
-		first, has = field.Value, true
+		first, has = f[i].Value, true
 	}
 	if !has {
 		return 0, false, nil
@@ -89,11 +89,14 @@ type Response struct {
 // ParseResponse reads one response head to a request of the given method. Only
 // what frames it alike for every reader is accepted.
 func ParseResponse(head []byte, method string) (*Response, error) {
-	line, rest, err := splitHead(head)
-	if err != nil {
-		return nil, err
+	line, fields, plain := plainHead(head)
+	rest, err := "", error(nil)
+	if !plain {
+		if line, rest, err = splitHead(head); err != nil {
+			return nil, err
+		}
 	}
-	r := &Response{}
+	r := &Response{Fields: fields}
 	minor := 1
 	version, after, _ := strings.Cut(line, " ")
 	code, phrase, _ := strings.Cut(after, " ")
@@ -107,8 +110,10 @@ func ParseResponse(head []byte, method string) (*Response, error) {
 		return nil, bad("a status code has three digits")
 	}
 	r.Phrase = phrase
-	if r.Fields, err = parseFields(rest); err != nil {
-		return nil, err
+	if !plain {
+		if r.Fields, err = parseFields(rest); err != nil {
+			return nil, err
+		}
 	}
 	r.Close = minor == 0 || r.Fields.Has("Connection", "close")
 	r.Framing, err = responseFraming(r, method, minor)

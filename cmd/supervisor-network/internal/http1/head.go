@@ -10,15 +10,20 @@ import (
 // Field is one header field. Name has the case it was sent in.
 type Field struct{ Name, Value string }
 
+// Is reports whether the field has that name, in whatever case.
+func (f *Field) Is(name string) bool {
+	return len(f.Name) == len(name) && strings.EqualFold(f.Name, name)
+}
+
 // Fields are header fields in order.
 type Fields []Field
 
 // Get returns the first value of the field, and how many fields have that name.
 func (f Fields) Get(name string) (value string, count int) {
-	for _, field := range f {
-		if len(field.Name) == len(name) && strings.EqualFold(field.Name, name) {
+	for i := range f {
+		if f[i].Is(name) {
 			if count == 0 {
-				value = field.Value
+				value = f[i].Value
 			}
 			count++
 		}
@@ -59,16 +64,21 @@ type Request struct {
 
 // ParseRequest reads one request head, its final empty line included.
 func ParseRequest(head []byte) (*Request, error) {
-	line, rest, err := splitHead(head)
-	if err != nil {
-		return nil, err
+	line, fields, plain := plainHead(head)
+	rest, err := "", error(nil)
+	if !plain {
+		if line, rest, err = splitHead(head); err != nil {
+			return nil, err
+		}
 	}
-	r := &Request{}
+	r := &Request{Fields: fields}
 	if err := r.parseLine(line); err != nil {
 		return nil, err
 	}
-	if r.Fields, err = parseFields(rest); err != nil {
-		return nil, err
+	if !plain {
+		if r.Fields, err = parseFields(rest); err != nil {
+			return nil, err
+		}
 	}
 	if _, n := r.Fields.Get("Host"); n > 1 || n == 0 && r.Minor == 1 {
 		return nil, bad("an HTTP/1.1 request has exactly one Host field")

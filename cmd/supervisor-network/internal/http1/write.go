@@ -51,20 +51,21 @@ func AppendResponse(b []byte, r *Response, o Outgoing) []byte {
 
 func appendFields(b []byte, fields Fields, o *Outgoing, own string) []byte {
 	named := fields.nominated()
-	for _, f := range fields {
-		if HopByHop(f.Name) || strings.EqualFold(f.Name, "Content-Length") || strings.EqualFold(f.Name, own) ||
-			o.Via != "" && strings.EqualFold(f.Name, "Via") || named.has(f.Name) || omitted(o.Omit, f.Name) {
+	for i := range fields {
+		f := &fields[i]
+		if HopByHop(f.Name) || f.Is("Content-Length") || f.Is(own) ||
+			o.Via != "" && f.Is("Via") || named.has(f.Name) || omitted(o.Omit, f.Name) {
 			continue
 		}
 		b = appendField(b, f)
 	}
-	for _, f := range o.Add {
-		b = appendField(b, f)
+	for i := range o.Add {
+		b = appendField(b, &o.Add[i])
 	}
 	return b
 }
 
-func appendField(b []byte, f Field) []byte {
+func appendField(b []byte, f *Field) []byte {
 	b = append(b, f.Name...)
 	b = append(b, ": "...)
 	b = append(b, f.Value...)
@@ -82,8 +83,8 @@ func omitted(names []string, name string) bool {
 
 func appendVia(b []byte, fields Fields, own string) []byte {
 	b = append(b, "Via: "...)
-	for _, f := range fields {
-		if strings.EqualFold(f.Name, "Via") {
+	for i := range fields {
+		if f := &fields[i]; f.Is("Via") {
 			b = append(b, f.Value...)
 			b = append(b, ", "...)
 		}
@@ -153,11 +154,11 @@ func (o *options) has(name string) bool {
 // nominated collects the fields that Connection names. keep-alive and close name no
 // field, and are what nearly every Connection says.
 func (f Fields) nominated() (out options) {
-	for _, field := range f {
-		if len(field.Name) != len("Connection") || !strings.EqualFold(field.Name, "Connection") {
+	for i := range f {
+		if !f[i].Is("Connection") {
 			continue
 		}
-		for o := range strings.SplitSeq(field.Value, ",") {
+		for o := range strings.SplitSeq(f[i].Value, ",") {
 			o = strings.Trim(o, " \t")
 			if o == "" || strings.EqualFold(o, "keep-alive") || strings.EqualFold(o, "close") {
 				continue
@@ -221,11 +222,11 @@ func (f Fields) EndToEnd() Fields {
 
 // Has reports whether a comma-separated field lists the token.
 func (f Fields) Has(name, token string) bool {
-	for _, field := range f {
-		if len(field.Name) != len(name) || !strings.EqualFold(field.Name, name) {
+	for i := range f {
+		if !f[i].Is(name) {
 			continue
 		}
-		for o := range strings.SplitSeq(field.Value, ",") {
+		for o := range strings.SplitSeq(f[i].Value, ",") {
 			if strings.EqualFold(strings.Trim(o, " \t"), token) {
 				return true
 			}
