@@ -18,7 +18,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -210,7 +209,8 @@ func (d *Destination) Wrap(ctx context.Context, tcp *net.TCPConn) (*Conn, error)
 	c := &Conn{raw: tcp, tcp: tcp, control: control, destination: d}
 	c.Address = tcp.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap().String()
 	if d.key.tls {
-		t, err := d.pool.cfg.Handshake(ctx, tcp, d.key.host, http1Only)
+		c.under = &underneath{TCPConn: tcp}
+		t, err := d.pool.cfg.Handshake(ctx, c.under, d.key.host, http1Only)
 		if err != nil {
 			tcp.Close()
 			return nil, err
@@ -244,6 +244,7 @@ type Conn struct {
 
 	raw         net.Conn
 	tcp         *net.TCPConn
+	under       *underneath // nil without TLS
 	control     syscall.RawConn
 	destination *Destination
 	watch       *relay.Watch
@@ -343,15 +344,39 @@ func (c *Conn) Release() {
 // holdsMore reports whether TLS has read more than was asked of it, or has ended: what
 // it holds is not in the socket any more, where quiet looks.
 func (c *Conn) holdsMore() bool {
-	if c.raw == net.Conn(c.tcp) {
+	if c.under == nil {
 		return false
 	}
-	_ = c.tcp.SetReadDeadline(time.Unix(1, 0)) // nothing is read of the socket
+	c.under.dry = true // nothing is read of the socket
 	var one [1]byte
 	n, err := c.raw.Read(one[:])
-	_ = c.tcp.SetReadDeadline(time.Time{})
-	return n > 0 || !errors.Is(err, os.ErrDeadlineExceeded)
+	c.under.dry = false
+	return n > 0 || !errors.Is(err, errDry)
 }
+
+// underneath is the connection below TLS. It belongs to whoever the Conn belongs to.
+type underneath struct {
+	*net.TCPConn
+	dry bool
+}
+
+// Read implements io.Reader.
+func (u *underneath) Read(p []byte) (int, error) {
+	if u.dry {
+		return 0, errDry
+	}
+	return u.TCPConn.Read(p)
+}
+
+// errDry is what TLS meets when it may not read. It is of the kind that TLS takes for
+// the end of a deadline, behind which it reads on.
+var errDry net.Error = dryError{}
+
+type dryError struct{}
+
+func (dryError) Error() string   { return "nothing is read" }
+func (dryError) Timeout() bool   { return true }
+func (dryError) Temporary() bool { return true }
 
 // quiet reports whether nothing has come while the connection waited: neither its
 // end nor bytes that answer no request.
