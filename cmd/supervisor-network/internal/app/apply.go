@@ -50,9 +50,11 @@ func redacted(path, query string) (string, string) {
 // inject gives, or says why it cannot go. body reads the whole body. Nothing of the
 // request has been sent.
 func (v *vault) seal(ctx context.Context, g *grant, in *incoming, out *leaving, body func(limit int) ([]byte, error)) *refusal {
-	in.sealed = &sealed{watched: v.guarded(g.permit)}
 	x := &sealing{v: v, snap: v.current(), g: g, in: in, out: out, body: body}
-	x.job = rewrite.New(g.permit, in.path, v.resolver(x.snap, out.secure))
+	x.sealed.watched = v.guarded(g.permit)
+	x.resolver = v.resolver(x.snap, out.secure)
+	x.job = *rewrite.New(g.permit, in.path, &x.resolver)
+	in.sealed = &x.sealed
 	if err := x.run(ctx); err != nil {
 		return uninjected(err)
 	}
@@ -76,7 +78,10 @@ type sealing struct {
 	in   *incoming
 	out  *leaving
 	body func(limit int) ([]byte, error)
-	job  *rewrite.Job
+
+	job      rewrite.Job
+	resolver resolver
+	sealed   sealed
 
 	grant   *credentials.Grant
 	mode    sigv4.Mode
@@ -95,8 +100,10 @@ func (x *sealing) run(ctx context.Context) error {
 			return &inject.Error{Status: 400, Reason: core.ReasonInvalidTarget, Detail: "credentials are bound here since this request began, and its path is not in its one spelling: send it again"}
 		}
 	}
-	for _, step := range []func(context.Context) error{x.plan, x.head, x.content, x.token, x.sign, x.hygiene} {
-		if err := step(ctx); err != nil {
+	for _, step := range [...]func(*sealing, context.Context) error{
+		(*sealing).plan, (*sealing).head, (*sealing).content, (*sealing).token, (*sealing).sign, (*sealing).hygiene,
+	} {
+		if err := step(x, ctx); err != nil {
 			return err
 		}
 	}

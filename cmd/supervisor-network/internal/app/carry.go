@@ -139,7 +139,8 @@ func (s *session) request(ctx context.Context, req *http1.Request, t http1.Targe
 	if websocket.Wanted(req.Fields) {
 		in.handshake, malformed = websocket.Read(req)
 	}
-	refused := s.p.judge(s.grant, in, func(limit int) ([]byte, error) { return s.body(ctx, req, in, limit) })
+	body := func(limit int) ([]byte, error) { return s.body(ctx, req, in, limit) }
+	refused := s.p.judge(s.grant, in, body)
 	if refused == nil && malformed != nil {
 		refused = s.unread(ctx, malformed)
 	}
@@ -147,20 +148,21 @@ func (s *session) request(ctx context.Context, req *http1.Request, t http1.Targe
 		s.answer(refused, in)
 		return false
 	}
-	ctx, leave := s.underWay(ctx, in)
+	ctx = s.underWay(ctx, in)
 	if s.grant.permit.Inspected() && s.p.policy.Current() != s.grant.snap && !s.entry.allowedBy(ctx, s.p.policy.Current()) {
 		s.answer(s.interrupted(ctx, errRevoked), in) // changed before it could be known of
-		return leave(false)
+		return s.leave(false)
 	}
 	s.describe(in)
-	if refused := s.seal(ctx, &req, &t, in); refused != nil {
+	sent, refused := s.seal(ctx, req, &t, in, body)
+	if refused != nil {
 		s.answer(refused, in)
-		return leave(false)
+		return s.leave(false)
 	}
 	if in.handshake != nil {
-		return leave(s.upgrade(ctx, req, t, in))
+		return s.leave(s.upgrade(ctx, sent, t, in))
 	}
-	return leave(s.carry(ctx, req, t, in))
+	return s.leave(s.carry(ctx, sent, t, in))
 }
 
 // continues tells a client to send the body it has announced.
@@ -238,8 +240,8 @@ func (s *session) exchange(ctx context.Context, req *http1.Request, t http1.Targ
 		w.Reset(nil)
 		streamWriters.Put(w)
 	}()
-	x := &exchange.Exchange{Client: &s.client, Request: req, Target: t, DefaultPort: s.defaultPort,
-		Content: in.content, Read: in.read, Upgrades: in.handshake != nil, Omit: in.omit, Add: in.add, Watch: s.watch, Last: s.ended.Load,
+	x := exchange.Exchange{Client: &s.client, Request: req, Target: t, DefaultPort: s.defaultPort,
+		Content: in.content, Read: in.read, Upgrades: in.handshake != nil, Omit: in.omit, Add: in.add, Watch: s.watch, Last: s.last,
 		Body: in.sealed.between(), Clean: in.sealed.cleaner()}
 	if in.read {
 		x.Omit = append(x.Omit, "expect")
@@ -274,7 +276,7 @@ func (s *session) exchange(ctx context.Context, req *http1.Request, t http1.Targ
 			return exchange.Result{}, s.inPlace(changed)
 		}
 		x.Origin = o
-		res, err := exchange.Do(x)
+		res, err := exchange.Do(&x)
 		if !s.origin.CompareAndSwap(o, nil) && err == nil && res.Switched == nil {
 			res.OriginGoesOn = false // its deadline is past, or will be in a moment
 		}

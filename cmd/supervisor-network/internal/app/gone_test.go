@@ -1,6 +1,8 @@
 package app
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -90,12 +92,12 @@ func TestWhenAClientIsGone(t *testing.T) {
 		client, server := pair(t)
 		s := &session{p: &path{idle: tc.idle}, conn: &listen.Conn{TCP: server}, watch: relay.NewWatch(time.Hour, func() {})}
 		s.secured.Store(tc.secure)
-		got := false
 		tc.do(client)
 		s.look() // nothing is under way
-		giveUp := func() { got = true }
-		s.present.Store(&giveUp)
-		if s.look(); got != tc.want {
+		present := &turn{Context: t.Context(), session: s}
+		s.present.Store(present)
+		s.look()
+		if got := errors.Is(context.Cause(present), errClientGone); got != tc.want {
 			t.Errorf("%s: given up %v", name, got)
 		}
 		s.watch.Stop()

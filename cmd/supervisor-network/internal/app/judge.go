@@ -26,16 +26,21 @@ type incoming struct {
 	facts    decide.Request
 	audited  string // what rules say against it, and are not enforced
 	held     holding
-	end      func() // ends this request and not its connection; nil: both are one
 
 	// binary says that messages pass unread on the WebSocket behind it.
 	binary atomic.Bool
 	sealed *sealed // what credentials did to it; nil: not yet
 
+	turn      turn                 // when it is under way; only in HTTP/1.1
+	leaving   leaving              // as it goes to the origin
+	sent      http1.Request        // the same, when it is sealed; only in HTTP/1.1
 	handshake *websocket.Handshake // it asks for a WebSocket, properly
 	omit      []string             // fields that do not go to the origin, lower-case; only in HTTP/1.1
 	add       http1.Fields         // and what goes instead
 }
+
+// alone reports whether the request can end without its connection.
+func (in *incoming) alone() bool { return in.turn.session != nil && in.turn.session.tunnel }
 
 // describe notes what was asked for, as far as it is known.
 func (in *incoming) describe(ev *record.Entry) {

@@ -93,8 +93,8 @@ func (l *live) recheck(ctx context.Context, snap *decide.Snapshot) (ended int) {
 		switch {
 		case e.allows(ctx, snap, in):
 			return true
-		case in != nil && in.end != nil && e.allows(ctx, snap, nil):
-			in.end()
+		case in != nil && in.alone() && e.allows(ctx, snap, nil):
+			in.turn.cut(errRevoked)
 		default:
 			e.end(errRevoked)
 		}

@@ -18,19 +18,19 @@ import (
 )
 
 // seal puts credentials into a request of HTTP/1.1. The request that came stays as it
-// is; another one goes.
-func (s *session) seal(ctx context.Context, req **http1.Request, t *http1.Target, in *incoming) *refusal {
-	from := *req
-	out := &leaving{method: from.Method, authority: t.Authority(s.defaultPort), sent: sentPath(from.Target), path: t.Path, query: t.Query,
-		fields: from.Fields, framing: from.Framing, secure: s.defaultPort == 443}
-	if refused := s.p.vault.seal(ctx, s.grant, in, out, func(limit int) ([]byte, error) { return s.body(ctx, from, in, limit) }); refused != nil {
-		return s.inPlace(refused)
+// is; the one that goes is returned, and t changed with it.
+func (s *session) seal(ctx context.Context, req *http1.Request, t *http1.Target, in *incoming, body func(limit int) ([]byte, error)) (*http1.Request, *refusal) {
+	out := &in.leaving
+	*out = leaving{method: req.Method, authority: t.Authority(s.defaultPort), sent: sentPath(req.Target), path: t.Path, query: t.Query,
+		fields: req.Fields, framing: req.Framing, secure: s.defaultPort == 443}
+	if refused := s.p.vault.seal(ctx, s.grant, in, out, body); refused != nil {
+		return nil, s.inPlace(refused)
 	}
-	to := *from
-	to.Fields = out.fields
-	*req, t.Path, t.Query = &to, out.path, out.query
+	in.sent = *req
+	in.sent.Fields = out.fields
+	t.Path, t.Query = out.path, out.query
 	in.sealed.noteUses(s.ev)
-	return nil
+	return &in.sent, nil
 }
 
 // inPlace gives a refusal the name it has in answers of the forward proxy.

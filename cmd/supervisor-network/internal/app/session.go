@@ -38,12 +38,13 @@ type session struct {
 	destination *pool.Destination
 	spare       spare
 
-	ev    *record.Entry // of the present request
-	first bool          // ev is still the tunnel's
-	who   *core.Identity
+	ev      *record.Entry // of the present request
+	first   bool          // ev is still the tunnel's
+	further record.Entry  // of every request but the first
+	who     *core.Identity
 
 	origin  atomic.Pointer[pool.Conn] // busy with an exchange
-	present atomic.Pointer[func()]    // gives the present request up; nil: none is under way
+	present atomic.Pointer[turn]      // the present request; nil: none is under way
 	secured atomic.Bool               // stream is TLS
 	waiting atomic.Bool               // for a further request to begin: whoever takes it away decides
 	drained chan struct{}             // closed when a drain has taken waiting, and ended the wait
@@ -51,8 +52,9 @@ type session struct {
 	ended   atomic.Bool               // no further request
 	revoked atomic.Bool               // not even a first one
 	sockets context.Context           // of the WebSockets on its streams; only in HTTP/2
+	last    func() bool               // ended, for exchanges
 	undo    []func() bool
-	uncut   func() bool // undoes what would cut the present request
+	uncut   func() bool // undoes what would cut it
 }
 
 // tunnelReaderBytes is the buffer of a TLS stream that carries requests; heads may be
@@ -68,6 +70,7 @@ var (
 // connection's.
 func (p *path) session(ctx context.Context, ev *record.Entry, c *listen.Conn, g *grant, entry *liveEntry) *session {
 	s := &session{p: p, drained: make(chan struct{}), conn: c, stream: c.TCP, grant: g, entry: entry, tunnel: g != nil, defaultPort: 80, ev: ev, first: g != nil}
+	s.last = s.ended.Load
 	s.client = exchange.Client{R: c.Reader(), Interrupt: s.interrupt, Resume: s.resume}
 	s.watch = relay.NewWatch(min(p.headTimeout/4, p.idle/4, lookAtClient), s.late)
 	s.watch.Each(s.look)
@@ -92,8 +95,8 @@ func (s *session) release() {
 		undo()
 	}
 	s.undo = nil
-	if s.uncut != nil {
-		s.uncut()
+	if t := s.present.Load(); t != nil {
+		t.leave()
 	}
 	s.watch.Stop()
 }
@@ -137,30 +140,31 @@ func (s *session) cut() {
 }
 
 // underWay makes the present request one that ends when ctx does, and in a tunnel when
-// a new policy forbids it alone. The function leaves it and says whether the connection
-// goes on: a request that was complete before the cut has not hurt it.
-func (s *session) underWay(ctx context.Context, in *incoming) (context.Context, func(goesOn bool) bool) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	cut := make(chan struct{})
-	s.uncut = context.AfterFunc(ctx, func() { defer close(cut); s.late() })
-	giveUp := func() { cancel(errClientGone) }
-	s.present.Store(&giveUp)
-	if s.tunnel {
-		in.end = func() { cancel(errRevoked) }
+// a new policy forbids it alone.
+func (s *session) underWay(ctx context.Context, in *incoming) context.Context {
+	in.turn.Context, in.turn.session = ctx, s
+	s.present.Store(&in.turn)
+	if !s.tunnel { // otherwise the tunnel's end is seen by the session
+		s.uncut = context.AfterFunc(ctx, func() { in.turn.cut(context.Cause(ctx)) })
 	}
 	if s.grant.permit.Inspected() {
 		s.entry.request.Store(in)
 	}
-	return ctx, func(goesOn bool) bool {
-		s.present.Store(nil)
-		s.entry.request.Store(nil)
-		if !s.uncut() && goesOn {
-			<-cut
-			_ = s.stream.SetDeadline(time.Time{})
-		}
-		cancel(nil)
-		return goesOn && !s.revoked.Load()
+	return &in.turn
+}
+
+// leave ends the present request and says whether the connection goes on: a request
+// that was complete before a cut has not hurt it.
+func (s *session) leave(goesOn bool) bool {
+	s.entry.request.Store(nil)
+	if s.uncut != nil {
+		s.uncut()
+		s.uncut = nil
 	}
+	if hurt := s.present.Swap(nil).end(); hurt && goesOn {
+		_ = s.stream.SetDeadline(time.Time{})
+	}
+	return goesOn && !s.revoked.Load()
 }
 
 // lookAtClient is how often a client is looked at while its request is under way. It is
@@ -175,16 +179,16 @@ var errClientGone = errors.New("the client went away before the answer was compl
 // to send: its origin is waited for as a half-closed tunnel is. In TLS nobody closes
 // half a connection.
 func (s *session) look() {
-	giveUp := s.present.Load()
-	if giveUp == nil {
+	t := s.present.Load()
+	if t == nil {
 		return
 	}
 	switch relay.EndOf(s.conn.TCP) {
 	case relay.Gone:
-		(*giveUp)()
+		t.cut(errClientGone)
 	case relay.Finished:
 		if s.secured.Load() || s.watch.Quiet() >= min(s.p.idle, relay.HalfClosedIdle) {
-			(*giveUp)()
+			t.cut(errClientGone)
 		}
 	case relay.Open:
 	}
@@ -268,7 +272,8 @@ func (s *session) read(ctx context.Context) (*http1.Request, *refusal) {
 		return nil, nil
 	}
 	if !s.first {
-		s.ev = s.p.record.Begin(core.NewRequestID(), time.Now())
+		s.ev = &s.further
+		s.p.record.BeginIn(s.ev, core.NewRequestID(), time.Now())
 		s.ev.Event.Source = s.conn.Tuple.Client
 	}
 	s.watch.Begin(s.p.headTimeout)

@@ -20,7 +20,17 @@ type Entry struct {
 // Begin opens the record of a connection that was accepted at started. Until
 // something better is known it is an internal error that denied.
 func (r *Recorder) Begin(id core.RequestID, started time.Time) *Entry {
-	return &Entry{r: r, started: started, Event: core.Event{
+	e := &Entry{}
+	r.BeginIn(e, id, started)
+	return e
+}
+
+// BeginIn is Begin in the memory of an entry that was written, or never begun.
+func (r *Recorder) BeginIn(e *Entry, id core.RequestID, started time.Time) {
+	if e.r != nil && !e.written {
+		panic("BUG: a record is begun in the place of one that was not written")
+	}
+	*e = Entry{r: r, started: started, Event: core.Event{
 		Kind: core.EventConnection, RequestID: id, Instance: r.instance,
 		Stage: core.StageListen, Severity: core.SeverityMedium, Protocol: "tcp", Reason: core.ReasonInternal,
 	}}

@@ -95,7 +95,7 @@ type Result struct {
 
 // running is an Exchange under way.
 type running struct {
-	*Exchange
+	Exchange
 	result     Result
 	up         atomic.Int64
 	responding atomic.Bool // the final response has begun
@@ -109,7 +109,7 @@ var heads = sync.Pool{New: func() any { b := make([]byte, 0, 4096); return &b }}
 // answered while Result.Answered is false. The caller closes the origin's connection
 // unless OriginGoesOn.
 func Do(exchange *Exchange) (Result, error) {
-	x := &running{Exchange: exchange}
+	x := &running{Exchange: *exchange}
 	x.Origin.Watch(x.Watch)
 	if err := x.send(); err != nil {
 		return x.result, x.sendFault(err)

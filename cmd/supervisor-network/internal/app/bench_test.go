@@ -1,0 +1,80 @@
+package app
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/tls"
+	"io"
+	"net"
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+const (
+	benchRequest = "GET /v1/items/17?page=2 HTTP/1.1\r\nHost: api.example.com\r\nUser-Agent: client/1.0\r\nAccept: */*\r\n" +
+		"Accept-Encoding: gzip\r\nAuthorization: Bearer abcdefghijklmnop\r\n\r\n"
+	benchHead = "HTTP/1.1 200 OK\r\nDate: Mon, 02 Nov 2026 10:00:00 GMT\r\nServer: origin\r\nContent-Type: application/json\r\n" +
+		"Cache-Control: no-store\r\nVary: Accept-Encoding\r\nX-Request-Id: 6f1c2f5e-6f0f-4e9c-a9f2-d6f1f0aa1c55\r\n" +
+		"Strict-Transport-Security: max-age=31536000\r\nX-Content-Type-Options: nosniff\r\nContent-Length: 1024\r\n\r\n"
+)
+
+// BenchmarkKeepAlive is one inspected request on a connection that goes on, with its
+// judgement and its record. Client and origin allocate nothing.
+func BenchmarkKeepAlive(b *testing.B) {
+	w := newWorld(b, patience, endpoint("api.example.com", 443, ", protocol: rest, enforcement: enforce, access: read-only, deny_rules: [{method: '*', path: /secret/**}]"))
+	w.lead("api.example.com", 443, canned(b))
+	c := w.secure("api.example.com", "http/1.1")
+	request, answer := []byte(benchRequest), make([]byte, 1400)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := c.Write(request); err != nil {
+			b.Fatal(err)
+		}
+		if n, err := io.ReadFull(c, answer[:len(benchHead)+1024]); err != nil || !bytes.HasPrefix(answer[:n], []byte("HTTP/1.1 200")) {
+			b.Fatalf("%q, %v", answer[:n], err)
+		}
+	}
+}
+
+// canned is an origin that says the same to everybody.
+func canned(b *testing.B) string {
+	s := httptest.NewUnstartedServer(nil)
+	s.TLS = &tls.Config{}
+	s.StartTLS() // for its certificate
+	config := s.TLS.Clone()
+	s.Close()
+	config.NextProtos = []string{"http/1.1"}
+	l, err := tls.Listen("tcp", "127.0.0.1:0", config)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go sayTheSame(c)
+		}
+	}()
+	return l.Addr().String()
+}
+
+func sayTheSame(c net.Conn) {
+	defer c.Close()
+	r, reply := bufio.NewReader(c), []byte(benchHead+strings.Repeat("x", 1024))
+	for {
+		line, err := r.ReadSlice('\n')
+		if err != nil {
+			return
+		}
+		if len(line) > 2 {
+			continue
+		}
+		if _, err := c.Write(reply); err != nil {
+			return
+		}
+	}
+}
