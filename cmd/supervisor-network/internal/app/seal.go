@@ -56,9 +56,17 @@ func (s *session) sealStream(ctx context.Context, ev *record.Entry, g *grant, st
 	if refused := s.p.vault.seal(ctx, g, in, out, func(limit int) ([]byte, error) { return readStream(st, in, limit, s.p.headTimeout) }); refused != nil {
 		return refused
 	}
-	st.Header, st.Path, st.Query = headersOf(out.fields), out.path, out.query
+	if !unchanged(out.fields, in.head.Fields) {
+		st.Header = headersOf(out.fields)
+	}
+	st.Path, st.Query = out.path, out.query
 	in.sealed.noteUses(ev)
 	return nil
+}
+
+// unchanged reports whether a is b, and not a copy with something changed.
+func unchanged(a, b http1.Fields) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }
 
 // headersOf is fieldsOf undone.

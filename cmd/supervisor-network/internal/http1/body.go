@@ -145,13 +145,16 @@ func copyBody(c *copier, f Framing) (int64, error) {
 
 // copier moves one body.
 type copier struct {
-	w      *bufio.Writer
+	w      *bufio.Writer // nil: nothing is written
 	r      *bufio.Reader
 	chunks bool  // w gets chunks when r has them
 	total  int64 // content bytes written
 }
 
 func (c *copier) flush() error {
+	if c.w == nil {
+		return nil
+	}
 	if err := c.w.Flush(); err != nil {
 		return &WriteError{err}
 	}

@@ -19,7 +19,7 @@ type BodyReader struct {
 
 // NewBodyReader reads from r a body that f frames.
 func NewBodyReader(r *bufio.Reader, f Framing) *BodyReader {
-	b := &BodyReader{c: copier{w: bufio.NewWriterSize(io.Discard, 16), r: r}, kind: f.Kind, left: f.Length}
+	b := &BodyReader{c: copier{r: r}, kind: f.Kind, left: f.Length}
 	if f.Kind == NoBody {
 		b.err = io.EOF
 	}

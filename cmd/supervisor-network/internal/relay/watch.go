@@ -14,7 +14,7 @@ type Watch struct {
 	moved  atomic.Int64 // monotonic nanoseconds since start
 	late   atomic.Bool
 	over   atomic.Bool
-	timer  *time.Timer
+	timer  atomic.Pointer[time.Timer]
 	step   time.Duration
 	expire func()
 	each   atomic.Pointer[func()]
@@ -25,8 +25,7 @@ type Watch struct {
 func NewWatch(step time.Duration, expire func()) *Watch {
 	w := &Watch{start: time.Now(), step: max(step, time.Millisecond), expire: expire}
 	w.limit.Store(int64(time.Hour))
-	w.timer = time.AfterFunc(time.Hour, w.look)
-	w.timer.Reset(w.step) // not before timer is set, which look uses
+	w.timer.Store(time.AfterFunc(w.step, w.look))
 	return w
 }
 
@@ -42,7 +41,11 @@ func (w *Watch) look() {
 		w.expire()
 		return
 	}
-	w.timer.Reset(w.step)
+	if t := w.timer.Load(); t != nil {
+		t.Reset(w.step)
+		return
+	}
+	time.AfterFunc(w.step, w.look) // NewWatch is still about to store the first one
 }
 
 // Begin starts a phase that may be quiet for limit.
@@ -68,5 +71,5 @@ func (w *Watch) Expired() bool { return w.late.Load() }
 // Stop ends the watch.
 func (w *Watch) Stop() {
 	w.over.Store(true)
-	w.timer.Stop()
+	w.timer.Load().Stop()
 }

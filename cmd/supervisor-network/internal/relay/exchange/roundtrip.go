@@ -20,7 +20,7 @@ import (
 // It owns origin, whose exchange ends with ctx. Interim responses are dropped. stale
 // says that a kept connection had been closed by the origin, and nothing was done.
 func RoundTrip(ctx context.Context, origin *pool.Conn, r *http.Request) (resp *http.Response, stale bool, err error) {
-	x := &roundTrip{origin: origin, sent: make(chan error, 1)}
+	x := &roundTrip{origin: origin}
 	x.stop = context.AfterFunc(ctx, func() { _ = origin.SetDeadline(time.Unix(1, 0)) })
 	head, err := x.start(r)
 	if err != nil {
@@ -33,7 +33,7 @@ func RoundTrip(ctx context.Context, origin *pool.Conn, r *http.Request) (resp *h
 // fields of ask. When the origin does, switched is its answer and resp is nil; the
 // connection is the caller's then, and ctx no longer ends it.
 func Upgrade(ctx context.Context, origin *pool.Conn, r *http.Request, ask http1.Fields) (resp *http.Response, switched *http1.Response, stale bool, err error) {
-	x := &roundTrip{origin: origin, sent: make(chan error, 1), ask: ask}
+	x := &roundTrip{origin: origin, ask: ask}
 	x.stop = context.AfterFunc(ctx, func() { _ = origin.SetDeadline(time.Unix(1, 0)) })
 	head, err := x.start(r)
 	switch {
@@ -59,10 +59,7 @@ func (x *roundTrip) fail(ctx context.Context, r *http.Request, head *http1.Respo
 // response is what net/http has for a head, with a body that streams.
 func (x *roundTrip) response(r *http.Request, head *http1.Response) *http.Response {
 	resp := &http.Response{StatusCode: head.Status, ProtoMajor: 1, ProtoMinor: 1, Header: make(http.Header, len(head.Fields)), ContentLength: -1, Request: r}
-	for _, f := range head.Fields.EndToEnd() {
-		name := http.CanonicalHeaderKey(f.Name)
-		resp.Header[name] = append(resp.Header[name], f.Value)
-	}
+	addFields(resp.Header, head.Fields.EndToEnd())
 	if n, stated := http1.ContentLength(head.Fields); stated {
 		resp.ContentLength = n
 		resp.Header["Content-Length"] = []string{strconv.FormatInt(n, 10)}
@@ -76,6 +73,21 @@ func (x *roundTrip) response(r *http.Request, head *http1.Response) *http.Respon
 		resp.Body = http.NoBody
 	}
 	return resp
+}
+
+// addFields adds fields to a header that has none of them. Most names come once, so
+// that one piece of memory serves all values.
+func addFields(h http.Header, fields http1.Fields) {
+	values := make([]string, len(fields))
+	for i := range fields {
+		name := http.CanonicalHeaderKey(fields[i].Name)
+		if before, more := h[name]; more {
+			h[name] = append(before, fields[i].Value)
+			continue
+		}
+		values[i] = fields[i].Value
+		h[name] = values[i : i+1 : i+1]
+	}
 }
 
 // repeatable reports whether a request may be sent a second time: an origin that closed
@@ -93,7 +105,7 @@ func repeatable(r *http.Request) bool {
 type roundTrip struct {
 	origin *pool.Conn
 	ask    http1.Fields // to switch protocols; nil: nothing is asked for
-	sent   chan error   // the request's body
+	sent   chan error   // how the request's body went; nil: there is none
 	stop   func() bool
 	body   *http1.BodyReader
 	keeps  bool
@@ -106,9 +118,8 @@ func (x *roundTrip) start(r *http.Request) (*http1.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	if framing.Kind == http1.NoBody {
-		x.sent <- nil
-	} else {
+	if framing.Kind != http1.NoBody {
+		x.sent = make(chan error, 1)
 		go func() { x.sent <- x.copyBody(r, framing) }()
 	}
 	for range maxInterim + 1 {
@@ -148,12 +159,8 @@ func (x *roundTrip) send(r *http.Request) (http1.Framing, error) {
 	if r.URL.RawQuery != "" || r.URL.ForceQuery {
 		query = "?" + r.URL.RawQuery
 	}
-	b := fmt.Appendf(nil, "%s %s%s HTTP/1.1\r\nHost: %s\r\n", r.Method, path, query, r.Host)
-	for _, name := range fieldNames(r.Header) {
-		for _, value := range r.Header[name] {
-			b = fmt.Appendf(b, "%s: %s\r\n", name, value)
-		}
-	}
+	buf := heads.Get().(*[]byte)
+	b := appendHead((*buf)[:0], r, path, query)
 	for _, f := range x.ask {
 		b = fmt.Appendf(b, "%s: %s\r\n", f.Name, f.Value)
 	}
@@ -161,10 +168,31 @@ func (x *roundTrip) send(r *http.Request) (http1.Framing, error) {
 	case framing.Kind == http1.Chunked:
 		b = append(b, "Transfer-Encoding: chunked\r\n"...)
 	case framing.Kind == http1.Length || stated:
-		b = fmt.Appendf(b, "Content-Length: %d\r\n", framing.Length)
+		b = append(strconv.AppendInt(append(b, "Content-Length: "...), framing.Length, 10), "\r\n"...)
 	}
-	_, err := x.origin.Write(append(b, "\r\n"...))
+	b = append(b, "\r\n"...)
+	_, err := x.origin.Write(b)
+	if cap(b) <= maxScratch {
+		*buf = b[:0]
+		heads.Put(buf)
+	}
 	return framing, err
+}
+
+// appendHead appends the request line and the fields that go to the origin, but for
+// those that frame the body.
+func appendHead(b []byte, r *http.Request, path, query string) []byte {
+	for _, part := range [...]string{r.Method, " ", path, query, " HTTP/1.1\r\nHost: ", r.Host, "\r\n"} {
+		b = append(b, part...)
+	}
+	for _, name := range fieldNames(r.Header) {
+		for _, value := range r.Header[name] {
+			for _, part := range [...]string{name, ": ", value, "\r\n"} {
+				b = append(b, part...)
+			}
+		}
+	}
+	return b
 }
 
 // fieldNames are those that go to the origin, in an order of their own: several
@@ -263,6 +291,9 @@ func (x *roundTrip) finish() {
 
 // whole reports whether the whole request was sent, and waits a moment for it.
 func (x *roundTrip) whole() bool {
+	if x.sent == nil {
+		return true
+	}
 	timer := time.NewTimer(early)
 	defer timer.Stop()
 	select {
