@@ -37,6 +37,24 @@ func BenchmarkKeepAlive(b *testing.B) {
 	}
 }
 
+// BenchmarkStream is the same over HTTP/2, with net/http as the client.
+func BenchmarkStream(b *testing.B) {
+	w := newWorld(b, patience, endpoint("api.example.com", 443, ", protocol: rest, enforcement: enforce, access: read-only, deny_rules: [{method: '*', path: /secret/**}]"))
+	w.lead("api.example.com", 443, canned(b))
+	client := w.client(true)
+	b.ReportAllocs()
+	for b.Loop() {
+		resp, err := client.Get("https://api.example.com/v1/items/17?page=2")
+		if err != nil {
+			b.Fatal(err)
+		}
+		n, err := io.Copy(io.Discard, resp.Body)
+		if resp.Body.Close(); err != nil || n != 1024 || resp.ProtoMajor != 2 {
+			b.Fatal(n, err, resp.Proto)
+		}
+	}
+}
+
 // canned is an origin that says the same to everybody.
 func canned(b *testing.B) string {
 	s := httptest.NewUnstartedServer(nil)

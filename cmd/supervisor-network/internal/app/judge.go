@@ -30,10 +30,11 @@ type incoming struct {
 	// binary says that messages pass unread on the WebSocket behind it.
 	binary atomic.Bool
 	sealed *sealed // what credentials did to it; nil: not yet
+	// leaving is it as it goes to the origin.
+	leaving leaving
 
 	turn      turn                 // when it is under way; only in HTTP/1.1
-	leaving   leaving              // as it goes to the origin
-	sent      http1.Request        // the same, when it is sealed; only in HTTP/1.1
+	sent      http1.Request        // as it goes to the origin, when it is sealed; only in HTTP/1.1
 	handshake *websocket.Handshake // it asks for a WebSocket, properly
 	omit      []string             // fields that do not go to the origin, lower-case; only in HTTP/1.1
 	add       http1.Fields         // and what goes instead

@@ -50,7 +50,8 @@ func (s *session) sealStream(ctx context.Context, ev *record.Entry, g *grant, st
 	case st.Length < 0:
 		framing.Kind = http1.Chunked
 	}
-	out := &leaving{method: in.head.Method, authority: http1.Target{Host: g.permit.Host(), Port: g.permit.Port()}.Authority(443),
+	out := &in.leaving
+	*out = leaving{method: in.head.Method, authority: http1.Target{Host: g.permit.Host(), Port: g.permit.Port()}.Authority(443),
 		sent: st.Sent(), path: st.Path, query: st.Query, fields: in.head.Fields, framing: framing, secure: true,
 		trailers: func() http1.Fields { return fieldsOf(st.Trailer()) }}
 	if refused := s.p.vault.seal(ctx, g, in, out, func(limit int) ([]byte, error) { return readStream(st, in, limit, s.p.headTimeout) }); refused != nil {

@@ -208,16 +208,14 @@ func ownOptions(value string) string {
 	return strings.Join(own, ", ")
 }
 
-// EndToEnd returns the fields that do not belong to one hop.
+// EndToEnd returns the fields that do not belong to one hop: f itself where none does.
 func (f Fields) EndToEnd() Fields {
 	named := f.nominated()
-	out := make(Fields, 0, len(f))
-	for _, field := range f {
-		if !HopByHop(field.Name) && !named.has(field.Name) {
-			out = append(out, field)
-		}
+	ends := func(field Field) bool { return HopByHop(field.Name) || named.has(field.Name) }
+	if !slices.ContainsFunc(f, ends) {
+		return f
 	}
-	return out
+	return slices.DeleteFunc(slices.Clone(f), ends)
 }
 
 // Has reports whether a comma-separated field lists the token.
