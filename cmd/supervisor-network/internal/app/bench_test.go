@@ -55,6 +55,40 @@ func BenchmarkStream(b *testing.B) {
 	}
 }
 
+// BenchmarkConnect is a raw tunnel to an origin that hangs up, from the client's
+// connection to the end of both.
+func BenchmarkConnect(b *testing.B) {
+	w := newWorld(b, patience, endpoint("raw.example.com", 9001, ", protocol: tcp"))
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			c.Close()
+		}
+	}()
+	w.lead("raw.example.com", 9001, l.Addr().String())
+	request, answer := []byte("CONNECT raw.example.com:9001 HTTP/1.1\r\nHost: raw.example.com:9001\r\n\r\n"), make([]byte, 256)
+	b.ReportAllocs()
+	for b.Loop() {
+		c, err := net.Dial("tcp", w.proxy)
+		if err != nil {
+			b.Fatal(err)
+		}
+		_, _ = c.Write(request)
+		if n, err := io.ReadFull(c, answer); n != len(established) || string(answer[:n]) != established {
+			b.Fatalf("%q, %v", answer[:n], err)
+		}
+		c.Close()
+	}
+}
+
 // canned is an origin that says the same to everybody.
 func canned(b *testing.B) string {
 	s := httptest.NewUnstartedServer(nil)
