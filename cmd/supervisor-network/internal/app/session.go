@@ -58,12 +58,16 @@ type session struct {
 }
 
 // tunnelReaderBytes is the buffer of a TLS stream that carries requests; heads may be
-// longer.
-const tunnelReaderBytes = 4096
+// longer. That of its responses takes a head and what came with it of the body, so that
+// they are one record; it is held during an exchange only.
+const (
+	tunnelReaderBytes = 4096
+	tunnelWriterBytes = 8192
+)
 
 var (
 	streamReaders = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, tunnelReaderBytes) }}
-	streamWriters = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, tunnelReaderBytes) }}
+	streamWriters = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, tunnelWriterBytes) }}
 )
 
 // session begins on the plain connection. For a tunnel, ctx is the permitted

@@ -203,7 +203,7 @@ func (c *copier) copy(limit int64) error {
 		}
 		_, _ = c.r.Discard(int(n))
 		c.total += n
-		if int(n) >= c.r.Size()/2 && (limit < 0 || limit >= bulkBytes) {
+		if int(n) >= c.r.Size()/2 && (limit < 0 || limit >= int64(c.r.Size())) {
 			var err error
 			if limit, err = c.bulk(limit); err != nil {
 				return err
@@ -226,10 +226,14 @@ func (c *copier) bulk(limit int64) (left int64, err error) {
 	}
 	buf := bulks.Get().(*[]byte)
 	defer bulks.Put(buf)
-	for limit < 0 || limit >= bulkBytes {
-		n, err := c.r.Read(*buf)
+	for limit != 0 {
+		p := *buf
+		if limit > 0 {
+			p = p[:min(limit, bulkBytes)]
+		}
+		n, err := c.r.Read(p)
 		if n > 0 {
-			if _, werr := c.w.Write((*buf)[:n]); werr != nil {
+			if _, werr := c.w.Write(p[:n]); werr != nil {
 				return limit, &WriteError{werr}
 			}
 			if err := c.flush(); err != nil { // a short read stayed in the buffer

@@ -162,3 +162,43 @@ func TestCopyBodyTellsWriteErrorsFromReadErrors(t *testing.T) {
 		}
 	}
 }
+
+// records gives what TLS gives: a piece of a record with every read.
+type records struct {
+	left, record, limit int
+}
+
+func (r *records) Read(p []byte) (int, error) {
+	if r.left == 0 {
+		return 0, io.EOF
+	}
+	if r.record == 0 {
+		r.record = r.limit
+	}
+	n := min(len(p), r.left, r.record)
+	r.left, r.record = r.left-n, r.record-n
+	return n, nil
+}
+
+// writes counts what would be a record, and a system call, each.
+type writes struct{ sizes []int }
+
+func (w *writes) Write(p []byte) (int, error) {
+	w.sizes = append(w.sizes, len(p))
+	return len(p), nil
+}
+
+func TestALongBodyIsWrittenInAsFewPiecesAsItCame(t *testing.T) {
+	const size, record = 64 << 10, 16 << 10
+	for name, f := range map[string]Framing{"a length": {Kind: Length, Length: size}, "until close": {Kind: UntilClose}} {
+		var to writes
+		w := bufio.NewWriterSize(&to, 8192)
+		_, _ = w.Write(make([]byte, 500)) // its head
+		r := bufio.NewReaderSize(&records{left: size, limit: record}, 4096)
+		_, _ = r.Peek(1) // its first bytes came with the head
+		n, err := CopyBody(w, r, f)
+		if err != nil || n != size || len(to.sizes) > size/record+1 {
+			t.Errorf("%s: %d bytes in %d pieces %d, %v", name, n, len(to.sizes), to.sizes, err)
+		}
+	}
+}
