@@ -30,10 +30,11 @@ func (r *Recorder) BeginIn(e *Entry, id core.RequestID, started time.Time) {
 	if e.r != nil && !e.written {
 		panic("BUG: a record is begun in the place of one that was not written")
 	}
-	*e = Entry{r: r, started: started, Event: core.Event{
-		Kind: core.EventConnection, RequestID: id, Instance: r.instance,
-		Stage: core.StageListen, Severity: core.SeverityMedium, Protocol: "tcp", Reason: core.ReasonInternal,
-	}}
+	*e = Entry{} // and not the literal, which would lie on the stack of every connection
+	e.r, e.started = r, started
+	ev := &e.Event
+	ev.Kind, ev.RequestID, ev.Instance = core.EventConnection, id, r.instance
+	ev.Stage, ev.Severity, ev.Protocol, ev.Reason = core.StageListen, core.SeverityMedium, "tcp", core.ReasonInternal
 }
 
 // Who notes the identity.
