@@ -181,7 +181,7 @@ func (s *session) stream2(ctx context.Context, st *http2.Stream) {
 	resp, err := s.p.roundTrip(ctx, s, &g, in, st, req.WithContext(ctx))
 	up.watch.Stop()
 	if err != nil {
-		deny(s.unanswered(ctx, &g, in, err))
+		deny(s.unanswered(ctx, &g, in, up, err))
 		return
 	}
 	down := &counted{ReadCloser: resp.Body}
@@ -215,8 +215,9 @@ func (s *session) patience(ctx context.Context) (context.Context, *relay.Watch) 
 	return ctx, watch
 }
 
-// unanswered is what a stream is told whose origin gave no response to pass on.
-func (s *session) unanswered(ctx context.Context, g *grant, in *incoming, err error) *refusal {
+// unanswered is what a stream is told whose origin gave no response to pass on. up is
+// its body; nil: it has none.
+func (s *session) unanswered(ctx context.Context, g *grant, in *incoming, up *counted, err error) *refusal {
 	if caught := in.sealed.caught(); caught != nil {
 		return caught
 	}
@@ -229,6 +230,9 @@ func (s *session) unanswered(ctx context.Context, g *grant, in *incoming, err er
 	if ctx.Err() != nil && !errors.Is(context.Cause(ctx), errRevoked) {
 		reason, detail := s.p.streamOutcome(ctx, err)
 		return &refusal{status: 503, stage: core.StageRequest, reason: reason, detail: detail, failed: true}
+	}
+	if ctx.Err() == nil && up != nil && up.failed.Load() { // a moment before its stream ends, or with a false length
+		return &refusal{status: 400, stage: core.StageRequest, reason: core.ReasonClientClosed, detail: "the request's body is not what its head announced", failed: true}
 	}
 	return streamFailed(ctx, g.permit.Host(), err)
 }
@@ -340,8 +344,10 @@ func fieldsOf(h http.Header) http1.Fields {
 // when its response is over.
 type counted struct {
 	io.ReadCloser
-	n     atomic.Uint64
-	watch *relay.Watch // for which every byte counts; nil: none
+	n      atomic.Uint64
+	watch  *relay.Watch // for which every byte counts; nil: none
+	closed atomic.Bool
+	failed atomic.Bool // it ended by itself, and not with its last byte
 }
 
 func (c *counted) Read(p []byte) (int, error) {
@@ -349,5 +355,13 @@ func (c *counted) Read(p []byte) (int, error) {
 	if c.n.Add(uint64(n)); n > 0 && c.watch != nil {
 		c.watch.Mark()
 	}
+	if err != nil && !errors.Is(err, io.EOF) && !c.closed.Load() {
+		c.failed.Store(true)
+	}
 	return n, err
+}
+
+func (c *counted) Close() error {
+	c.closed.Store(true)
+	return c.ReadCloser.Close()
 }

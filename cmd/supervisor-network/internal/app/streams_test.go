@@ -1,11 +1,17 @@
 package app
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
+
+	"github.com/splitpod/splitpod/pkg/core"
 )
 
 // TestStreamsAreBoundedOverAllConnections: a connection carries many, and there are many
@@ -53,4 +59,37 @@ func TestStreamsAreBoundedOverAllConnections(t *testing.T) {
 	}
 	w.until("no place is taken", func() bool { return w.places.taken.Load() == 0 })
 	w.until("the records", func() bool { return strings.Count(fmt.Sprint(w.records.list()), "too_many_connections") >= 3 })
+}
+
+// TestABodyThatBreaksOffIsItsClients: what came of it was taken back from the origin,
+// which then gives no answer.
+func TestABodyThatBreaksOffIsItsClients(t *testing.T) {
+	broken := func() io.ReadCloser { return io.NopCloser(iotest.ErrReader(errors.New("more than was declared"))) }
+	for name, tc := range map[string]struct {
+		body   io.ReadCloser
+		close  bool // by who sends it, first
+		cause  error
+		reason core.Reason
+	}{
+		"whole":                    {http.NoBody, false, nil, core.ReasonUpstreamInvalid},
+		"broken":                   {broken(), false, nil, core.ReasonClientClosed},
+		"closed, for the origin":   {broken(), true, nil, core.ReasonUpstreamInvalid},
+		"broken with its stream":   {broken(), false, context.Canceled, core.ReasonClientClosed},
+		"broken by another policy": {broken(), false, errRevoked, core.ReasonPolicyChanged},
+	} {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		up := &counted{ReadCloser: tc.body}
+		if tc.close {
+			up.Close()
+		}
+		_, _ = io.Copy(io.Discard, up)
+		if tc.cause != nil {
+			cancel(tc.cause)
+		}
+		s := &session{p: &path{stopping: t.Context()}}
+		if got := s.unanswered(ctx, &grant{}, &incoming{}, up, io.ErrUnexpectedEOF); got.reason != tc.reason {
+			t.Errorf("%s: %s, want %s", name, got.reason, tc.reason)
+		}
+		cancel(nil)
+	}
 }

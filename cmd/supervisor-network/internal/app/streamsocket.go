@@ -89,7 +89,7 @@ func (s *session) socket2(ctx context.Context, ev *record.Entry, g *grant, entry
 	resp, switched, up, err := s.shake(waiting, g, st, in)
 	watch.Stop()
 	if err != nil {
-		return s.unanswered(waiting, g, in, err)
+		return s.unanswered(waiting, g, in, nil, err)
 	}
 	ev.Event.Address = up.Address
 	if switched == nil {
