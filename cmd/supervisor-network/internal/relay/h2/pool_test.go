@@ -226,19 +226,19 @@ type connection struct{}
 
 func TestAConnectionThatEndedIsReplaced(t *testing.T) {
 	var servers []*http.Server
-	addr := httpOrigin(t, ok, func(hs *http.Server) { servers = append(servers, hs); hs.IdleTimeout = 50 * time.Millisecond })
+	addr := httpOrigin(t, ok, func(hs *http.Server) { servers = append(servers, hs); hs.IdleTimeout = 200 * time.Millisecond })
 	p, dialled := pool(t, addr, Config{})
 	right := permit(t, host, 1)
 	get(t, p, right)
 	for dialled.Load() == 1 { // until the origin's GOAWAY has come
 		get(t, p, right)
-		time.Sleep(60 * time.Millisecond) // longer than the origin's patience
+		time.Sleep(250 * time.Millisecond) // longer than the origin's patience
 	}
 	get(t, p, right)
 }
 
 func TestUnusedConnectionsAreClosedAndForgotten(t *testing.T) {
-	p, _ := pool(t, httpOrigin(t, ok, nil), Config{Idle: 20 * time.Millisecond})
+	p, _ := pool(t, httpOrigin(t, ok, nil), Config{Idle: 200 * time.Millisecond})
 	get(t, p, permit(t, host, 1))
 	for deadline := time.Now().Add(10 * time.Second); ; {
 		p.mu.RLock()
