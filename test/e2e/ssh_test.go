@@ -157,7 +157,18 @@ func TestSSHReachesOnlyTheWorkloadsLoopback(t *testing.T) {
 	if out, err := forward("127.0.0.1:1"); err == nil || strings.Contains(out, "prohibited") {
 		t.Errorf("a closed port: %v, %q", err, out)
 	}
-	// Both daemons' records say who came, and what they were refused.
+}
+
+// TestSSHIsRecorded by both daemons: who came, and what they were refused.
+func TestSSHIsRecorded(t *testing.T) {
+	p := sandboxWithSSH(t)
+	for _, to := range []string{"10.77.0.1:80", "127.0.0.1:1"} {
+		cmd := exec.Command("ssh", append(p.sshOptions(), "-W", to, "sandbox")...)
+		cmd.Env = []string{"PATH=/usr/bin:/bin", "HOME=" + p.dir}
+		if out, err := cmd.CombinedOutput(); err == nil {
+			t.Errorf("%s: %s", to, out)
+		}
+	}
 	for _, want := range []string{`"type_uid":400707,`, `"type_uid":400701,`, `"type_uid":400702,`, `"type_uid":400704,`,
 		`"status_detail":"forwarding to 10.77.0.1, port 80, which is not the sandbox's loopback"`} {
 		eventually(t, "the records of "+want, func() bool {

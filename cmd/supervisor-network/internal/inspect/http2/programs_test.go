@@ -1,7 +1,9 @@
 package http2
 
 import (
+	"context"
 	"encoding/pem"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -22,7 +24,10 @@ func TestH2spec(t *testing.T) {
 	for part, known := range map[string][]string{"generic": nil, "http2": knownFailures, "hpack": nil} {
 		t.Run(part, func(t *testing.T) {
 			t.Parallel()
-			f := serve(t, Options{Host: "127.0.0.1"}, hello)
+			f := serve(t, Options{Host: "127.0.0.1"}, func(ctx context.Context, s *Stream) {
+				_, _ = io.Copy(io.Discard, s.Body) // an early answer would end a stream that a case is about
+				hello(ctx, s)
+			})
 			_, port, err := net.SplitHostPort(f.addr)
 			if err != nil {
 				t.Fatal(err)
