@@ -92,10 +92,10 @@ func TestNodesWebSocketOverHTTP2(t *testing.T) {
 // it on a stream of the same connection.
 func TestABrowsersWebSocket(t *testing.T) {
 	w := newClientWorld(t)
-	log := filepath.Join(t.TempDir(), "net.json")
-	cmd := exec.CommandContext(t.Context(), need.Program(t, "chromium"), "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--user-data-dir="+t.TempDir(),
+	log := filepath.Join(need.Folder(t), "net.json")
+	cmd := exec.CommandContext(t.Context(), need.Program(t, "chromium"), "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--user-data-dir="+need.Folder(t),
 		"--proxy-server="+standaloneAddress, "--ignore-certificate-errors", "--log-net-log="+log, "--disable-background-networking", "--remote-debugging-port=0", siteURL+"/ok/page")
-	cmd.Env = append(w.env, "HOME="+t.TempDir())
+	cmd.Env = append(w.env, "HOME="+need.Folder(t))
 	must(t, cmd.Start())
 	t.Cleanup(func() { _ = cmd.Process.Kill() })
 	var came []string

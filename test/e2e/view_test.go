@@ -133,9 +133,9 @@ func TestTheLiveViewShowsWhatHappens(t *testing.T) {
 
 	browser := func(what string) string {
 		t.Helper()
-		cmd := exec.Command(chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--user-data-dir="+t.TempDir(),
+		cmd := exec.Command(chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--user-data-dir="+need.Folder(t),
 			"--window-size=1280,1000", "--virtual-time-budget=3000", what, url+"/")
-		cmd.Env = append(os.Environ(), "HOME="+t.TempDir())
+		cmd.Env = append(os.Environ(), "HOME="+need.Folder(t))
 		out, err := cmd.Output()
 		must(t, err)
 		return string(out)

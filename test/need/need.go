@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -100,4 +101,20 @@ func check(t testing.TB, need string, has func() error) {
 		t.Fatalf("needs %s, which SPLITPOD_TEST_REQUIRE says must be here: %v", need, err)
 	}
 	t.Skipf("needs %s: %v", need, err)
+}
+
+// Folder is a folder for a program whose children still write in it for a moment after it
+// has ended, as those of a browser do: they fail no test by that.
+func Folder(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "splitpod-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		for end := time.Now().Add(5 * time.Second); os.RemoveAll(dir) != nil && time.Now().Before(end); {
+			time.Sleep(10 * time.Millisecond)
+		}
+	})
+	return dir
 }

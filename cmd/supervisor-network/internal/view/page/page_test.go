@@ -217,7 +217,7 @@ func browse(t *testing.T, chromium, url, what string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--user-data-dir="+t.TempDir(),
+	cmd := exec.CommandContext(ctx, chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--user-data-dir="+need.Folder(t),
 		"--window-size=1280,1400", "--virtual-time-budget=3000", what, url)
 	cmd.Env = append(os.Environ(), "HOME="+t.TempDir())
 	var errs strings.Builder
