@@ -89,39 +89,6 @@ func CopyContent(w *bufio.Writer, r *bufio.Reader, f Framing) (int64, error) {
 	return copyBody(&copier{w: w, r: r}, f)
 }
 
-// ErrTooLarge is a body that is longer than it may be.
-var ErrTooLarge = errors.New("the message body is too large")
-
-// ReadBody reads one body of at most limit bytes and stops exactly behind it. It
-// fails with ErrTooLarge, having read little more than limit.
-func ReadBody(r *bufio.Reader, f Framing, limit int) ([]byte, error) {
-	if f.Kind == Length && f.Length > int64(limit) {
-		return nil, ErrTooLarge
-	}
-	to := &limited{left: limit}
-	_, err := CopyContent(bufio.NewWriterSize(to, 512), r, f)
-	if to.over {
-		return nil, ErrTooLarge
-	}
-	return to.data, err
-}
-
-// limited collects up to left bytes.
-type limited struct {
-	data []byte
-	left int
-	over bool
-}
-
-func (l *limited) Write(p []byte) (int, error) {
-	if len(p) > l.left {
-		l.over = true
-		return 0, ErrTooLarge
-	}
-	l.data, l.left = append(l.data, p...), l.left-len(p)
-	return len(p), nil
-}
-
 func copyBody(c *copier, f Framing) (int64, error) {
 	var err error
 	switch f.Kind {

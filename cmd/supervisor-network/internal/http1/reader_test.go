@@ -43,24 +43,3 @@ func TestBodyReaderReadsExactlyOneBody(t *testing.T) {
 		}
 	}
 }
-
-func TestReadBodyIsBounded(t *testing.T) {
-	for _, c := range []struct {
-		rule    string
-		framing Framing
-		in      string
-		want    string
-		err     error
-	}{
-		{"at the limit", Framing{Kind: Length, Length: 5}, "hello", "hello", nil},
-		{"above the limit", Framing{Kind: Length, Length: 6}, "hello!", "", ErrTooLarge},
-		{"chunks at the limit", Framing{Kind: Chunked}, "2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n", "hello", nil},
-		{"chunks above the limit", Framing{Kind: Chunked}, "2\r\nhe\r\n4\r\nllo!\r\n0\r\n\r\n", "", ErrTooLarge},
-		{"broken chunks", Framing{Kind: Chunked}, "2\r\nhell", "he", ErrBody},
-	} {
-		got, err := ReadBody(bufio.NewReader(strings.NewReader(c.in)), c.framing, 5)
-		if string(got) != c.want || !errors.Is(err, c.err) {
-			t.Errorf("%s: %q, %v", c.rule, got, err)
-		}
-	}
-}

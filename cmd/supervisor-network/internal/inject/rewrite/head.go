@@ -41,17 +41,6 @@ func (j *Job) Fields(fields http1.Fields) (http1.Fields, error) {
 	return out, nil
 }
 
-// Trailers requires that no placeholder stands in trailers, which are read too late
-// to refuse the request.
-func (j *Job) Trailers(fields http1.Fields) error {
-	for _, f := range fields {
-		if err := clean(f.Name+": "+f.Value, "a trailer"); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 func (j *Job) field(name, value string) (string, error) {
 	if credentials, ok := basic(value); ok {
 		return j.basic(value, credentials)

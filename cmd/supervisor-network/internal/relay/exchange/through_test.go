@@ -44,7 +44,7 @@ func through(t *testing.T, text, reply string, change func(*Exchange)) (toOrigin
 		head, err := http1.ReadHead(in, 1<<16)
 		if err == nil {
 			if req, err := http1.ParseRequest(head); err == nil {
-				_, _ = http1.ReadBody(in, req.Framing, 1<<20)
+				_, _ = io.Copy(io.Discard, http1.NewBodyReader(in, req.Framing))
 			}
 		}
 		_, _ = io.WriteString(origin, reply)
