@@ -162,14 +162,13 @@ func Serve(ctx context.Context, l net.Listener, opt Options, handle func(context
 	stop := context.AfterFunc(ctx, func() { l.Close() })
 	defer stop()
 	defer l.Close()
-	var wg sync.WaitGroup
+	w := newWorkers(func(tcp *net.TCPConn) { serveOne(handlers, tcp, opt, handle) })
 	var back backoff
 	for {
 		c, err := l.Accept()
 		if err == nil {
 			back = backoff{}
-			tcp := c.(*net.TCPConn)
-			wg.Go(func() { serveOne(handlers, tcp, opt, handle) })
+			w.serve(c.(*net.TCPConn))
 			continue
 		}
 		if ctx.Err() != nil {
@@ -177,7 +176,7 @@ func Serve(ctx context.Context, l net.Listener, opt Options, handle func(context
 		}
 		wait, fatal := back.after(err)
 		if fatal {
-			drain(&wg, cancel, 0)
+			drain(w, cancel, 0)
 			return err
 		}
 		opt.Log.Warn("accept failed; trying again", slog.Any("error", err), slog.Duration("pause", wait))
@@ -186,14 +185,14 @@ func Serve(ctx context.Context, l net.Listener, opt Options, handle func(context
 		case <-time.After(wait):
 		}
 	}
-	drain(&wg, cancel, opt.DrainTimeout)
+	drain(w, cancel, opt.DrainTimeout)
 	return nil
 }
 
-func drain(wg *sync.WaitGroup, cancel context.CancelFunc, limit time.Duration) {
+func drain(w *workers, cancel context.CancelFunc, limit time.Duration) {
 	timer := time.AfterFunc(limit, cancel)
 	defer timer.Stop()
-	wg.Wait()
+	w.end()
 }
 
 // backoff turns accept errors into pauses.
