@@ -73,6 +73,7 @@ const maxAddresses = 16
 // concurrent use.
 type Dialer struct {
 	cfg      Config
+	names    *names
 	classify func(netip.Addr) (address.Class, string) // tests only replace it
 }
 
@@ -89,7 +90,7 @@ func New(cfg Config) *Dialer {
 			*d.field = d.value
 		}
 	}
-	return &Dialer{cfg: cfg, classify: address.Classify}
+	return &Dialer{cfg: cfg, names: newNames(cfg.Resolver), classify: address.Classify}
 }
 
 // destination is what a Permit says about addresses.
@@ -135,8 +136,7 @@ func (d *Dialer) Operator(listed func(host string, port uint16) bool) func(ctx c
 }
 
 func (d *Dialer) dial(ctx context.Context, to destination) (*net.TCPConn, error) {
-	ctx, cancel := context.WithTimeout(ctx, d.cfg.Timeout)
-	defer cancel()
+	end := time.Now().Add(d.cfg.Timeout)
 	if address.ControlPlanePort(to.port) {
 		return nil, refuse(to, "port %d belongs to the cluster's control plane", to.port)
 	}
@@ -149,8 +149,18 @@ func (d *Dialer) dial(ctx context.Context, to destination) (*net.TCPConn, error)
 			return nil, err
 		}
 	}
-	addrs = interleave(addrs)
-	return d.race(ctx, to, addrs[:min(len(addrs), maxAddresses)])
+	var c *net.TCPConn
+	if len(addrs) == 1 {
+		c, err = d.connect(ctx, to, addrs[0], end)
+	} else {
+		addrs = interleave(addrs)
+		c, err = d.race(ctx, to, addrs[:min(len(addrs), maxAddresses)], end)
+	}
+	if err != nil {
+		d.names.forget(to.host)
+		return nil, failed(ctx, to, err)
+	}
+	return c, nil
 }
 
 func refuse(to destination, format string, args ...any) *Error {
@@ -162,9 +172,7 @@ func (d *Dialer) resolve(ctx context.Context, to destination) ([]netip.Addr, err
 	if a, err := netip.ParseAddr(to.host); err == nil {
 		return []netip.Addr{a.Unmap()}, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, d.cfg.DNSTimeout)
-	defer cancel()
-	addrs, err := d.cfg.Resolver.LookupNetIP(ctx, "ip", to.host)
+	addrs, err := d.names.lookup(ctx, to.host, min(d.cfg.DNSTimeout, d.cfg.Timeout))
 	switch dns, ok := errors.AsType[*net.DNSError](err); {
 	case err == nil && len(addrs) == 0:
 		return nil, &Error{Reason: core.ReasonUpstreamUnreachable, Detail: to.host + " has no address"}
@@ -172,9 +180,6 @@ func (d *Dialer) resolve(ctx context.Context, to destination) ([]netip.Addr, err
 		return nil, &Error{Reason: core.ReasonUpstreamUnreachable, Detail: to.host + " does not exist", Err: err}
 	case err != nil:
 		return nil, &Error{Reason: core.ReasonUpstreamTimeout, Detail: to.host + " could not be resolved", Err: err}
-	}
-	for i := range addrs {
-		addrs[i] = addrs[i].Unmap()
 	}
 	return addrs, nil
 }
@@ -231,15 +236,8 @@ type attempt struct {
 
 // race tries the addresses one after the other, the next one as soon as the one
 // before failed or took longer than the stagger, and keeps the first that answers.
-func (d *Dialer) race(ctx context.Context, to destination, addrs []netip.Addr) (*net.TCPConn, error) {
-	if len(addrs) == 1 {
-		c, err := d.connect(ctx, to, addrs[0])
-		if err != nil {
-			return nil, failed(ctx, to, err)
-		}
-		return c, nil
-	}
-	ctx, cancel := context.WithCancel(ctx)
+func (d *Dialer) race(ctx context.Context, to destination, addrs []netip.Addr, end time.Time) (*net.TCPConn, error) {
+	ctx, cancel := context.WithDeadline(ctx, end)
 	results := make(chan attempt)
 	started, pending := 0, 0
 	defer func() {
@@ -255,7 +253,7 @@ func (d *Dialer) race(ctx context.Context, to destination, addrs []netip.Addr) (
 			if started < len(addrs) {
 				a := addrs[started]
 				go func() {
-					c, err := d.connect(ctx, to, a)
+					c, err := d.connect(ctx, to, a, end)
 					results <- attempt{c, err}
 				}()
 				started++
@@ -269,11 +267,11 @@ func (d *Dialer) race(ctx context.Context, to destination, addrs []netip.Addr) (
 			}
 			errs = append(errs, r.err)
 			if pending == 0 && started == len(addrs) {
-				return nil, failed(ctx, to, errors.Join(errs...))
+				return nil, errors.Join(errs...)
 			}
 			next.Reset(0)
 		case <-ctx.Done():
-			return nil, failed(ctx, to, ctx.Err())
+			return nil, ctx.Err()
 		}
 	}
 }
@@ -289,10 +287,9 @@ func discard(results <-chan attempt, pending int) {
 
 // connect dials one address, and checks again at the last moment that it is that
 // one and no other.
-func (d *Dialer) connect(ctx context.Context, to destination, a netip.Addr) (*net.TCPConn, error) {
+func (d *Dialer) connect(ctx context.Context, to destination, a netip.Addr, end time.Time) (*net.TCPConn, error) {
 	want := netip.AddrPortFrom(a, to.port)
 	nd := net.Dialer{
-		Timeout: d.cfg.Attempt,
 		ControlContext: func(_ context.Context, _, addr string, _ syscall.RawConn) error {
 			if got, err := netip.ParseAddrPort(addr); err != nil || got != want {
 				return fmt.Errorf("BUG: about to dial %s instead of %s", addr, want)
@@ -300,12 +297,27 @@ func (d *Dialer) connect(ctx context.Context, to destination, a netip.Addr) (*ne
 			return nil
 		},
 	}
-	c, err := nd.DialContext(ctx, "tcp", want.String())
+	if attempt := time.Now().Add(d.cfg.Attempt); attempt.Before(end) {
+		end = attempt
+	}
+	// Not DialTCP, which binds the socket first and so needs a port that is free for all
+	// destinations together.
+	c, err := nd.DialContext(timely{ctx, end}, "tcp", want.String())
 	if err != nil {
 		return nil, err
 	}
 	return c.(*net.TCPConn), nil
 }
+
+// timely is a context with a deadline, and without a timer of its own: for a dialer,
+// which sets one on the connection.
+type timely struct {
+	context.Context
+	end time.Time
+}
+
+// Deadline implements context.Context.
+func (t timely) Deadline() (time.Time, bool) { return t.end, true }
 
 func failed(ctx context.Context, to destination, err error) error {
 	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) || errors.Is(ctx.Err(), context.DeadlineExceeded) {
