@@ -360,10 +360,13 @@ func (s *session) keep(tcp *net.TCPConn) { s.spare.tcp = tcp }
 // prepare turns the spare connection into one for requests, beside what the client
 // does meanwhile.
 func (s *session) prepare(ctx context.Context, tls bool) {
-	if s.destination != nil {
+	if s.destination != nil && s.destination.TLS() != tls {
 		s.destination.Close()
+		s.destination = nil
 	}
-	s.destination = s.p.pool.Destination(s.grant.permit, tls)
+	if s.destination == nil {
+		s.destination = s.p.pool.Destination(s.grant.permit, tls)
+	}
 	if s.spare.tcp == nil {
 		return
 	}

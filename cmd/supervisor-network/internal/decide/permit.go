@@ -2,7 +2,6 @@ package decide
 
 import (
 	"net/netip"
-	"slices"
 
 	"github.com/splitpod/splitpod/pkg/core"
 )
@@ -30,6 +29,7 @@ type Permit struct {
 	rule        string
 	mode        AddressMode
 	prefixes    []netip.Prefix
+	listed      string // the same in words
 	opaque      bool
 	uninspected bool
 	generation  core.Generation
@@ -61,6 +61,10 @@ func (p Permit) AddressMode() AddressMode { return p.mode }
 // The caller must not change the slice.
 func (p Permit) Prefixes() []netip.Prefix { return p.prefixes }
 
+// Listed is Prefixes in words, the same for the same list: to compare, or as a part of
+// a key.
+func (p Permit) Listed() string { return p.listed }
+
 // Opaque reports whether bytes are carried untouched: the endpoint says tls: skip or
 // protocol: tcp.
 func (p Permit) Opaque() bool { return p.opaque }
@@ -76,7 +80,7 @@ func (p Permit) Generation() core.Generation { return p.generation }
 // conditions as q, whatever rule and generation they come from.
 func (p Permit) SameTerms(q Permit) bool {
 	return p.valid && q.valid && p.host == q.host && p.port == q.port && p.mode == q.mode &&
-		p.opaque == q.opaque && p.uninspected == q.uninspected && p.inspected == q.inspected && slices.Equal(p.prefixes, q.prefixes)
+		p.opaque == q.opaque && p.uninspected == q.uninspected && p.inspected == q.inspected && p.listed == q.listed
 }
 
 // Denial is a refused decision: why, for machines and for people. Detail never

@@ -116,6 +116,7 @@ func (s *Snapshot) permit(f *facts, granted []int) Permit {
 			p.mode = AddressListed
 			if p.prefixes == nil {
 				p.prefixes = prefixesOf(e.source)
+				p.listed = joinPrefixes(p.prefixes)
 			}
 		case p.mode == AddressPublic && e.source.Host == f.host && !e.source.AdvisorProposed:
 			p.mode = AddressDeclared

@@ -22,7 +22,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"strings"
 	"sync"
 	"time"
 
@@ -77,19 +76,14 @@ type Pool struct {
 
 // key is all that a permitted connection may depend on.
 type key struct {
-	host     string
-	port     uint16
-	mode     decide.AddressMode
-	prefixes string
+	host   string
+	port   uint16
+	mode   decide.AddressMode
+	listed string
 }
 
 func keyOf(p decide.Permit) key {
-	var prefixes strings.Builder
-	for _, prefix := range p.Prefixes() {
-		prefixes.WriteString(prefix.String())
-		prefixes.WriteByte(' ')
-	}
-	return key{p.Host(), p.Port(), p.AddressMode(), prefixes.String()}
+	return key{p.Host(), p.Port(), p.AddressMode(), p.Listed()}
 }
 
 // New makes a Pool.

@@ -15,10 +15,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"net"
-	"net/netip"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -59,11 +56,15 @@ type Pool struct {
 
 // key is everything a connection was checked for.
 type key struct {
-	host  string
-	port  uint16
-	tls   bool
-	mode  decide.AddressMode
-	terms string
+	host   string
+	port   uint16
+	tls    bool
+	mode   decide.AddressMode
+	listed string
+}
+
+func keyOf(p decide.Permit, tls bool) key {
+	return key{p.Host(), p.Port(), tls, p.AddressMode(), p.Listed()}
 }
 
 // New makes a Pool.
@@ -101,10 +102,9 @@ func (p *Pool) sweep(before time.Time) {
 
 // Destination is one origin under the terms of a Permit. Leave it with Close.
 type Destination struct {
-	pool     *Pool
-	key      key
-	prefixes []netip.Prefix
-	users    int // guarded by pool.mu
+	pool  *Pool
+	key   key
+	users int // guarded by pool.mu
 
 	// HTTP2 is set when the origin refused to speak HTTP/1.1.
 	HTTP2 atomic.Bool
@@ -115,15 +115,12 @@ type Destination struct {
 
 // Destination finds the destination of a Permit.
 func (p *Pool) Destination(permit decide.Permit, tls bool) *Destination {
-	k := key{host: permit.Host(), port: permit.Port(), tls: tls, mode: permit.AddressMode()}
-	if k.mode == decide.AddressListed {
-		k.terms = fmt.Sprint(permit.Prefixes())
-	}
+	k := keyOf(permit, tls)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	d := p.destinations[k]
 	if d == nil {
-		d = &Destination{pool: p, key: k, prefixes: permit.Prefixes()}
+		d = &Destination{pool: p, key: k}
 		p.destinations[k] = d
 	}
 	d.users++
@@ -139,9 +136,11 @@ func (d *Destination) Close() {
 
 // Serves reports whether d is the destination of a Permit, on the same terms.
 func (d *Destination) Serves(permit decide.Permit) bool {
-	return permit.Valid() && d.key.host == permit.Host() && d.key.port == permit.Port() &&
-		d.key.mode == permit.AddressMode() && (d.key.mode != decide.AddressListed || slices.Equal(d.prefixes, permit.Prefixes()))
+	return permit.Valid() && d.key == keyOf(permit, d.key.tls)
 }
+
+// TLS reports whether its connections are TLS.
+func (d *Destination) TLS() bool { return d.key.tls }
 
 // Waits reports whether a connection is kept.
 func (d *Destination) Waits() bool {
