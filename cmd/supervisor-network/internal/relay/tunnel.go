@@ -183,6 +183,9 @@ func (t *Tunnel) pause(down <-chan struct{}, half *atomic.Bool) bool {
 }
 
 func (t *Tunnel) early() error {
+	if len(t.Early) == 0 {
+		return nil // and not a system call for nothing
+	}
 	n, err := t.Upstream.Write(t.Early)
 	t.up.Add(int64(n))
 	t.Early = nil
