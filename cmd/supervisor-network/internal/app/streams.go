@@ -166,9 +166,11 @@ func (s *session) stream2(ctx context.Context, st *http2.Stream) {
 		}
 		return
 	}
+	ctx, patience := s.patience(ctx)
+	defer patience.Stop()
 	req := st.ToOrigin(ctx)
 	req.Body = in.sealed.streamBody(req.Body)
-	up := &counted{ReadCloser: req.Body}
+	up := &counted{ReadCloser: req.Body, watch: patience}
 	if in.read {
 		up.ReadCloser, req.ContentLength = io.NopCloser(bytes.NewReader(in.content)), int64(len(in.content))
 		delete(req.Header, "Expect")
@@ -176,10 +178,8 @@ func (s *session) stream2(ctx context.Context, st *http2.Stream) {
 	if req.ContentLength != 0 {
 		req.Body = up
 	}
-	ctx, up.watch = s.patience(ctx)
-	defer up.watch.Stop()
-	resp, err := s.p.roundTrip(ctx, s, &g, in, st, req.WithContext(ctx))
-	up.watch.Stop()
+	resp, err := s.p.roundTrip(ctx, s, &g, in, st, req)
+	patience.Stop()
 	if err != nil {
 		deny(s.unanswered(ctx, &g, in, up, err))
 		return

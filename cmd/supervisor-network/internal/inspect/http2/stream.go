@@ -101,21 +101,20 @@ func (s *Stream) ToOrigin(ctx context.Context) *http.Request {
 		u.RawQuery = s.Query[1:]
 		u.ForceQuery = u.RawQuery == ""
 	}
-	out := &http.Request{
-		Method: s.Method, URL: u, Host: s.r.Host,
-		Proto: "HTTP/2.0", ProtoMajor: 2,
-		Header: make(http.Header, len(s.Header)), Trailer: s.r.Trailer,
-		Body: s.Body, ContentLength: s.Length,
-	}
-	if s.Protocol != "" {
-		out.Trailer = nil // what is behind frames of a WebSocket is no part of it
+	out := new(http.Request).WithContext(ctx)
+	out.Method, out.URL, out.Host = s.Method, u, s.r.Host
+	out.Proto, out.ProtoMajor = "HTTP/2.0", 2
+	out.Header = make(http.Header, len(s.Header))
+	out.Body, out.ContentLength = s.Body, s.Length
+	if s.Protocol == "" { // what is behind frames of a WebSocket is no part of it
+		out.Trailer = s.r.Trailer
 	}
 	for name, values := range s.Header {
 		if !endsHere(name) || name == "Te" {
 			out.Header[name] = values
 		}
 	}
-	return out.WithContext(ctx)
+	return out
 }
 
 // Deny answers with a status and body as JSON; a gRPC client gets a status in the
