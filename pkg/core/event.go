@@ -47,13 +47,14 @@ const (
 	StageControl Stage = "control" // the contract between the daemons
 	StageConfig  Stage = "config"  // policy and configuration
 	StageSSH     Stage = "ssh"     // SSH into the sandbox
+	StageAPI     Stage = "api"     // a daemon's own API: policy.local, the admin address and socket
 )
 
 // ParseStage takes a stage from outside; one that is not in the set becomes the
 // empty stage.
 func ParseStage(s string) Stage {
 	switch st := Stage(s); st {
-	case StageConnect, StageForward, StageListen, StageTLS, StageRequest, StageSSRF, StageBypass, StageLaunch, StageControl, StageConfig, StageSSH:
+	case StageConnect, StageForward, StageListen, StageTLS, StageRequest, StageSSRF, StageBypass, StageLaunch, StageControl, StageConfig, StageSSH, StageAPI:
 		return st
 	default:
 		return ""

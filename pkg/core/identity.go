@@ -27,6 +27,10 @@ func (p ProcessRef) String() string {
 	return strconv.Itoa(p.PID) + "@" + strconv.FormatUint(p.StartTime, 10)
 }
 
+// NoUID stands for somebody who is no user of this machine, or is not known. No user has
+// this uid.
+const NoUID = 1<<32 - 1
+
 // IdentityStatus says whether an identity may be relied on. Only IdentityKnown
 // may; every other value, and every value a build does not know, is a denial.
 type IdentityStatus uint8

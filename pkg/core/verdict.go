@@ -65,34 +65,45 @@ const (
 
 // The reasons of events that are no verdict.
 const (
-	EventStarted             Reason = "started"                // a daemon is up
-	EventStopped             Reason = "stopped"                // a daemon ended in order
-	EventProcessAttached     Reason = "process_attached"       // a process daemon is on the contract
-	EventProcessDetached     Reason = "process_detached"       // it is gone; its connections and identities with it
-	EventPolicyLoaded        Reason = "policy_loaded"          // a policy is in force
-	EventPolicyInvalid       Reason = "policy_invalid"         // a changed policy file is refused
-	EventStaticPolicyChanged Reason = "static_policy_changed"  // sections that take effect at the workload's start only have changed
-	EventConfined            Reason = "confined"               // what was really applied to the workload
-	EventLaunched            Reason = "launched"               // the workload runs
-	EventExited              Reason = "exited"                 // the workload ended
-	EventPathNotGranted      Reason = "path_not_granted"       // a path of the policy is not there, so that nothing was granted
-	EventNoPIDLimit          Reason = "no_pid_limit"           // nothing bounds the number of processes
-	EventGuideNotLinked      Reason = "guide_not_linked"       // the image has something where the guide for agents goes
-	EventWeakerIsolation     Reason = "weaker_isolation"       // the kernel lacks something that isolation uses
-	EventFenceDamaged        Reason = "fence_damaged"          // the rules of the fence are not those that were installed
-	EventHandshakeRefused    Reason = "handshake_refused"      // the other daemon's build does not fit
-	EventPeerRefused         Reason = "peer_refused"           // somebody else spoke on the contract's sockets
-	EventApprovalLeftOut     Reason = "approved_rule_left_out" // an approved rule does not fit the policy any more
-	EventLearning            Reason = "learning"               // every public destination is allowed for a time
-	EventLearningOver        Reason = "learning_over"          // only what the policy allows is allowed again
-	EventRecordsUnsure       Reason = "records_unsure"         // an earlier instance was killed while it recorded; the count says how many records may be missing
-	EventSSHListening        Reason = "ssh_listening"          // SSH is served
-	EventSSHOpened           Reason = "ssh_opened"             // somebody logged in
-	EventSSHClosed           Reason = "ssh_closed"             // and left
-	EventSSHFailed           Reason = "ssh_failed"             // a connection came to nothing, or SSH ended
-	EventSSHRefused          Reason = "ssh_refused"            // a login, destination or channel that is not allowed
-	EventSSHUnsupported      Reason = "ssh_unsupported"        // a request of a kind that is not served
-	EventRecordsDropped      Reason = "records_dropped"        // the log was not read fast enough; the count says how many
+	EventStarted             Reason = "started"                   // a daemon is up
+	EventStopped             Reason = "stopped"                   // a daemon ended in order
+	EventProcessAttached     Reason = "process_attached"          // a process daemon is on the contract
+	EventProcessDetached     Reason = "process_detached"          // it is gone; its connections and identities with it
+	EventPolicyLoaded        Reason = "policy_loaded"             // a policy is in force
+	EventPolicyInvalid       Reason = "policy_invalid"            // a changed policy file is refused
+	EventStaticPolicyChanged Reason = "static_policy_changed"     // sections that take effect at the workload's start only have changed
+	EventConfined            Reason = "confined"                  // what was really applied to the workload
+	EventLaunched            Reason = "launched"                  // the workload runs
+	EventExited              Reason = "exited"                    // the workload ended
+	EventPathNotGranted      Reason = "path_not_granted"          // a path of the policy is not there, so that nothing was granted
+	EventNoPIDLimit          Reason = "no_pid_limit"              // nothing bounds the number of processes
+	EventGuideNotLinked      Reason = "guide_not_linked"          // the image has something where the guide for agents goes
+	EventWeakerIsolation     Reason = "weaker_isolation"          // the kernel lacks something that isolation uses
+	EventFenceDamaged        Reason = "fence_damaged"             // the rules of the fence are not those that were installed
+	EventHandshakeRefused    Reason = "handshake_refused"         // the other daemon's build does not fit
+	EventPeerRefused         Reason = "peer_refused"              // somebody else spoke on the contract's sockets
+	EventApprovalLeftOut     Reason = "approved_rule_left_out"    // an approved rule does not fit the policy any more
+	EventRuleProposed        Reason = "rule_proposed"             // the workload proposed a rule, which waits for an operator
+	EventProposalApproved    Reason = "proposal_approved"         // an operator put a proposed rule in force
+	EventProposalRejected    Reason = "proposal_rejected"         // an operator decided against a proposal
+	EventProposalRevoked     Reason = "proposal_revoked"          // an operator took an approved rule out of force
+	EventApprovalRefused     Reason = "proposal_approval_refused" // an approval named another change than the one it would have made
+	EventAdminDecided        Reason = "admin_decided"             // a decision was asked for on the admin socket or page, and carried out
+	EventAdminFailed         Reason = "admin_failed"              // the same, and it was not carried out
+	EventAdminTokenMissing   Reason = "admin_token_missing"       // the admin address was asked without the token it wants
+	EventAdminTokenWrong     Reason = "admin_token_wrong"         // the admin address was shown another token
+	EventAdminTokenUnread    Reason = "admin_token_unreadable"    // the file of the admin token cannot be read or holds none, so that nobody is admitted
+	EventAdminRefused        Reason = "admin_refused"             // who asked is not one who may ask at all, whatever they show
+	EventLearning            Reason = "learning"                  // every public destination is allowed for a time
+	EventLearningOver        Reason = "learning_over"             // only what the policy allows is allowed again
+	EventRecordsUnsure       Reason = "records_unsure"            // an earlier instance was killed while it recorded; the count says how many records may be missing
+	EventSSHListening        Reason = "ssh_listening"             // SSH is served
+	EventSSHOpened           Reason = "ssh_opened"                // somebody logged in
+	EventSSHClosed           Reason = "ssh_closed"                // and left
+	EventSSHFailed           Reason = "ssh_failed"                // a connection came to nothing, or SSH ended
+	EventSSHRefused          Reason = "ssh_refused"               // a login, destination or channel that is not allowed
+	EventSSHUnsupported      Reason = "ssh_unsupported"           // a request of a kind that is not served
+	EventRecordsDropped      Reason = "records_dropped"           // the log was not read fast enough; the count says how many
 )
 
 // ParseReason takes a reason from outside: anything but up to 64 lower-case

@@ -73,6 +73,9 @@ func (x *Encoder) Append(b []byte, e *core.Event) []byte {
 		b = appendFinding(b, e)
 	case sshClass:
 		b = append(b, sshDisposition(s, e)...)
+	case apiClass:
+		b = appendCall(b, e)
+	case baseClass:
 	case configClass:
 		id, word := stateOf(e.Reason)
 		b = member(number(b, `,"state_id":`, id), `,"state":`, word)
@@ -94,8 +97,10 @@ func appendSeverity(b []byte, s core.Severity) []byte {
 func appendStatus(b []byte, e *core.Event, s *shape) []byte {
 	well := true
 	switch {
-	case e.Kind == core.EventBypass || s.class == findingClass || s == processOther:
+	case e.Kind == core.EventBypass || s.class == findingClass || s.class == baseClass || s == processOther:
 		return b
+	case s.class == apiClass:
+		well = apiWell(e)
 	case e.Kind == core.EventConnection:
 		well = e.Verdict == core.Allow && e.Reason == core.ReasonAllowed
 	case s == processEnd:
@@ -138,6 +143,32 @@ func (x *Encoder) appendTraffic(b []byte, e *core.Event) []byte {
 		b = append(b, `,"observation_point_id":2`...)
 	}
 	return append(b, `,"is_src_dst_assignment_known":true`...)
+}
+
+// appendCall appends what is about a call of one of the daemons' APIs.
+func appendCall(b []byte, e *core.Event) []byte {
+	if e.Source.IsValid() {
+		b = appendEndpoint(b, `,"src_endpoint":`, e.Source)
+	} else {
+		b = append(b, `,"src_endpoint":{"name":"admin socket"}`...)
+	}
+	b = appendDestination(b, e)
+	switch {
+	case e.Program.Path != "" || e.Process.PID != 0:
+		b = append(appendProcess(append(b, `,"actor":{"process":`...), e), '}')
+	case e.UID == core.NoUID || e.Kind == core.EventConnection:
+		b = append(b, `,"actor":{"user":{"name":"unknown"}}`...)
+	default:
+		b = append(number(b, `,"actor":{"user":{"uid":"`, uint64(e.UID)), `"}}`...)
+	}
+	if e.Method != "" {
+		b = appendHTTP(b, e)
+	}
+	b = append(b, `,"api":{"operation":"`...)
+	if e.Method != "" {
+		b = append(escape(b, e.Method), ' ')
+	}
+	return append(escape(b, e.Path), `"}`...)
 }
 
 func appendHTTP(b []byte, e *core.Event) []byte {

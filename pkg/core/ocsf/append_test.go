@@ -70,9 +70,9 @@ func same(t *testing.T, e *core.Event, c Context) {
 
 func TestEncoderWritesWhatEncodingJSONWould(t *testing.T) {
 	for kind := core.EventUnspecified; kind <= core.EventLifecycle+1; kind++ {
-		for _, reason := range []core.Reason{"", core.ReasonAllowed, core.ReasonPolicyDenied, ReasonLaunched, ReasonExited} {
+		for _, reason := range []core.Reason{"", core.ReasonAllowed, core.ReasonPolicyDenied, core.EventAdminDecided, core.EventAdminTokenWrong, ReasonLaunched, ReasonExited} {
 			for _, verdict := range []core.Verdict{core.Deny, core.Allow, 9} {
-				for _, stage := range []core.Stage{"", core.StageConnect, core.StageBypass, core.StageSSRF, core.StageListen, "made Up"} {
+				for _, stage := range []core.Stage{"", core.StageConnect, core.StageBypass, core.StageSSRF, core.StageListen, core.StageAPI, "made Up"} {
 					for severity := core.SeverityUnknown; severity <= core.SeverityCritical+1; severity++ {
 						for _, e := range []core.Event{everyField("get"), {}} {
 							e.Kind, e.Reason, e.Verdict, e.Stage, e.Severity = kind, reason, verdict, stage, severity

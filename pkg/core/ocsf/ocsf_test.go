@@ -53,6 +53,16 @@ func events() []core.Event {
 		{Kind: core.EventLifecycle, Time: when, Stage: core.StageSSH, Severity: core.SeverityInfo, Reason: core.EventSSHListening, Detail: "host key SHA256:x"},
 		{Kind: core.EventLifecycle, Time: when, Stage: core.StageSSH, Severity: core.SeverityInfo, Reason: core.EventSSHClosed, Detail: "after 2s"},
 		{Kind: core.EventLifecycle, Time: when, Stage: core.StageSSH, Severity: core.SeverityLow, Reason: core.EventSSHFailed, Detail: "nobody logged in: EOF"},
+		{Kind: core.EventConnection, Time: when, RequestID: "0123456789abcdef", Stage: core.StageAPI, Severity: core.SeverityInfo, Verdict: core.Allow, Reason: core.ReasonAllowed,
+			Host: "policy.local", Port: 80, Protocol: "tcp", Method: "POST", Path: "/v1/proposals", Status: 202, Rule: "policy.local",
+			Source: netip.MustParseAddrPort("127.0.0.1:40112"), Process: core.ProcessRef{PID: 88}, UID: 1000, Program: core.Program{Path: "/usr/bin/curl"}},
+		{Kind: core.EventConnection, Time: when, RequestID: "0123456789abcdef", Stage: core.StageAPI, Severity: core.SeverityInfo, Verdict: core.Allow, Reason: core.ReasonAllowed,
+			Host: "policy.local", Port: 80, Protocol: "tcp", Method: "GET", Path: "/v1/nothing", Status: 404, Rule: "policy.local", Source: netip.MustParseAddrPort("127.0.0.1:40113")},
+		{Kind: core.EventLifecycle, Time: when, Stage: core.StageAPI, Severity: core.SeverityMedium, Reason: core.EventAdminTokenWrong, Detail: "another token", Count: 7,
+			Source: netip.MustParseAddrPort("127.0.0.1:51000"), Host: "127.0.0.1", Port: 9901, Method: "GET", Path: "/view.json", Status: 401, UID: core.NoUID},
+		{Kind: core.EventLifecycle, Time: when, Stage: core.StageAPI, Severity: core.SeverityInfo, Reason: core.EventAdminDecided, Detail: "proposal p-1", Path: "proposals.approve", UID: 65532},
+		{Kind: core.EventLifecycle, Time: when, Stage: core.StageConfig, Severity: core.SeverityInfo, Reason: core.EventRuleProposed, Detail: "proposal p-1, rule pypi"},
+		{Kind: core.EventUnspecified, Time: when, Severity: core.SeverityLow, Reason: "something_new", Detail: "of a newer build"},
 	}
 }
 

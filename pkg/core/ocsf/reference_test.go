@@ -69,6 +69,7 @@ type (
 		StateID      uint32          `json:"state_id,omitempty"`
 		State        *string         `json:"state,omitempty"`
 		App          *product        `json:"app,omitempty"`
+		API          *call           `json:"api,omitempty"`
 		Unmapped     unmappedMembers `json:"unmapped"`
 	}
 	metadata struct {
@@ -98,12 +99,14 @@ type (
 		Name string `json:"name"`
 	}
 	endpoint struct {
+		Name   string  `json:"name,omitempty"`
 		Domain string  `json:"domain,omitempty"`
 		IP     string  `json:"ip,omitempty"`
 		Port   *uint16 `json:"port,omitempty"`
 	}
 	actor struct {
-		Process *proc `json:"process"`
+		Process *proc `json:"process,omitempty"`
+		User    *user `json:"user,omitempty"`
 	}
 	proc struct {
 		Name   string `json:"name"`
@@ -113,7 +116,11 @@ type (
 		Parent *proc  `json:"parent_process,omitempty"`
 	}
 	user struct {
-		UID string `json:"uid"`
+		Name string `json:"name,omitempty"`
+		UID  string `json:"uid,omitempty"`
+	}
+	call struct {
+		Operation string `json:"operation"`
 	}
 	file struct {
 		Name   string   `json:"name"`
@@ -222,6 +229,9 @@ func build(e *core.Event, c Context) *record {
 		case core.EventSSHUnsupported:
 			r.ActionID, r.Action, r.Disposition, r.DispName = 2, "Denied", 25, "Rejected"
 		}
+	case apiClass:
+		r.call(e)
+	case baseClass:
 	case configClass:
 		id, word := stateOf(e.Reason)
 		r.StateID, r.State = uint32(id), &word
@@ -252,7 +262,11 @@ func (r *record) common(c Context, s *shape) {
 
 func (r *record) status(e *core.Event, s *shape) {
 	switch {
-	case e.Kind == core.EventBypass, s.class == findingClass, s == processOther:
+	case e.Kind == core.EventBypass, s.class == findingClass, s.class == baseClass, s == processOther:
+	case s.class == apiClass && (e.Reason == core.EventAdminDecided && e.Kind == core.EventLifecycle || e.Reason == core.ReasonAllowed && e.Kind == core.EventConnection && e.Status < 400):
+		r.StatusID, r.Status = 1, "Success"
+	case s.class == apiClass:
+		r.StatusID, r.Status = 2, "Failure"
 	case e.Kind == core.EventConnection && (e.Verdict != core.Allow || e.Reason != core.ReasonAllowed), s == processEnd && e.ExitCode != 0, s == sshFail, s == sshRefuse:
 		r.StatusID, r.Status = 2, "Failure"
 	default:
@@ -269,7 +283,7 @@ func (r *record) traffic(e *core.Event, c Context) {
 	}
 	r.Dst = destination(e)
 	if e.Program.Path != "" || e.Process.PID != 0 {
-		r.Actor = &actor{chain(e)}
+		r.Actor = &actor{Process: chain(e)}
 	}
 	if e.Method != "" && e.Kind == core.EventConnection {
 		r.HTTPRequest = &httpRequest{e.Method, url{"http", e.Host, e.Path, e.Port}}
@@ -299,6 +313,30 @@ func (r *record) traffic(e *core.Event, c Context) {
 		r.Observed = 2
 	}
 	r.Assigned = true
+}
+
+func (r *record) call(e *core.Event) {
+	r.Src = &endpoint{Name: "admin socket"}
+	if e.Source.IsValid() {
+		r.Src = socket(e.Source)
+	}
+	r.Dst = destination(e)
+	switch {
+	case e.Program.Path != "" || e.Process.PID != 0:
+		r.Actor = &actor{Process: chain(e)}
+	case e.UID == core.NoUID || e.Kind == core.EventConnection:
+		r.Actor = &actor{User: &user{Name: "unknown"}}
+	default:
+		r.Actor = &actor{User: &user{UID: fmt.Sprint(e.UID)}}
+	}
+	r.API = &call{e.Path}
+	if e.Method != "" {
+		r.API.Operation = e.Method + " " + e.Path
+		r.HTTPRequest = &httpRequest{e.Method, url{"http", e.Host, e.Path, e.Port}}
+		if e.Status != 0 {
+			r.HTTPResponse = &httpResponse{e.Status}
+		}
+	}
 }
 
 func (r *record) allowed() {
@@ -351,7 +389,7 @@ func destination(e *core.Event) *endpoint {
 }
 
 func chain(e *core.Event) *proc {
-	top := &proc{Name: e.Program.Path, PID: e.Process.PID, User: &user{fmt.Sprint(e.UID)}, File: fileOf(e.Program)}
+	top := &proc{Name: e.Program.Path, PID: e.Process.PID, User: &user{UID: fmt.Sprint(e.UID)}, File: fileOf(e.Program)}
 	if top.Name == "" {
 		top.Name = "unknown"
 	}

@@ -67,7 +67,11 @@ func (s *schema) check(line []byte) (problems []string) {
 	if label == "" || r["activity_name"] != label {
 		bad("activity %s is named %v, not %q", activity, r["activity_name"], label)
 	}
-	if want := uid + fmt.Sprintf("%02s", activity); fmt.Sprint(r["type_uid"]) != want {
+	want := uid + fmt.Sprintf("%02s", activity)
+	if uid == "0" { // class times 100 and activity
+		want = activity
+	}
+	if fmt.Sprint(r["type_uid"]) != want {
 		bad("type_uid %v, want %s", r["type_uid"], want)
 	}
 	if want := c.Name + ": " + label; r["type_name"] != want || r["class_name"] != c.Name {
@@ -125,6 +129,12 @@ func (s *schema) details(r map[string]any, profiles []string, bad func(string, .
 	}
 	if dst, ok := r["dst_endpoint"].(map[string]any); ok && (dst["ip"] == nil) == (dst["domain"] == nil) {
 		bad("dst_endpoint %v has not exactly one of ip and domain", dst)
+	}
+	if src, ok := r["src_endpoint"].(map[string]any); ok && (src["name"] == nil) == (src["ip"] == nil || src["port"] == nil) {
+		bad("src_endpoint %v has not exactly one of name, and ip with port", src)
+	}
+	if actor, ok := r["actor"].(map[string]any); ok && (actor["process"] == nil) == (actor["user"] == nil) {
+		bad("actor %v has not exactly one of process and user", actor)
 	}
 }
 
@@ -191,8 +201,8 @@ func allKinds() []core.Event {
 	for _, e := range []core.Event{full, {}} {
 		for e.Kind = core.EventUnspecified; e.Kind <= core.EventLifecycle+1; e.Kind++ {
 			for _, e.Verdict = range []core.Verdict{core.Deny, core.Allow} {
-				for _, e.Reason = range append(core.Reasons(), "started", "stopped", "policy_loaded", ReasonLaunched, ReasonExited) {
-					for _, e.Stage = range []core.Stage{core.StageConnect, core.StageRequest, core.StageSSRF, core.StageTLS, core.StageListen, core.StageBypass, core.StageConfig, core.StageSSH} {
+				for _, e.Reason = range append(core.Reasons(), "started", "stopped", "policy_loaded", core.EventAdminDecided, ReasonLaunched, ReasonExited) {
+					for _, e.Stage = range []core.Stage{core.StageConnect, core.StageRequest, core.StageSSRF, core.StageTLS, core.StageListen, core.StageBypass, core.StageConfig, core.StageSSH, core.StageAPI} {
 						for _, e.Method = range []string{"", "GET", "PROPFIND"} {
 							e.Severity = core.Severity(len(e.Reason) % 6)
 							e.Application = []core.Application{"", core.ApplicationREST, core.ApplicationGraphQL, core.ApplicationWebSocket, core.ApplicationJSONRPC, core.ApplicationMCP}[len(e.Reason)%6]

@@ -33,8 +33,10 @@ var (
 	configClass    = &class{4, 5019, "Device Config State Change", 5, "Discovery", "CONFIG", aboutProcess}
 	lifecycleClass = &class{5, 6002, "Application Lifecycle", 6, "Application Activity", "LIFECYCLE", aboutDaemon}
 	sshClass       = &class{6, 4007, "SSH Activity", 4, "Network Activity", "SSH", aboutProcess}
+	apiClass       = &class{7, 6003, "API Activity", 6, "Application Activity", "API", aboutDaemon}
+	baseClass      = &class{8, 0, "Base Event", 0, "Uncategorized", "EVENT", aboutDaemon}
 
-	classes = [...]*class{networkClass, httpClass, processClass, findingClass, configClass, lifecycleClass, sshClass}
+	classes = [...]*class{networkClass, httpClass, processClass, findingClass, configClass, lifecycleClass, sshClass, apiClass, baseClass}
 )
 
 // shape is a class with one of its activities.
@@ -82,11 +84,17 @@ var (
 	sshRefuse = sshClass.with(5, "Refuse")
 	sshListen = sshClass.with(7, "Listen")
 	sshOther  = sshClass.with(99, "Other")
+
+	apiOther = apiClass.with(99, "Other")
+	baseNote = baseClass.with(99, "Note")
 )
 
 func shapeOf(e *core.Event) *shape {
 	switch e.Kind {
 	case core.EventConnection:
+		if e.Stage == core.StageAPI && e.Verdict == core.Allow {
+			return apiOther
+		}
 		if e.Method != "" {
 			return httpShape(e.Method)
 		}
@@ -97,8 +105,10 @@ func shapeOf(e *core.Event) *shape {
 		return processShape(e.Reason)
 	case core.EventFinding:
 		return findingCreate
-	default:
+	case core.EventLifecycle:
 		return lifecycleShape(e)
+	default: // of a kind that only another build knows
+		return baseNote
 	}
 }
 
@@ -161,6 +171,8 @@ func lifecycleShape(e *core.Event) *shape {
 		return configLog
 	case e.Stage == core.StageSSH:
 		return sshShape(e.Reason)
+	case e.Stage == core.StageAPI:
+		return apiOther
 	case e.Reason == core.EventStarted:
 		return lifecycleStart
 	case e.Reason == core.EventStopped:
@@ -185,6 +197,14 @@ func sshShape(r core.Reason) *shape {
 	default:
 		return sshOther
 	}
+}
+
+// apiWell reports whether a call of a daemon's API was answered with what it asked for.
+func apiWell(e *core.Event) bool {
+	if e.Kind == core.EventConnection {
+		return e.Reason == core.ReasonAllowed && e.Status < 400
+	}
+	return e.Reason == core.EventAdminDecided
 }
 
 // sshDisposition is what was done with somebody who came by SSH, where something was.

@@ -24,6 +24,10 @@ func (x *Encoder) AppendText(b []byte, e *core.Event) []byte {
 	switch s.class {
 	case httpClass:
 		b = word(append(b, "HTTP:"...), e.Method)
+	case apiClass:
+		b = append(append(b, "API:"...), apiOf(e)...)
+	case baseClass:
+		b = append(b, baseClass.prefix...)
 	case configClass:
 		_, state := stateOf(e.Reason)
 		b = upper(append(b, "CONFIG:"...), state)
@@ -40,7 +44,9 @@ func (x *Encoder) AppendText(b []byte, e *core.Event) []byte {
 		b = lineSSH(b, e, s)
 	case findingClass:
 		b = lineFinding(b, e)
-	case configClass:
+	case apiClass:
+		b = lineCall(b, e)
+	case configClass, baseClass:
 		b = lineReason(append(word(append(b, ' '), string(e.Reason)), ' '), "detail", e.Detail)
 	default:
 		b = word(append(b, ' '), x.name)
@@ -120,6 +126,40 @@ func lineSSH(b []byte, e *core.Event, s *shape) []byte {
 		b = append(b, " DENIED"...)
 	}
 	return lineReason(append(b, ' '), "detail", e.Detail)
+}
+
+// apiOf is which API was called: the workload's, or the operator's.
+func apiOf(e *core.Event) string {
+	if e.Kind == core.EventConnection {
+		return "ADVISOR"
+	}
+	return "ADMIN"
+}
+
+func lineCall(b []byte, e *core.Event) []byte {
+	if e.Kind == core.EventConnection {
+		b = append(b, " ALLOWED"...)
+	}
+	if apiWell(e) {
+		b = append(b, " Success "...)
+	} else {
+		b = append(b, " Failure "...)
+	}
+	if e.Program.Path != "" {
+		b = append(appendProgram(b, e), " -> "...)
+	}
+	if b = lineHost(b, e.Host); e.Host != "" {
+		b = append(number(b, ":", uint64(e.Port)), ' ')
+	}
+	b = append(b, '[')
+	if e.Method != "" {
+		b = append(word(b, e.Method), ' ')
+	}
+	b = append(word(b, e.Path), "] "...)
+	if e.Reason == core.ReasonAllowed {
+		return b[:len(b)-1]
+	}
+	return lineReason(append(word(b, string(e.Reason)), ' '), "detail", e.Detail)
 }
 
 func lineFinding(b []byte, e *core.Event) []byte {

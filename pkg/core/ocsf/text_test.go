@@ -12,7 +12,7 @@ import (
 
 // form is what every line is, whatever is in it: brackets are ours, and data has none
 // that is not escaped.
-var form = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z OCSF (NET|HTTP|PROC|FINDING|CONFIG|LIFECYCLE):[^ ]* \[(INFO|LOW|MED|HIGH|CRIT)\][^\n]*\n$`)
+var form = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z OCSF ((NET|HTTP|PROC|FINDING|CONFIG|LIFECYCLE|API):[^ ]*|EVENT) \[(INFO|LOW|MED|HIGH|CRIT)\][^\n]*\n$`)
 
 // inLine checks what holds for every line.
 func inLine(t *testing.T, e *core.Event) {

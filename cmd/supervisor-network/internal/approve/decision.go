@@ -7,7 +7,6 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
-	"math"
 	"strings"
 	"unicode"
 
@@ -18,7 +17,7 @@ import (
 
 // ByToken is who decides with the admin token instead of on the admin socket. No user has
 // this uid.
-const ByToken = math.MaxUint32
+const ByToken = core.NoUID
 
 // actor says who decided, for records.
 func actor(by uint32) string {
@@ -101,7 +100,7 @@ func (s *Store) Approve(ctx context.Context, id, hash string, by uint32) (Entry,
 	case r.Entry.Status != Pending:
 		return Entry{}, ErrDecided
 	case subtle.ConstantTimeCompare([]byte(hash), []byte(r.Hash)) != 1:
-		s.event("proposal_approval_refused", core.SeverityHigh, &r.Entry, actor(by)+" approved another change")
+		s.event(core.EventApprovalRefused, core.SeverityHigh, &r.Entry, actor(by)+" approved another change")
 		return Entry{}, ErrChanged
 	case s.count(Approved) >= MaxApproved:
 		return Entry{}, fmt.Errorf("%d rules are approved already; move some into the policy file and revoke them", MaxApproved)
@@ -117,7 +116,7 @@ func (s *Store) Approve(ctx context.Context, id, hash string, by uint32) (Entry,
 	if err != nil {
 		return Entry{}, err
 	}
-	s.event("proposal_approved", core.SeverityMedium, &r.Entry, fmt.Sprintf("by %s, change %s on policy %s", actor(by), r.Hash, r.Base))
+	s.event(core.EventProposalApproved, core.SeverityMedium, &r.Entry, fmt.Sprintf("by %s, change %s on policy %s", actor(by), r.Hash, r.Base))
 	return s.apply(ctx, id)
 }
 
@@ -164,7 +163,7 @@ func (s *Store) Reject(id, reason string, by uint32) (Entry, error) {
 	if err := s.decide(id, func(e *Entry) { e.Status, e.By, e.Reason = Rejected, by, reason }, ""); err != nil {
 		return Entry{}, err
 	}
-	s.event("proposal_rejected", core.SeverityInfo, &e, fmt.Sprintf("by %s: %s", actor(by), OneLine(reason, 200)))
+	s.event(core.EventProposalRejected, core.SeverityInfo, &e, fmt.Sprintf("by %s: %s", actor(by), OneLine(reason, 200)))
 	return s.Get(id)
 }
 
@@ -183,7 +182,7 @@ func (s *Store) Revoke(ctx context.Context, id, reason string, by uint32) (Entry
 	if err := s.decide(id, func(e *Entry) { e.Status, e.By, e.Reason = Revoked, by, reason }, ""); err != nil {
 		return Entry{}, err
 	}
-	s.event("proposal_revoked", core.SeverityMedium, &e, fmt.Sprintf("by %s: %s", actor(by), OneLine(reason, 200)))
+	s.event(core.EventProposalRevoked, core.SeverityMedium, &e, fmt.Sprintf("by %s: %s", actor(by), OneLine(reason, 200)))
 	return s.apply(ctx, id)
 }
 
