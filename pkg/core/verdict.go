@@ -71,6 +71,11 @@ const (
 	EventProcessDetached     Reason = "process_detached"          // it is gone; its connections and identities with it
 	EventPolicyLoaded        Reason = "policy_loaded"             // a policy is in force
 	EventPolicyInvalid       Reason = "policy_invalid"            // a changed policy file is refused
+	EventPolicyValidated     Reason = "policy_validated"          // a policy is in force, and something in it is probably not meant
+	EventCAEnabled           Reason = "ca_enabled"                // the CA that TLS is intercepted with
+	EventCredentialsLoaded   Reason = "credentials_loaded"        // keys of the credentials file are in use
+	EventCredentialsInvalid  Reason = "credentials_invalid"       // a changed credentials file is refused, and no key is in use
+	EventTokenGranted        Reason = "token_granted"             // a token endpoint gave this daemon a token
 	EventStaticPolicyChanged Reason = "static_policy_changed"     // sections that take effect at the workload's start only have changed
 	EventConfined            Reason = "confined"                  // what was really applied to the workload
 	EventLaunched            Reason = "launched"                  // the workload runs
@@ -79,6 +84,7 @@ const (
 	EventNoPIDLimit          Reason = "no_pid_limit"              // nothing bounds the number of processes
 	EventGuideNotLinked      Reason = "guide_not_linked"          // the image has something where the guide for agents goes
 	EventWeakerIsolation     Reason = "weaker_isolation"          // the kernel lacks something that isolation uses
+	EventLandlockUnavailable Reason = "landlock_unavailable"      // the kernel has no Landlock, so that only the user limits files
 	EventFenceDamaged        Reason = "fence_damaged"             // the rules of the fence are not those that were installed
 	EventHandshakeRefused    Reason = "handshake_refused"         // the other daemon's build does not fit
 	EventPeerRefused         Reason = "peer_refused"              // somebody else spoke on the contract's sockets

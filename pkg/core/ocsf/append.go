@@ -74,7 +74,7 @@ func (x *Encoder) Append(b []byte, e *core.Event) []byte {
 	case sshClass:
 		b = append(b, sshDisposition(s, e)...)
 	case apiClass:
-		b = appendCall(b, e)
+		b = x.appendCall(b, e)
 	case baseClass:
 	case configClass:
 		id, word := stateOf(e.Reason)
@@ -146,11 +146,14 @@ func (x *Encoder) appendTraffic(b []byte, e *core.Event) []byte {
 }
 
 // appendCall appends what is about a call of one of the daemons' APIs.
-func appendCall(b []byte, e *core.Event) []byte {
-	if e.Source.IsValid() {
+func (x *Encoder) appendCall(b []byte, e *core.Event) []byte {
+	switch {
+	case e.Source.IsValid():
 		b = appendEndpoint(b, `,"src_endpoint":`, e.Source)
-	} else {
+	case e.Host == "":
 		b = append(b, `,"src_endpoint":{"name":"admin socket"}`...)
+	default: // the daemon itself called
+		b = append(member(b, `,"src_endpoint":{"name":`, x.name), '}')
 	}
 	b = appendDestination(b, e)
 	switch {

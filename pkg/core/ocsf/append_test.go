@@ -32,7 +32,7 @@ func expect(e *core.Event, c Context) string {
 
 // strange strings, each a way in which a record could be broken or forged.
 var strange = []string{
-	"", "plain", "a\nb", "\r\n", "\x1b[31mred", "\x00\x01\x1f\x7f", `"},{"`, `back\slash`, "\b\f\t", "<script>&amp;", "\xff\xfe", "\xe2\x80", "half\xc3",
+	"", "plain", "api", "a\nb", "\r\n", "\x1b[31mred", "\x00\x01\x1f\x7f", `"},{"`, `back\slash`, "\b\f\t", "<script>&amp;", "\xff\xfe", "\xe2\x80", "half\xc3",
 	"\u2028\u2029", "\u202egnp.exe", "\u0085\u009b31m", "\u200b\ufeff\u061c", "ünïcödé", "\U0001f512", "\ufffd", strings.Repeat("x", 300) + "\n",
 	"192.0.2.7", "2001:db8::1", "fe80::1%eth0", "::", "1.2.3", "10.example", "1", ":", "9a",
 }
@@ -70,7 +70,7 @@ func same(t *testing.T, e *core.Event, c Context) {
 
 func TestEncoderWritesWhatEncodingJSONWould(t *testing.T) {
 	for kind := core.EventUnspecified; kind <= core.EventLifecycle+1; kind++ {
-		for _, reason := range []core.Reason{"", core.ReasonAllowed, core.ReasonPolicyDenied, core.EventAdminDecided, core.EventAdminTokenWrong, ReasonLaunched, ReasonExited} {
+		for _, reason := range []core.Reason{"", core.ReasonAllowed, core.ReasonPolicyDenied, core.EventAdminDecided, core.EventTokenGranted, core.EventAdminTokenWrong, ReasonLaunched, ReasonExited} {
 			for _, verdict := range []core.Verdict{core.Deny, core.Allow, 9} {
 				for _, stage := range []core.Stage{"", core.StageConnect, core.StageBypass, core.StageSSRF, core.StageListen, core.StageAPI, "made Up"} {
 					for severity := core.SeverityUnknown; severity <= core.SeverityCritical+1; severity++ {

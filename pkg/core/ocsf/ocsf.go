@@ -66,15 +66,21 @@ func dispositionOf(e *core.Event) string {
 
 // remediation is what to do about a finding, for those that are known.
 var remediation = map[core.Reason]string{
-	core.EventWeakerIsolation:  "give the pod its own user namespace, or use a newer kernel",
-	core.EventNoPIDLimit:       "set the kubelet's podPidsLimit",
-	core.EventPathNotGranted:   "make the path, or take it out of the policy",
-	core.EventGuideNotLinked:   "take what is at the path out of the image",
-	core.EventFenceDamaged:     "look for what changed the rules from outside of the pod; the sandbox ends",
-	core.EventHandshakeRefused: "upgrade the daemon that the detail names",
-	core.EventPeerRefused:      "look for another program with access to the run directory",
-	core.EventLearning:         "end it before the sandbox sees anything of worth, and approve what it found",
-	core.EventRecordsDropped:   "read the log faster, or write records to files",
+	core.EventPolicyInvalid:       "correct the policy file at the place that the detail names",
+	core.EventCredentialsInvalid:  "correct the credentials file at the place that the detail names",
+	core.EventApprovalLeftOut:     "write the rule into the policy file, or revoke it",
+	core.EventStaticPolicyChanged: "restart the pod when it suits",
+	core.EventLandlockUnavailable: "use a kernel with Landlock, or refuse to start without it (hard_requirement)",
+	core.EventRecordsUnsure:       "read the other daemon's records, and look for what killed this one",
+	core.EventWeakerIsolation:     "give the pod its own user namespace, or use a newer kernel",
+	core.EventNoPIDLimit:          "set the kubelet's podPidsLimit",
+	core.EventPathNotGranted:      "make the path, or take it out of the policy",
+	core.EventGuideNotLinked:      "take what is at the path out of the image",
+	core.EventFenceDamaged:        "look for what changed the rules from outside of the pod; the sandbox ends",
+	core.EventHandshakeRefused:    "upgrade the daemon that the detail names",
+	core.EventPeerRefused:         "look for another program with access to the run directory",
+	core.EventLearning:            "end it before the sandbox sees anything of worth, and approve what it found",
+	core.EventRecordsDropped:      "read the log faster, or write records to files",
 }
 
 // rejected reports whether a refusal is about the request's form.

@@ -61,6 +61,8 @@ func events() []core.Event {
 		{Kind: core.EventLifecycle, Time: when, Stage: core.StageAPI, Severity: core.SeverityMedium, Reason: core.EventAdminTokenWrong, Detail: "another token", Count: 7,
 			Source: netip.MustParseAddrPort("127.0.0.1:51000"), Host: "127.0.0.1", Port: 9901, Method: "GET", Path: "/view.json", Status: 401, UID: core.NoUID},
 		{Kind: core.EventLifecycle, Time: when, Stage: core.StageAPI, Severity: core.SeverityInfo, Reason: core.EventAdminDecided, Detail: "proposal p-1", Path: "proposals.approve", UID: 65532},
+		{Kind: core.EventLifecycle, Time: when, Stage: core.StageAPI, Severity: core.SeverityInfo, Reason: core.EventTokenGranted, Detail: "grant crm",
+			Host: "tokens.example.com", Port: 443, Method: "POST", Path: "/oauth/token", Status: 200, UID: 65532, Duration: 80 * time.Millisecond},
 		{Kind: core.EventLifecycle, Time: when, Stage: core.StageConfig, Severity: core.SeverityInfo, Reason: core.EventRuleProposed, Detail: "proposal p-1, rule pypi"},
 		{Kind: core.EventUnspecified, Time: when, Severity: core.SeverityLow, Reason: "something_new", Detail: "of a newer build"},
 	}

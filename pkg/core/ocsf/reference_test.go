@@ -230,7 +230,7 @@ func build(e *core.Event, c Context) *record {
 			r.ActionID, r.Action, r.Disposition, r.DispName = 2, "Denied", 25, "Rejected"
 		}
 	case apiClass:
-		r.call(e)
+		r.call(e, c)
 	case baseClass:
 	case configClass:
 		id, word := stateOf(e.Reason)
@@ -263,7 +263,7 @@ func (r *record) common(c Context, s *shape) {
 func (r *record) status(e *core.Event, s *shape) {
 	switch {
 	case e.Kind == core.EventBypass, s.class == findingClass, s.class == baseClass, s == processOther:
-	case s.class == apiClass && (e.Reason == core.EventAdminDecided && e.Kind == core.EventLifecycle || e.Reason == core.ReasonAllowed && e.Kind == core.EventConnection && e.Status < 400):
+	case s.class == apiClass && ((e.Reason == core.EventAdminDecided || e.Reason == core.EventTokenGranted) && e.Kind == core.EventLifecycle || e.Reason == core.ReasonAllowed && e.Kind == core.EventConnection && e.Status < 400):
 		r.StatusID, r.Status = 1, "Success"
 	case s.class == apiClass:
 		r.StatusID, r.Status = 2, "Failure"
@@ -315,8 +315,11 @@ func (r *record) traffic(e *core.Event, c Context) {
 	r.Assigned = true
 }
 
-func (r *record) call(e *core.Event) {
+func (r *record) call(e *core.Event, c Context) {
 	r.Src = &endpoint{Name: "admin socket"}
+	if e.Host != "" {
+		r.Src.Name = c.Build.Component
+	}
 	if e.Source.IsValid() {
 		r.Src = socket(e.Source)
 	}

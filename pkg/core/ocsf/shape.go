@@ -204,7 +204,7 @@ func apiWell(e *core.Event) bool {
 	if e.Kind == core.EventConnection {
 		return e.Reason == core.ReasonAllowed && e.Status < 400
 	}
-	return e.Reason == core.EventAdminDecided
+	return e.Reason == core.EventAdminDecided || e.Reason == core.EventTokenGranted
 }
 
 // sshDisposition is what was done with somebody who came by SSH, where something was.

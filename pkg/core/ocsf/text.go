@@ -128,12 +128,17 @@ func lineSSH(b []byte, e *core.Event, s *shape) []byte {
 	return lineReason(append(b, ' '), "detail", e.Detail)
 }
 
-// apiOf is which API was called: the workload's, or the operator's.
+// apiOf is which API was called: the workload's, the operator's, or one that gives this
+// daemon tokens.
 func apiOf(e *core.Event) string {
-	if e.Kind == core.EventConnection {
+	switch {
+	case e.Kind == core.EventConnection:
 		return "ADVISOR"
+	case e.Reason == core.EventTokenGranted:
+		return "TOKEN"
+	default:
+		return "ADMIN"
 	}
-	return "ADMIN"
 }
 
 func lineCall(b []byte, e *core.Event) []byte {

@@ -81,6 +81,8 @@ type Server struct {
 	UID      uint32 // the only user that may ask
 	Handlers map[string]Handler
 	Log      *slog.Logger
+	// Refused is told of who came as another user; nil: nobody is.
+	Refused func(error)
 }
 
 // Run answers until ctx ends, and closes l.
@@ -123,6 +125,9 @@ func (s *Server) serve(ctx context.Context, c *net.UnixConn) {
 	defer context.AfterFunc(ctx, func() { c.Close() })()
 	if err := link.CheckPeer(c, s.UID); err != nil {
 		s.Log.Warn("somebody else was refused on the admin socket", slog.Any("error", err))
+		if s.Refused != nil {
+			s.Refused(err)
+		}
 		return
 	}
 	var out answer
@@ -174,7 +179,10 @@ func Ask(ctx context.Context, dir string, q Question, to any) error {
 	defer cancel()
 	c, err := link.Dial(ctx, "unix", dir, Socket)
 	if err != nil {
-		return fmt.Errorf("no daemon answers on %s: %w", filepath.Join(dir, Socket), err)
+		if e, ok := errors.AsType[*net.OpError](err); ok {
+			err = e.Err
+		}
+		return fmt.Errorf("no daemon answers on %s: %w (this is for the container and the user of a running daemon; --state-dir names another one)", filepath.Join(dir, Socket), err)
 	}
 	defer c.Close()
 	defer context.AfterFunc(ctx, func() { c.Close() })()

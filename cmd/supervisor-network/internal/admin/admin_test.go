@@ -16,12 +16,17 @@ import (
 
 func serve(t *testing.T, uid uint32) (dir string, asked *[]Question) {
 	t.Helper()
+	return serveTelling(t, uid, nil)
+}
+
+func serveTelling(t *testing.T, uid uint32, refused func(error)) (dir string, asked *[]Question) {
+	t.Helper()
 	dir, asked = t.TempDir(), new([]Question)
 	l, err := Listen(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Server{UID: uid, Log: slog.New(slog.DiscardHandler), Handlers: map[string]Handler{
+	s := &Server{UID: uid, Log: slog.New(slog.DiscardHandler), Refused: refused, Handlers: map[string]Handler{
 		"echo": func(_ context.Context, q Question) (any, error) {
 			*asked = append(*asked, q)
 			return q.ID, nil
@@ -66,13 +71,17 @@ func TestOnlyTheDaemonsOwnUserReachesTheSocket(t *testing.T) {
 
 // F1: whoever has another uid is refused before anything is read.
 func TestAnotherUserIsRefused(t *testing.T) {
-	dir, asked := serve(t, uint32(os.Geteuid())+1)
+	refused := make(chan error, 1)
+	dir, asked := serveTelling(t, uint32(os.Geteuid())+1, func(err error) { refused <- err })
 	var got string
 	if err := Ask(t.Context(), dir, Question{Command: "echo"}, &got); err == nil {
 		t.Error("another user is answered")
 	}
 	if len(*asked) != 0 {
 		t.Error("another user's question was taken")
+	}
+	if err := <-refused; err == nil {
+		t.Error("nobody is told who came")
 	}
 }
 

@@ -46,8 +46,10 @@ type Options struct {
 	Apply func(context.Context) error
 	// Record takes this daemon's own events.
 	Record func(core.Event)
-	Log    *slog.Logger
-	Every  time.Duration // how often counts are made into proposals; 0: ten seconds
+	// Refused is told of who was refused on the admin socket; nil: nobody is.
+	Refused func(error)
+	Log     *slog.Logger
+	Every   time.Duration // how often counts are made into proposals; 0: ten seconds
 }
 
 // Advisor is the running whole. Make it with Open.
@@ -138,13 +140,13 @@ func (a *Advisor) Review(id string) (approve.Review, error) { return a.store.Rev
 // does for a user of this container.
 func (a *Advisor) Approve(ctx context.Context, id, hash string) error {
 	_, err := a.store.Approve(ctx, id, hash, approve.ByToken)
-	return err
+	return a.called(Approve, id, approve.ByToken, err)
 }
 
 // Reject decides against a proposal.
 func (a *Advisor) Reject(id, reason string) error {
 	_, err := a.store.Reject(id, reason, approve.ByToken)
-	return err
+	return a.called(Reject, id, approve.ByToken, err)
 }
 
 // Listen opens the admin socket.
@@ -205,7 +207,7 @@ func (a *Advisor) learns() {
 
 // run is everything that goes on beside requests, until ctx ends.
 func (a *Advisor) run(ctx context.Context, l Listener) error {
-	server := &admin.Server{UID: uint32(os.Geteuid()), Handlers: a.handlers(), Log: a.opt.Log}
+	server := &admin.Server{UID: uint32(os.Geteuid()), Handlers: a.handlers(), Log: a.opt.Log, Refused: a.opt.Refused}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return server.Run(ctx, l.socket) })
 	g.Go(func() error { return a.counts.Deliver(ctx, a.opt.Every, a.deliver) })

@@ -48,15 +48,33 @@ func (a *Advisor) handlers() map[string]admin.Handler {
 		Show:   func(_ context.Context, q admin.Question) (any, error) { return a.store.Review(q.ID) },
 		Export: func(context.Context, admin.Question) (any, error) { return Text{string(a.store.Export())}, nil },
 		Approve: func(ctx context.Context, q admin.Question) (any, error) {
-			return a.store.Approve(ctx, q.ID, q.Hash, q.By)
+			e, err := a.store.Approve(ctx, q.ID, q.Hash, q.By)
+			return e, a.called(Approve, q.ID, q.By, err)
 		},
-		Reject: func(_ context.Context, q admin.Question) (any, error) { return a.store.Reject(q.ID, q.Reason, q.By) },
+		Reject: func(_ context.Context, q admin.Question) (any, error) {
+			e, err := a.store.Reject(q.ID, q.Reason, q.By)
+			return e, a.called(Reject, q.ID, q.By, err)
+		},
 		Revoke: func(ctx context.Context, q admin.Question) (any, error) {
-			return a.store.Revoke(ctx, q.ID, q.Reason, q.By)
+			e, err := a.store.Revoke(ctx, q.ID, q.Reason, q.By)
+			return e, a.called(Revoke, q.ID, q.By, err)
 		},
 		Learned: func(context.Context, admin.Question) (any, error) { return Text{string(a.book.Export())}, nil },
 		Denial:  a.explain,
 	}
+}
+
+// called leaves a record of a decision that was asked for, and returns err: of one that
+// was not carried out there is no other.
+func (a *Advisor) called(command, id string, by uint32, err error) error {
+	ev := core.Event{Kind: core.EventLifecycle, Stage: core.StageAPI, Severity: core.SeverityInfo, Reason: core.EventAdminDecided,
+		Path: command, UID: by, Detail: "proposal " + approve.OneLine(id, 64)}
+	if err != nil {
+		ev.Severity, ev.Reason = core.SeverityLow, core.EventAdminFailed
+		ev.Detail += ": " + approve.OneLine(err.Error(), 500)
+	}
+	a.opt.Record(ev)
+	return err
 }
 
 func (a *Advisor) explain(ctx context.Context, q admin.Question) (any, error) {

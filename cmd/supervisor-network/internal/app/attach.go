@@ -31,7 +31,7 @@ type attachState struct {
 // drained stops accepting for the workload when ctx ends, and returns when its
 // connections have ended and what the process daemon has to hear is delivered. Until
 // then the contract stays up: a connection that is drained is still identified.
-func (d *daemon) drained(ctx context.Context) {
+func (d *daemon) drained(ctx context.Context, attached func() (core.Peer, bool)) {
 	<-ctx.Done()
 	d.attach.mu.Lock()
 	d.attach.stopping = true
@@ -41,7 +41,7 @@ func (d *daemon) drained(ctx context.Context) {
 	d.attach.mu.Unlock()
 	d.attach.served.Wait()
 	for deadline := time.Now().Add(flushTimeout); d.box.Stats().Waiting > 0 && time.Now().Before(deadline); {
-		if _, ok := d.hub.Attached(); !ok {
+		if _, ok := attached(); !ok {
 			return
 		}
 		time.Sleep(5 * time.Millisecond)
@@ -61,7 +61,7 @@ func (d *daemon) Attached(ctx context.Context, peer core.Peer) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.peer, a.workload, a.taking, a.serving, a.refused = peer, core.Workload{}, false, false, ""
-	d.lifecycle("process_attached", peer.Build.String())
+	d.lifecycle(core.EventProcessAttached, peer.Build.String())
 	context.AfterFunc(ctx, func() { d.detached(peer) })
 }
 
@@ -74,7 +74,7 @@ func (d *daemon) detached(peer core.Peer) {
 	}
 	a.peer, a.workload, a.taking, a.serving = core.Peer{}, core.Workload{}, false, false
 	d.policies.serving("")
-	d.lifecycle("process_detached", peer.Build.String())
+	d.lifecycle(core.EventProcessDetached, peer.Build.String())
 }
 
 // Workload implements control.Handler: resolved links first, then the listeners,
@@ -195,6 +195,6 @@ func (d *daemon) Refused(err error) {
 	d.attach.refused = err.Error()
 	d.attach.mu.Unlock()
 	d.record.Own(core.Event{Kind: core.EventFinding, Stage: core.StageControl, Severity: core.SeverityHigh,
-		Reason: "peer_refused", Detail: err.Error()})
+		Reason: core.EventPeerRefused, Detail: err.Error()})
 	d.log.Warn("a peer on the contract was refused", slog.Any("error", err))
 }

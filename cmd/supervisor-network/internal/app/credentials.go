@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -18,6 +20,7 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/placeholder"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/secret"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/sigv4"
+	"github.com/splitpod/splitpod/pkg/core"
 )
 
 // vault is what the daemon has to put credentials into requests with. Without a
@@ -33,7 +36,7 @@ type vault struct {
 // openVault reads the credentials file, if there is one.
 func (d *daemon) openVault() error {
 	d.vault = &vault{signer: sigv4.New(nil)}
-	d.vault.tokens = grants.New(grants.Config{Dial: d.dialer.Operator(d.vault.names), TLS: d.originTLS, Log: d.log})
+	d.vault.tokens = grants.New(grants.Config{Dial: d.dialer.Operator(d.vault.names), TLS: d.originTLS, Log: d.log, Granted: d.granted})
 	if d.cfg.Credentials == "" {
 		return nil
 	}
@@ -45,17 +48,50 @@ func (d *daemon) openVault() error {
 		return fmt.Errorf("the credentials are not usable, nothing was started:\n%w", err)
 	}
 	d.vault.store = store
+	d.recordKeys(store.Current())
 	d.warnOfSwap()
 	return nil
 }
 
 // credentialsChanged tells everybody who depends on the keys.
 func (d *daemon) credentialsChanged(s *credentials.Snapshot) {
+	d.recordKeys(s)
 	d.vault.tokens.Forget()
 	d.policies.placeholders(s.Environment())
 	if n := d.live.gate(s.Credentialed); n > 0 {
 		d.log.Info("connections ended that nobody looks into, to endpoints that now have credentials", slog.Int("count", n))
 	}
+}
+
+// recordKeys leaves a record of which keys are in use from now on: how many, and the
+// names of those without a value.
+func (d *daemon) recordKeys(s *credentials.Snapshot) {
+	if err := s.Err(); err != nil {
+		d.record.Own(core.Event{Kind: core.EventFinding, Stage: core.StageConfig, Severity: core.SeverityHigh, Reason: core.EventCredentialsInvalid,
+			Detail: "no key is in use until the file is valid: " + err.Error()})
+		return
+	}
+	detail, severity := "", core.SeverityInfo
+	keys := s.List()
+	for _, k := range keys {
+		if k.State != credentials.Usable && k.State != credentials.Asked {
+			detail, severity = detail+", "+k.Key+" is "+k.State, core.SeverityMedium
+		}
+	}
+	d.record.Own(core.Event{Kind: core.EventLifecycle, Stage: core.StageConfig, Severity: severity, Reason: core.EventCredentialsLoaded,
+		Detail: fmt.Sprintf("%d keys and grants%s", len(keys), detail)})
+}
+
+// granted leaves a record of a token that this daemon was given. Those that it was not
+// given are the refusals of the requests they were for.
+func (d *daemon) granted(g grants.Grant) {
+	ev := core.Event{Kind: core.EventLifecycle, Stage: core.StageAPI, Severity: core.SeverityInfo, Reason: core.EventTokenGranted, Detail: "grant " + g.Name,
+		Method: http.MethodPost, Path: "/", Status: http.StatusOK, UID: uint32(os.Geteuid()), Duration: g.Took}
+	if u, err := url.Parse(g.Endpoint); err == nil {
+		port, _ := strconv.ParseUint(portOf(u), 10, 16) // the file was checked
+		ev.Host, ev.Port, ev.Path = u.Hostname(), uint16(port), u.EscapedPath()
+	}
+	d.record.Own(ev)
 }
 
 // current is the newest Snapshot; nil knows no key.

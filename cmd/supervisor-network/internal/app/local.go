@@ -14,7 +14,7 @@ import (
 func (s *session) answerLocal(ctx context.Context, req *http1.Request, t http1.Target, in *incoming) {
 	in.path = t.Path
 	s.describe(in)
-	s.ev.Allow(core.StageForward, policylocal.Host, 0)
+	s.ev.Allow(core.StageAPI, policylocal.Host, 0)
 	_ = s.stream.SetReadDeadline(time.Now().Add(policylocal.BodyTimeout))
 	body, err := s.body(ctx, req, in, policylocal.MaxBody)
 	var a policylocal.Answer

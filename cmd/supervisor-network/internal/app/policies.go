@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -50,7 +51,11 @@ func (p *policies) load(ctx context.Context, f policyFile) error {
 	if f.err == nil {
 		p.quarantine = false
 		p.event(core.Event{Kind: core.EventLifecycle, Stage: core.StageConfig, Severity: core.SeverityInfo,
-			Reason: "policy_loaded", Detail: "sha256 " + f.digest, Generation: p.generation})
+			Reason: core.EventPolicyLoaded, Detail: "sha256 " + f.digest, Generation: p.generation})
+		if len(f.warnings) > 0 {
+			p.event(core.Event{Kind: core.EventLifecycle, Stage: core.StageConfig, Severity: core.SeverityMedium,
+				Reason: core.EventPolicyValidated, Detail: inOne(f.warnings), Generation: p.generation})
+		}
 		return nil
 	}
 	detail := "the previous policy stays in force: "
@@ -61,8 +66,17 @@ func (p *policies) load(ctx context.Context, f policyFile) error {
 		p.changed(nil)
 	}
 	p.event(core.Event{Kind: core.EventFinding, Stage: core.StageConfig, Severity: core.SeverityHigh,
-		Reason: "policy_invalid", Detail: detail + f.err.Error(), Generation: p.generation})
+		Reason: core.EventPolicyInvalid, Detail: detail + f.err.Error(), Generation: p.generation})
 	return f.err
+}
+
+// inOne is a list of warnings as one text. Whoever records it cuts it.
+func inOne(warnings []policy.Problem) string {
+	texts := make([]string, len(warnings))
+	for i, w := range warnings {
+		texts[i] = w.String()
+	}
+	return strings.Join(texts, "; ")
 }
 
 var errBinaries = errors.New("the policy has rules with binaries, but --identity off asks nobody which program connects; " +

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -44,7 +45,8 @@ type daemon struct {
 	box      *outbox.Outbox // nil without a process daemon
 	record   *record.Recorder
 	meter    *observe.Meter
-	window   *view.Window     // of what happens now, for people
+	window   *view.Window // of what happens now, for people
+	refusals *adminRefusals
 	export   *export.Exporter // nil: no collector gets copies of records
 	ca       *mint.CA
 	mint     *mint.Server
@@ -203,6 +205,7 @@ func (d *daemon) run(ctx context.Context, digest string) (err error) {
 			err = errors.Join(err, errors.New("the last records were not written: the log is not read"))
 		}
 	}()
+	defer d.refusals.flushAll()
 	// So does what is made of them.
 	advising, stopAdvising := context.WithCancel(context.WithoutCancel(ctx))
 	advised := make(chan error, 1)
@@ -211,11 +214,11 @@ func (d *daemon) run(ctx context.Context, digest string) (err error) {
 		stopAdvising()
 		<-advised
 	}()
-	d.lifecycle("started", build().String())
+	d.lifecycle(core.EventStarted, build().String())
 	if d.inbox != nil {
 		d.unsure(d.inbox.Unsure())
 	}
-	defer d.lifecycle("stopped", "")
+	defer d.lifecycle(core.EventStopped, "")
 
 	g, ctx := errgroup.WithContext(ctx)
 	if proxy != nil {
@@ -236,11 +239,12 @@ func (d *daemon) run(ctx context.Context, digest string) (err error) {
 		g.Go(func() error { return d.hub.Run(contractCtx, contract) })
 		g.Go(func() error {
 			defer endContract()
-			d.drained(ctx)
+			d.drained(ctx, d.hub.Attached)
 			return nil
 		})
 	}
 	g.Go(func() error { return d.pool.Run(ctx) })
+	g.Go(func() error { return d.refusals.run(ctx) })
 	g.Go(func() error { return d.runVault(ctx) })
 	g.Go(func() error { d.state.watch(ctx, d.log); return nil })
 	g.Go(func() error { return watchPolicy(ctx, d.cfg.Policy, digest, d.log, d.reload) })
@@ -299,6 +303,9 @@ func (d *daemon) openCA() error {
 		return err
 	}
 	d.ca = ca
+	cert := ca.Certificate()
+	d.record.Own(core.Event{Kind: core.EventLifecycle, Stage: core.StageConfig, Severity: core.SeverityInfo, Reason: core.EventCAEnabled,
+		Detail: fmt.Sprintf("sha256 %x, until %s", sha256.Sum256(cert.Raw), cert.NotAfter.UTC().Format(time.RFC3339))})
 	if d.cfg.CAOut != "" {
 		return ca.WriteCertificate(d.cfg.CAOut)
 	}
@@ -338,7 +345,7 @@ func (d *daemon) openAdvisor() (*advisor.Advisor, error) {
 	return advisor.Open(advisor.Options{
 		StateDir: d.cfg.StateDir, IgnoreBinaries: d.cfg.Identity != "process", Proposals: d.cfg.AgentProposals, Learn: d.cfg.Learn,
 		Base:  func() *policy.Document { return d.policies.inForce() },
-		Apply: func(ctx context.Context) error { return d.policies.refresh(ctx) }, Record: d.record.Own, Log: d.log,
+		Apply: func(ctx context.Context) error { return d.policies.refresh(ctx) }, Record: d.record.Own, Refused: d.refusals.socket, Log: d.log,
 	})
 }
 

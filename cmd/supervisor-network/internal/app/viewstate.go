@@ -13,7 +13,7 @@ func (d *daemon) admin() *observe.Server {
 	s := observe.New(d.metrics(), d.checks)
 	token := page.Token(d.cfg.AdminToken)
 	w := &waiting{of: d.advisor, decide: token != ""}
-	h := page.New(func() *view.Snapshot { return d.window.Snapshot(d.viewState(), w.proposals()) }, page.Options{Token: token, Decide: d.decider(w)})
+	h := page.New(func() *view.Snapshot { return d.window.Snapshot(d.viewState(), w.proposals()) }, page.Options{Token: token, Decide: d.decider(w), Refused: d.refusals.page})
 	s.Handle("GET /", h)
 	s.Handle("POST /decision", h)
 	return s

@@ -324,13 +324,18 @@ func (s *Store) Submit(p propose.Proposal) (Entry, error) {
 	p.Source = propose.Agent
 	propose.Stamp(&p.Rule)
 	var out Entry
+	known := false
 	err := s.update(func(st *state) error {
+		before := *st
 		e, err := s.intake(st, base).add(p)
-		out = e
+		out, known = e, before.find(e.ID) != nil
 		return err
 	})
 	if err != nil {
 		return Entry{}, fmt.Errorf("proposal %s: %w", authority.Quote(p.Name), err)
+	}
+	if !known {
+		s.event(core.EventRuleProposed, core.SeverityInfo, &out, "by the workload: "+OneLine(out.Rationale, 200))
 	}
 	return out, nil
 }

@@ -249,8 +249,32 @@ func TestAnApprovalOfAnotherProposalIsNone(t *testing.T) {
 	if _, err := w.Approve(t.Context(), "0123456789abcdef", r.Hash, 1000); !errors.Is(err, ErrUnknown) {
 		t.Errorf("an unknown id: %v", err)
 	}
-	if w.count(Approved) != 0 || len(w.events) != 5 {
-		t.Errorf("%d approved, %d events", w.count(Approved), len(w.events))
+	if refused := w.recorded(core.EventApprovalRefused); w.count(Approved) != 0 || refused != 5 {
+		t.Errorf("%d approved, %d refusals on record", w.count(Approved), refused)
+	}
+}
+
+func (w *world) recorded(reason core.Reason) (n int) {
+	for _, ev := range w.events {
+		if ev.Reason == reason {
+			n++
+		}
+	}
+	return n
+}
+
+// What the workload proposes is on record once, however often it proposes it, and not
+// when it is refused.
+func TestAProposalIsOnRecordOnce(t *testing.T) {
+	w := newWorld(t, file)
+	for range 3 {
+		w.submit(`host: a.example.com, port: 443`)
+	}
+	if _, err := w.Submit(asked(t, `host: api.github.com, port: 443, protocol: rest, access: read-only`, "/usr/bin/curl")); err == nil {
+		t.Error("a rule that is there already is taken")
+	}
+	if n := w.recorded(core.EventRuleProposed); n != 1 {
+		t.Errorf("%d records of one proposal", n)
 	}
 }
 

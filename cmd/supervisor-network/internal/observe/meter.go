@@ -22,6 +22,7 @@ type Meter struct {
 	tunnels   atomic.Int64
 	loads     [2]atomic.Uint64
 	peer      [core.EventLifecycle + 1]atomic.Uint64
+	admin     []atomic.Uint64 // by index of the reason in adminReasons
 	findings  []atomic.Uint64 // by index of the event's reason
 
 	histograms []prometheus.Collector
@@ -80,6 +81,7 @@ func (c *closed) of(r core.Reason) int {
 var (
 	verdictReasons = closedSet(core.Reasons())
 	eventReasons   = closedSet(append(core.EventReasons(), core.Reasons()...))
+	adminReasons   = closedSet([]core.Reason{core.EventAdminTokenMissing, core.EventAdminTokenWrong, core.EventAdminTokenUnread, core.EventAdminRefused})
 	results        = [...]string{"ok", "failed"}
 	sides          = [...]string{"workload", "origin"}
 	directions     = [...]string{"sent", "received"}
@@ -88,7 +90,7 @@ var (
 
 // NewMeter makes a Meter.
 func NewMeter() *Meter {
-	m := &Meter{findings: make([]atomic.Uint64, len(eventReasons.names))}
+	m := &Meter{findings: make([]atomic.Uint64, len(eventReasons.names)), admin: make([]atomic.Uint64, len(adminReasons.names))}
 	durations, dials, hands := histogram(Durations), histogram(Dials), histogram(Handshakes)
 	m.histograms = []prometheus.Collector{durations, dials, hands}
 	for i, p := range protocols {
@@ -158,6 +160,9 @@ func (m *Meter) OriginHandshake(d time.Duration, err error) {
 	m.hands[1][failed(err)].Observe(d.Seconds())
 }
 
+// AdminRefused counts who was not answered on the admin address or socket.
+func (m *Meter) AdminRefused(r core.Reason) { m.admin[adminReasons.of(r)].Add(1) }
+
 // Tunnel counts a raw tunnel until the returned function is called.
 func (m *Meter) Tunnel() (end func()) {
 	m.tunnels.Add(1)
@@ -195,6 +200,11 @@ func (m *Meter) Register(r *prometheus.Registry) {
 	g.AddAll(PeerEvents, func(emit func(float64, ...string)) {
 		for k := range m.peer {
 			emit(float64(m.peer[k].Load()), core.EventKind(k).String())
+		}
+	})
+	g.AddAll(AdminRefused, func(emit func(float64, ...string)) {
+		for i, name := range adminReasons.names[:len(adminReasons.names)-1] { // other never is
+			emit(float64(m.admin[i].Load()), name)
 		}
 	})
 	g.AddAll(Findings, func(emit func(float64, ...string)) {

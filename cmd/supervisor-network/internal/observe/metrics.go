@@ -32,6 +32,8 @@ var (
 
 	CredentialUses = Metric{Counter, "splitpod_credential_uses_total", "Values that went into requests and messages, by the key of the credentials file.", []string{"key"}}
 
+	AdminRefused = Metric{Counter, "splitpod_admin_refused_total", "Questions on the admin address and socket that were not answered for who asked them, by reason: admin_token_missing, admin_token_wrong, admin_token_unreadable, admin_refused.", []string{"reason"}}
+
 	PeerAttached  = Metric{Gauge, "splitpod_peer_attached", "1 while a process daemon is on the contract.", nil}
 	Phase         = Metric{Gauge, "splitpod_workload_phase", "The workload: 0 preparing, 1 prepared, 2 running, 3 exited.", nil}
 	PeerEvents    = Metric{Counter, "splitpod_peer_events_total", "Events that the process daemon reported, by kind; occurrences are counted.", []string{"kind"}}

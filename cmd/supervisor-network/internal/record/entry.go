@@ -88,6 +88,8 @@ func severityOf(reason core.Reason) core.Severity {
 	switch reason {
 	case core.ReasonClientClosed, core.ReasonUpstreamUnreachable, core.ReasonUpstreamTimeout, core.ReasonNotReady, core.ReasonRequestTimeout:
 		return core.SeverityLow
+	case core.ReasonAuthorityMismatch, core.ReasonCredentialMismatch, core.ReasonUninspectedCredentials:
+		return core.SeverityHigh // somebody would have used what is not theirs to use there
 	default:
 		return core.SeverityMedium
 	}

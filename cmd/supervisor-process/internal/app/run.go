@@ -284,7 +284,7 @@ func (d *daemon) confined(files landlock.Report) {
 	ev := core.Event{Kind: core.EventLifecycle, Stage: core.StageLaunch, Severity: core.SeverityInfo, Reason: "confined",
 		Detail: summary(files, d.account)}
 	if files.ABI == 0 {
-		ev.Kind, ev.Severity, ev.Reason = core.EventFinding, core.SeverityHigh, "landlock_unavailable"
+		ev.Kind, ev.Severity, ev.Reason = core.EventFinding, core.SeverityHigh, core.EventLandlockUnavailable
 		ev.Detail = "the kernel has no Landlock, so that only the workload's user limits its files; use landlock: {compatibility: hard_requirement} to refuse this"
 	}
 	d.report.Own(ev)

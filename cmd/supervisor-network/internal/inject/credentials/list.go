@@ -6,6 +6,12 @@ import (
 	"time"
 )
 
+// States of what needs nothing done.
+const (
+	Usable = "usable"
+	Asked  = "fetched when it is needed" // of a grant
+)
+
 // Listing is what may be shown of one key: everything but its value.
 type Listing struct {
 	Key      string    `json:"key"`
@@ -30,7 +36,7 @@ func (s *Snapshot) List() []Listing {
 		out = append(out, s.keys[name].listing(s.now()))
 	}
 	for _, g := range s.grants {
-		l := Listing{Key: "grant " + g.Name, Source: g.TokenEndpoint, State: "fetched when it is needed"}
+		l := Listing{Key: "grant " + g.Name, Source: g.TokenEndpoint, State: Asked}
 		for _, b := range g.Bindings {
 			l.Bindings = append(l.Bindings, b.String())
 		}
@@ -42,7 +48,7 @@ func (s *Snapshot) List() []Listing {
 func (k *held) listing(now time.Time) Listing {
 	l := Listing{
 		Key: k.Name, Source: k.File, Placed: k.Environment, Changed: k.changed, Expires: k.expires,
-		State: "usable", Revision: k.revision, Uses: k.usage.count.Load(),
+		State: Usable, Revision: k.revision, Uses: k.usage.count.Load(),
 	}
 	for _, b := range k.Bindings {
 		l.Bindings = append(l.Bindings, b.String())

@@ -56,6 +56,14 @@ type Config struct {
 	TLS  *tls.Config // nil: the system's roots
 	Log  *slog.Logger
 	Now  func() time.Time // default time.Now
+	// Granted is told of every token that was fetched, by several goroutines; may be nil.
+	Granted func(Grant)
+}
+
+// Grant is that a token was given. It does not hold it.
+type Grant struct {
+	Name, Endpoint string
+	Took           time.Duration
 }
 
 // Exchange holds tokens. Make it with New, end it with Close. Safe for concurrent

@@ -21,6 +21,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -154,10 +155,11 @@ func give(status int, body string) func(http.ResponseWriter, *http.Request) {
 // bench is everything that one grant needs.
 type bench struct {
 	*Exchange
-	now    atomic.Int64
-	log    bytes.Buffer
-	logMu  sync.Mutex
-	permit decide.Permit
+	now     atomic.Int64
+	log     bytes.Buffer
+	logMu   sync.Mutex
+	permit  decide.Permit
+	granted []Grant // guarded by logMu
 }
 
 func (b *bench) Write(p []byte) (int, error) {
@@ -172,12 +174,24 @@ func (b *bench) logged() string {
 	return b.log.String()
 }
 
+func (b *bench) grant(g Grant) {
+	b.logMu.Lock()
+	defer b.logMu.Unlock()
+	b.granted = append(b.granted, g)
+}
+
+func (b *bench) grants() []Grant {
+	b.logMu.Lock()
+	defer b.logMu.Unlock()
+	return b.granted
+}
+
 func newBench(t *testing.T) *bench {
 	t.Helper()
 	b := &bench{permit: permit(t)}
 	b.now.Store(time.Now().UnixNano())
 	dialer := &net.Dialer{}
-	b.Exchange = New(Config{Dial: dialer.DialContext, Log: slog.New(slog.NewJSONHandler(b, nil)), Now: func() time.Time { return time.Unix(0, b.now.Load()) }})
+	b.Exchange = New(Config{Dial: dialer.DialContext, Log: slog.New(slog.NewJSONHandler(b, nil)), Now: func() time.Time { return time.Unix(0, b.now.Load()) }, Granted: b.grant})
 	t.Cleanup(b.Close)
 	return b
 }
@@ -327,6 +341,13 @@ func TestAnswersThatAreNotUsed(t *testing.T) {
 			}
 			if again := b.apply(t, s, g); again != got || e.asked() != 1 {
 				t.Errorf("asked %d times at once: %.200s", e.asked(), again)
+			}
+			want := []Grant{{Name: "g", Endpoint: e.URL}}
+			if strings.HasPrefix(c.want, "502") {
+				want = nil
+			}
+			if told := b.grants(); !slices.Equal(told, want) {
+				t.Errorf("told of %+v, want %+v", told, want)
 			}
 			if b.pass(afterError); strings.HasPrefix(c.want, "502") {
 				if b.apply(t, s, g); e.asked() != 2 {

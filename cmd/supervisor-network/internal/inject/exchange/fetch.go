@@ -56,6 +56,9 @@ func (e *Exchange) fetch(ctx context.Context, s *credentials.Snapshot, g *creden
 	if err != nil {
 		return fail(errAnswer, err.Error())
 	}
+	if e.cfg.Granted != nil {
+		e.cfg.Granted(Grant{g.Name, g.TokenEndpoint, e.cfg.Now().Sub(asked)})
+	}
 	return held{token: token, until: asked.Add(lifetime)}
 }
 

@@ -28,6 +28,9 @@ type Decider func(context.Context, Decision) error
 // decide takes a decision. It is answered in JSON: done, or error.
 func (h *Handler) decide(w http.ResponseWriter, r *http.Request) {
 	d, status, err := h.decision(r)
+	if status == http.StatusForbidden && h.options.Refused != nil {
+		h.options.Refused(r, status, Stranger)
+	}
 	if err == nil {
 		status = http.StatusConflict
 		err = h.options.Decide(r.Context(), d)

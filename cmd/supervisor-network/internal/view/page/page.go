@@ -63,6 +63,27 @@ type Handler struct {
 type Options struct {
 	Token  Token   // file of the token that has to be shown; "": none has to
 	Decide Decider // with a token; nil: nothing can be decided
+	// Refused is told of every question that was not answered for who asked it; nil:
+	// nobody is. It may be called by several goroutines.
+	Refused func(r *http.Request, status int, why Refusal)
+}
+
+// Refusal is why somebody is not answered.
+type Refusal int
+
+// The refusals.
+const (
+	Stranger   Refusal = iota // not of this pod's loopback, or sent here by another page
+	NoToken                   // none was shown
+	WrongToken                // another one was
+	Unreadable                // the file with the token holds none
+)
+
+func (h *Handler) refused(w http.ResponseWriter, r *http.Request, status int, why Refusal, text string) {
+	if h.options.Refused != nil {
+		h.options.Refused(r, status, why)
+	}
+	http.Error(w, text, status)
 }
 
 // New makes a Handler that shows what snapshot returns.
@@ -79,7 +100,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if !local(r) {
-		http.Error(w, "the view is for this pod's loopback only, by the name localhost; use kubectl port-forward", http.StatusForbidden)
+		h.refused(w, r, http.StatusForbidden, Stranger, "the view is for this pod's loopback only, by the name localhost; use kubectl port-forward")
 		return
 	}
 	head := w.Header()
@@ -124,9 +145,13 @@ func (h *Handler) admitted(w http.ResponseWriter, r *http.Request) bool {
 		return true
 	case errors.Is(err, ErrToken):
 		w.Header().Set("WWW-Authenticate", "Bearer")
-		http.Error(w, err.Error(), http.StatusUnauthorized)
+		why := WrongToken
+		if len(r.Header["Authorization"]) == 0 {
+			why = NoToken
+		}
+		h.refused(w, r, http.StatusUnauthorized, why, err.Error())
 	default: // what is wrong with the file is not for everybody
-		http.Error(w, "the admin token cannot be read by the daemon", http.StatusServiceUnavailable)
+		h.refused(w, r, http.StatusServiceUnavailable, Unreadable, "the admin token cannot be read by the daemon")
 	}
 	return false
 }
