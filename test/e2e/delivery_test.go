@@ -270,3 +270,138 @@ func TestKillsOfTheProcessDaemonDoubleNothing(t *testing.T) {
 		t.Errorf("the network daemon lacks %d events", n)
 	}
 }
+
+// bypassScript is a workload that sends datagrams around the proxy until SIGTERM.
+const bypassScript = `
+import itertools, signal, socket, threading
+over = threading.Event()
+signal.signal(signal.SIGTERM, lambda *_: over.set())
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for port in itertools.count(1):
+    if over.wait(0.02): break
+    try: s.sendto(b"x", ("203.0.113.1", port))
+    except OSError: pass
+`
+
+// bypasses are the bypass attempts in records, by port.
+func bypasses(t *testing.T, text string) map[int]int {
+	t.Helper()
+	out := make(map[int]int)
+	for _, r := range parseRecords(t, text) {
+		if r.Unmapped.Kind == "bypass" {
+			out[r.Dst.Port] += max(r.Count, 1)
+		}
+	}
+	return out
+}
+
+// TestTheLastEventsWaitForANetworkDaemonThatIsSlow: while it takes nothing there are
+// events that were sent and others behind them, the workload's end the last. The process
+// daemon stays until all were taken.
+func TestTheLastEventsWaitForANetworkDaemonThatIsSlow(t *testing.T) {
+	need.Program(t, "python3")
+	p := newPair(t, policyText)
+	p.startNetwork()
+	p.startProcessWith([]string{"--exit-timeout", "60s"}, "python3", "-c", bypassScript)
+	eventually(t, "the first datagrams", func() bool { return len(bypasses(t, p.network.out.String())) > 0 })
+	p.network.kill(syscall.SIGSTOP)
+	before := len(bypasses(t, p.processRecords()))
+	eventually(t, "datagrams that the network daemon does not take", func() bool { return len(bypasses(t, p.processRecords())) > before+5 })
+	p.process.kill(syscall.SIGTERM)
+	eventually(t, "the workload's end", func() bool { return strings.Contains(p.processRecords(), `"reason":"exited"`) })
+	select {
+	case <-p.process.ended:
+		t.Error("the process daemon has ended, and nobody has taken its last events")
+	default:
+	}
+	p.network.kill(syscall.SIGCONT)
+	p.process.wait(t)
+	p.network.kill(syscall.SIGTERM)
+	p.network.wait(t)
+	if !strings.Contains(p.network.out.String(), `"reason":"exited"`) {
+		t.Error("the network daemon was not told that the workload has ended")
+	}
+	sent, taken := bypasses(t, p.processRecords()), bypasses(t, p.network.out.String())
+	for port, n := range sent {
+		if taken[port] != n {
+			t.Errorf("port %d was recorded %d times by the process daemon and %d times by the other", port, n, taken[port])
+		}
+	}
+}
+
+// TestAKillBetweenTheNoteAndTheRecordIsTold: the network daemon has noted that it takes
+// events, and is killed before they are on record and acknowledged. The next instance
+// says how many there are, and does not count them when they are sent again: exactly
+// those are missing there, and they are in the process daemon's records.
+func TestAKillBetweenTheNoteAndTheRecordIsTold(t *testing.T) {
+	p, from, noted := killedWhileItTook(t)
+	p.startNetwork()
+	eventually(t, "the workload", func() bool { return strings.Contains(p.processRecords(), `"reason":"launched"`) })
+	p.process.kill(syscall.SIGTERM)
+	p.process.wait(t)
+	p.network.kill(syscall.SIGTERM)
+	p.network.wait(t)
+
+	own, told, unsure := 0, 0, 0
+	for _, r := range parseRecords(t, p.processRecords()) {
+		if r.Unmapped.Producer == from {
+			own++
+		}
+	}
+	for _, r := range parseRecords(t, p.network.out.String()) {
+		switch {
+		case r.Unmapped.Reason == "records_unsure":
+			unsure += max(r.Count, 1)
+		case r.Unmapped.Producer == from:
+			told++
+		}
+	}
+	if own-told != noted || unsure != noted || told == 0 {
+		t.Errorf("the process daemon recorded %d events; when %d of them were noted the network daemon was killed. The next one recorded %d, and is unsure of %d", own, noted, told, unsure)
+	}
+}
+
+// killedWhileItTook is a sandbox whose network daemon was killed after it noted events of
+// the producer, and before they were taken. Its log is full, so that it waits for it in
+// between; when it was not caught in that moment another one is tried.
+func killedWhileItTook(t *testing.T) (p *pair, producer string, noted int) {
+	t.Helper()
+	for range 5 {
+		p = newPair(t, policyText)
+		p.startNetworkWithFullLog()
+		p.startProcessWith([]string{"--exit-timeout", "60s"}, "sleep", "1000")
+		inBetween := func() bool {
+			data, _ := os.ReadFile(p.dir + "/state/events") // "producer begun done"
+			begun, done := 0, 0
+			n, _ := fmt.Sscan(string(data), &producer, &begun, &done)
+			noted = begun - done
+			return n == 3 && begun > done
+		}
+		eventually(t, "events that are noted and not taken", inBetween)
+		p.network.kill(syscall.SIGSTOP)
+		caught := inBetween()
+		p.network.kill(syscall.SIGKILL)
+		<-p.network.ended
+		if caught {
+			return p, producer, noted
+		}
+		p.stop()
+	}
+	t.Fatal("the network daemon was never caught between the note and the record")
+	return nil, "", 0
+}
+
+// startNetworkWithFullLog starts the network daemon with a standard output that takes
+// nothing.
+func (p *pair) startNetworkWithFullLog() {
+	p.t.Helper()
+	fifo := p.dir + "/stdout"
+	must(p.t, syscall.Mkfifo(fifo, 0o666))
+	fd, err := syscall.Open(fifo, syscall.O_RDWR|syscall.O_NONBLOCK, 0)
+	must(p.t, err)
+	p.t.Cleanup(func() { _ = syscall.Close(fd) })
+	for err == nil {
+		_, err = syscall.Write(fd, make([]byte, 4096))
+	}
+	p.network = start(p.t, append([]string{"sh", "-c", `exec "$@" >` + fifo, "sh"}, p.networkArgs(nil)...)...)
+}

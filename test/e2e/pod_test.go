@@ -319,6 +319,7 @@ type record struct {
 		RequestID string `json:"request_id"`
 		Reason    string `json:"reason"`
 		Stage     string `json:"stage"`
+		Producer  string `json:"producer"`
 	} `json:"unmapped"`
 }
 

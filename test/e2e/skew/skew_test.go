@@ -48,7 +48,7 @@ var newer = map[string]map[string][]string{
 		"the live view":          {"TestTheLiveViewShowsWhatHappens"},
 		"paths that no rule reads arrive as they were sent": {"TestAPathThatNoRuleReadsIsTheOrigins"},
 		"records of SSH":               {"TestSSHIsRecorded"},
-		"a ledger of what was counted": {"TestAnEndInOrderLosesNothing"},
+		"a ledger of what was counted": {"TestAnEndInOrderLosesNothing", "TestAKillBetweenTheNoteAndTheRecordIsTold"},
 		"a log that nobody reads":      {"TestAHundredThousandHostsWhileNobodyReads", "TestADaemonWhoseLogNobodyReadsEnds"},
 	},
 	"supervisor-process": {
