@@ -219,6 +219,10 @@ func policyDiff(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprint(stderr, policyUsage)
 		return exitUsage
 	}
+	if err := isIdentity(*identity); err != nil {
+		fmt.Fprintf(stderr, "supervisor-network: %v\n%s", err, policyUsage)
+		return exitUsage
+	}
 	before, after := readPolicy(fs.Arg(0)), readPolicy(fs.Arg(1))
 	for _, f := range []policyFile{before, after} {
 		if f.err != nil {
@@ -227,6 +231,10 @@ func policyDiff(args []string, stdout, stderr io.Writer) int {
 		}
 	}
 	changes, complete := authority.Reading{IgnoreBinaries: *identity == "ignore"}.Diff(before.doc, after.doc)
+	if len(changes) == 0 && complete {
+		fmt.Fprintln(stdout, "by both files programs may do the same")
+		return exitOK
+	}
 	printChanges(stdout, changes, complete)
 	return exitOK
 }

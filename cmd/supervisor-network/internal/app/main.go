@@ -73,6 +73,10 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case "config":
 		return configCommand(rest, stdout, stderr)
 	case "version":
+		if len(rest) > 0 {
+			fmt.Fprintf(stderr, "supervisor-network: version takes no argument %q\n", rest[0])
+			return exitUsage
+		}
 		fmt.Fprintln(stdout, build())
 		return exitOK
 	case "healthcheck":

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -41,11 +42,15 @@ func parseFile(fs *flag.FlagSet, args []string) (file string, err error) {
 	if err := fs.Parse(args); err != nil {
 		return "", err
 	}
-	if file == "" {
-		file = fs.Arg(0)
+	rest := fs.Args()
+	if file == "" && len(rest) > 0 {
+		file, rest = rest[0], rest[1:]
 	}
-	if file == "" || fs.NArg() > 1 {
-		return "", fmt.Errorf("one policy file is needed")
+	switch {
+	case file == "":
+		return "", errors.New("which policy file?")
+	case len(rest) > 0: // which would not be looked at
+		return "", fmt.Errorf("one policy file at a time, and flags before or behind it: what is %q?", rest[0])
 	}
 	return file, nil
 }
@@ -68,11 +73,23 @@ func compileFile(ctx context.Context, file string, ignoreBinaries bool, stderr i
 	return f, snap, exitOK
 }
 
+// isIdentity refuses a value of --identity that serve would not take, or with which
+// binaries mean nothing.
+func isIdentity(s string) error {
+	if s != "process" && s != "ignore" {
+		return fmt.Errorf("--identity %q: want process or ignore", s)
+	}
+	return nil
+}
+
 func policyCheck(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	fs := flag.NewFlagSet("policy check", flag.ContinueOnError)
 	fs.SetOutput(stderr)
 	identity := fs.String("identity", "process", "process or ignore, as serve will be started")
 	file, err := parseFile(fs, args)
+	if err == nil {
+		err = isIdentity(*identity)
+	}
 	if err != nil {
 		fmt.Fprintf(stderr, "supervisor-network: %v\n%s", err, policyUsage)
 		return exitUsage

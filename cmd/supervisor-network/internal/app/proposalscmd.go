@@ -131,14 +131,25 @@ func (a *asking) list(all bool) bool {
 	if !a.ask(admin.Question{Command: advisor.List}, &entries) {
 		return false
 	}
+	listed := 0
 	w := tabwriter.NewWriter(a.out, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(w, "ID\tSTATUS\tFROM\tHITS\tRULE\tWHY")
 	for _, e := range slices.Backward(entries) {
 		if e.Status == approve.Pending || e.Status == approve.Approved || all {
+			listed++
 			fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%s\n", e.ID, statusOf(&e), e.Source, e.Hits, authority.Quote(e.Name), approve.OneLine(e.Rationale, 100))
 		}
 	}
-	return w.Flush() == nil
+	switch err := w.Flush(); {
+	case err != nil:
+		return false
+	case listed > 0:
+	case len(entries) == 0:
+		fmt.Fprintln(a.errors, "supervisor-network: nothing was proposed")
+	default:
+		fmt.Fprintln(a.errors, "supervisor-network: nothing waits, and nothing is approved; --all lists what was decided")
+	}
+	return true
 }
 
 func statusOf(e *approve.Entry) string {

@@ -190,7 +190,7 @@ network_policies:
 		{append(at("mcp.example.com"), "--tool", "write_file"), "request POST /: deny"},
 		{at("other.example.com"), "deny (policy_denied)"},
 		{[]string{"policy", "diff", file, other}, "+ /usr/bin/curl may send GET /** to api.example.com:443"},
-		{[]string{"policy", "diff", file, file}, "nothing"},
+		{[]string{"policy", "diff", file, file}, "may do the same"},
 	} {
 		var out, errs bytes.Buffer
 		if code := Main(t.Context(), tt.args, &out, &errs); code != exitOK || !strings.Contains(out.String(), tt.want) {

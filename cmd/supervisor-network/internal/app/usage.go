@@ -140,7 +140,7 @@ func readUsage(file, dir string, stderr io.Writer) (u keyUsage, code int) {
 		err = json.Unmarshal(data, &u)
 	}
 	if err != nil {
-		fmt.Fprintf(stderr, "supervisor-network: no daemon has written of its credentials here: %v\n", err)
+		fmt.Fprintf(stderr, "supervisor-network: no daemon with a credentials file has written of it here (name the FILE, or --state-dir of a running one): %v\n", err)
 		return u, exitFailed
 	}
 	return u, exitOK

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/term"
@@ -48,8 +49,8 @@ func watchCommand(ctx context.Context, args []string, stdout, stderr io.Writer) 
 	if err := fs.Parse(args); err != nil {
 		return exitUsage
 	}
-	if fs.NArg() > 0 {
-		fmt.Fprintf(stderr, "supervisor-network: watch takes no argument %q\n", fs.Arg(0))
+	if err := askable(fs, w.url); err != nil {
+		fmt.Fprintf(stderr, "supervisor-network: watch: %v\n", err)
 		return exitUsage
 	}
 	if f, ok := stdout.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
@@ -120,7 +121,7 @@ func (w *watcher) ask(ctx context.Context) (*view.Snapshot, error) {
 	}
 	resp, err := w.client.Do(req)
 	if err != nil {
-		return nil, err
+		return nil, unanswered(w.url, err)
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxView+1))
@@ -128,13 +129,13 @@ func (w *watcher) ask(ctx context.Context) (*view.Snapshot, error) {
 	case err != nil:
 		return nil, err
 	case resp.StatusCode != http.StatusOK:
-		return nil, fmt.Errorf("the daemon answers %d: %.200s", resp.StatusCode, body)
+		return nil, fmt.Errorf("the daemon answers %d: %.200s", resp.StatusCode, strings.TrimSpace(string(body)))
 	case len(body) > maxView:
 		return nil, fmt.Errorf("the answer is longer than %d bytes", maxView)
 	}
 	s := new(view.Snapshot)
 	if err := json.Unmarshal(body, s); err != nil {
-		return nil, fmt.Errorf("the answer is no view: %w", err)
+		return nil, fmt.Errorf("what is at %s is no view, which is at /view.json: %w", w.url, err)
 	}
 	return s, nil
 }

@@ -69,6 +69,9 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case "config":
 		return configCommand(rest, stdout, stderr)
 	case "version":
+		if code := noArguments(command, rest, stderr); code != exitOK {
+			return code
+		}
 		fmt.Fprintln(stdout, build())
 		return exitOK
 	case "help", "-h", "--help":
@@ -98,8 +101,20 @@ func load(command string, args []string, stderr io.Writer) (cfg *config.Config, 
 	return cfg, rest, exitOK
 }
 
+// noArguments refuses what a command would not look at.
+func noArguments(command string, rest []string, stderr io.Writer) int {
+	if len(rest) > 0 {
+		fmt.Fprintf(stderr, "supervisor-process: %s takes no argument %q\n", command, rest[0])
+		return exitUsage
+	}
+	return exitOK
+}
+
 func configCommand(args []string, stdout, stderr io.Writer) int {
-	cfg, _, code := load("config", args, stderr)
+	cfg, rest, code := load("config", args, stderr)
+	if code == exitOK {
+		code = noArguments("config", rest, stderr)
+	}
 	if code != exitOK {
 		return code
 	}

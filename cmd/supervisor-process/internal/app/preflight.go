@@ -22,7 +22,10 @@ import (
 // preflightCommand says what is there, one line each: the capabilities, whether a
 // sandbox can be built, which it tries, and what confines a program in it.
 func preflightCommand(args []string, stdout, stderr io.Writer) int {
-	cfg, _, code := load("preflight", args, stderr)
+	cfg, rest, code := load("preflight", args, stderr)
+	if code == exitOK {
+		code = noArguments("preflight", rest, stderr)
+	}
 	if code != exitOK {
 		return code
 	}

@@ -60,7 +60,7 @@ func (d *daemon) openInbox() (*link.Inbox, error) {
 		d.log.Error("events may be counted again after a restart", slog.Any("error", err))
 	})
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("--run-dir %s: %w", d.cfg.RunDir, err)
 	}
 	if n := inbox.Unsure(); n > 0 {
 		d.report.Here(core.Event{Kind: core.EventFinding, Time: time.Now(), Instance: d.instance, Stage: core.StageControl,

@@ -1,0 +1,23 @@
+package app
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+)
+
+// TestCommandsRefuseWhatTheyWouldNotLookAt, so that nobody takes their answer for one
+// about it.
+func TestCommandsRefuseWhatTheyWouldNotLookAt(t *testing.T) {
+	for _, command := range []string{"version", "config", "preflight"} {
+		var out, errs bytes.Buffer
+		if code := Main(t.Context(), []string{command, "policy.yaml"}, &out, &errs); code != exitUsage || out.Len() > 0 ||
+			!strings.Contains(errs.String(), command+` takes no argument "policy.yaml"`) {
+			t.Errorf("%s: exit code %d, %q, %q", command, code, out.String(), errs.String())
+		}
+	}
+	var out, errs bytes.Buffer
+	if code := Main(t.Context(), []string{"version"}, &out, &errs); code != exitOK || !strings.Contains(out.String(), "supervisor-process") {
+		t.Errorf("version: exit code %d, %q", code, out.String())
+	}
+}
