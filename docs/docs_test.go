@@ -4,50 +4,128 @@ package docs_test
 
 import (
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/splitpod/splitpod/pkg/core"
+	"github.com/splitpod/splitpod/pkg/core/ocsf"
 	"github.com/splitpod/splitpod/pkg/core/policy"
 )
 
-// TestTroubleshootingKnowsEveryReason reads the reasons where they are written down.
+// TestTroubleshootingKnowsEveryReason: each has a row, and every row says what to do.
 func TestTroubleshootingKnowsEveryReason(t *testing.T) {
 	page, err := os.ReadFile("troubleshooting.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	constant := regexp.MustCompile(`Reason[A-Z]\w*\s+(?:core\.)?Reason\s+= "([a-z_]+)"`)
-	literal := regexp.MustCompile(`Reason: "([a-z_]+)"|, "([a-z_]+)" // reason`)
-	found := make(map[string]bool)
-	for _, root := range []string{"../pkg/core", "../cmd"} {
-		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-			if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
-				return err
+	explained := make(map[string]bool)
+	for _, row := range regexp.MustCompile("(?m)^\\| (`[^|]*) \\| ([^|]*) \\|(.*)$").FindAllStringSubmatch(string(page), -1) {
+		for _, m := range regexp.MustCompile("`([a-z0-9_]+)`").FindAllStringSubmatch(row[1], -1) {
+			explained[m[1]] = true
+			if strings.Trim(row[3], " |") == "" && !happens[m[1]] {
+				t.Errorf("troubleshooting.md does not say what to do about %s", m[1])
 			}
-			data, err := os.ReadFile(path)
-			if err != nil {
-				return err
-			}
-			for _, m := range append(constant.FindAllStringSubmatch(string(data), -1), literal.FindAllStringSubmatch(string(data), -1)...) {
-				found[m[1]] = true
-			}
-			return nil
-		})
-		if err != nil {
-			t.Fatal(err)
 		}
 	}
-	if len(found) < 30 {
-		t.Fatalf("only %d reasons were found", len(found))
+	reasons := append(core.Reasons(), core.EventReasons()...)
+	if len(reasons) < 60 || len(explained) < 50 {
+		t.Fatalf("%d reasons, %d of them explained", len(reasons), len(explained))
 	}
-	for reason := range found {
-		if !strings.Contains(string(page), "`"+reason+"`") {
-			t.Errorf("troubleshooting.md does not explain %s", reason)
+	for _, r := range reasons {
+		if !explained[string(r)] {
+			t.Errorf("troubleshooting.md does not explain %s", r)
+		}
+		delete(explained, string(r))
+	}
+	for reason := range explained {
+		t.Errorf("troubleshooting.md explains %s, which no record has", reason)
+	}
+}
+
+// happens are the reasons of what happens in every sandbox, and needs nobody.
+var happens = map[string]bool{"allowed": true, "confined": true, "launched": true, "exited": true, "started": true, "stopped": true}
+
+// TestEveryReasonInTheCodeIsAConstant: a literal is in no list, on no page and in no
+// metric.
+func TestEveryReasonInTheCodeIsAConstant(t *testing.T) {
+	known := make(map[string]bool)
+	for _, r := range append(core.Reasons(), core.EventReasons()...) {
+		known[string(r)] = true
+	}
+	literal := regexp.MustCompile(`\bReason\b[^"\n]*"([a-z]+(?:_[a-z]+)+)"|\b(?:event|lifecycle|sshEvent|workloadEvent)\("([a-z_]+)"`)
+	files := 0
+	err := filepath.WalkDir("../cmd", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		files++
+		for _, m := range literal.FindAllStringSubmatch(string(data), -1) {
+			if reason := strings.Join(m[1:], ""); !known[reason] {
+				t.Errorf("%s: %s is not in pkg/core/verdict.go", path, reason)
+			}
+		}
+		return nil
+	})
+	if err != nil || files < 100 {
+		t.Fatalf("%d files: %v", files, err)
+	}
+}
+
+// TestTheTableOfRecordsIsTheEncoders: every class has a row, and every reason on the page
+// becomes a record of the class and a line of the kind that its row says. A reason that
+// is not on the page is a finding's, and its record says what to do.
+func TestTheTableOfRecordsIsTheEncoders(t *testing.T) {
+	page, err := os.ReadFile("records.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// How the daemons make events of each class.
+	made := map[string]core.Event{
+		"4007": {Kind: core.EventLifecycle, Stage: core.StageSSH}, "1007": {Kind: core.EventWorkload, Stage: core.StageLaunch},
+		"5019": {Kind: core.EventLifecycle, Stage: core.StageConfig}, "6002": {Kind: core.EventLifecycle, Stage: core.StageControl},
+		"6003": {Kind: core.EventLifecycle, Stage: core.StageAPI},
+	}
+	x := ocsf.NewEncoder(ocsf.Context{})
+	classes, reasons, placed := make(map[string]bool), 0, make(map[core.Reason]bool)
+	for _, row := range regexp.MustCompile("(?m)^\\| (\\d+) [A-Z][^|]* \\| `([A-Z]+)[^|]* \\| (.*) \\|$").FindAllStringSubmatch(string(page), -1) {
+		classes[row[1]] = true
+		for _, r := range core.EventReasons() {
+			ev, ok := made[row[1]]
+			if !ok || !strings.Contains(row[3], "`"+string(r)+"`") {
+				continue
+			}
+			reasons++
+			placed[r] = true
+			ev.Reason = r
+			if record := string(x.Append(nil, &ev)); !strings.HasPrefix(record, `{"class_uid":`+row[1]+`,`) {
+				t.Errorf("%s is %s", r, record)
+			}
+			if line := string(x.AppendText(nil, &ev)); !strings.Contains(line, " OCSF "+row[2]+":") {
+				t.Errorf("%s is %s", r, line)
+			}
+		}
+	}
+	if want := []string{"0", "1007", "2004", "4001", "4002", "4007", "5019", "6002", "6003"}; !slices.Equal(slices.Sorted(maps.Keys(classes)), want) {
+		t.Errorf("the classes are %v", slices.Sorted(maps.Keys(classes)))
+	}
+	if reasons < 25 {
+		t.Errorf("only %d reasons were read", reasons)
+	}
+	for _, r := range core.EventReasons() {
+		finding := core.Event{Kind: core.EventFinding, Reason: r}
+		if record := string(x.Append(nil, &finding)); !placed[r] && !strings.Contains(record, `"remediation":{"desc":"`) {
+			t.Errorf("%s is on no row, and as a finding it does not say what to do: %s", r, record)
 		}
 	}
 }

@@ -47,13 +47,13 @@ func run(page string, sources []string) error {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(&b, "\n## %s\n\n| metric | type | labels | meaning |\n|---|---|---|---|\n", title)
+		fmt.Fprintf(&b, "\n## %s\n\n| metric | type | labels | unit | meaning |\n|---|---|---|---|---|\n", title)
 		for _, m := range metrics {
 			labels := "–"
 			if len(m.labels) > 0 {
 				labels = "`" + strings.Join(m.labels, "`, `") + "`"
 			}
-			fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", m.name, m.kind, labels, m.help)
+			fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", m.name, m.kind, labels, unit(m), m.help)
 		}
 	}
 	return os.WriteFile(page, b.Bytes(), 0o644)
@@ -88,6 +88,24 @@ func read(file string) ([]metric, error) {
 		return nil, fmt.Errorf("%s has no metrics", file)
 	}
 	return out, nil
+}
+
+// unit is what a metric counts in: by its name, as Prometheus has it.
+func unit(m metric) string {
+	switch base := strings.TrimSuffix(m.name, "_total"); {
+	case strings.HasSuffix(base, "_timestamp_seconds"):
+		return "seconds since 1970"
+	case strings.HasSuffix(base, "_seconds"):
+		return "seconds"
+	case strings.HasSuffix(base, "_bytes"):
+		return "bytes"
+	case strings.HasPrefix(m.help, "1 when "), strings.HasPrefix(m.help, "1 while "):
+		return "0 or 1"
+	case m.kind == "counter":
+		return "since the daemon's start"
+	default:
+		return "number now"
+	}
 }
 
 func text(e ast.Expr) string {

@@ -127,6 +127,14 @@ func TestTheAlertsAreOnMetricsThatExist(t *testing.T) {
 	if err := d.Decode(&rules); err != nil {
 		t.Fatal(err)
 	}
+	runbook, err := os.ReadFile("../../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := make(map[string]string)
+	for _, row := range regexp.MustCompile(`(?m)^\| (Splitpod\w+) \| [^|]+ \| ([^|]+) \|$`).FindAllStringSubmatch(string(runbook), -1) {
+		rows[row[1]] = row[2]
+	}
 	known, seen := reference(t), []string{}
 	for _, g := range rules.Groups {
 		for _, r := range g.Rules {
@@ -136,8 +144,15 @@ func TestTheAlertsAreOnMetricsThatExist(t *testing.T) {
 			if !slices.Contains([]string{"critical", "warning", "info"}, r.Labels["severity"]) || r.Annotations["summary"] == "" || slices.Contains(seen, r.Alert) {
 				t.Errorf("%s: no severity, no summary, or twice", r.Alert)
 			}
+			if strings.TrimSpace(rows[r.Alert]) == "" {
+				t.Errorf("%s: docs/operations.md does not say what to do", r.Alert)
+			}
+			delete(rows, r.Alert)
 			seen = append(seen, r.Alert)
 		}
+	}
+	for alert := range rows {
+		t.Errorf("docs/operations.md has a row for %s, which is no alert", alert)
 	}
 	if len(seen) < 10 {
 		t.Errorf("only %d alerts", len(seen))
