@@ -82,6 +82,31 @@ func TestEveryReasonInTheCodeIsAConstant(t *testing.T) {
 	}
 }
 
+// TestEveryReadinessCheckHasALine, and no line is of a check that is not there.
+func TestEveryReadinessCheckHasALine(t *testing.T) {
+	page, err := os.ReadFile("operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := make(map[string]bool)
+	for _, row := range regexp.MustCompile("(?m)^\\| `(\\w+)` \\| (?:network|process) daemon \\| [^|]+ \\| [^|]+ \\|$").FindAllStringSubmatch(string(page), -1) {
+		lines[row[1]] = true
+	}
+	checks := make(map[string]bool)
+	for _, file := range []string{"supervisor-network/internal/app/health.go", "supervisor-network/internal/app/state.go", "supervisor-process/internal/app/health.go"} {
+		code, err := os.ReadFile("../cmd/" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`\bName: "(\w+)"`).FindAllStringSubmatch(string(code), -1) {
+			checks[m[1]] = true
+		}
+	}
+	if len(checks) < 9 || !maps.Equal(lines, checks) {
+		t.Errorf("operations.md has lines of %v, the code checks %v", slices.Sorted(maps.Keys(lines)), slices.Sorted(maps.Keys(checks)))
+	}
+}
+
 // TestTheTableOfRecordsIsTheEncoders: every class has a row, and every reason on the page
 // becomes a record of the class and a line of the kind that its row says. A reason that
 // is not on the page is a finding's, and its record says what to do.
