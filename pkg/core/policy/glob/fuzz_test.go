@@ -526,13 +526,13 @@ func FuzzHostsOverlap(f *testing.F) {
 		if len(a) > 32 || len(b) > 32 || len(host) > 64 {
 			t.Skip()
 		}
-		if hostFits(a, host) && hostFits(b, host) && !HostsOverlap(a, b) {
+		if hostFits(a, host) && hostFits(b, host) && !hostsOverlap(a, b) {
 			t.Fatalf("%q and %q share %q but are said not to overlap", a, b, host)
 		}
 		if h, err := CompileHost(a); err == nil && h.Match(host) != hostFits(a, host) {
 			t.Fatalf("Host %q on %q is not %v", a, host, hostFits(a, host))
 		}
-		if HostsOverlap(a, b) != HostsOverlap(b, a) {
+		if hostsOverlap(a, b) != hostsOverlap(b, a) {
 			t.Fatalf("overlap of %q and %q is not symmetric", a, b)
 		}
 	})

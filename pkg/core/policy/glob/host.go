@@ -86,14 +86,6 @@ func (h *Host) endsApart(o *Host) bool {
 		!strings.HasSuffix(h.tail, o.tail) && !strings.HasSuffix(o.tail, h.tail)
 }
 
-// HostsOverlap reports whether some host could match both endpoint hosts. It errs
-// on the side of yes, also for a pattern that is not valid.
-func HostsOverlap(a, b string) bool {
-	ha, errA := CompileHost(a)
-	hb, errB := CompileHost(b)
-	return errA != nil || errB != nil || ha.Overlaps(hb)
-}
-
 // MayCover reports whether some host could match both the selector and an
 // endpoint's host. It errs on the side of yes.
 func (s *Selector) MayCover(h *Host) bool {

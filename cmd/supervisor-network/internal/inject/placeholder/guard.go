@@ -34,58 +34,6 @@ func FoundBytes(b []byte) bool {
 // What is above it passes; the marker still does not end.
 const maxHeld = 4096
 
-// Writer hands on what is written to it, but no marker: from the write on that
-// completes one, every write fails with ErrMarker. Up to maxHeld bytes at the end
-// wait for the next write, or for Close.
-type Writer struct {
-	w    io.Writer
-	scan Scanner
-	held []byte
-	err  error
-}
-
-// NewWriter makes a Writer in front of w.
-func NewWriter(w io.Writer) *Writer { return &Writer{w: w} }
-
-// Write implements io.Writer.
-func (g *Writer) Write(p []byte) (int, error) {
-	if g.err != nil {
-		return 0, g.err
-	}
-	if g.scan.Feed(p) {
-		g.err, g.held = ErrMarker, nil
-		return 0, g.err
-	}
-	keep := int(min(g.scan.Pending(), maxHeld))
-	if keep < len(p) {
-		g.send(g.held)
-		g.send(p[:len(p)-keep])
-		g.held = append(g.held[:0], p[len(p)-keep:]...)
-	} else {
-		g.held = append(g.held, p...)
-		ready := max(0, len(g.held)-keep)
-		g.send(g.held[:ready])
-		g.held = g.held[:copy(g.held, g.held[ready:])]
-	}
-	if g.err != nil {
-		return 0, g.err
-	}
-	return len(p), nil
-}
-
-func (g *Writer) send(p []byte) {
-	if g.err == nil && len(p) > 0 {
-		_, g.err = g.w.Write(p)
-	}
-}
-
-// Close hands on what waits. It does not close the writer behind.
-func (g *Writer) Close() error {
-	g.send(g.held)
-	g.held = nil
-	return g.err
-}
-
 // Reader yields what it reads, but no marker: instead of the bytes that complete one
 // there is ErrMarker.
 type Reader struct {
