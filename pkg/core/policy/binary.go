@@ -4,6 +4,8 @@ import (
 	"path"
 	"strings"
 
+	"go.yaml.in/yaml/v3"
+
 	"github.com/splitpod/splitpod/pkg/core/policy/glob"
 )
 
@@ -24,6 +26,10 @@ func (o object) withoutInternal() {
 // older files and has no meaning.
 func (v value) binary() Binary {
 	b := Binary{At: v.at()}
+	if v.node.Kind == yaml.ScalarNode && v.node.Tag == "!!str" {
+		v.fail("want a map, found text; write - {path: %s}", clip(v.node.Value))
+		return b
+	}
 	o, ok := v.object("path", "harness", "advisor_proposed")
 	if !ok {
 		return b

@@ -149,16 +149,31 @@ func (er endpointReader) readPorts() {
 
 // inspection reads what decides about single requests, except the rules.
 func (er endpointReader) inspection() {
-	words := make([]string, len(protocols))
-	for i, p := range protocols {
-		words[i] = string(p)
-	}
-	er.e.Protocol = Protocol(er.word("protocol", words...))
+	er.readProtocol()
 	er.readTLS()
 	er.readPath()
 	er.e.Enforce = er.word("enforcement", "audit", "enforce") == "enforce"
 	er.e.Access = er.word("access", "read-only", "read-write", "full")
 	er.e.AllowEncodedSlash = er.flag("allow_encoded_slash", false)
+}
+
+// protocolNames are other names for protocols, and the words of the schema for them.
+var protocolNames = map[string]string{
+	"http": "rest for HTTP requests", "https": "rest for HTTP requests", "grpc": "rest, gRPC methods are paths",
+	"ws": "websocket", "wss": "websocket", "postgres": "tcp", "postgresql": "tcp", "mysql": "tcp", "redis": "tcp",
+}
+
+func (er endpointReader) readProtocol() {
+	v := er.fields["protocol"]
+	if v.node != nil && protocolNames[v.node.Value] != "" {
+		v.fail("unknown word %s; write %s", quoted(v.node.Value), protocolNames[v.node.Value])
+		return
+	}
+	words := make([]string, len(protocols))
+	for i, p := range protocols {
+		words[i] = string(p)
+	}
+	er.e.Protocol = Protocol(er.word("protocol", words...))
 }
 
 // flagged reports whether a key holds true. What is wrong with it is reported elsewhere.

@@ -26,6 +26,8 @@ func (v value) checkHost(host string) bool {
 	switch {
 	case strings.Contains(host, "://"):
 		v.fail("%s has a scheme; write the host name only", quoted(host))
+	case isPrefix(host):
+		v.fail("%s is a range of addresses; leave host out and write the range into allowed_ips", quoted(host))
 	case strings.ContainsAny(host, "/\\"):
 		v.fail("%s has a path; write the host name only and put the path into path", quoted(host))
 	case strings.ContainsAny(host, " \t"):
@@ -40,6 +42,11 @@ func (v value) checkHost(host string) bool {
 		v.checkName(host)
 	}
 	return v.r.errors == before
+}
+
+func isPrefix(host string) bool {
+	_, err := netip.ParsePrefix(host)
+	return err == nil
 }
 
 func ascii(s string) bool {

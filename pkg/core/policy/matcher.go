@@ -1,6 +1,8 @@
 package policy
 
 import (
+	"slices"
+
 	"go.yaml.in/yaml/v3"
 
 	"github.com/splitpod/splitpod/pkg/core/policy/glob"
@@ -23,6 +25,10 @@ type matcherReader struct {
 func (er endpointReader) readRules() {
 	if v, ok := er.fields["rules"]; ok {
 		for _, item := range er.nonEmpty("rules", v) {
+			if item.bareMatcher() {
+				item.fail("what a rule matches belongs under allow; write - allow: {...}")
+				continue
+			}
 			o, ok := item.object("allow")
 			if !ok {
 				continue
@@ -39,6 +45,19 @@ func (er endpointReader) readRules() {
 			er.matcher(item, true)
 		}
 	}
+}
+
+// bareMatcher reports whether the value has keys of a matcher and not the key allow.
+func (v value) bareMatcher() bool {
+	found := false
+	for i := 0; v.node.Kind == yaml.MappingNode && i < len(v.node.Content); i += 2 {
+		key := v.node.Content[i].Value
+		if key == "allow" {
+			return false
+		}
+		found = found || slices.Contains(matcherKeys, key)
+	}
+	return found
 }
 
 func (er endpointReader) nonEmpty(key string, v value) []value {

@@ -22,7 +22,7 @@ func (v value) scalar(want string) bool {
 		return false
 	}
 	if v.node.Kind != yaml.ScalarNode {
-		v.fail("want %s, found %s", want, kind(v.node))
+		v.fail("want %s, found %s; write a single value", want, kind(v.node))
 		return false
 	}
 	if v.node.Tag == "!!null" && plain(v.node) {
@@ -93,8 +93,11 @@ func (v value) number(low, high int64) (int64, bool) {
 
 // word reads one of some words; "" is allowed and means that nothing was said.
 func (v value) word(words ...string) string {
-	s, ok := v.text()
-	if !ok || s == "" || slices.Contains(words, s) {
+	if !v.scalar("text") {
+		return ""
+	}
+	s := v.node.Value
+	if s == "" || slices.Contains(words, s) {
 		return s
 	}
 	v.fail("unknown word %s; %s", quoted(s), suggest(s, words))
@@ -119,8 +122,11 @@ func suggest(s string, known []string) string {
 			best, distance = k, d
 		}
 	}
-	if best != "" {
+	switch {
+	case best != "":
 		return "did you mean " + best + "?"
+	case len(known) == 1:
+		return "only " + known[0] + " is read here"
 	}
 	return "write one of " + strings.Join(known, ", ")
 }

@@ -5,9 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"regexp"
-	"strconv"
-	"strings"
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
@@ -93,20 +90,6 @@ func hidden(c rune) bool {
 		return true
 	}
 	return false
-}
-
-var yamlLine = regexp.MustCompile(`^(?:yaml: )?line ([0-9]{1,9}): (.*)$`)
-
-// syntax reports an error of the YAML reader. It knows the line at best.
-func (r *reader) syntax(err error, data []byte) {
-	text := strings.TrimPrefix(err.Error(), "yaml: ")
-	line := 1
-	if m := yamlLine.FindStringSubmatch(text); m != nil {
-		line, _ = strconv.Atoi(m[1])
-		text = m[2]
-	}
-	line = min(max(line, 1), 1+bytes.Count(data, []byte{'\n'}))
-	r.reportAt(Position{line, 1}, "", "this is not valid YAML: %s", clip(text))
 }
 
 // structure reports what YAML allows and a policy does not, in every part of the
