@@ -32,12 +32,14 @@ images: dist ## OCI archives of both daemons for every architecture, with SBOMs;
 	$(GO) run ./deploy/k8s/images -version $(VERSION) -repository $(REPOSITORY) -revision '$(COMMIT)'
 
 .PHONY: setup
-setup: ## programs the tests and the demo use
-	./test/setup.sh
+setup: ## programs that the tests use
+	GO='$(GO)' ./test/setup.sh
 
 .PHONY: demo
-demo: setup build ## a real workload that reaches exactly what its policy says
-	./deploy/local/demo.sh
+demo: ## a real workload that reaches exactly what its policy says
+	GO='$(GO)' ./test/setup.sh demo
+	$(MAKE) build
+	GO='$(GO)' ./deploy/local/demo.sh
 
 .PHONY: run
 run: build ## one workload: make run POLICY=file.yaml CMD='curl -sS https://example.com'

@@ -1,21 +1,32 @@
 #!/usr/bin/env bash
-# Installs the programs that the tests, the demo and code generation use, on a
-# Debian-like machine. Does nothing where they are already there.
+# Installs what is missing of the programs that are used here, on a Debian-like machine;
+# elsewhere it says what to install.
+#
+#   setup.sh         for the tests and code generation
+#   setup.sh demo    for make demo and make run
 set -euo pipefail
 
 declare -A package=(
-  [curl]=curl [openssl]=openssl [git]=git [nft]=nftables [ip]=iproute2 [python3]=python3
-  [protoc]=protobuf-compiler [gcc]=gcc [nc]=netcat-openbsd [script]=bsdutils [ssh]=openssh-client [rsync]=rsync
-  [node]=nodejs [npm]=npm [sqlite3]=sqlite3 [perl]=perl [java]=default-jre-headless [chromium]=chromium
-  [busybox]=busybox-static [pkg-config]=pkg-config [buildah]=buildah
+  [curl]=curl [git]=git [python3]=python3 [setpriv]=util-linux
 )
 # Files rather than programs: what the cluster of test/e2e/kube is built with and uses.
-declare -A file=(
-  [/usr/include/seccomp.h]=libseccomp-dev [/usr/lib/cni/bridge]=containernetworking-plugins
-)
-# The HTTP/2 conformance suite is in no distribution.
-command -v h2spec >/dev/null || GOBIN=/usr/local/bin go install github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible
+declare -A file=()
+if [ "${1:-}" != demo ]; then
+  package+=(
+    [openssl]=openssl [nft]=nftables [ip]=iproute2 [protoc]=protobuf-compiler [gcc]=gcc
+    [nc]=netcat-openbsd [script]=bsdutils [ssh]=openssh-client [rsync]=rsync [node]=nodejs [npm]=npm
+    [sqlite3]=sqlite3 [perl]=perl [java]=default-jre-headless [chromium]=chromium
+    [busybox]=busybox-static [pkg-config]=pkg-config [buildah]=buildah
+  )
+  file+=(
+    [/usr/include/seccomp.h]=libseccomp-dev [/usr/lib/cni/bridge]=containernetworking-plugins
+  )
+fi
 
+if ! command -v "${GO:-go}" >/dev/null; then
+  echo "setup: please install Go 1.26 or newer (https://go.dev/dl) and put it on the PATH" >&2
+  exit 1
+fi
 missing=()
 for program in "${!package[@]}"; do
   command -v "$program" >/dev/null || missing+=("${package[$program]}")
@@ -23,10 +34,12 @@ done
 for path in "${!file[@]}"; do
   [ -e "$path" ] || missing+=("${file[$path]}")
 done
-python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
+if [ "${1:-}" != demo ] && ! python3 -c 'import ensurepip' 2>/dev/null; then
+  missing+=(python3-venv)
+fi
 if [ ${#missing[@]} -ne 0 ]; then
   if ! command -v apt-get >/dev/null; then
-    echo "setup: please install: ${missing[*]}" >&2
+    echo "setup: please install: ${missing[*]} (names of Debian's packages)" >&2
     exit 1
   fi
   if [ "$(id -u)" -ne 0 ]; then
@@ -37,5 +50,9 @@ if [ ${#missing[@]} -ne 0 ]; then
   apt-get update -qq
   apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi
+[ "${1:-}" != demo ] || exit 0
+
+# The HTTP/2 conformance suite is in no distribution.
+command -v h2spec >/dev/null || GOBIN=/usr/local/bin "${GO:-go}" install github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible
 "$(dirname "$0")/clients.sh" >/dev/null
 "$(dirname "$0")/docker.sh" >/dev/null

@@ -6,4 +6,4 @@ if [ "$(id -u)" -ne 0 ]; then
   echo "demo: needs root, because the process daemon builds namespaces (try: sudo make demo)" >&2
   exit 77
 fi
-go run ./test/demo
+"${GO:-go}" run ./test/demo

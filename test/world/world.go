@@ -67,7 +67,7 @@ func Enter() error {
 	case errors.As(err, &exit):
 		os.Exit(max(exit.ExitCode(), 1))
 	case err != nil:
-		return fmt.Errorf("enter a test world (needs root): %w", err)
+		return fmt.Errorf("enter a test world (needs root with all capabilities; in a container, a privileged one): %w", err)
 	}
 	os.Exit(0)
 	return nil
