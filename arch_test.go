@@ -295,6 +295,24 @@ func TestEveryPackageHasExactlyOneComment(t *testing.T) {
 	}
 }
 
+// TestArchitectureNamesEveryFolder keeps the tree of ARCHITECTURE.md complete: a newcomer
+// finds every package of the product there.
+func TestArchitectureNamesEveryFolder(t *testing.T) {
+	page, err := os.ReadFile("ARCHITECTURE.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range sources(t) {
+		inside := strings.Contains(s.dir, "/internal/") || s.in("pkg") || s.in("api")
+		if s.test || s.dir == xconnect || !inside {
+			continue
+		}
+		if !strings.Contains(string(page), filepath.Base(s.dir)+"/") {
+			t.Errorf("ARCHITECTURE.md does not name %s", s.dir)
+		}
+	}
+}
+
 // xconnect sets the one switch that a library reads while it is initialised.
 const xconnect = networkLeaf + "/internal/inspect/http2/xconnect"
 
