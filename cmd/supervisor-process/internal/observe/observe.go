@@ -1,21 +1,12 @@
-// Package observe answers operators: liveness, readiness and metrics over HTTP on
-// the pod's address, which the workload cannot reach.
+// Package observe counts what operators watch, as metrics for Prometheus.
 //
-// It answers the threat of a sandbox that looks healthy and is not: readiness is
-// computed at every request from the state it is about. It does not authenticate;
-// nothing here is secret, and no label carries a host, a path or a name that the
-// workload chose.
+// It answers the threat of numbers that a workload can blow up or write into: labels come
+// from closed sets, and none carries a host, a path or a name that the workload chose.
+// How metrics, liveness and readiness are served is pkg/core/health.
 package observe
 
 import (
-	"context"
-	"errors"
-	"fmt"
-	"net"
-	"net/http"
 	"runtime"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -23,79 +14,22 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/splitpod/splitpod/pkg/core"
+	"github.com/splitpod/splitpod/pkg/core/health"
 )
 
-// Check is one condition of readiness.
-type Check struct {
-	Name   string // snake_case
-	OK     bool
-	Detail string // for people
-}
+// Check is one condition of readiness, Server what serves them all.
+type (
+	Check  = health.Check
+	Server = health.Server
+)
 
-// Server serves /livez, /readyz and /metrics. Make it with New.
-type Server struct {
-	http *http.Server
-}
-
-// New makes a Server for the metrics in registry and the checks that ready
-// computes.
+// New makes a Server for the metrics in registry and the checks that ready computes.
 func New(registry *prometheus.Registry, ready func() []Check) *Server {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
-		writeChecks(w, ready(), r.URL.Query().Has("verbose"))
-	})
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Second, EnableOpenMetrics: true}))
-	return &Server{http: &http.Server{
-		Handler:           mux,
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       10 * time.Second,
-		WriteTimeout:      20 * time.Second,
-		IdleTimeout:       time.Minute,
-		MaxHeaderBytes:    8 << 10,
-	}}
-}
-
-// ServeHTTP implements http.Handler.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.http.Handler.ServeHTTP(w, r) }
-
-// Run serves on l until ctx ends, and closes l.
-func (s *Server) Run(ctx context.Context, l net.Listener) error {
-	stop := context.AfterFunc(ctx, func() { s.http.Close() })
-	defer stop()
-	if err := s.http.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serve health and metrics: %w", err)
-	}
-	return nil
+	return health.New(promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Second, EnableOpenMetrics: true}), ready)
 }
 
 // Holds reports whether every check holds.
-func Holds(checks []Check) bool {
-	return !slices.ContainsFunc(checks, func(c Check) bool { return !c.OK })
-}
-
-// writeChecks answers 200 or 503, with what does not hold; with verbose, with
-// everything.
-func writeChecks(w http.ResponseWriter, checks []Check, verbose bool) {
-	var b strings.Builder
-	for _, c := range checks {
-		switch {
-		case !c.OK:
-			fmt.Fprintf(&b, "FAILED %s: %s\n", c.Name, c.Detail)
-		case verbose:
-			fmt.Fprintf(&b, "ok %s: %s\n", c.Name, c.Detail)
-		}
-	}
-	status := http.StatusServiceUnavailable
-	if Holds(checks) {
-		status = http.StatusOK
-		b.WriteString("ready\n")
-	}
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(status)
-	fmt.Fprint(w, b.String())
-}
+func Holds(checks []Check) bool { return health.Holds(checks) }
 
 // NewRegistry makes a registry of its own, with the runtime's metrics, the build's,
 // readiness, and what values and the meter count.

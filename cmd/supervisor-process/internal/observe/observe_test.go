@@ -44,7 +44,8 @@ func TestMeterCountsWhatRecordsTell(t *testing.T) {
 // scrape serves the registry as the daemon does and parses what Prometheus would.
 func scrape(t *testing.T, r *prometheus.Registry) map[string]*dto.MetricFamily {
 	t.Helper()
-	resp := get(t, r, ready, "/metrics")
+	resp := httptest.NewRecorder()
+	observe.New(r, ready).ServeHTTP(resp, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 	if problems, err := promlint.New(strings.NewReader(resp.Body.String())).Lint(); err != nil || len(problems) > 0 {
 		t.Fatalf("promlint: %v %v", problems, err)
 	}
@@ -54,13 +55,6 @@ func scrape(t *testing.T, r *prometheus.Registry) map[string]*dto.MetricFamily {
 		t.Fatalf("the Prometheus parser: %v", err)
 	}
 	return families
-}
-
-func get(t *testing.T, r *prometheus.Registry, checks func() []observe.Check, url string) *httptest.ResponseRecorder {
-	t.Helper()
-	w := httptest.NewRecorder()
-	observe.New(r, checks).ServeHTTP(w, httptest.NewRequest(http.MethodGet, url, nil))
-	return w
 }
 
 func ready() []observe.Check {
@@ -78,40 +72,4 @@ func values(f *dto.MetricFamily) map[string]float64 {
 		out[strings.Join(labels, " ")] = m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
 	}
 	return out
-}
-
-func TestReadinessIsComputedAtEveryRequest(t *testing.T) {
-	checks := ready()
-	r := observe.NewRegistry(core.Build{}, ready, &observe.Values{}, observe.NewMeter())
-	now := func() []observe.Check { return checks }
-	cases := []struct {
-		name, url string
-		ok        bool
-		status    int
-		body      string
-	}{
-		{"all hold", "/readyz", true, 200, "ready\n"},
-		{"all hold, verbose", "/readyz?verbose", true, 200, "ok policy: generation 1\nok peer: \nready\n"},
-		{"one stops to hold", "/readyz", false, 503, "FAILED peer: gone\n"},
-		{"one stops to hold, verbose", "/readyz?verbose", false, 503, "ok policy: generation 1\nFAILED peer: gone\n"},
-		{"the daemon lives all the same", "/livez", false, 200, "ok\n"},
-		{"it holds again", "/readyz", true, 200, "ready\n"},
-	}
-	for _, c := range cases {
-		t.Run(c.name, func(t *testing.T) {
-			checks[1] = observe.Check{Name: "peer", OK: c.ok}
-			if !c.ok {
-				checks[1].Detail = "gone"
-			}
-			if w := get(t, r, now, c.url); w.Code != c.status || w.Body.String() != c.body {
-				t.Errorf("%d %q, want %d %q", w.Code, w.Body, c.status, c.body)
-			}
-		})
-	}
-	if w := httptest.NewRecorder(); true {
-		observe.New(r, now).ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/readyz", nil))
-		if w.Code != http.StatusMethodNotAllowed {
-			t.Errorf("POST: %d", w.Code)
-		}
-	}
 }
