@@ -38,23 +38,22 @@ type Config struct {
 	// proxy, without a process daemon that hands over listeners. Empty: wait for the
 	// process daemon. Whoever can reach the address can use the proxy.
 	Listen string `env:"LISTEN" flag:"listen"`
-	// Identity says how binary rules are judged. process: ask the process daemon,
+	// Identity says how the binaries of rules are judged. process: ask the process daemon,
 	// deny when it cannot say. off: do not ask; a policy with binary rules is refused.
-	// ignore: do not ask and treat every binaries list as satisfied, which lets any
-	// program use any endpoint of the policy.
+	// ignore: do not ask and treat every binaries list as satisfied, which lets any program
+	// use any endpoint of the policy.
 	Identity string `env:"IDENTITY" envDefault:"process" flag:"identity"`
-	// Credentials file, YAML: which keys there are, where their secrets lie, and to
-	// which endpoints they may go (see docs/credentials.md). It and the secrets are
-	// watched. Empty: the workload gets no placeholder, and a request with one is
-	// refused.
+	// Credentials file, YAML: which keys there are, which files hold their secrets, and to
+	// which endpoints they may go (see docs/credentials.md). It and the secrets are watched.
+	// Empty: the workload gets no placeholder, and a request with one is refused.
 	Credentials string `env:"CREDENTIALS" flag:"credentials"`
 	// CAOut is where the interception CA's certificate is written for clients outside
 	// a sandbox. Empty: nowhere. The private key stays in the state directory.
 	CAOut string `env:"CA_OUT" flag:"ca-out"`
-	// UpstreamRoots are PEM files, separated by commas, of certificate authorities that
-	// origins are trusted by besides those of this container's system. Each has to be
-	// readable and hold certificates and nothing else, or the daemon does not start.
-	// Whoever holds the key of one can be any origin.
+	// UpstreamRoots are PEM files, separated by commas, of certificate authorities to trust
+	// for origins, in addition to those of this container's system. Each has to be readable
+	// and hold certificates and nothing else, or the daemon does not start. Whoever holds
+	// the key of one can impersonate any origin.
 	UpstreamRoots []string `env:"UPSTREAM_ROOTS" flag:"upstream-roots"`
 	// StateDir keeps the CA across restarts of this container. It must belong to this
 	// daemon alone and should be in memory.
@@ -71,28 +70,27 @@ type Config struct {
 	// process daemon then installs the guide that tells them how, where the workload can
 	// read it. It grants nothing by itself: a proposal is decided by an operator.
 	AgentProposals bool `env:"AGENT_PROPOSALS" flag:"agent-proposals"`
-	// Learn records what the workload needs for so long, and allows every public
-	// destination meanwhile, whatever the policy says. It weakens the sandbox to a
-	// recorder: never set it where the workload is not trusted. It ends by itself, also
-	// across restarts; `learn export` then prints the least policy for what was seen.
+	// Learn is for how long what the workload needs is recorded and every public destination
+	// is allowed, whatever the policy says. Meanwhile the sandbox only records: never set it
+	// where the workload is not trusted. It ends by itself, also across restarts; `learn
+	// export` then prints the smallest policy for what was seen.
 	Learn time.Duration `env:"LEARN" envDefault:"0s" flag:"learn"`
 	// AdminListen is the address of /livez, /readyz and /metrics. They hold no secret
 	// and the workload cannot reach them. The live view (/ and /view.json) is there too,
 	// and answers 127.0.0.1 and ::1 only: kubectl port-forward, and the watch command.
 	// Empty: none.
 	AdminListen string `env:"ADMIN_LISTEN" envDefault:":9901" flag:"admin-listen"`
-	// AdminToken is a file with a token of 32 to 512 characters, for example of a Secret.
-	// With it, the live view answers only who shows the token (the page asks for it, watch
-	// has --token), also to programs in the pod that forward to its loopback, and proposals
-	// can be approved and rejected on the page. A changed file counts at once. Empty: the
-	// view only shows, to everybody on the pod's own loopback.
+	// AdminToken is a file with a token of 32 to 512 characters, for example from a Secret.
+	// With it, the live view answers only those who show the token (the page asks for it,
+	// watch has --token), programs in the pod that forward to its loopback included, and
+	// proposals can be approved and rejected on the page. A changed file counts at once.
+	// Empty: the view is read-only, for everybody on the pod's own loopback.
 	AdminToken string `env:"ADMIN_TOKEN" flag:"admin-token"`
-	// InvalidPolicy says what a changed policy file that is invalid does. keep: the
-	// last valid policy stays in force. deny: everything is denied until the file is
-	// valid.
+	// InvalidPolicy says what happens when a changed policy file is invalid. keep: the last
+	// valid policy stays in force. deny: everything is denied until the file is valid.
 	InvalidPolicy string `env:"INVALID_POLICY" envDefault:"keep" flag:"invalid-policy"`
-	// MaxConnections bounds the workload's connections at one time, and beside them its
-	// requests over HTTP/2; more are answered 503. Each takes two descriptors.
+	// MaxConnections bounds the workload's simultaneous connections and, separately, its
+	// simultaneous requests over HTTP/2; more are answered 503. Each takes two descriptors.
 	MaxConnections int `env:"MAX_CONNECTIONS" envDefault:"20000" flag:"max-connections"`
 	// HeadTimeout bounds the time from accept to a complete request head.
 	HeadTimeout time.Duration `env:"HEAD_TIMEOUT" envDefault:"30s" flag:"head-timeout"`
@@ -109,29 +107,29 @@ type Config struct {
 	// of OCSF 1.8.0 a line, or text, one line for people. Files (record-dir) are always
 	// ocsf.
 	RecordFormat string `env:"RECORD_FORMAT" envDefault:"ocsf" flag:"record-format"`
-	// RecordDir is a directory for records in files besides: a new file every day and at
-	// 64 MiB, of which three are kept. It must belong to this daemon alone, because who
-	// can write there can forge. Empty: none.
+	// RecordDir is a directory that gets the records in files, too: a new file every day and
+	// at 64 MiB, of which three are kept. It must belong to this daemon alone, because
+	// whoever can write there can forge records. Empty: none.
 	RecordDir string `env:"RECORD_DIR" flag:"record-dir"`
-	// OTLPEndpoint is an OpenTelemetry collector that gets a copy of every record as a
-	// log record, and a span for every connection and request, by OTLP over gRPC:
+	// OTLPEndpoint is an OpenTelemetry collector that gets a copy of every record as a log
+	// record, and a span for every connection and request, by OTLP over gRPC:
 	// https://host:port with a certificate of this container's system roots, or
-	// http://host:port in the clear. It learns every host and path. What it does not take
-	// in time is dropped and counted. Environment variables of OpenTelemetry add resource
-	// attributes and change nothing else. Empty: none.
+	// http://host:port in the clear. It learns every host and path. Records that it does not
+	// take in time are dropped and counted. Environment variables of OpenTelemetry add
+	// resource attributes and change nothing else. Empty: none.
 	OTLPEndpoint string `env:"OTLP_ENDPOINT" flag:"otlp-endpoint"`
-	// OTLPHeaders is a file of what is sent to the collector with every request, a line
-	// "name: value" each, such as an authorisation: 16 lines and 8 KiB at most. It is read
-	// for every request, and sent over https only. Empty: nothing is.
+	// OTLPHeaders is a file of header fields for the collector, such as an authorisation,
+	// one "name: value" a line: 16 lines and 8 KiB at most. It is read for every request,
+	// and sent over https only. Empty: none.
 	OTLPHeaders string `env:"OTLP_HEADERS" flag:"otlp-headers"`
-	// OTLPCA is a PEM file of the certificate authorities that the collector is trusted by,
-	// in the place of those of this container's system. Empty: those.
+	// OTLPCA is a PEM file of the certificate authorities to trust for the collector,
+	// instead of those of this container's system. Empty: the system's.
 	OTLPCA string `env:"OTLP_CA" flag:"otlp-ca"`
 	// SandboxName is the sandbox's name in records; in a pod, the pod's. Empty: the host
 	// name.
 	SandboxName string `env:"SANDBOX_NAME" flag:"sandbox-name"`
-	// SandboxUID joins the records of both daemons; in a pod, the pod's uid. Give both
-	// daemons the same. Empty: each run of a daemon has its own.
+	// SandboxUID connects the records of both daemons; in a pod, it is the pod's uid. Give
+	// both daemons the same value. Empty: each run of a daemon has its own.
 	SandboxUID string `env:"SANDBOX_UID" flag:"sandbox-uid"`
 	// SandboxImage is the workload's image in records. Empty: not recorded.
 	SandboxImage string `env:"SANDBOX_IMAGE" flag:"sandbox-image"`

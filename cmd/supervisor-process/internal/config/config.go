@@ -45,31 +45,31 @@ type Config struct {
 	// SSH serves SSH on RunDir/ssh.sock: to this daemon's own uid and the network
 	// daemon's, never over TCP, with every session confined as the workload is.
 	SSH bool `env:"SSH" envDefault:"true" flag:"ssh"`
-	// SSHAuthorizedKeys is a file of public keys, as authorized_keys, one of which a
-	// client then has to have too. A line that starts with cert-authority names one that
-	// signs certificates for its principals="…", or without them for the login name that
-	// a client gives; other options are refused. It is read again for every connection.
+	// SSHAuthorizedKeys is a file of public keys, in the format of authorized_keys, of which
+	// a client then has to prove one, too. A line that starts with cert-authority names one
+	// that signs certificates for its principals="…", or without them for the login name
+	// that a client gives; other options are refused. It is read again for every connection.
 	// Empty: the socket's peer credentials are enough.
 	SSHAuthorizedKeys string `env:"SSH_AUTHORIZED_KEYS" flag:"ssh-authorized-keys"`
 	// Terminal gives the workload a terminal although the container has none, for
 	// programs that people attach to (ssh -t -s sandbox splitpod-main). With one in the
 	// container (tty: true) the workload has its own in any case.
 	Terminal bool `env:"TERMINAL" flag:"terminal"`
-	// StartTimeout ends a start in which something does not happen: attaching,
-	// configuration, fence, hand-over, readiness. It never opens anything.
+	// StartTimeout ends a start that does not complete: attaching, configuration, fence,
+	// hand-over, readiness. It never opens anything.
 	StartTimeout time.Duration `env:"START_TIMEOUT" envDefault:"120s" flag:"start-timeout"`
 	// Grace is the time between SIGTERM and SIGKILL when the workload is ended.
 	Grace time.Duration `env:"GRACE" envDefault:"10s" flag:"grace"`
 	// Timeout ends the workload after this time, like SIGTERM, with exit code 124. 0:
 	// never.
 	Timeout time.Duration `env:"TIMEOUT" envDefault:"0s" flag:"timeout"`
-	// PIDs is how many processes and threads the workload may have, by a cgroup of its
-	// own, where the container may make one; a start where it may not is refused. 0: the
-	// container's limit alone.
+	// PIDs is how many processes and threads the workload may have. It needs a cgroup of its
+	// own; where the container may not make one, the start is refused. 0: the container's
+	// limit alone.
 	PIDs int `env:"PIDS" envDefault:"0" flag:"pids"`
-	// RequirePIDLimit refuses to start when the container has no limit of processes
-	// (cgroup v2 pids.max), with which a fork bomb stays the pod's own problem.
-	// Otherwise its absence is recorded.
+	// RequirePIDLimit refuses to start when the container has no limit of processes (cgroup
+	// v2 pids.max). With a limit, a fork bomb stays inside the pod. Without this setting, a
+	// missing limit is only recorded.
 	RequirePIDLimit bool `env:"REQUIRE_PID_LIMIT" flag:"require-pid-limit"`
 	// ExitTimeout is how long the daemon stays after the workload's end to deliver
 	// its last events.
@@ -83,19 +83,18 @@ type Config struct {
 	// Records is where records are written: stdout, stderr, or a file to append to.
 	// The workload's own output goes to this daemon's standard output too.
 	Records string `env:"RECORDS" envDefault:"stdout" flag:"records"`
-	// RecordFormat is how records are written to records: ocsf, one JSON object
-	// of OCSF 1.8.0 a line, or text, one line for people. Files (record-dir) are always
-	// ocsf.
+	// RecordFormat is how records are written there: ocsf, one JSON object of OCSF 1.8.0 a
+	// line, or text, one line for people. Files (record-dir) are always ocsf.
 	RecordFormat string `env:"RECORD_FORMAT" envDefault:"ocsf" flag:"record-format"`
-	// RecordDir is a directory for records in files besides: a new file every day and at
-	// 64 MiB, of which three are kept. It must belong to this daemon alone, because who
-	// can write there can forge. Empty: none.
+	// RecordDir is a directory that gets the records in files, too: a new file every day and
+	// at 64 MiB, of which three are kept. It must belong to this daemon alone, because
+	// whoever can write there can forge records. Empty: none.
 	RecordDir string `env:"RECORD_DIR" flag:"record-dir"`
 	// SandboxName is the sandbox's name in records; in a pod, the pod's. Empty: the host
 	// name.
 	SandboxName string `env:"SANDBOX_NAME" flag:"sandbox-name"`
-	// SandboxUID joins the records of both daemons; in a pod, the pod's uid. Give both
-	// daemons the same. Empty: each run of a daemon has its own.
+	// SandboxUID connects the records of both daemons; in a pod, it is the pod's uid. Give
+	// both daemons the same value. Empty: each run of a daemon has its own.
 	SandboxUID string `env:"SANDBOX_UID" flag:"sandbox-uid"`
 	// SandboxImage is the workload's image in records. Empty: not recorded.
 	SandboxImage string `env:"SANDBOX_IMAGE" flag:"sandbox-image"`
