@@ -50,9 +50,9 @@ func eight(s string) uint64 {
 		uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
 }
 
-// plain8 reports that all eight bytes of a word are plain; sometimes it does not see
-// it. Each line sets the high bit of bytes that are not: those of other runes,
-// controls, quotation marks, and so on.
+// plain8 reports that all eight bytes of a word are plain. It may miss that, and then
+// returns false. Each line sets the high bit of bytes that are not: those of other
+// runes, controls, quotation marks, and so on.
 func plain8(w uint64) bool {
 	const low, high = 0x0101010101010101, 0x8080808080808080
 	bad := w

@@ -6,9 +6,9 @@ import (
 	"github.com/splitpod/splitpod/pkg/core/policy/glob"
 )
 
-// checkCanonical refuses what no path has once it has its one spelling, which rules
-// are compared with: a pattern with it is inert, and one that denies would let through
-// what it names. Characters in brackets are left alone.
+// checkCanonical refuses what no canonical path contains. Rules are compared with
+// canonical paths, so such a pattern would never match, and one that denies would let
+// through what it names. Characters in brackets are left alone.
 func (v value) checkCanonical(s string, encodedSlash bool) {
 	if strings.Contains(s, "[") {
 		return

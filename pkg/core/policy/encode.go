@@ -54,9 +54,8 @@ func keyNode(key string) *yaml.Node {
 	return textNode(key)
 }
 
-// bareWord reports whether every reader of YAML takes a text for a text: it is of
-// lower-case letters, digits and underscores, has one of the latter, and so is no
-// number and no truth value.
+// bareWord reports whether every YAML reader takes s for text: it has lower-case letters,
+// underscores, and digits after the first letter, and is none of the legacy words.
 func bareWord(s string) bool {
 	letter := false
 	for i := range len(s) {

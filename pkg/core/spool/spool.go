@@ -2,10 +2,10 @@
 // who makes one has to wait for whoever reads it.
 //
 // It answers the threat of a log that is not read, or cannot be written: lines wait in a
-// bounded batch, what finds no place in it is counted, and the count is told behind what
-// did. Who wants to know that a line was written waits for that with a bound; after one
-// has waited in vain, nobody does until something is written again. It does not keep
-// lines beyond the daemon: whoever ends it ends Run first.
+// bounded batch; those that find no place are counted, and the count is written after
+// the batch. A caller that wants to know that its line was written waits for a bounded
+// time; after one has waited in vain, nobody waits until something is written again. It
+// does not keep lines beyond the daemon: whoever ends the daemon ends Run first.
 //
 // Invariant: lines leave in the order they were added, each whole and once, and Add
 // never blocks.

@@ -1,14 +1,14 @@
 // Package aggregate counts what was denied and allowed, by destination and program,
 // until somebody has taken the counts.
 //
-// It answers the threat of a workload that makes so many events that a daemon's
-// memory grows, that its data path waits for whoever reads them, or that one denial
-// is lost behind many: keys, samples and bytes are bounded, an event costs one short
-// lock of a sixteenth of the keys, and what loses its detail is still counted by stage
-// and reason. It does not answer a workload that pushes one key out by making
-// thousands of others: that key then is in the counts and in the records only. Nor a
-// daemon that is killed: what was counted since the last delivery, ten seconds as it is
-// used, is in the records only.
+// It answers the threat of a workload that makes so many events that a daemon's memory
+// grows, that its data path waits for whoever reads them, or that one denial is lost
+// behind many: keys, samples and bytes are bounded, an event costs one short lock of a
+// sixteenth of the keys, and what loses its detail is still counted by stage and reason.
+// It does not answer a workload that pushes one key out by making thousands of others;
+// that key is then only in the counts and in the records. Nor does it survive a kill of
+// the daemon: what was counted since the last delivery, ten seconds ago at most, is then
+// only in the records.
 //
 // Invariant: every occurrence that was added is in exactly one batch, either with its
 // key or among the suppressed ones; a batch is handed out unchanged until it is
@@ -194,8 +194,8 @@ func (a *Aggregator) freeze() *Batch {
 	return b
 }
 
-// Deliver hands every batch that is not empty to take, once in every interval and once
-// more when ctx ends. A batch that take fails on is handed to it again, with the same
+// Deliver calls take with every batch that is not empty, once in every interval and once
+// more when ctx ends. After a failure, take gets the same batch again, with the same
 // number.
 func (a *Aggregator) Deliver(ctx context.Context, every time.Duration, take func(context.Context, *Batch) error) error {
 	tick := time.NewTicker(every)

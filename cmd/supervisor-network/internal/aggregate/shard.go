@@ -84,9 +84,8 @@ func (s *shard) open(key Key, ev *core.Event) *Summary {
 // costs.
 const looks = 16
 
-// evict takes a key away, of some the one that was seen least often, then the one that
-// was silent longest, and keeps its counts. Preconditions: mu is held, there are
-// entries.
+// evict removes one of a few keys, the one that was seen least often or else was silent
+// longest, and keeps its counts. Preconditions: mu is held, there are entries.
 func (s *shard) evict() {
 	var least *Summary
 	left := looks

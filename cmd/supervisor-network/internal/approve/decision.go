@@ -87,9 +87,10 @@ func hashOf(parts ...[]byte) string {
 	return hex.EncodeToString(h.Sum(nil)[:16])
 }
 
-// Approve puts a proposal in force, if hash is that of what would change now. The
-// errors are ErrUnknown, ErrDecided, ErrChanged, ErrNoPolicy, or why it could not be
-// done; in all these cases nothing has changed. An error of Apply says so.
+// Approve puts a proposal in force if hash is the hash of what would change now. It
+// fails with ErrUnknown, ErrDecided, ErrChanged, ErrNoPolicy or another cause, and then
+// nothing has changed; only an error of Apply means that the decision is kept and not
+// yet in force, and says so.
 func (s *Store) Approve(ctx context.Context, id, hash string, by uint32) (Entry, error) {
 	s.deciding.Lock()
 	defer s.deciding.Unlock()

@@ -47,9 +47,9 @@ const (
 	maxCachedSize = 4096 // bytes of one question
 )
 
-// cache remembers decisions. A question has one slot, a newer one takes it over:
-// no lock, no list, and a workload that asks for thousands of names only forgets
-// its own decisions.
+// cache remembers decisions. Each question has one slot, which a newer question takes
+// over. So there is no lock and no list, and a workload that asks for thousands of names
+// only displaces its own decisions.
 type cache struct {
 	seed  maphash.Seed
 	slots [cacheSlots]atomic.Pointer[remembered]

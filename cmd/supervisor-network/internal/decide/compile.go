@@ -27,9 +27,9 @@ type Options struct {
 	// IgnoreBinaries treats every rule's programs as matching. For a proxy that is
 	// not told who asks.
 	IgnoreBinaries bool
-	// LearnUntil, if it is to come, makes public destinations that no rule allows
-	// allowed until then, under the rule LearnedRule and without anything that
-	// belongs to an endpoint.
+	// LearnUntil, if it is in the future, is until when public destinations that no rule
+	// allows are allowed, under the rule LearnedRule and without anything that belongs to an
+	// endpoint.
 	LearnUntil time.Time
 }
 

@@ -15,17 +15,17 @@ const LearnedRule = "(learned)"
 // may be used with it.
 func (p Permit) Learned() bool { return p.learned }
 
-// Learning reports whether a time of learning goes on. It is over by whichever clock says
-// so: the monotonic one, which nobody sets back, or the wall's, which goes on while the
-// machine sleeps and is the end that people were told.
+// Learning reports whether the time of learning goes on. It is over as soon as either
+// clock says so: the monotonic clock, which nobody can set back, or the wall clock,
+// which goes on while the machine sleeps and shows the end that people were told.
 func Learning(now, until time.Time) bool {
 	return now.Before(until) && now.Round(0).Before(until.Round(0))
 }
 
-// learn turns the answer that no rule allows a connection into a Permit, while that is
-// asked for. It leaves every other denial alone, and the Permit is for public addresses
-// only and belongs to no endpoint. The time is looked at with every question, and no
-// such answer is remembered: learning ends by itself.
+// learn turns the denial of a connection that no rule allows into a Permit, during the
+// time of learning. Every other denial stays. The Permit is for public addresses only
+// and belongs to no endpoint. The clock is read for every question, and such an answer
+// is not remembered, so that learning ends by itself.
 func (s *Snapshot) learn(f *facts, p Permit, d *Denial) (Permit, *Denial) {
 	if d == nil || d.Reason != core.ReasonPolicyDenied || !Learning(time.Now(), s.learnUntil) {
 		return p, d

@@ -12,10 +12,10 @@ import (
 	"github.com/splitpod/splitpod/pkg/core/policy/glob"
 )
 
-// Export writes the least policy that covers what was seen: a rule for each
-// destination and program, with the requests where all were requests, and with the
-// messages of WebSockets. What it does not cover, or covers with more than was seen, is
-// said in its first lines.
+// Export writes the smallest policy that covers what was seen: a rule for each
+// destination and program, with its requests if it saw nothing but requests, and with
+// WebSocket messages. Its first lines say what it does not cover, and where it covers
+// more than was seen.
 func (b *Book) Export() []byte {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -121,8 +121,8 @@ func (e *seen) endpoints(slash bool) []policy.Endpoint {
 }
 
 // socket reports whether a rule gets an endpoint of its own, whose messages are judged.
-// Where the same paths were asked for in other ways it does not: the endpoint would
-// refuse these. Then the handshake is a request like others.
+// It does not where the same paths were also requested in other ways, which that
+// endpoint would refuse; the handshake is then a request like others.
 func (e *seen) socket(r request) bool {
 	if !r.Socket || r.Plain || e.Wide {
 		return false

@@ -32,11 +32,11 @@ type deadline struct {
 	Until time.Time     `json:"until"`
 }
 
-// Until is when the learning time ends that was asked for; zero if none was. A daemon
-// that starts again with the same duration gets the same end, past or not: to learn
-// again, change the duration or remove the file. The end is never farther away than what
-// was asked for, also when somebody set the clock back meanwhile, and it carries the
-// monotonic clock of now.
+// Until is the end of the learning time that was asked for; zero if none was. A daemon
+// that is restarted with the same duration gets the same end, even if it has passed: to
+// learn again, change the duration or remove the file. The end is never further away
+// than the duration, even if the clock was set back meanwhile. It carries a monotonic
+// reading of now.
 func Until(dir string, asked time.Duration, now time.Time) (time.Time, error) {
 	switch {
 	case asked == 0:

@@ -37,9 +37,10 @@ type leaf struct {
 	configs
 }
 
-// serves reports whether a client whose clock is this node's takes the leaf for some
-// time to come. Clients read the wall clock, which somebody may set either way and which
-// goes on while a machine sleeps: here the monotonic one says nothing.
+// serves reports whether a client with this node's clock accepts the leaf now and for
+// some time to come. Clients compare with the wall clock, which somebody may set either
+// way and which goes on while a machine sleeps, so the monotonic clock does not help
+// here.
 func (l *leaf) serves(now time.Time) bool {
 	now = now.Round(0)
 	return now.After(l.from) && now.Before(l.renew)

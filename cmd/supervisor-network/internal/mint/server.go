@@ -211,8 +211,8 @@ func (l *leaf) config(base *tls.Config, a *attempt) *tls.Config {
 const bound = "splitpod/host/1 "
 
 // bind writes the permitted host into every session ticket and opens no ticket of
-// another host. The tickets are sealed with base's keys, so the host cannot be
-// changed; a ticket that does not fit is no error, it leads to a full handshake.
+// another host. The tickets are sealed with base's keys, so the host cannot be changed.
+// A ticket of another host is no error: it leads to a full handshake.
 func bind(c, base *tls.Config, host string) {
 	entry := bound + host
 	c.WrapSession = func(state tls.ConnectionState, session *tls.SessionState) ([]byte, error) {

@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// RuleName is the name of a rule about a host and port. Two of these share a name only
-// if they are the same: a host with other characters than small letters, digits and
-// dots has a part of its hash in it.
+// RuleName is the name of a rule about a host and port. Two rules share a name only if
+// host and port are the same: for a host with other characters than lower-case letters,
+// digits and dots, the name contains a part of the host's hash.
 func RuleName(host string, port uint16) string {
 	plain := true
 	name := strings.Map(func(c rune) rune {

@@ -58,9 +58,8 @@ func (c *class) has(s symbol) bool {
 	return c.negated
 }
 
-// edges calls yield with a symbol of every stretch over which membership in the
-// set cannot change. Two sets meet if and only if they share such a symbol of
-// either of them.
+// edges calls yield with one symbol of every range over which membership in the set does
+// not change. Two sets meet if and only if such a symbol of one of them is in both.
 func (t *set) edges(yield func(symbol) bool) bool {
 	if !yield(0) {
 		return false

@@ -1,5 +1,5 @@
-// Package content is what a request says about its body before the body is read,
-// and how a request is refused that cannot be read in one way.
+// Package content reads what a request says about its body, before the body is read, and
+// has the error of requests that cannot be read in exactly one way.
 //
 // It answers the threat of a body that its receiver decodes differently than rules
 // do: compressed, in another charset, in parts, or of a type that is guessed.

@@ -60,9 +60,9 @@ func Setup() (ipv6 bool, err error) {
 	}
 }
 
-// isFallback reports whether a link is one that the kernel puts into every new
-// namespace for a tunnel module that is loaded. They are down and lead nowhere, and
-// the workload has no right to bring them up.
+// isFallback reports whether a link is one of those that the kernel creates in every new
+// namespace for each loaded tunnel module. They are down and lead nowhere, and the
+// workload has no right to bring them up.
 func isFallback(l netlink.Link) bool {
 	switch l.Attrs().Name {
 	case "tunl0", "gre0", "gretap0", "erspan0", "ip_vti0", "ip6_vti0", "sit0", "ip6tnl0", "ip6gre0":

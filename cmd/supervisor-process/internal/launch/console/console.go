@@ -65,9 +65,9 @@ func Open(terminal bool, uid uint32) (*Console, error) {
 // Terminal reports whether the program has one.
 func (c *Console) Terminal() bool { return c.terminal != nil }
 
-// Launched closes the program's ends and starts to copy: output to out and errors,
-// input from in until its end, which a program on pipes sees. The container's input
-// waits while a viewer types.
+// Launched closes this side's copies of the program's ends and starts copying: output to
+// out and errors, input from in until its end, which a program on pipes sees. While a
+// viewer types, the container's input waits.
 func (c *Console) Launched(in io.Reader, out, errs io.Writer) {
 	c.closeFiles()
 	for i, from := range c.outputs {

@@ -17,9 +17,9 @@ const (
 	commandWait     = 20 * time.Millisecond
 )
 
-// commands reads argument vectors. They lie in the processes' own memory, and a
-// process can make whoever reads it wait; so nobody waits for long, and only a few
-// may be stuck.
+// commands reads argument vectors. These are in the processes' own memory, and a process
+// can make its readers wait; so nobody waits for long, and only a few readers can be
+// stuck at a time.
 type commands chan struct{}
 
 // paths collects the absolute paths among the arguments of the processes, without

@@ -11,9 +11,9 @@ import (
 // maxResolve bounds the paths of one question.
 const maxResolve = 10_000
 
-// Resolve says what paths of the policy lead to in the workload's file system, every
-// symbolic link on the way followed as the workload would. Only those that lead to
-// another path are in the result, so one that does not exist is not.
+// Resolve says where paths of the policy lead in the workload's file system, following
+// every symbolic link as the workload would. Paths that lead to themselves, or do not
+// exist, are not in the result.
 func (r *Resolver) Resolve(paths []string) map[string][]string {
 	out := make(map[string][]string)
 	for _, p := range paths[:min(len(paths), maxResolve)] {
