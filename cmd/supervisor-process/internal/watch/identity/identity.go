@@ -33,6 +33,8 @@ type Resolver struct {
 	root int // descriptor of cfg.Root
 	diag diag
 	tree int
+	// descriptors is how many a pass looks at: maxDescriptors, but in tests.
+	descriptors int
 
 	trust    trust
 	commands commands
@@ -43,7 +45,7 @@ type Resolver struct {
 
 // Open makes a Resolver.
 func Open(cfg Config) (*Resolver, error) {
-	r := &Resolver{cfg: cfg, tree: cfg.Tree, trust: trust{hashing: make(chan struct{}, maxHashing)}, commands: make(commands, maxCommandLines)}
+	r := &Resolver{cfg: cfg, tree: cfg.Tree, descriptors: maxDescriptors, trust: trust{hashing: make(chan struct{}, maxHashing)}, commands: make(commands, maxCommandLines)}
 	var err error
 	if r.diag.fd, err = number(cfg.Diag); err != nil {
 		return nil, fmt.Errorf("identify: %w", err)
@@ -138,7 +140,7 @@ func (r *Resolver) owner(ctx context.Context, inode uint64, asked time.Time) (co
 	if p := r.last.Load(); p != nil && len(p.holders[inode]) == 0 {
 		for _, pid := range r.recent.list() {
 			before, ok := p.known[pid]
-			if !ok || !r.fs.holds(pid, inode) {
+			if !ok || !r.fs.holds(pid, inode, maxHeld) {
 				continue
 			}
 			now, err := r.fs.read(pid)

@@ -664,6 +664,63 @@ func TestManyAskAtOnce(t *testing.T) {
 	})
 }
 
+// A copy of a descriptor costs a process next to nothing, and whoever looks for its
+// sockets has to look at each of them.
+func TestDescriptorsThatAreLookedAtAreBounded(t *testing.T) {
+	sandboxed(t, func(t *testing.T) {
+		s := newStand(t)
+		fd, err := dial4(s.address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		unix.CloseOnExec(fd)
+		var st unix.Stat_t
+		if err := unix.Fstat(fd, &st); err != nil {
+			t.Fatal(err)
+		}
+		// One thread with a few descriptors, the connection among them. It has no others once
+		// it repeats what it is told.
+		cmd := exec.Command("cat")
+		cmd.ExtraFiles = []*os.File{os.NewFile(uintptr(fd), "connection")}
+		in, err1 := cmd.StdinPipe()
+		out, err2 := cmd.StdoutPipe()
+		if err := errors.Join(err1, err2, cmd.Start()); err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
+		fmt.Fprintln(in, "up")
+		if _, err := out.Read(make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+		held, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", cmd.Process.Pid))
+		if err != nil || len(held) < 4 {
+			t.Fatal(held, err)
+		}
+		for limit, enough := range map[int]bool{len(held): true, len(held) - 1: false} {
+			if got := s.r.fs.holds(cmd.Process.Pid, st.Ino, limit); got != enough {
+				t.Errorf("asked at a limit of %d: %t", limit, got)
+			}
+			s.r.descriptors = limit
+			if _, err := s.r.look(); errors.Is(err, errTooMany) == enough || enough && err != nil {
+				t.Errorf("a pass with a limit of %d: %v", limit, err)
+			}
+		}
+		own, err := unix.Getsockname(fd)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tuple := core.Tuple{Client: netip.MustParseAddrPort(text(own)), Server: netip.MustParseAddrPort(s.address)}
+		s.r.descriptors = len(held) - 1
+		if who := s.r.Identify(t.Context(), tuple); who.Status != core.IdentityFailed || !strings.HasSuffix(who.Detail, errTooMany.Error()) {
+			t.Errorf("got %+v", who)
+		}
+		s.r.descriptors = len(held)
+		if who := s.r.Identify(t.Context(), tuple); who.Status != core.IdentityKnown {
+			t.Errorf("got %+v", who)
+		}
+	})
+}
+
 func TestAnAnswerThatIsNotWaitedForIsFailed(t *testing.T) {
 	sandboxed(t, func(t *testing.T) {
 		s := newStand(t)

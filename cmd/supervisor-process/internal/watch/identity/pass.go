@@ -9,10 +9,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Limits of one pass. A workload that exceeds them is not identified.
+// Limits of one pass. A workload that exceeds them is not identified. A descriptor that
+// several threads share counts for each of them: it is looked at as often, which takes
+// about a second for a million.
 const (
-	maxProcesses = 100_000
-	maxSockets   = 1_000_000
+	maxProcesses   = 100_000
+	maxDescriptors = 3_000_000
 )
 
 // pass is what one look at all processes of the workload found. Immutable.
@@ -25,7 +27,7 @@ type pass struct {
 }
 
 var (
-	errTooMany  = errors.New("the workload has too many processes or sockets to be searched")
+	errTooMany  = errors.New("the workload has too many processes or descriptors to be searched")
 	errRestless = errors.New("the workload starts processes faster than they can be searched")
 )
 
@@ -36,30 +38,24 @@ const maxRounds = 32
 // was inherited during the pass is seen too.
 func (r *Resolver) look() (*pass, error) {
 	p := &pass{started: time.Now(), known: make(map[int]process), holders: make(map[uint64][]int)}
-	total := 0
+	left := r.descriptors
 	for range maxRounds {
 		p.newest = r.fs.lastPID()
-		pids, err := r.fs.numbers(".")
+		pids, err := r.fs.numbers(".", maxProcesses)
 		if err != nil {
 			return nil, err
-		}
-		if len(pids) > maxProcesses {
-			return nil, errTooMany
 		}
 		fresh := 0
 		for _, pid := range pids {
 			if _, ok := p.known[pid]; ok || pid == 1 && r.tree == 0 {
 				continue
 			}
-			n, there, err := r.lookAt(p, pid)
+			there, err := r.lookAt(p, pid, &left)
 			if err != nil {
 				return nil, err
 			}
 			if there {
 				fresh++
-			}
-			if total += n; total > maxSockets {
-				return nil, errTooMany
 			}
 		}
 		if fresh == 0 {
@@ -71,25 +67,26 @@ func (r *Resolver) look() (*pass, error) {
 }
 
 // lookAt adds one process: first what it is, then what it holds, so that a
-// descriptor it got before is never missed for the program it is now.
-func (r *Resolver) lookAt(p *pass, pid int) (sockets int, there bool, err error) {
+// descriptor it got before is never missed for the program it is now. Its descriptors are
+// taken off what is left.
+func (r *Resolver) lookAt(p *pass, pid int, left *int) (there bool, err error) {
 	proc, err := r.fs.read(pid)
 	if gone(err) {
-		return 0, false, nil
+		return false, nil
 	}
 	if r.foreign(err) {
 		p.known[pid] = proc // a process of another user, which may only exist outside the tree
-		return 0, true, nil
+		return true, nil
 	}
 	if err != nil {
-		return 0, false, fmt.Errorf("look at pid %d: %w", pid, err)
+		return false, fmt.Errorf("look at pid %d: %w", pid, err)
 	}
 	p.known[pid] = proc
 	folders := []string{strconv.Itoa(pid) + "/fd"}
 	if proc.threads > 1 { // a thread may have a descriptor table of its own
-		tasks, err := r.fs.numbers(strconv.Itoa(pid) + "/task")
+		tasks, err := r.fs.numbers(strconv.Itoa(pid)+"/task", maxProcesses)
 		if err != nil && !gone(err) {
-			return 0, false, err
+			return false, err
 		}
 		for _, tid := range tasks {
 			if tid != pid {
@@ -98,19 +95,17 @@ func (r *Resolver) lookAt(p *pass, pid int) (sockets int, there bool, err error)
 		}
 	}
 	for _, folder := range folders {
-		err := r.fs.sockets(folder, func(inode uint64) bool {
+		err := r.fs.sockets(folder, left, func(inode uint64) {
 			holders := p.holders[inode]
 			if len(holders) == 0 || holders[len(holders)-1] != pid {
 				p.holders[inode] = append(holders, pid)
 			}
-			sockets++
-			return true
 		})
 		if err != nil && !gone(err) && !r.foreign(err) {
-			return sockets, true, fmt.Errorf("look at the descriptors of pid %d: %w", pid, err)
+			return true, fmt.Errorf("look at the descriptors of pid %d: %w", pid, err)
 		}
 	}
-	return sockets, true, nil
+	return true, nil
 }
 
 // foreign reports whether an error is about a process this daemon may not look at,

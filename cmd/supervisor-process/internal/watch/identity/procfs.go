@@ -160,61 +160,100 @@ func gone(err error) bool {
 	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH)
 }
 
-// numbers lists the names below a folder that are decimal numbers.
-func (fs procfs) numbers(folder string) ([]int, error) {
+// numbers lists the names below a folder that are decimal numbers. It fails with
+// errTooMany when there are more than limit.
+func (fs procfs) numbers(folder string, limit int) (out []int, err error) {
+	err = fs.each(folder, func(n int) bool {
+		out = append(out, n)
+		return len(out) <= limit
+	})
+	if err == nil && len(out) > limit {
+		err = errTooMany
+	}
+	return out, err
+}
+
+// namesAtATime is how many names of a folder are held: a process may have as many
+// descriptors as the machine lets it, and a copy of one costs it next to nothing.
+const namesAtATime = 1024
+
+// each calls found for every decimal number among the names below a folder, until it
+// returns false.
+func (fs procfs) each(folder string, found func(n int) bool) error {
 	fd, err := unix.Openat(fs.fd, folder, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: folder, Err: err}
+		return &os.PathError{Op: "open", Path: folder, Err: err}
 	}
 	f := os.NewFile(uintptr(fd), folder)
 	defer f.Close()
-	names, err := f.Readdirnames(-1)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, err
-	}
-	out := make([]int, 0, len(names))
-	for _, n := range names {
-		if v, err := strconv.Atoi(n); err == nil {
-			out = append(out, v)
+	for {
+		names, err := f.Readdirnames(namesAtATime)
+		for _, name := range names {
+			if n, err := strconv.Atoi(name); err == nil && !found(n) {
+				return nil
+			}
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return err
 		}
 	}
-	return out, nil
 }
 
-// sockets calls found for every socket inode below a descriptor folder, newest
-// descriptor first, until it returns false.
-func (fs procfs) sockets(folder string, found func(inode uint64) bool) error {
-	fds, err := fs.numbers(folder)
+// sockets calls found for every socket inode below a descriptor folder. Each descriptor,
+// of whatever kind, takes one of what is left; it fails with errTooMany where none is.
+func (fs procfs) sockets(folder string, left *int, found func(inode uint64)) error {
+	err := fs.each(folder, func(n int) bool {
+		if *left--; *left < 0 {
+			return false
+		}
+		if inode, ok := fs.socket(folder, n); ok {
+			found(inode)
+		}
+		return true
+	})
+	if err == nil && *left < 0 {
+		err = errTooMany
+	}
+	return err
+}
+
+// socket is the inode of a descriptor that is a socket, and was not closed meanwhile.
+func (fs procfs) socket(folder string, n int) (inode uint64, ok bool) {
+	var buf [64]byte
+	l, err := unix.Readlinkat(fs.fd, folder+"/"+strconv.Itoa(n), buf[:])
 	if err != nil {
-		return err
+		return 0, false
+	}
+	text, ok := strings.CutPrefix(string(buf[:l]), "socket:[")
+	if !ok {
+		return 0, false
+	}
+	inode, err = strconv.ParseUint(strings.TrimSuffix(text, "]"), 10, 64)
+	return inode, err == nil
+}
+
+// maxHeld bounds the descriptors of a process that is asked whether it holds a socket.
+// One that has more is left to a pass.
+const maxHeld = 16 << 10
+
+// holds reports whether a process of at most limit descriptors has one of the socket. It
+// looks at the newest descriptors first.
+func (fs procfs) holds(pid int, inode uint64, limit int) bool {
+	folder := strconv.Itoa(pid) + "/fd"
+	fds, err := fs.numbers(folder, limit)
+	if err != nil {
+		return false
 	}
 	slices.SortFunc(fds, func(a, b int) int { return b - a })
-	var buf [64]byte
 	for _, n := range fds {
-		l, err := unix.Readlinkat(fs.fd, folder+"/"+strconv.Itoa(n), buf[:])
-		if err != nil {
-			continue // closed meanwhile
-		}
-		text, ok := strings.CutPrefix(string(buf[:l]), "socket:[")
-		if !ok {
-			continue
-		}
-		inode, err := strconv.ParseUint(strings.TrimSuffix(text, "]"), 10, 64)
-		if err == nil && !found(inode) {
-			return nil
+		if of, ok := fs.socket(folder, n); ok && of == inode {
+			return true
 		}
 	}
-	return nil
-}
-
-// holds reports whether a process has a descriptor of the socket.
-func (fs procfs) holds(pid int, inode uint64) bool {
-	has := false
-	_ = fs.sockets(strconv.Itoa(pid)+"/fd", func(n uint64) bool {
-		has = n == inode
-		return !has
-	})
-	return has
+	return false
 }
 
 // childIsUnknown reports whether a process has a child that known does not have:
@@ -223,7 +262,7 @@ func (fs procfs) childIsUnknown(p *process, known map[int]process) bool {
 	tasks := []int{p.pid}
 	if p.threads > 1 {
 		var err error
-		if tasks, err = fs.numbers(strconv.Itoa(p.pid) + "/task"); err != nil {
+		if tasks, err = fs.numbers(strconv.Itoa(p.pid)+"/task", maxProcesses); err != nil {
 			return true
 		}
 	}
