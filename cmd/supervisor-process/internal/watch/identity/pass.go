@@ -10,11 +10,11 @@ import (
 )
 
 // Limits of one pass. A workload that exceeds them is not identified. A descriptor that
-// several threads share counts for each of them: it is looked at as often, which takes
-// about a second for a million.
+// several threads share counts for each of them: it is looked at as often. So many take
+// some two seconds, and nobody waits for an answer much longer.
 const (
 	maxProcesses   = 100_000
-	maxDescriptors = 3_000_000
+	maxDescriptors = 500_000
 )
 
 // pass is what one look at all processes of the workload found. Immutable.

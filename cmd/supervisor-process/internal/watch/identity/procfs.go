@@ -163,8 +163,10 @@ func gone(err error) bool {
 // numbers lists the names below a folder that are decimal numbers. It fails with
 // errTooMany when there are more than limit.
 func (fs procfs) numbers(folder string, limit int) (out []int, err error) {
-	err = fs.each(folder, func(n int) bool {
-		out = append(out, n)
+	err = fs.each(folder, func(_ int, name string) bool {
+		if n, err := strconv.Atoi(name); err == nil {
+			out = append(out, n)
+		}
 		return len(out) <= limit
 	})
 	if err == nil && len(out) > limit {
@@ -177,9 +179,9 @@ func (fs procfs) numbers(folder string, limit int) (out []int, err error) {
 // descriptors as the machine lets it, and a copy of one costs it next to nothing.
 const namesAtATime = 1024
 
-// each calls found for every decimal number among the names below a folder, until it
-// returns false.
-func (fs procfs) each(folder string, found func(n int) bool) error {
+// each calls found for every name below a folder, with a descriptor of the folder, until
+// it returns false.
+func (fs procfs) each(folder string, found func(folder int, name string) bool) error {
 	fd, err := unix.Openat(fs.fd, folder, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return &os.PathError{Op: "open", Path: folder, Err: err}
@@ -189,7 +191,7 @@ func (fs procfs) each(folder string, found func(n int) bool) error {
 	for {
 		names, err := f.Readdirnames(namesAtATime)
 		for _, name := range names {
-			if n, err := strconv.Atoi(name); err == nil && !found(n) {
+			if !found(fd, name) {
 				return nil
 			}
 		}
@@ -205,11 +207,11 @@ func (fs procfs) each(folder string, found func(n int) bool) error {
 // sockets calls found for every socket inode below a descriptor folder. Each descriptor,
 // of whatever kind, takes one of what is left; it fails with errTooMany where none is.
 func (fs procfs) sockets(folder string, left *int, found func(inode uint64)) error {
-	err := fs.each(folder, func(n int) bool {
+	err := fs.each(folder, func(folder int, name string) bool {
 		if *left--; *left < 0 {
 			return false
 		}
-		if inode, ok := fs.socket(folder, n); ok {
+		if inode, ok := socketAt(folder, name); ok {
 			found(inode)
 		}
 		return true
@@ -220,10 +222,10 @@ func (fs procfs) sockets(folder string, left *int, found func(inode uint64)) err
 	return err
 }
 
-// socket is the inode of a descriptor that is a socket, and was not closed meanwhile.
-func (fs procfs) socket(folder string, n int) (inode uint64, ok bool) {
+// socketAt is the inode of a descriptor that is a socket, and was not closed meanwhile.
+func socketAt(folder int, name string) (inode uint64, ok bool) {
 	var buf [64]byte
-	l, err := unix.Readlinkat(fs.fd, folder+"/"+strconv.Itoa(n), buf[:])
+	l, err := unix.Readlinkat(folder, name, buf[:])
 	if err != nil {
 		return 0, false
 	}
@@ -249,7 +251,7 @@ func (fs procfs) holds(pid int, inode uint64, limit int) bool {
 	}
 	slices.SortFunc(fds, func(a, b int) int { return b - a })
 	for _, n := range fds {
-		if of, ok := fs.socket(folder, n); ok && of == inode {
+		if of, ok := socketAt(fs.fd, folder+"/"+strconv.Itoa(n)); ok && of == inode {
 			return true
 		}
 	}
