@@ -34,7 +34,9 @@ func TestClassesAtTheEdgesOfEveryBlock(t *testing.T) {
 		{"2001::5601:5601", bl}, {"2001:0:1:2:3:4:f7f7:f7f7", in},
 		{"2001:4860:4860::8888", pu}, {"2001:db8::1", in}, {"2001:db7:ffff::", pu}, {"2001:db9::", pu},
 		{"fe7f:ffff::", bl}, {"fe80::1", bl}, {"febf:ffff::", bl}, {"fec0::1", bl}, {"ff02::1", bl},
-		{"fc00::1", in}, {"fdff:ffff::", in}, {"fd00:ec2::254", bl}, {"fd00:ec2::253", in}, {"100::1", bl}, {"1000::1", bl}, {"2000::1", pu}, {"3ffe:ffff::", pu}, {"3fff::1", in}, {"4000::1", bl},
+		{"fc00::1", in}, {"fdff:ffff::", in}, {"fd00:ec1:ffff::", in}, {"fd00:ec2::23", bl}, {"fd00:ec2::254", bl}, {"fd00:ec3::", in}, {"fd20:ce::254", bl}, {"fd20:ce::253", in},
+		{"fd00:c1::a9fe:a9fe", bl}, {"fd00:c1::a9fe:a9ff", in}, {"fd00:42::42", bl}, {"fd00:42::43", in}, {"fd00:a9fe:a9fe::1", bl}, {"fd00:a9fe:a9fe::2", in}, {"fd00:100::100:200", bl}, {"fd00:100::100:201", in},
+		{"100::1", bl}, {"1000::1", bl}, {"2000::1", pu}, {"3ffe:ffff::", pu}, {"3fff::1", in}, {"4000::1", bl},
 	} {
 		if got, why := address.Classify(netip.MustParseAddr(tc.addr)); got != tc.want {
 			t.Errorf("Classify(%s) = %d (%s), want %d", tc.addr, got, why, tc.want)
