@@ -106,9 +106,10 @@ func canonicalSegment(s string, slash bool) (string, error) {
 	return string(out), nil
 }
 
-// hidesDots finds a dot segment between what some origin takes for separators.
+// hidesDots finds a dot segment between what some origin takes for separators, that of a
+// segment and its parameters included: the proxy of an origin may have decoded them.
 func hidesDots(decoded string) bool {
-	if !strings.ContainsAny(decoded, "/\\") {
+	if !strings.ContainsAny(decoded, "/\\;") {
 		return false
 	}
 	for part := range strings.FieldsFuncSeq(decoded, func(c rune) bool { return c == '/' || c == '\\' }) {
@@ -176,6 +177,9 @@ func (r *Request) origin(t Target, defaultPort uint16, readPath func(string) (st
 		}
 	}
 	if err := r.namesHost(t, defaultPort); err != nil {
+		return Target{}, err
+	}
+	if err := r.checkNested(); err != nil {
 		return Target{}, err
 	}
 	path, query, asked := strings.Cut(tail, "?")

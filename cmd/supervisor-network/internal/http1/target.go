@@ -62,6 +62,9 @@ func (r *Request) checkHostField(t Target, defaultPort uint16) error {
 // Absolute reads the absolute-form target of a proxied request and requires its Host
 // field to say the same.
 func (r *Request) Absolute() (Target, error) {
+	if err := r.checkNested(); err != nil {
+		return Target{}, err
+	}
 	scheme, rest, ok := strings.Cut(r.Target, "://")
 	if !ok {
 		return Target{}, badTarget("this is a proxy: send CONNECT host:port, or an absolute http:// target")
@@ -92,6 +95,15 @@ func (r *Request) Absolute() (Target, error) {
 		return Target{}, err
 	}
 	return t, nil
+}
+
+// checkNested refuses a CONNECT that is no tunnel of this proxy's: where an origin takes
+// it for one of its own, what follows is no request any more, whoever sends it.
+func (r *Request) checkNested() error {
+	if !strings.EqualFold(r.Method, "CONNECT") {
+		return nil
+	}
+	return &SyntaxError{Status: 403, Reason: core.ReasonUnsupportedProtocol, Detail: "CONNECT is not available inside a tunnel, nor with a path"}
 }
 
 // setPath takes the path strictly; the query is the origin's own language and passes
