@@ -67,6 +67,16 @@ func families() {
 	for _, protocol := range []int{1, 6, 17, 255} {
 		refused(fmt.Sprintf("raw protocol %d", protocol), socket(unix.AF_INET, unix.SOCK_RAW, protocol), perm)
 	}
+	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
+		for protocol := 18; protocol < 512; protocol++ {
+			if protocol != unix.IPPROTO_ICMPV6 {
+				refused(fmt.Sprintf("protocol %d of family %d", protocol, family), socket(family, unix.SOCK_STREAM, protocol), perm)
+			}
+		}
+		for kind := unix.SOCK_RDM; kind <= unix.SOCK_PACKET; kind++ {
+			refused(fmt.Sprintf("type %d of family %d", kind, family), socket(family, kind, 0), perm)
+		}
+	}
 	if err := socket(unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_ROUTE); err != nil {
 		fmt.Println("bad: reading the routes does not work:", err)
 	}

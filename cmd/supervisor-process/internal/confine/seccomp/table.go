@@ -74,10 +74,21 @@ type condition struct {
 // see another value than the kernel.
 const upTo32 = 0xffffffff
 
+// protocolUDP is the last protocol of the Internet that programs need. Those behind it
+// (SCTP, DCCP, UDP-Lite, L2TP, SMC, MPTCP) are parts of the kernel that it loads because
+// somebody asks for a socket, and that have been ways into it. Libraries that prefer
+// MPTCP go on with TCP.
+const protocolUDP = 17
+
+// unusualTypes are the bits of the socket types above raw ones. With protocol 0 they mean
+// the same protocols, where one of those is loaded.
+const unusualTypes = 0xc
+
 var conditional = []rule{
 	{"socket", []condition{{0, "==", 1}}, "AF_UNIX"},
-	{"socket", []condition{{0, "==", 2}}, "AF_INET; the fence decides"},
-	{"socket", []condition{{0, "==", 10}}, "AF_INET6; the fence decides"},
+	{"socket", []condition{{0, "==", 2}, {1, "no bit of", unusualTypes}, {2, "<=", protocolUDP}}, "AF_INET: TCP, UDP, ping; the fence decides"},
+	{"socket", []condition{{0, "==", 10}, {1, "no bit of", unusualTypes}, {2, "<=", protocolUDP}}, "AF_INET6; the fence decides"},
+	{"socket", []condition{{0, "==", 10}, {1, "no bit of", unusualTypes}, {2, "==", 58}}, "ping over IPv6"},
 	{"socket", []condition{{0, "==", 16}, {2, "==", 0}}, "NETLINK_ROUTE, which getifaddrs(3) reads"},
 	{"socketpair", []condition{{0, "==", 1}}, "AF_UNIX"},
 	{"clone", []condition{{0, "no bit of", namespaceFlags &^ 0xff}}, "no new namespace; the low byte is the signal at exit"},
