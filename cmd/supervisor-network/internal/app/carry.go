@@ -275,6 +275,7 @@ func (s *session) exchange(ctx context.Context, req *http1.Request, t http1.Targ
 			o.Close()
 			return exchange.Result{}, s.inPlace(changed)
 		}
+		o.Personal = o.Personal || personal(req.Fields)
 		x.Origin = o
 		res, err := exchange.Do(&x)
 		if !s.origin.CompareAndSwap(o, nil) && err == nil && res.Switched == nil {
@@ -285,7 +286,7 @@ func (s *session) exchange(ctx context.Context, req *http1.Request, t http1.Targ
 			res.Origin = o // the caller goes on with it
 			return res, nil
 		case err == nil && res.OriginGoesOn:
-			o.Release()
+			s.giveBack(o)
 			return res, nil
 		case err == nil:
 			o.Close()
@@ -375,8 +376,35 @@ func (s *session) prepare(ctx context.Context, tls bool) {
 
 // get takes a connection to the origin.
 func (s *session) get(ctx context.Context, careful bool) (*pool.Conn, error) {
-	if c, err := s.spare.take(ctx); c != nil || err != nil {
+	c, err := s.spare.take(ctx)
+	if c != nil && c.Personal && !c.Fit() {
+		c.Close()
+		c = nil
+	}
+	if c != nil || err != nil {
 		return c, err
 	}
 	return s.destination.Get(ctx, s.grant.permit, careful)
+}
+
+// giveBack keeps a connection for the next request: for whoever makes one, or in a tunnel
+// for this client alone.
+func (s *session) giveBack(c *pool.Conn) {
+	if !c.Personal || !s.tunnel {
+		c.Release()
+		return
+	}
+	c.Watch(nil)
+	c.Reused = true
+	s.spare.put(c)
+}
+
+// personal reports whether a request authenticates the connection that carries it.
+func personal(fields http1.Fields) bool {
+	for i := range fields {
+		if fields[i].Is("Authorization") && pool.Personal(fields[i].Value) {
+			return true
+		}
+	}
+	return false
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/exchange"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/h2"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/origin"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/pool"
 	"github.com/splitpod/splitpod/pkg/core"
 )
 
@@ -278,6 +280,7 @@ func (p *path) roundTrip(ctx context.Context, s *session, g *grant, in *incoming
 			o.Close()
 			return nil, changed
 		}
+		o.Personal = slices.ContainsFunc(req.Header["Authorization"], pool.Personal)
 		resp, stale, err := exchange.RoundTrip(ctx, o, req)
 		if err == nil || !again || !stale || !repeatable(req.Method) || ctx.Err() != nil {
 			return resp, err

@@ -240,6 +240,9 @@ type Conn struct {
 	R       *bufio.Reader
 	Address string // that was dialled
 	Reused  bool   // it carried an exchange before
+	// Personal is set when the origin may take whoever uses the connection for the client
+	// that did (see Personal). Release does not keep it.
+	Personal bool
 
 	raw         net.Conn
 	tcp         *net.TCPConn
@@ -320,7 +323,7 @@ func (c *Conn) Abort() {
 func (c *Conn) Release() {
 	c.watch, c.since = nil, time.Now()
 	d := c.destination
-	if c.R.Buffered() > 0 || c.holdsMore() {
+	if c.Personal || !c.idle() {
 		c.raw.Close()
 		return
 	}
@@ -339,6 +342,13 @@ func (c *Conn) Release() {
 	d.idle = append(d.idle, c)
 	d.mu.Unlock()
 }
+
+// idle reports whether nothing was read ahead.
+func (c *Conn) idle() bool { return c.R.Buffered() == 0 && !c.holdsMore() }
+
+// Fit reports whether a connection that its client kept for itself can carry another
+// exchange.
+func (c *Conn) Fit() bool { return c.idle() && c.quiet() }
 
 // holdsMore reports whether TLS has read more than was asked of it, or has ended: what
 // it holds is not in the socket any more, where quiet looks.
