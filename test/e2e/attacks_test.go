@@ -290,6 +290,13 @@ refused(lambda: send(CANARY6, 0, socket.SOCK_DGRAM, 58, b"\x80\0\0\0\0\0\0\0secr
 		{"A13", "a mapped address", python(`refused(lambda: tcp("::ffff:" + CANARY))`), []string{"end"}, nil, 0, bypassed},
 		{"A14", "addresses that hold others", python(`for h in "64:ff9b::0a4d:1", "2002:0a4d:1::1", "2001:0:a4d:1::1", CANARY6, "::" + CANARY: refused(lambda: tcp(h), h)`), []string{"end"}, nil, 0, bypassed},
 		{"A15", "the proxy's port elsewhere", python(`refused(lambda: tcp(CANARY, 3128)); refused(lambda: tcp(CANARY6, 3128))`), []string{"end"}, nil, 0, bypassed},
+		{"A15", "the proxy's port taken by another listener", python(`def take(host, option):
+    s = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET); s.setsockopt(socket.SOL_SOCKET, option, 1); s.bind((host, 3128)); s.listen()
+for host in "127.0.0.1", "0.0.0.0", "::1", "::":
+    for option in socket.SO_REUSEADDR, socket.SO_REUSEPORT: refused(lambda: take(host, option), host)`), []string{"end"}, nil, 0, ""},
+		{"A14", "a route of its own inside the packet", python(`def routed(to, through):
+    s = socket.socket(); s.settimeout(4); s.setsockopt(socket.IPPROTO_IP, socket.IP_OPTIONS, b"\x83\x07\x04" + socket.inet_aton(through) + b"\0"); s.connect((to, 9999))
+refused(lambda: routed("127.0.0.1", CANARY)); refused(lambda: routed(CANARY, "127.0.0.1"))`), []string{"end"}, nil, 0, ""},
 		{"A16", "namespaces of its own", "unshare -Urn sh -c 'nft flush ruleset; curl -m3 https://" + world.Address + ":9999/' && echo bad; echo end", []string{"end"}, nil, 0, ""},
 		{"A17", "changing the network", `for c in "nft flush ruleset" "iptables -F" "ip route add default dev lo" "ip link set lo down" "ip addr add 10.0.0.1/8 dev lo" "ip link add d type dummy"; do $c 2>/dev/null && echo bad $c; done; echo end`, []string{"end"}, nil, 0, ""},
 		{"A26", "a connection's ports again", python(`s = connect("api.demo.test:1"); port = s.getsockname()[1]; s.close()
@@ -321,6 +328,14 @@ for p in "/run/docker.sock", "/var/run/docker.sock", "/run/containerd/containerd
 		{"A40", "io_uring", tool("iouring"), []string{"tried 3"}, nil, 0, ""},
 		{"A41", "another ABI's numbers", tool("abi"), []string{"tried"}, nil, 0, ""},
 		{"A43", "init's namespaces", "nsenter -t 1 -n curl -m3 http://" + world.Address + ":9999/ && echo bad; cat /proc/1/ns/net 2>/dev/null && echo bad; echo end", []string{"end"}, nil, 0, ""},
+
+		{"A43", "the owner of a namespace, asked of its file", python(`import fcntl, ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+def enter(namespace, ask):
+    fd = fcntl.ioctl(os.open("/proc/self/ns/" + namespace, os.O_RDONLY), ask)
+    if libc.setns(fd, 0) < 0: raise OSError(ctypes.get_errno(), "setns")
+for namespace in "net", "pid", "mnt", "user":
+    for ask in 0xb701, 0xb702: refused(lambda: enter(namespace, ask), namespace)`), []string{"end"}, nil, 0, ""},
 
 		{"D1", "another program by a link with the name of an allowed one", "ln -s $(readlink -f /usr/bin/python3) " + a.writableDir + "/curl; " + strings.Replace(python(`print(status("api.demo.test:443"))`), "python3", a.writableDir+"/curl", 1), []string{"403"}, nil, 0, "python3"},
 		{"D1", "a copy of an allowed one", "cp /usr/bin/curl " + a.writableDir + "/copy; " + a.writableDir + "/copy -sS https://api.demo.test/; echo code $?", []string{"code 56"}, nil, 0, a.writableDir + "/copy"},
