@@ -62,9 +62,6 @@ func (r *Request) checkHostField(t Target, defaultPort uint16) error {
 // Absolute reads the absolute-form target of a proxied request and requires its Host
 // field to say the same.
 func (r *Request) Absolute() (Target, error) {
-	if err := r.checkNested(); err != nil {
-		return Target{}, err
-	}
 	scheme, rest, ok := strings.Cut(r.Target, "://")
 	if !ok {
 		return Target{}, badTarget("this is a proxy: send CONNECT host:port, or an absolute http:// target")
@@ -89,6 +86,9 @@ func (r *Request) Absolute() (Target, error) {
 		tail = "/" + tail
 	}
 	if err := r.checkHostField(t, 80); err != nil {
+		return Target{}, err
+	}
+	if err := r.checkNested(); err != nil {
 		return Target{}, err
 	}
 	if err := t.setPath(tail); err != nil {
