@@ -54,7 +54,7 @@ var Steps = []Step{
 	{"working directory", "as the final identity, so that the supervisor's rights open no directory", changeDir},
 	{"landlock", "as the final identity, so that what the user cannot open is not opened for it; needs no_new_privs", restrictFiles},
 	{"workspace", "as the final identity and under Landlock, which together say who may write", checkWorkspace},
-	{"signals", "a blocked or ignored signal would be inherited; after Landlock, which reaches the other threads by a signal", resetSignals},
+	{"signals", "a blocked or ignored signal would be inherited", resetSignals},
 	{"seccomp", "after everything that needs a call the program may not make; needs no_new_privs", filterCalls},
 	{"verification", "last: what the kernel says, not what the calls returned", verify},
 }

@@ -7,10 +7,14 @@
 // subdirectory out of a directory that is allowed, and a descriptor that is open
 // already is not judged again.
 //
-// Invariant: Apply restricts the calling process completely or fails; it never
+// Invariant: Apply restricts the calling thread completely or fails; it never
 // applies an empty set of rules, which would forbid everything or nothing, and never
 // follows a symbolic link to what it grants, outside /proc: another program of the
 // sandbox could have put it there.
+//
+// Like every other step of confinement it is done to one thread, the one that executes
+// the program. The library's own Restrict signals every thread of the process and waits
+// for each, which those that are about to vanish are not worth.
 //
 // Sources: Documentation/userspace-api/landlock.rst, openat2(2).
 package landlock
@@ -90,7 +94,8 @@ func Version() int {
 	return v
 }
 
-// Apply restricts the calling process, all threads, and what it executes.
+// Apply restricts the calling thread, which must be locked to its goroutine and have
+// no_new_privs, and what it executes.
 func Apply(r Rules) (Report, error) {
 	abi := min(Version(), len(configs)-1)
 	switch {
@@ -107,22 +112,41 @@ func Apply(r Rules) (Report, error) {
 	if len(rules) == 0 {
 		return report, fmt.Errorf("%w: filesystem_policy: none of its paths can be used, so that nothing could be allowed", ErrUnenforceable)
 	}
-	config := configs[abi]
-	config.HandledAccessNet = 0
-	if err := config.Restrict(rules...); err != nil {
-		return report, err
+	if err := restrict(configs[abi], rules); err != nil {
+		return report, fmt.Errorf("landlock: %w", err)
 	}
 	return report, nil
 }
 
+// rule is a file or directory and the rights at it and below.
+type rule struct {
+	at     *os.File
+	rights landlock.AccessFSSet
+}
+
+// restrict applies rules to the calling thread; what they do not name is forbidden.
+func restrict(config landlock.Config, rules []rule) error {
+	set, err := ll.LandlockCreateRuleset(&ll.RulesetAttr{HandledAccessFS: uint64(config.HandledAccessFS), Scoped: uint64(config.Scoped)}, 0)
+	if err != nil {
+		return os.NewSyscallError("landlock_create_ruleset", err)
+	}
+	defer unix.Close(set)
+	for _, r := range rules {
+		beneath := ll.PathBeneathAttr{AllowedAccess: uint64(r.rights & config.HandledAccessFS), ParentFd: int(r.at.Fd())}
+		if err := ll.LandlockAddPathBeneathRule(set, &beneath, 0); err != nil {
+			return fmt.Errorf("%s: %w", r.at.Name(), os.NewSyscallError("landlock_add_rule", err))
+		}
+	}
+	return os.NewSyscallError("landlock_restrict_self", ll.LandlockRestrictSelf(set, 0))
+}
+
 // collect turns paths into rules, which hold until done is called. A path that cannot be
 // opened by the program's own user is no use to it.
-func collect(r Rules, abi int) (report Report, rules []landlock.Rule, done func(), err error) {
+func collect(r Rules, abi int) (report Report, rules []rule, done func(), err error) {
 	report = Report{ABI: abi}
-	var held []*os.File
 	done = func() {
-		for _, f := range held {
-			f.Close()
+		for _, r := range rules {
+			r.at.Close()
 		}
 	}
 	add := func(field, path string, dir, file landlock.AccessFSSet, count *int) error {
@@ -139,19 +163,17 @@ func collect(r Rules, abi int) (report Report, rules []landlock.Rule, done func(
 			rights = dir
 		}
 		*count++
-		held = append(held, f)
-		// What was opened, whatever is at the path by now.
-		rules = append(rules, landlock.PathAccess(rights&configs[abi].HandledAccessFS, fmt.Sprintf("/proc/self/fd/%d", f.Fd())))
+		rules = append(rules, rule{f, rights}) // what was opened, whatever is at the path by now
 		return nil
 	}
 	for _, p := range r.ReadOnly {
 		if err := add("read_only", p, dirRead, fileRead, &report.ReadOnly); err != nil {
-			return report, nil, done, err
+			return report, rules, done, err
 		}
 	}
 	for _, p := range r.ReadWrite {
 		if err := add("read_write", p, configs[abi].HandledAccessFS, fileWrite, &report.ReadWrite); err != nil {
-			return report, nil, done, err
+			return report, rules, done, err
 		}
 	}
 	return report, rules, done, nil
