@@ -15,7 +15,8 @@
 //
 // The program starts itself again for two of these: as init of the workload's
 // namespaces, and once for every session as the stage that confines itself and
-// becomes the workload.
+// becomes the workload. Both are hooks that run before main does, in internal/app/inside
+// and internal/launch/stage; the file server of an SSH session is the third, below.
 package main
 
 import (
@@ -23,10 +24,11 @@ import (
 	"os"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/app"
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/launch/filetransfer"
 )
 
 func main() {
-	if code, ok := app.Reexec(os.Args); ok {
+	if code, ok := filetransfer.Reexec(os.Args); ok {
 		os.Exit(code)
 	}
 	os.Exit(app.Main(context.Background(), os.Args[1:], os.Stdout, os.Stderr))

@@ -21,6 +21,7 @@ import (
 	"github.com/splitpod/splitpod/api/supervisor/link"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/config"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/launch"
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/launch/stage"
 	"github.com/splitpod/splitpod/pkg/core"
 )
 
@@ -117,7 +118,7 @@ func (d *daemon) execOne(ctx context.Context, c *net.UnixConn) (code int, err er
 	if err != nil {
 		return exitUsage, err
 	}
-	argv := launch.Strings(req.Argv)
+	argv := stage.Strings(req.Argv)
 	spec := d.spec(argv, [3]*os.File(files))
 	var terminal *launch.Terminal
 	if req.Terminal {
@@ -294,7 +295,7 @@ func execCommand(ctx context.Context, args []string, stderr io.Writer) int {
 }
 
 func askExec(c *net.UnixConn, argv []string, term string) (int, error) {
-	req := execRequest{Argv: launch.Bytes(argv), Term: term}
+	req := execRequest{Argv: stage.Bytes(argv), Term: term}
 	if size, err := unix.IoctlGetWinsize(0, unix.TIOCGWINSZ); err == nil {
 		req.Terminal, req.Columns, req.Rows = true, int(size.Col), int(size.Row)
 	}

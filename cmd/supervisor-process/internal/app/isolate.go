@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,156 +16,36 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/splitpod/splitpod/api/supervisor/link"
-	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/isolate/mount"
-	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/isolate/netns"
-	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/isolate/nft"
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/app/inside"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/launch"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/prepare/skill"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/watch/identity"
-	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/watch/nflog"
 	"github.com/splitpod/splitpod/pkg/core"
 )
 
-// Reexec runs what this program was started again for: init of the sandbox, or the
-// stage that becomes a program. ok is false for an ordinary start.
-func Reexec(args []string) (code int, ok bool) {
-	return launch.Reexec(args, launch.Init{Setup: setupSandbox, Query: answerQuery, Keep: []int{unix.CAP_NET_ADMIN}})
-}
-
-// setup is what init is told.
-type setup struct {
-	RunDir    string
-	Public    map[string][]byte // files the workload finds in RunDir
-	ProxyPort uint16            // 0: no listeners
-}
-
-// setupReport is what init says about the namespaces it built.
-type setupReport struct {
-	Held       bool     // the fence holds logged TCP attempts for us to end
-	SharedProc bool     // the workload's /proc is the container's
-	Findings   []string // what is weaker than it should be
-}
-
-// Names of the descriptors init hands over.
-const (
-	fileDiag  = "diag"  // sock_diag of the workload's network namespace
-	fileNFLog = "nflog" // the fence's log
-	fileProc  = "proc"  // the workload's own process table
-	fileRoot  = "root"  // the workload's root directory
-	fileNet   = "net"   // its network namespace
-)
-
-// setupSandbox runs as pid 1 of the new namespaces, before anything else is there.
-func setupSandbox(raw json.RawMessage) (any, []launch.Named, error) {
-	var s setup
-	if err := json.Unmarshal(raw, &s); err != nil {
-		return nil, nil, fmt.Errorf("read the setup: %w", err)
-	}
-	var report setupReport
-	mounted, err := mount.Setup(mount.Config{RunDir: s.RunDir, Public: s.Public})
-	if err != nil {
-		return nil, nil, err
-	}
-	report.SharedProc, report.Findings = mounted.SharedProc, mounted.Findings
-	diag, err := identity.OpenDiag()
-	if err != nil {
-		return nil, nil, err
-	}
-	hold := identity.CanDestroy(diag)
-	if !hold {
-		report.Findings = append(report.Findings, "the kernel cannot end connections (INET_DIAG_DESTROY), so that direct connections are refused without knowing their program")
-	}
-	// lo comes up only behind the fence: the listeners need it, the workload too.
-	if err := nft.Install(hold); err != nil {
-		return nil, nil, err
-	}
-	ipv6, err := netns.Setup()
-	if err != nil {
-		return nil, nil, err
-	}
-	if err := nft.Verify(hold); err != nil {
-		return nil, nil, err
-	}
-	report.Held = hold
-	files, err := openFiles(diag, s.ProxyPort, ipv6)
-	if err != nil {
-		return nil, nil, err
-	}
-	return report, files, nil
-}
-
-// openFiles opens what the daemon needs of the namespaces while it is inside them.
-func openFiles(diag *os.File, proxyPort uint16, ipv6 bool) ([]launch.Named, error) {
-	var out []launch.Named
-	add := func(name string, f *os.File, err error) error {
-		if err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
-		out = append(out, launch.Named{Name: name, File: f})
-		return nil
-	}
-	err := add(fileDiag, diag, nil)
-	log, logErr := nflog.Open(nft.LogGroup)
-	proc, procErr := os.Open("/proc")
-	root, rootErr := os.Open("/")
-	ns, nsErr := os.Open("/proc/self/ns/net")
-	err = errors.Join(err, add(fileNFLog, log, logErr), add(fileProc, proc, procErr), add(fileRoot, root, rootErr), add(fileNet, ns, nsErr))
-	if err != nil || proxyPort == 0 {
-		return out, err
-	}
-	listeners, err := netns.Listen(context.Background(), proxyPort, ipv6)
-	for _, l := range listeners {
-		name := "proxy6"
-		if l.Addr().(*net.TCPAddr).IP.To4() != nil {
-			name = "proxy4"
-		}
-		f, fileErr := l.File()
-		err = errors.Join(err, add(name, f, fileErr))
-	}
-	return out, err
-}
-
-// answerQuery runs in init later on.
-func answerQuery(name string) (any, error) {
-	if name != queryFence && name != queryHoldingFence {
-		return nil, fmt.Errorf("unknown query %q", name)
-	}
-	counters, err := nft.Counters()
-	if err != nil {
-		return nil, err
-	}
-	state := fenceState{Refused: counters}
-	if err := nft.Verify(name == queryHoldingFence); err != nil {
-		state.Damage = err.Error()
-	}
-	return state, nil
-}
-
-// The queries for a fenceState: of a fence that answers everything, or holds.
-const (
-	queryFence        = "fence"
-	queryHoldingFence = "holding-fence"
-)
-
-// fenceState is what the kernel says of the fence now.
-type fenceState struct {
-	Refused map[string]uint64 // packets, by class
-	Damage  string            // how the rules differ from what was installed; empty: not at all
-}
-
-// isolate builds the namespaces and what this daemon watches them by.
+// isolate has init build the namespaces, and finds what this daemon watches them by.
 func (d *daemon) isolate(ctx context.Context, c core.Config) error {
-	s := setup{RunDir: d.cfg.RunDir, Public: d.publicFiles(c)}
-	if d.link != nil {
-		s.ProxyPort = c.ProxyPort
+	want := inside.Wanted{RunDir: d.cfg.RunDir}
+	var files []*os.File
+	defer func() {
+		for _, f := range files {
+			f.Close()
+		}
+	}()
+	for name, text := range d.publicFiles(c) {
+		f, err := launch.MemoryFile(text)
+		if err != nil {
+			return fmt.Errorf("build the sandbox: %w", err)
+		}
+		want.Public, files = append(want.Public, name), append(files, f)
 	}
-	sandbox, err := launch.Start(ctx, s)
-	if err != nil {
+	if d.link != nil {
+		want.ProxyPort = c.ProxyPort
+	}
+	if err := d.sandbox.Setup(ctx, want, files...); err != nil {
 		return fmt.Errorf("build the sandbox: %w", err)
 	}
-	d.sandbox = sandbox
-	if err := d.adopt(sandbox); err != nil {
-		sandbox.Close()
+	if err := d.adopt(d.sandbox); err != nil {
 		return fmt.Errorf("build the sandbox: %w", err)
 	}
 	d.resolve(c)
@@ -176,7 +55,7 @@ func (d *daemon) isolate(ctx context.Context, c core.Config) error {
 
 // adopt takes over what init reported and opened.
 func (d *daemon) adopt(sandbox *launch.Sandbox) error {
-	var report setupReport
+	var report inside.Report
 	if err := json.Unmarshal(sandbox.Report, &report); err != nil {
 		return fmt.Errorf("read init's report: %w", err)
 	}
@@ -185,7 +64,7 @@ func (d *daemon) adopt(sandbox *launch.Sandbox) error {
 		d.log.Warn("isolation is weaker than it could be", slog.String("detail", f))
 	}
 	d.held = report.Held
-	where := identity.Config{Diag: sandbox.Files[fileDiag], Proc: sandbox.Files[fileProc], Root: sandbox.Files[fileRoot]}
+	where := identity.Config{Diag: sandbox.Files[inside.FileDiag], Proc: sandbox.Files[inside.FileProc], Root: sandbox.Files[inside.FileRoot]}
 	if report.SharedProc {
 		where.Tree = sandbox.PID()
 	}
@@ -196,7 +75,7 @@ func (d *daemon) adopt(sandbox *launch.Sandbox) error {
 	d.resolver.Store(r)
 	var listeners []link.Descriptor
 	for name, f := range sandbox.Files {
-		if strings.HasPrefix(name, "proxy") {
+		if strings.HasPrefix(name, inside.Listeners) {
 			listeners = append(listeners, link.Descriptor{Name: name, File: f})
 		}
 	}
@@ -227,14 +106,13 @@ func (d *daemon) publicFiles(c core.Config) map[string][]byte {
 		files[skill.Guide] = []byte(skill.Text())
 	}
 	if len(c.CAPEM) > 0 {
-		files[caFile], files[bundleFile] = c.CAPEM, bundle(c)
+		files[caFile], files[bundleFile] = c.CAPEM, bundle(d.roots(), c)
 	}
 	return files
 }
 
-// bundle is a program's own roots and the CA.
-func bundle(c core.Config) []byte {
-	roots := imageRoots("/")
+// bundle is the image's roots, the network daemon's if it has none, and the CA.
+func bundle(roots []byte, c core.Config) []byte {
 	if roots == nil {
 		roots = c.RootsPEM
 	}

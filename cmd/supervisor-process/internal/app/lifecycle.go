@@ -41,7 +41,8 @@ type daemon struct {
 
 	signals chan os.Signal
 	early   earlySignals
-	environ []string // of the container
+	environ []string      // of the container
+	roots   func() []byte // the image's root certificates, looked for once
 
 	started   core.Config                       // what the sandbox was built with
 	provided  atomic.Pointer[map[string]string] // what programs started from now on get; nil: what started says
@@ -68,7 +69,17 @@ func (d *daemon) life(ctx context.Context, argv []string) (core.Exit, error) {
 	defer cancel()
 	go d.handleSignals(ctx, cancel)
 
-	// prepare: what must be enforced, and as whom. Nothing exists yet.
+	// Init comes up behind its fence meanwhile, and waits to hear what is wanted.
+	var err error
+	if d.sandbox, err = launch.Spawn(); err != nil {
+		return core.Exit{}, err
+	}
+	defer d.sandbox.Close()
+	if d.roots = sync.OnceValue(func() []byte { return imageRoots("/") }); d.link != nil {
+		go d.roots() // some milliseconds of PEM, which nobody has to wait for
+	}
+
+	// prepare: what must be enforced, and as whom.
 	first, err := d.awaitConfig(start)
 	if err != nil {
 		return core.Exit{}, err
@@ -95,11 +106,10 @@ func (d *daemon) life(ctx context.Context, argv []string) (core.Exit, error) {
 	}
 	removeLimit, err := d.limitPIDs()
 	if err != nil {
-		d.sandbox.Close()
 		return core.Exit{}, err
 	}
 	defer removeLimit()
-	defer d.sandbox.Close()
+	defer d.sandbox.Close() // the cgroup is empty then
 	// From here on init starts programs, this process does not.
 	if err := seccomp.ApplyToDaemon(); err != nil {
 		return core.Exit{}, err

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/app/inside"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/config"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/confine/landlock"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/launch"
@@ -83,13 +84,13 @@ func (f *flight) try(cfg *config.Config) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	sandbox, err := launch.Start(ctx, setup{RunDir: dir, ProxyPort: core.DefaultProxyPort})
+	sandbox, err := launch.Start(ctx, inside.Wanted{RunDir: dir, ProxyPort: core.DefaultProxyPort})
 	if err != nil {
 		f.line(false, exitPrivilege, "sandbox", err.Error())
 		return
 	}
 	defer sandbox.Close()
-	var report setupReport
+	var report inside.Report
 	if err := json.Unmarshal(sandbox.Report, &report); err != nil {
 		f.line(false, exitPrivilege, "sandbox", fmt.Sprintf("read init's report: %v", err))
 		return

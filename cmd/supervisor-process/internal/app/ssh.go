@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/splitpod/splitpod/api/supervisor/link"
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/app/inside"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/isolate/netns"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/launch"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/launch/sshd"
@@ -205,7 +206,7 @@ func (d *daemon) dialLoopback(ctx context.Context, host string, port uint16) (ne
 		if err != nil {
 			return nil, err
 		}
-		c, err := netns.Dial(d.sandbox.Files[fileNet], netip.AddrPortFrom(addr, port), timeout)
+		c, err := netns.Dial(d.sandbox.Files[inside.FileNet], netip.AddrPortFrom(addr, port), timeout)
 		if err == nil {
 			return c, nil
 		}

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/app/inside"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/launch"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/watch/nflog"
 	"github.com/splitpod/splitpod/pkg/core"
@@ -51,7 +52,7 @@ func (d *daemon) watch(ctx context.Context) (stop func()) {
 	wg.Go(func() {
 		slots := make(chan struct{}, maxAttributions)
 		again(ctx, fenceInterval, func() error {
-			err := nflog.Read(ctx, d.sandbox.Files[fileNFLog], func(p nflog.Packet) { d.refused(p, slots) })
+			err := nflog.Read(ctx, d.sandbox.Files[inside.FileNFLog], func(p nflog.Packet) { d.refused(p, slots) })
 			if err != nil {
 				d.log.Error("the fence's log cannot be read; until it can, refusals are only counted, and held connections wait", slog.Any("error", err))
 			}
@@ -165,10 +166,10 @@ func hint(proto string, port uint16) string {
 func (d *daemon) checkFence(watched context.Context) {
 	ctx, cancel := context.WithTimeout(watched, 5*time.Second)
 	defer cancel()
-	var state fenceState
-	query := queryFence
+	var state inside.Fence
+	query := inside.QueryFence
 	if d.held {
-		query = queryHoldingFence
+		query = inside.QueryHoldingFence
 	}
 	if err := d.sandbox.Query(ctx, query, &state); err != nil {
 		if watched.Err() == nil && !errors.Is(err, launch.ErrEnded) {

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/launch/stage"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/prepare"
 )
 
@@ -23,7 +24,7 @@ type Environment struct {
 }
 
 // DefaultPath is where programs are looked for when the container says nothing.
-const DefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+const DefaultPath = stage.DefaultPath
 
 // marker tells programs that they run in a sandbox. The name is the reference's,
 // because agents look for it.

@@ -17,7 +17,6 @@ import (
 const (
 	nameSetup = "init-setup"
 	nameServe = "init"
-	nameStage = "stage"
 )
 
 // lifeLine is init's end of the socketpair.
@@ -25,13 +24,21 @@ const lifeLine = 3
 
 // Init is what the caller does inside init.
 type Init struct {
-	// Setup runs first, with every privilege, in the new namespaces. It gets the
-	// caller's data and returns a report and named descriptors for the daemon.
-	Setup func(data json.RawMessage) (report any, files []Named, err error)
+	// Setup runs first, with every privilege, in the new namespaces, as soon as they
+	// are there. It asks for the daemon's data when it needs it, once, which waits until
+	// the daemon knows what is wanted, and returns a report and named descriptors for it.
+	Setup func(ask func() (Given, error)) (report any, files []Named, err error)
 	// Query answers the daemon's questions later on.
 	Query func(name string) (any, error)
 	// Keep are the capabilities that queries need.
 	Keep []int
+}
+
+// Given is what the daemon gives to a setup. The files are read from their start, and
+// are closed when Setup returns.
+type Given struct {
+	Data  json.RawMessage
+	Files []*os.File
 }
 
 // Named is a descriptor with a name.
@@ -51,10 +58,6 @@ func Reexec(args []string, i Init) (code int, ok bool) {
 		return result(i.setup()), true
 	case nameServe:
 		return result(i.serve()), true
-	case nameStage:
-		return stage(), true
-	case SFTPServer:
-		return result(serveSFTP()), true
 	default:
 		return 0, false
 	}
@@ -101,14 +104,7 @@ func (i Init) setup() error {
 	if err != nil {
 		return err
 	}
-	m, given, err := receive(line, make([]byte, maxMessage))
-	if err != nil {
-		return fmt.Errorf("expected setup: %w", err)
-	}
-	if m.Op != "setup" || len(given) != 1 {
-		return fmt.Errorf("expected setup, got %q with %d descriptors", m.Op, len(given))
-	}
-	if err := i.prepare(line, given[0]); err != nil {
+	if err := i.prepare(line); err != nil {
 		return errors.Join(err, send(line, message{Op: "failed", Error: err.Error()}))
 	}
 	if err := limitTo(append([]int{unix.CAP_SETUID, unix.CAP_SETGID, unix.CAP_SETPCAP, unix.CAP_KILL}, i.Keep...)); err != nil {
@@ -121,14 +117,23 @@ func (i Init) setup() error {
 	return os.NewSyscallError("execve", unix.Exec("/proc/self/exe", []string{nameServe}, nil))
 }
 
-func (i Init) prepare(line *net.UnixConn, given *os.File) error {
-	data, err := io.ReadAll(given)
-	if err != nil {
-		return fmt.Errorf("read the setup's data: %w", err)
-	}
-	report, named, err := i.Setup(data)
+func (i Init) prepare(line *net.UnixConn) error {
+	var given []*os.File
+	defer func() { closeAll(given) }()
+	report, named, err := i.Setup(func() (Given, error) {
+		var data json.RawMessage
+		var err error
+		data, given, err = awaitSetup(line)
+		if err != nil {
+			return Given{}, err
+		}
+		return Given{Data: data, Files: given[1:]}, nil
+	})
 	if err != nil {
 		return err
+	}
+	if given == nil {
+		return errors.New("BUG: the setup did not ask what is wanted")
 	}
 	text, err := json.Marshal(report)
 	if err != nil {
@@ -142,6 +147,24 @@ func (i Init) prepare(line *net.UnixConn, given *os.File) error {
 	}
 	defer closeAll(files)
 	return send(line, ready, files...)
+}
+
+// awaitSetup waits for the daemon's data, which is in the first of the files.
+func awaitSetup(line *net.UnixConn) (json.RawMessage, []*os.File, error) {
+	m, given, err := receive(line, make([]byte, maxMessage))
+	if err != nil {
+		return nil, nil, fmt.Errorf("expected setup: %w", err)
+	}
+	if m.Op != "setup" || len(given) == 0 {
+		closeAll(given)
+		return nil, nil, fmt.Errorf("expected setup, got %q with %d descriptors", m.Op, len(given))
+	}
+	data, err := io.ReadAll(given[0])
+	if err != nil {
+		closeAll(given)
+		return nil, nil, fmt.Errorf("read the setup's data: %w", err)
+	}
+	return data, given, nil
 }
 
 // limitTo takes every other capability out of the bounding set, so that the next

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -30,9 +31,13 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func testSetup(raw json.RawMessage) (any, []Named, error) {
+func testSetup(ask func() (Given, error)) (any, []Named, error) {
+	given, err := ask()
+	if err != nil {
+		return nil, nil, err
+	}
 	var what string
-	if err := json.Unmarshal(raw, &what); err != nil {
+	if err := json.Unmarshal(given.Data, &what); err != nil {
 		return nil, nil, err
 	}
 	if what == "fail" {
@@ -589,6 +594,47 @@ func TestAFailedSetupLeavesNothing(t *testing.T) {
 	s, err := Start(t.Context(), "fail")
 	if err == nil || !strings.Contains(err.Error(), "failed on purpose") {
 		t.Fatalf("got %v, %v", s, err)
+	}
+}
+
+// TestASetupThatFailedBeforeItWasAskedSaysWhy: init comes up before anybody needs it, and
+// may be gone by then.
+func TestASetupThatFailedBeforeItWasAskedSaysWhy(t *testing.T) {
+	own, theirs, err := socketpair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer theirs.Close()
+	line, err := net.FileConn(theirs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	close(done)
+	s := &Sandbox{line: own, forked: done, ended: done}
+	if err := send(line.(*net.UnixConn), message{Op: "failed", Error: "no fence can be had"}); err != nil {
+		t.Fatal(err)
+	}
+	line.Close()
+	theirs.Close()
+	if err := s.Setup(t.Context(), "anything"); err == nil || !strings.Contains(err.Error(), "no fence can be had") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestANeverNeededInitLeavesNothing: a start that is refused while init comes up.
+func TestANeverNeededInitLeavesNothing(t *testing.T) {
+	need.Root(t)
+	need.NetNS(t)
+	s, err := Spawn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	select {
+	case <-s.Ended():
+	default:
+		t.Error("init is still there")
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/launch/stage"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/prepare"
 )
 
@@ -51,7 +52,7 @@ func TestABombDoesNotReachInit(t *testing.T) {
 		wg.Go(func() {
 			for range 10 {
 				_, err := s.Launch(t.Context(), Spec{Argv: []string{"true"}, Env: []string{"PATH=/usr/bin:/bin"}, As: someUser, Files: [3]*os.File{null, null, null}})
-				if e, ok := errors.AsType[*LaunchError](err); err != nil && (!ok || e.Code != codeConfine) {
+				if e, ok := errors.AsType[*LaunchError](err); err != nil && (!ok || e.Code != stage.CodeConfine) {
 					t.Error(err)
 					return
 				}

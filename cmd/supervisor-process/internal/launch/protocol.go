@@ -8,15 +8,14 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/confine/landlock"
 )
 
 // The messages on the socketpair between the daemon and init, one JSON object a
 // datagram, descriptors beside it:
 //
 //	daemon → init                       init → daemon
-//	setup   1 descriptor (data)         ready    data, names + descriptors
+//	setup   data and files, as many     ready    data, names + descriptors
+//	        descriptors, or before it:
 //	                                    failed   error
 //	launch  session + 4 descriptors     started  session, pid, data (what was applied)
 //	        (plan, stdin, out, err),    refused  session, error, code
@@ -138,66 +137,18 @@ func closeAll(files []*os.File) {
 	}
 }
 
-// plan is what the stage needs; it travels in a memory file, as the setup's data
-// does, because argument vectors and certificates are larger than a datagram.
-type plan struct {
-	Argv   [][]byte       `json:"argv"` // bytes, because JSON's strings are text
-	Env    [][]byte       `json:"env"`
-	Dir    string         `json:"dir"`
-	UID    uint32         `json:"uid"`
-	GID    uint32         `json:"gid"`
-	Groups []uint32       `json:"groups"`
-	Files  landlock.Rules `json:"files"`
-	// Workspace says that Dir is meant to be written to.
-	Workspace bool `json:"workspace,omitempty"`
-	// Terminal makes standard input the controlling terminal.
-	Terminal bool `json:"terminal,omitempty"`
-	// Builtin, if not empty, is the program of this binary to become in place of Argv.
-	Builtin string `json:"builtin,omitempty"`
-	// Limited says that there is a cgroup to join.
-	Limited bool `json:"limited,omitempty"`
-}
-
-// Bytes makes a list that JSON carries byte for byte.
-func Bytes(list []string) [][]byte {
-	out := make([][]byte, len(list))
-	for i, s := range list {
-		out[i] = []byte(s)
-	}
-	return out
-}
-
-// Strings is the reverse of Bytes.
-func Strings(list [][]byte) []string {
-	out := make([]string, len(list))
-	for i, b := range list {
-		out[i] = string(b)
-	}
-	return out
-}
-
-// stageWord is what the stage says on its pipe: what was applied, or why nothing was
-// executed, or both.
-type stageWord struct {
-	Applied *landlock.Report `json:"applied,omitempty"`
-	Error   string           `json:"error,omitempty"`
-	Code    int              `json:"code,omitempty"` // see LaunchError
-}
-
-// Exit codes of a program that was not executed, as shells use them, and sysexits.h.
-const (
-	codeConfiguration = 78
-	codeConfine       = 125
-	codeNotUsable     = 126
-	codeNotFound      = 127
-)
-
-// memoryFile holds v as JSON, ready to be read from its start.
+// memoryFile holds v as JSON, ready to be read from its start: argument vectors and
+// certificates are larger than a datagram.
 func memoryFile(v any) (*os.File, error) {
 	text, err := json.Marshal(v)
 	if err != nil {
 		return nil, err
 	}
+	return MemoryFile(text)
+}
+
+// MemoryFile holds text, ready to be read from its start.
+func MemoryFile(text []byte) (*os.File, error) {
 	fd, err := unix.MemfdCreate("message", unix.MFD_CLOEXEC)
 	if err != nil {
 		return nil, os.NewSyscallError("memfd_create", err)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/confine"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/confine/landlock"
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/launch/stage"
 	"github.com/splitpod/splitpod/pkg/core"
 )
 
@@ -40,7 +41,9 @@ type Sandbox struct {
 
 	limit   *os.File // cgroup.procs that every program joins; nil: none
 	line    *net.UnixConn
-	init    *os.Process   // its signals reach init or nobody, whoever has its pid by then
+	forked  chan struct{} // closed when there is an init, or none came to be
+	failure error         // why none did; set before forked is closed
+	init    *os.Process   // its signals reach init or nobody, whoever has its pid by then; set before forked is closed
 	ended   chan struct{} // closed when init is gone
 	end     string        // how it ended; set before ended is closed
 	mu      sync.Mutex
@@ -53,29 +56,47 @@ const namespaces = unix.CLONE_NEWNET | unix.CLONE_NEWNS | unix.CLONE_NEWPID | un
 
 // Start starts init in new namespaces, runs its setup with data, and waits until it
 // is ready. When ctx ends before, nothing is left.
-func Start(ctx context.Context, data any) (*Sandbox, error) {
-	given, err := memoryFile(data)
+func Start(ctx context.Context, data any, files ...*os.File) (*Sandbox, error) {
+	s, err := Spawn()
 	if err != nil {
-		return nil, fmt.Errorf("encode the setup's data: %w", err)
+		return nil, err
 	}
-	defer given.Close()
+	if err := s.Setup(ctx, data, files...); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Spawn starts init in new namespaces and returns at once. Init sets up what needs none of
+// the caller's data, and waits for Setup. Nothing but Setup, Kill and Close may be called
+// before Setup has succeeded.
+func Spawn() (*Sandbox, error) {
 	own, theirs, err := socketpair()
 	if err != nil {
 		return nil, err
 	}
-	s := &Sandbox{line: own, ended: make(chan struct{}), waiting: make(map[uint64]chan message)}
-	if err := s.spawn(theirs); err != nil {
-		own.Close()
-		return nil, err
+	s := &Sandbox{line: own, forked: make(chan struct{}), ended: make(chan struct{}), waiting: make(map[uint64]chan message)}
+	go s.run(theirs)
+	return s, nil
+}
+
+// Setup gives init its data and files, which stay the caller's, and waits until it is
+// ready. When it fails, or ctx ends before, nothing is left.
+func (s *Sandbox) Setup(ctx context.Context, data any, files ...*os.File) error {
+	given, err := memoryFile(data)
+	if err != nil {
+		s.Close()
+		return fmt.Errorf("encode the setup's data: %w", err)
 	}
+	defer given.Close()
 	stop := context.AfterFunc(ctx, s.Kill)
 	defer stop()
-	if err := s.await(given); err != nil {
+	if err := s.await(append([]*os.File{given}, files...)); err != nil {
 		s.Close()
-		return nil, errors.Join(err, context.Cause(ctx))
+		return errors.Join(err, context.Cause(ctx))
 	}
 	go s.read()
-	return s, nil
+	return nil
 }
 
 func socketpair() (own *net.UnixConn, theirs *os.File, err error) {
@@ -94,47 +115,54 @@ func socketpair() (own *net.UnixConn, theirs *os.File, err error) {
 	return c.(*net.UnixConn), theirs, nil
 }
 
-// spawn starts init from a thread that lives as long as init does: the parent-death
-// signal is sent when the thread that forked ends, not the process.
-func (s *Sandbox) spawn(theirs *os.File) error {
+// run starts init and waits for its end, on a thread that lives as long as init does: the
+// parent-death signal is sent when the thread that forked ends, not the process.
+func (s *Sandbox) run(theirs *os.File) {
+	runtime.LockOSThread()
+	defer close(s.ended)
+	s.init, s.failure = spawn(theirs)
+	close(s.forked)
+	if s.init == nil {
+		return
+	}
+	if state, err := s.init.Wait(); err == nil {
+		s.end = state.String()
+	}
+}
+
+func spawn(theirs *os.File) (*os.Process, error) {
+	defer theirs.Close()
 	null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
 	if err != nil {
-		theirs.Close()
-		return fmt.Errorf("init's standard input: %w", err)
+		return nil, fmt.Errorf("init's standard input: %w", err)
 	}
-	started := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread()
-		p, err := os.StartProcess("/proc/self/exe", []string{nameSetup}, &os.ProcAttr{
-			Env:   []string{},
-			Files: []*os.File{null, null, os.Stderr, theirs},
-			Sys:   &syscall.SysProcAttr{Cloneflags: namespaces, Pdeathsig: syscall.SIGKILL},
-		})
-		theirs.Close()
-		null.Close()
-		if err != nil {
-			started <- fmt.Errorf("start init in new namespaces: %w", err)
-			return
-		}
-		s.init = p
-		started <- nil
-		if state, err := p.Wait(); err == nil {
-			s.end = state.String()
-		}
-		close(s.ended)
-	}()
-	return <-started
+	defer null.Close()
+	p, err := os.StartProcess("/proc/self/exe", []string{nameSetup}, &os.ProcAttr{
+		Env:   []string{},
+		Files: []*os.File{null, null, os.Stderr, theirs},
+		Sys:   &syscall.SysProcAttr{Cloneflags: namespaces, Pdeathsig: syscall.SIGKILL},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("start init in new namespaces: %w", err)
+	}
+	return p, nil
 }
 
 // await gives init its data and takes its descriptors.
-func (s *Sandbox) await(data *os.File) error {
-	if err := send(s.line, message{Op: "setup"}, data); err != nil {
-		return s.gone("before", err)
+func (s *Sandbox) await(given []*os.File) error {
+	<-s.forked
+	if s.failure != nil {
+		return s.failure
+	}
+	// Init may have failed before; what it said then can still be read.
+	unsent := send(s.line, message{Op: "setup"}, given...)
+	if unsent != nil {
+		s.Kill()
 	}
 	m, files, err := receive(s.line, make([]byte, maxMessage))
 	switch {
 	case err != nil:
-		return s.gone("during", err)
+		return s.gone(errors.Join(unsent, err))
 	case m.Op == "failed":
 		return errors.New(m.Error)
 	case m.Op != "ready" || len(files) != len(m.Names):
@@ -150,12 +178,12 @@ func (s *Sandbox) await(data *os.File) error {
 
 // gone says how init ended, of which its life line only shows that it did. A kernel that
 // kills it says nothing else.
-func (s *Sandbox) gone(when string, err error) error {
+func (s *Sandbox) gone(err error) error {
 	select {
 	case <-s.ended:
-		return fmt.Errorf("init ended %s its setup (%s): %w", when, s.end, err)
+		return fmt.Errorf("init ended during its setup (%s): %w", s.end, err)
 	case <-time.After(time.Second):
-		return fmt.Errorf("init closed its life line %s its setup: %w", when, err)
+		return fmt.Errorf("init closed its life line during its setup: %w", err)
 	}
 }
 
@@ -206,7 +234,8 @@ type Spec struct {
 	Builtin string
 }
 
-// SFTPServer is the built-in server of the SSH file transfer protocol.
+// SFTPServer is the built-in server of the SSH file transfer protocol: package
+// filetransfer.
 const SFTPServer = "sftp-server"
 
 // Session is one program in the sandbox, with its process group.
@@ -233,7 +262,7 @@ const launchTimeout = 30 * time.Second
 func (s *Sandbox) Launch(ctx context.Context, spec Spec) (*Session, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, launchTimeout, fmt.Errorf("launch: the program was not executed within %s", launchTimeout))
 	defer cancel()
-	f, err := memoryFile(plan{Argv: Bytes(spec.Argv), Env: Bytes(spec.Env), Dir: spec.As.Dir, UID: spec.As.UID, GID: spec.As.GID, Groups: spec.As.Groups, Files: spec.As.Files, Workspace: spec.As.Workspace, Terminal: spec.Terminal, Builtin: spec.Builtin, Limited: s.limit != nil})
+	f, err := memoryFile(stage.Plan{Argv: stage.Bytes(spec.Argv), Env: stage.Bytes(spec.Env), Dir: spec.As.Dir, UID: spec.As.UID, GID: spec.As.GID, Groups: spec.As.Groups, Files: spec.As.Files, Workspace: spec.As.Workspace, Terminal: spec.Terminal, Builtin: spec.Builtin, Limited: s.limit != nil})
 	if err != nil {
 		return nil, fmt.Errorf("launch: %w", err)
 	}
@@ -320,7 +349,12 @@ func (s *Sandbox) Ended() <-chan struct{} { return s.ended }
 func (s *Sandbox) PID() int { return s.init.Pid }
 
 // Kill ends init; the kernel ends every other process of its pid namespace.
-func (s *Sandbox) Kill() { _ = s.init.Kill() }
+func (s *Sandbox) Kill() {
+	<-s.forked
+	if s.init != nil {
+		_ = s.init.Kill()
+	}
+}
 
 // Close ends every process of the sandbox and waits until they are gone.
 func (s *Sandbox) Close() {

@@ -12,6 +12,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/launch/stage"
 )
 
 // server is init's second half: it forks sessions and reaps everybody.
@@ -118,7 +120,7 @@ func (s *server) send(m message) error {
 func (s *server) launch(session uint64, files []*os.File) error {
 	read, write, err := os.Pipe()
 	if err != nil { // no memory or descriptors: this program has to wait, the others live on
-		return s.send(message{Op: "refused", Session: session, Error: "error pipe: " + err.Error() + "; try again", Code: codeConfine})
+		return s.send(message{Op: "refused", Session: session, Error: "error pipe: " + err.Error() + "; try again", Code: stage.CodeConfine})
 	}
 	defer write.Close()
 	fds := make([]uintptr, 0, 6)
@@ -133,7 +135,7 @@ func (s *server) launch(session uint64, files []*os.File) error {
 	// The lock is held over fork and registration, so that the reaper cannot see
 	// the child before it is known.
 	s.mu.Lock()
-	pid, err := syscall.ForkExec("/proc/self/exe", []string{nameStage}, &syscall.ProcAttr{
+	pid, err := syscall.ForkExec("/proc/self/exe", []string{stage.Name}, &syscall.ProcAttr{
 		Dir: "/", Env: []string{}, Files: fds, Sys: &syscall.SysProcAttr{Setsid: true},
 	})
 	if err == nil {
@@ -143,7 +145,7 @@ func (s *server) launch(session uint64, files []*os.File) error {
 	s.mu.Unlock()
 	if err != nil {
 		read.Close()
-		return s.send(message{Op: "refused", Session: session, Error: "fork: " + err.Error() + "; the container has no room for another process: end some, or raise its limits", Code: codeConfine})
+		return s.send(message{Op: "refused", Session: session, Error: "fork: " + err.Error() + "; the container has no room for another process: end some, or raise its limits", Code: stage.CodeConfine})
 	}
 	go s.follow(session, pid, read, status)
 	return nil
@@ -188,17 +190,17 @@ func how(ws syscall.WaitStatus) string {
 
 // hear reads what a stage says until it has become the program, which closes its
 // pipe.
-func hear(pipe io.Reader) (applied json.RawMessage, last stageWord) {
+func hear(pipe io.Reader) (applied json.RawMessage, last stage.Word) {
 	d := json.NewDecoder(io.LimitReader(pipe, maxMessage/2))
 	for {
-		var w stageWord
+		var w stage.Word
 		switch err := d.Decode(&w); {
 		case errors.Is(err, io.EOF) && applied == nil && last.Error == "":
-			return nil, stageWord{Error: silent, Code: codeConfine}
+			return nil, stage.Word{Error: silent, Code: stage.CodeConfine}
 		case errors.Is(err, io.EOF):
 			return applied, last
 		case err != nil:
-			return nil, stageWord{Error: "the stage's words cannot be read: " + err.Error(), Code: codeConfine}
+			return nil, stage.Word{Error: "the stage's words cannot be read: " + err.Error(), Code: stage.CodeConfine}
 		}
 		if w.Applied != nil {
 			applied, _ = json.Marshal(w.Applied) // it came from JSON

@@ -7,9 +7,9 @@
 // /proc, and of an image that puts a symbolic link where we mount. It does not
 // restrict the image's own files.
 //
-// Invariant: Setup works on a mount namespace of its own and nothing of it shows
-// outside; when it returns without an error, the run directory is covered, and /proc
-// is the new pid namespace's unless Result says otherwise.
+// Invariant: everything here works on a mount namespace of its own, and nothing of it
+// shows outside. When Setup returns without an error, /proc is the new pid namespace's
+// unless Result says otherwise; when Cover does, the run directory is covered.
 //
 // Sources: mount_namespaces(7), openat2(2) RESOLVE_NO_SYMLINKS, proc(5).
 package mount
@@ -23,12 +23,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Config says what is mounted where.
-type Config struct {
-	RunDir string            // absolute; covered by a small read-only file system
-	Public map[string][]byte // the only files in it: relative paths, mode 0444
-}
-
 // Result says what is weaker than it should be.
 type Result struct {
 	SharedProc bool // /proc is still the container's
@@ -36,8 +30,8 @@ type Result struct {
 }
 
 // Setup builds the view in the current mount namespace, which must be new, as pid 1
-// of a new pid namespace.
-func Setup(c Config) (Result, error) {
+// of a new pid namespace, all but the run directory.
+func Setup() (Result, error) {
 	var r Result
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return r, pathError("make mounts private", "/", err)
@@ -47,9 +41,6 @@ func Setup(c Config) (Result, error) {
 		r.SharedProc = true
 		r.Findings = append(r.Findings, "the workload sees the numbers and command lines of this daemon's processes (not their memory, files or environment), because the container's /proc is masked and the pod has its own user namespace; set procMount: Unmasked for this container")
 	} else if err != nil {
-		return r, err
-	}
-	if err := coverRunDir(c); err != nil {
 		return r, err
 	}
 	r.Findings = append(r.Findings, freshQueues()...)
@@ -87,32 +78,34 @@ func open(path string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), path), nil
 }
 
-func coverRunDir(c Config) error {
-	below, err := open(c.RunDir)
+// Cover covers the run directory, an absolute path, by a small read-only file system with
+// nothing but public files: relative paths, mode 0444. Setup comes before it.
+func Cover(runDir string, public map[string][]byte) error {
+	below, err := open(runDir)
 	if err != nil {
 		return err
 	}
 	defer below.Close()
 	at := fmt.Sprintf("/proc/self/fd/%d", below.Fd())
 	if err := unix.Mount("splitpod", at, "tmpfs", harmless, "mode=0755,size=4m,nr_inodes=64"); err != nil {
-		return pathError("cover the run directory", c.RunDir, err)
+		return pathError("cover the run directory", runDir, err)
 	}
 	// From here on the path leads to the new file system.
-	top, err := open(c.RunDir)
+	top, err := open(runDir)
 	if err != nil {
 		return err
 	}
 	defer top.Close()
-	for name, data := range c.Public {
+	for name, data := range public {
 		if err := writePublic(top, name, data); err != nil {
-			return fmt.Errorf("write %s: %w", filepath.Join(c.RunDir, name), err)
+			return fmt.Errorf("write %s: %w", filepath.Join(runDir, name), err)
 		}
 	}
 	at = fmt.Sprintf("/proc/self/fd/%d", top.Fd())
 	if err := unix.Mount("", at, "", unix.MS_REMOUNT|unix.MS_RDONLY|harmless, ""); err != nil {
-		return pathError("make the cover read-only", c.RunDir, err)
+		return pathError("make the cover read-only", runDir, err)
 	}
-	return verifyCover(c.RunDir)
+	return verifyCover(runDir)
 }
 
 // writePublic writes one file below dir, which nobody else can write to yet.

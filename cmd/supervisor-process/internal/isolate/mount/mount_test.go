@@ -34,7 +34,8 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	}
 	var s seen
-	if _, err := Setup(Config{RunDir: os.Args[2], Public: map[string][]byte{"ca.pem": []byte("certificate")}}); err != nil {
+	_, err := Setup()
+	if err := errors.Join(err, Cover(os.Args[2], map[string][]byte{"ca.pem": []byte("certificate")})); err != nil {
 		s.Error = err.Error()
 	} else {
 		s.look(os.Args[2], os.Args[3])

@@ -9,15 +9,22 @@ import (
 	"github.com/google/nftables/expr"
 )
 
+// open makes one connection for all that is asked, where the library would make one for
+// each question.
+func open() (*nftables.Conn, error) { return nftables.New(nftables.AsLasting()) }
+
+func closeConn(c *nftables.Conn) { _ = c.CloseLasting() } // nothing is buffered in it
+
 // Install puts the fence into the current network namespace, in one batch: all of
 // it or, with an error, nothing. With hold, the few TCP attempts that are logged get
 // no answer from the fence: the reader of the log has to end them (sock_diag(7),
 // SOCK_DESTROY), and has the time to find out whose they are.
 func Install(hold bool) error {
-	c, err := nftables.New()
+	c, err := open()
 	if err != nil {
 		return fmt.Errorf("install the fence: %w", err)
 	}
+	defer closeConn(c)
 	table, chains := wanted(hold)
 	c.AddTable(table)
 	for _, class := range classes {
@@ -40,10 +47,11 @@ func Install(hold bool) error {
 // Verify reads the fence of the current network namespace back and fails on the
 // first difference to what Install(hold) puts there, also when there is more.
 func Verify(hold bool) error {
-	c, err := nftables.New()
+	c, err := open()
 	if err != nil {
 		return fmt.Errorf("verify the fence: %w", err)
 	}
+	defer closeConn(c)
 	if err := verify(c, hold); err != nil {
 		return fmt.Errorf("verify the fence: %w", err)
 	}
@@ -111,10 +119,11 @@ func sameRule(have, want []expr.Any) bool {
 
 // Counters reads how many packets were refused, by class.
 func Counters() (map[string]uint64, error) {
-	c, err := nftables.New()
+	c, err := open()
 	if err != nil {
 		return nil, fmt.Errorf("read the fence's counters: %w", err)
 	}
+	defer closeConn(c)
 	objects, err := c.GetObjects(&nftables.Table{Name: tableName, Family: nftables.TableFamilyINet})
 	if err != nil {
 		return nil, fmt.Errorf("read the fence's counters: %w", err)

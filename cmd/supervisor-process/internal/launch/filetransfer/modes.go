@@ -1,4 +1,4 @@
-package launch
+package filetransfer
 
 import (
 	"encoding/binary"

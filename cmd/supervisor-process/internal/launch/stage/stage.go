@@ -1,4 +1,15 @@
-package launch
+// Package stage is the last program before the workload's: it confines itself and becomes
+// that one.
+//
+// It answers the threat of a program that runs less confined than it should: it executes
+// only with the proof of confinement, and says on a pipe what was applied before it does.
+// It does not choose what is applied; the plan comes from the daemon, through init.
+//
+// Invariant: Run returns only when no program was executed.
+//
+// Every program of the sandbox waits for a stage to start, so that this package imports
+// little, and its hook runs before most of the binary's packages are initialised.
+package stage
 
 import (
 	"encoding/json"
@@ -13,30 +24,40 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/confine"
 )
 
-// Descriptors the stage starts with.
+// Name is what this binary is started again as to be a stage.
+const Name = "stage"
+
+// The hook: a process of that name is nothing else.
+func init() {
+	if len(os.Args) == 1 && os.Args[0] == Name {
+		os.Exit(run())
+	}
+}
+
+// Descriptors the stage starts with, beside the program's own three.
 const (
-	stagePlan  = 3
-	stageError = 4
-	stageLimit = 5 // only where the plan says so
+	plan   = 3 // a Plan as JSON
+	report = 4 // Words as JSON, until the program is executed
+	limit  = 5 // cgroup.procs; only where the plan says so
 )
 
-// stage confines itself and becomes the program. It returns only when that failed.
-func stage() int {
+// run confines itself and becomes the program. It returns only when that failed.
+func run() int {
 	runtime.LockOSThread() // what follows is per thread, and execve keeps this one
-	report := os.NewFile(stageError, "error")
-	unix.CloseOnExec(stageError)
-	unix.CloseOnExec(stagePlan)
-	err := become(os.NewFile(stagePlan, "plan"), json.NewEncoder(report))
-	failure := stageWord{Error: err.Error(), Code: codeConfine}
+	pipe := os.NewFile(report, "report")
+	unix.CloseOnExec(report)
+	unix.CloseOnExec(plan)
+	err := become(os.NewFile(plan, "plan"), json.NewEncoder(pipe))
+	failure := Word{Error: err.Error(), Code: CodeConfine}
 	switch {
 	case errors.Is(err, errNotFound):
-		failure.Code = codeNotFound
+		failure.Code = CodeNotFound
 	case errors.Is(err, errNotUsable):
-		failure.Code = codeNotUsable
+		failure.Code = CodeNotUsable
 	case confine.IsConfiguration(err):
-		failure.Code = codeConfiguration
+		failure.Code = CodeConfiguration
 	}
-	_ = json.NewEncoder(report).Encode(failure)
+	_ = json.NewEncoder(pipe).Encode(failure)
 	return failure.Code
 }
 
@@ -46,8 +67,8 @@ var (
 	errNotUsable = errors.New("program cannot be executed")
 )
 
-func become(f *os.File, report *json.Encoder) error {
-	var p plan
+func become(f *os.File, words *json.Encoder) error {
+	var p Plan
 	if err := json.NewDecoder(f).Decode(&p); err != nil {
 		return fmt.Errorf("read the plan: %w", err)
 	}
@@ -55,7 +76,7 @@ func become(f *os.File, report *json.Encoder) error {
 		return fmt.Errorf("%w: the command is empty", errNotFound)
 	}
 	if p.Limited {
-		if err := join(os.NewFile(stageLimit, "cgroup.procs")); err != nil {
+		if err := join(os.NewFile(limit, "cgroup.procs")); err != nil {
 			return err
 		}
 	}
@@ -68,7 +89,7 @@ func become(f *os.File, report *json.Encoder) error {
 	if err != nil {
 		return err
 	}
-	if err := report.Encode(stageWord{Applied: &applied.Files}); err != nil {
+	if err := words.Encode(Word{Applied: &applied.Files}); err != nil {
 		return fmt.Errorf("report what was applied: %w", err)
 	}
 	return execute(applied, p)
@@ -85,7 +106,7 @@ func join(procs *os.File) error {
 
 // execute needs the proof of confinement; it looks the program up with the
 // workload's own rights.
-func execute(applied confine.Applied, p plan) error {
+func execute(applied confine.Applied, p Plan) error {
 	argv, env := Strings(p.Argv), Strings(p.Env)
 	if !applied.Valid() {
 		return errors.New("BUG: nothing is executed unconfined")
