@@ -190,23 +190,43 @@ func (d *daemon) OpenRelay(ctx context.Context, target core.RelayTarget, port ui
 	return ours, nil
 }
 
+// loopbackTimeout bounds a connection whose caller has no deadline of its own.
+const loopbackTimeout = 10 * time.Second
+
 // dialLoopback connects inside the workload's network namespace.
 func (d *daemon) dialLoopback(ctx context.Context, host string, port uint16) (net.Conn, error) {
 	hosts := []string{host}
 	if host == "localhost" {
 		hosts = []string{"127.0.0.1", "::1"}
 	}
-	timeout := 10 * time.Second
-	if at, ok := ctx.Deadline(); ok {
-		timeout = time.Until(at)
-	}
-	var errs []error
+	var to []netip.AddrPort
 	for _, h := range hosts {
 		addr, err := netip.ParseAddr(h)
 		if err != nil {
 			return nil, err
 		}
-		c, err := netns.Dial(d.sandbox.Files[inside.FileNet], netip.AddrPortFrom(addr, port), timeout)
+		to = append(to, netip.AddrPortFrom(addr, port))
+	}
+	until := time.Now().Add(loopbackTimeout)
+	if at, ok := ctx.Deadline(); ok {
+		until = at
+	}
+	return dialEach(to, until, func(to netip.AddrPort, timeout time.Duration) (net.Conn, error) {
+		return netns.Dial(d.sandbox.Files[inside.FileNet], to, timeout)
+	})
+}
+
+// dialEach connects to the first address that answers, in order and not at once: a server
+// would see a connection that nobody wanted. Of the time that is left each may take its
+// share, because a listener whose queue is full answers nothing at all.
+func dialEach(to []netip.AddrPort, until time.Time, dial func(netip.AddrPort, time.Duration) (net.Conn, error)) (net.Conn, error) {
+	var errs []error
+	for i, addr := range to {
+		left := time.Until(until)
+		if left <= 0 {
+			return nil, errors.Join(append(errs, fmt.Errorf("connect to %s in the sandbox: %w", addr, context.DeadlineExceeded))...)
+		}
+		c, err := dial(addr, left/time.Duration(len(to)-i))
 		if err == nil {
 			return c, nil
 		}
