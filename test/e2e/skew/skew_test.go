@@ -56,6 +56,7 @@ var newer = map[string]map[string][]string{
 		"records of SSH":                         {"TestSSHIsRecorded"},
 		"a ledger of what was counted":           {"TestAnEndInOrderLosesNothing"},
 		"a daemon without core files":            {"TestEverySessionHasTheSamePosture"},
+		"volumes that are updated":               {"TestAnUpdatedVolumeIsReadByTheNextProgram"},
 		"starts that initialise little":          {"TestWhatIsStartedAgainInitialisesLittle"},
 		"readiness with the reason of a refusal": {"TestAWorkloadOutlivesANetworkDaemonThatDoesNotFit"},
 	},

@@ -236,7 +236,7 @@ func (d *daemon) searchPath() string {
 
 // spec is one program as every program of this sandbox runs.
 func (d *daemon) spec(argv []string, files [3]*os.File) launch.Spec {
-	c := d.started
+	c, may := d.started, d.files.Now("/")
 	e := launch.Environment{Base: d.environ, Account: d.account, Provided: c.Environment}
 	if provided := d.provided.Load(); provided != nil {
 		e.Provided = *provided
@@ -249,7 +249,7 @@ func (d *daemon) spec(argv []string, files [3]*os.File) launch.Spec {
 	}
 	return launch.Spec{Argv: argv, Env: e.Strings(), Files: files, As: confine.Plan{
 		UID: d.account.UID, GID: d.account.GID, Groups: d.account.Groups, Dir: d.workdir(),
-		Files: landlock.Rules{ReadOnly: d.files.ReadOnly, ReadWrite: d.files.ReadWrite, Hard: c.Static.HardLandlock},
+		Files: landlock.Rules{ReadOnly: may.ReadOnly, ReadWrite: may.ReadWrite, Hard: c.Static.HardLandlock},
 	}}
 }
 

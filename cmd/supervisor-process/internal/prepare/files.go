@@ -29,6 +29,8 @@ var (
 type Files struct {
 	ReadOnly, ReadWrite []string
 	Findings            []string // what the policy asks for and is not granted
+
+	named map[string]string // read-only paths as they were named, by what they led to
 }
 
 // PlanFiles adds to a policy's paths what every program needs, as the workload's own
@@ -119,12 +121,17 @@ func (f *Files) addPath(root string, to *[]string, p string) {
 // now, not what the workload has made of it since. A link that leads to / opens nothing
 // for writing.
 func (f *Files) Settle(root string) {
+	f.named = make(map[string]string)
 	for i, p := range f.ReadOnly {
-		f.ReadOnly[i] = settled(root, p)
+		to, atomic := settled(root, p, nil)
+		if atomic != "" {
+			f.Findings = append(f.Findings, fmt.Sprintf("%s is one file of a volume that is updated by replacing its files: programs keep what they started with and cannot read what replaces it; name %s to let them", p, atomic))
+		}
+		f.ReadOnly[i], f.named[to] = to, p
 	}
 	var writable []string
 	for _, p := range f.ReadWrite {
-		to := settled(root, p)
+		to, _ := settled(root, p, nil)
 		if to == "/" {
 			f.Findings = append(f.Findings, fmt.Sprintf("%s leads to /, which is never opened for writing; name the directories that are meant", p))
 			continue
@@ -134,32 +141,68 @@ func (f *Files) Settle(root string) {
 	f.ReadWrite = writable
 }
 
+// Now is Files for a program that starts later: where a read-only path led to something that
+// is gone, as a projected volume's files are after an update, it is followed again, through
+// links that nothing in this container can have made.
+func (f *Files) Now(root string) Files {
+	now := *f
+	now.ReadOnly = slices.Clone(f.ReadOnly)
+	for i, p := range now.ReadOnly {
+		if name := f.named[p]; name != "" && name != p && !exists(filepath.Join(root, p)) {
+			if to, _ := settled(root, name, projected); to != "" && exists(filepath.Join(root, to)) {
+				now.ReadOnly[i] = to
+			}
+		}
+	}
+	return now
+}
+
+// projected reports whether a link is the kubelet's: made by root, on a mount that cannot be
+// written through.
+func projected(link string) bool {
+	var st unix.Stat_t
+	var fs unix.Statfs_t
+	return unix.Lstat(link, &st) == nil && st.Uid == 0 && unix.Statfs(filepath.Dir(link), &fs) == nil && fs.Flags&unix.ST_RDONLY != 0
+}
+
+// atomicLink is the link that the kubelet swaps to update a volume of a ConfigMap, a Secret
+// or projected sources in one step.
+const atomicLink = "..data"
+
 // maxLinks is how many links the kernel follows on one path (path_resolution(7)).
 const maxLinks = 40
 
-// settled is where a path leads to. What is not there stays as it is, and so does what
-// is below /proc, where links lead every program somewhere else.
-func settled(root, p string) string {
+// settled is where a path leads to, and the volume it leads through that the kubelet
+// updates, if any. What is not there stays as it is, and so does what is below /proc, where
+// links lead every program somewhere else. Where may is given, a path with a
+// link it does not want followed leads nowhere.
+func settled(root, p string, may func(link string) bool) (to, volume string) {
 	at, rest, links := "/", strings.Split(strings.Trim(p, "/"), "/"), 0
 	for len(rest) > 0 {
 		next := filepath.Join(at, rest[0])
 		if next == "/proc" {
-			return filepath.Join(next, filepath.Join(rest[1:]...))
+			return filepath.Join(next, filepath.Join(rest[1:]...)), volume
 		}
 		to, err := os.Readlink(filepath.Join(root, next))
 		if err != nil {
 			at, rest = next, rest[1:]
 			continue
 		}
+		if may != nil && !may(filepath.Join(root, next)) {
+			return "", ""
+		}
 		if links++; links > maxLinks {
-			return p
+			return p, ""
+		}
+		if rest[0] == atomicLink {
+			volume = at
 		}
 		if filepath.IsAbs(to) {
 			at = "/"
 		}
 		rest = append(strings.Split(strings.Trim(to, "/"), "/"), rest[1:]...)
 	}
-	return at
+	return at, volume
 }
 
 func exists(path string) bool {

@@ -190,3 +190,37 @@ func TestPIDLimit(t *testing.T) {
 		t.Errorf("without a cgroup: %d", n)
 	}
 }
+
+// TestAPathIsFollowedAgainOnlyThroughTheKubeletsLinks: what the workload can write to may
+// lead anywhere by now. TestAnUpdatedVolumeIsReadByTheNextProgram has a volume that is
+// mounted as the kubelet does.
+func TestAPathIsFollowedAgainOnlyThroughTheKubeletsLinks(t *testing.T) {
+	root := t.TempDir()
+	volume := filepath.Join(root, "volume")
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(os.MkdirAll(filepath.Join(volume, "..first"), 0o755))
+	must(os.WriteFile(filepath.Join(volume, "..first", "key"), nil, 0o644))
+	must(os.WriteFile(filepath.Join(root, "secret"), nil, 0o644))
+	must(os.Symlink("..first", filepath.Join(volume, "..data")))
+	must(os.Symlink("..data/key", filepath.Join(volume, "key")))
+	f := Files{ReadOnly: []string{"/volume/key"}}
+	f.Settle(root)
+	const settled = "/volume/..first/key"
+	if !slices.Equal(f.ReadOnly, []string{settled}) || len(f.Findings) != 1 || !strings.Contains(f.Findings[0], "name /volume to let them") {
+		t.Fatalf("got %+v", f)
+	}
+	if now := f.Now(root); !slices.Equal(now.ReadOnly, []string{settled}) {
+		t.Errorf("while it is there: %v", now.ReadOnly)
+	}
+	must(os.RemoveAll(filepath.Join(volume, "..first")))
+	must(os.Remove(filepath.Join(volume, "key")))
+	must(os.Symlink("/secret", filepath.Join(volume, "key")))
+	if now := f.Now(root); !slices.Equal(now.ReadOnly, []string{settled}) {
+		t.Errorf("a link on a file system that can be written to was followed: %v", now.ReadOnly)
+	}
+}
