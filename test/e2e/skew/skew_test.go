@@ -57,7 +57,7 @@ var newer = map[string]map[string][]string{
 		"a ledger of what was counted":           {"TestAnEndInOrderLosesNothing"},
 		"a daemon without core files":            {"TestEverySessionHasTheSamePosture"},
 		"volumes that are updated":               {"TestAnUpdatedVolumeIsReadByTheNextProgram"},
-		"starts that initialise little":          {"TestWhatIsStartedAgainInitialisesLittle"},
+		"starts that initialise little":          {"TestWhatIsStartedAgainInitialisesLittle", "TestAStartThatIsNotServedEndsAndLeavesNothing"},
 		"readiness with the reason of a refusal": {"TestAWorkloadOutlivesANetworkDaemonThatDoesNotFit"},
 	},
 }
