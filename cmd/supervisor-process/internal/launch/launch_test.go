@@ -522,7 +522,8 @@ print("done")
 	if code != 0 || out != "done\n" {
 		t.Fatalf("code %d, output %q", code, out)
 	}
-	deadline := time.Now().Add(20 * time.Second)
+	ended := time.Now()
+	deadline := ended.Add(20 * time.Second)
 	for n := 0; n != 1; {
 		if err := s.Query(t.Context(), "processes", &n); err != nil {
 			t.Fatal(err)
@@ -531,6 +532,7 @@ print("done")
 			t.Fatalf("%d processes are left", n)
 		}
 	}
+	t.Logf("all of them were gone %v after their program", time.Since(ended))
 }
 
 func TestTheEndOfTheSandboxIsTheEndOfEverything(t *testing.T) {
