@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -54,6 +55,32 @@ func childrenOf(pid int) (out []string) {
 		out = append(out, strings.Fields(string(text))...)
 	}
 	return out
+}
+
+// TestStrangersOnTheSocketsHoldNothingUp: whoever comes first, in numbers, says nothing or
+// nonsense, and stays, is not taken for the network daemon and takes no place from it.
+func TestStrangersOnTheSocketsHoldNothingUp(t *testing.T) {
+	p := newPair(t, policyText)
+	p.startProcess("echo", "it ran")
+	for network, name := range map[string]string{"unix": "process.sock", "unixpacket": "handover.sock"} {
+		path := filepath.Join(p.dir, "run", name)
+		eventually(t, name, func() bool { _, err := os.Stat(path); return err == nil })
+		for i := range 100 {
+			c, err := net.Dial(network, path) // as root, which is not the network daemon's user
+			must(t, err)
+			defer c.Close()
+			if i%2 == 0 {
+				_, _ = c.Write([]byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nnonsense")) // it may have been let go already
+			}
+		}
+	}
+	p.startNetwork()
+	if code := p.process.wait(t); code != 0 || !strings.Contains(p.process.out.String(), "it ran") {
+		t.Errorf("exit code %d, output %q, errors %q", code, p.process.out.String(), p.process.err.String())
+	}
+	if records := p.processRecords(); !strings.Contains(records, "peer_refused") {
+		t.Errorf("nobody was refused: %s", records)
+	}
 }
 
 // TestAnEndIsNotHeldUpByANetworkDaemonThatIsGone: the last events are offered for a time,
