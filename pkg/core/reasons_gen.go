@@ -36,6 +36,7 @@ var reasons = []Reason{
 	ReasonCredentialInjection,
 	ReasonCredentialMismatch,
 	ReasonUninspectedCredentials,
+	ReasonUninspectedResponse,
 	ReasonSigningFailed,
 	ReasonTokenGrantFailed,
 }

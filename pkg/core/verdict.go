@@ -59,6 +59,7 @@ const (
 	ReasonCredentialInjection    Reason = "credential_injection_failed"  // the same, on the forward path
 	ReasonCredentialMismatch     Reason = "credential_endpoint_mismatch" // bound to other endpoints
 	ReasonUninspectedCredentials Reason = "uninspected_credentials"      // a credentialed endpoint that is not inspected
+	ReasonUninspectedResponse    Reason = "uninspected_response"         // the answer to a request with a credential is in a coding that cannot be searched
 	ReasonSigningFailed          Reason = "credential_signing_failed"    // a request could not be signed
 	ReasonTokenGrantFailed       Reason = "token_grant_failed"           // no token could be had
 )

@@ -118,7 +118,8 @@ func TestCanary(t *testing.T) {
 	say("sts", get("/echo", o["sts"].URL), "200")
 	say("brokensts", get("/", o["brokensts"].URL), "502")
 	for _, key := range []string{"TOKEN", "QUOTED"} {
-		for _, coding := range []string{"none", "none/stated", "gzip", "gzip/stated", "deflate", "deflate/stated"} {
+		say("coded", get("/br", o["coded"].URL, "Authorization: Bearer "+ph(key)), "502")
+		for _, coding := range []string{"none", "none/stated", "gzip", "gzip/stated", "deflate", "deflate/stated", "binary", "binary/stated", "untyped"} {
 			say("coded", get("/"+coding, o["coded"].URL, "Authorization: Bearer "+ph(key), "X-Basic: Basic "+basicOf("u:"+ph(key)), "Accept-Encoding: gzip"), "200")
 		}
 	}
@@ -143,12 +144,12 @@ func TestCanary(t *testing.T) {
 	answer, _ := io.ReadAll(resp.Body)
 	resp.Body.Close()
 	fmt.Fprint(&seen, resp.Header, string(answer))
-	var head, trailer grpcmetadata.MD // its messages are not text, and keep what an origin puts there
+	var head, trailer grpcmetadata.MD
 	reply, err := p.grpcClient(t, rpc).UnaryCall(grpcmetadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+ph("TOKEN")), &pb.SimpleRequest{}, grpc.Header(&head), grpc.Trailer(&trailer))
-	if must(t, err); reply.Username != "Bearer "+token {
-		t.Errorf("by gRPC arrived %q", reply.Username)
+	if must(t, err); reply.OauthScope != backwards("Bearer "+token) {
+		t.Errorf("by gRPC arrived %q", backwards(reply.OauthScope))
 	}
-	fmt.Fprint(&seen, head, trailer)
+	fmt.Fprint(&seen, head, trailer, reply.Username)
 
 	// The value did arrive: else there would be nothing to find.
 	all := ""

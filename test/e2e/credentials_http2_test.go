@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -119,7 +120,8 @@ func TestCredentialsInHTTP2(t *testing.T) {
 	}
 }
 
-// calls is a gRPC service that tells what it got.
+// calls is a gRPC service that tells what it got: as it is, and backwards, in which
+// nobody finds it.
 type calls struct {
 	pb.UnimplementedTestServiceServer
 }
@@ -127,8 +129,18 @@ type calls struct {
 func (calls) UnaryCall(ctx context.Context, in *pb.SimpleRequest) (*pb.SimpleResponse, error) {
 	md, _ := grpcmetadata.FromIncomingContext(ctx)
 	_ = grpc.SetTrailer(ctx, grpcmetadata.Pairs("x-echo", strings.Join(md["authorization"], ",")))
-	return &pb.SimpleResponse{Username: strings.Join(md["authorization"], ","), Payload: in.Payload}, nil
+	auth := strings.Join(md["authorization"], ",")
+	return &pb.SimpleResponse{Username: auth, OauthScope: backwards(auth), Payload: in.Payload}, nil
 }
+
+func backwards(s string) string {
+	b := []byte(s)
+	slices.Reverse(b)
+	return string(b)
+}
+
+// covered is a value in an answer whose length must stay.
+func covered(value string) string { return strings.Repeat("*", len(value)) }
 
 func (calls) FullDuplexCall(s grpc.BidiStreamingServer[pb.StreamingOutputCallRequest, pb.StreamingOutputCallResponse]) error {
 	for {
@@ -142,7 +154,8 @@ func (calls) FullDuplexCall(s grpc.BidiStreamingServer[pb.StreamingOutputCallReq
 	}
 }
 
-// TestCredentialsInGRPC: metadata, messages of a stream, echoes in trailers.
+// TestCredentialsInGRPC: metadata, messages of a stream, echoes in messages and trailers;
+// of a client that would take compressed answers.
 func TestCredentialsInGRPC(t *testing.T) {
 	port := grpcOrigin(t)
 	real := plainSecret("KEY")
@@ -156,8 +169,8 @@ func TestCredentialsInGRPC(t *testing.T) {
 	var trailer grpcmetadata.MD
 	got, err := client.UnaryCall(with("authorization", "Bearer "+ph("KEY")), &pb.SimpleRequest{}, grpc.Trailer(&trailer))
 	must(t, err)
-	if got.Username != "Bearer "+real {
-		t.Errorf("the origin got %q", got.Username)
+	if got.OauthScope != backwards("Bearer "+real) || got.Username != "Bearer "+covered(real) {
+		t.Errorf("the origin got %q, and said %q", backwards(got.OauthScope), got.Username)
 	}
 	if echo := strings.Join(trailer["x-echo"], ""); strings.Contains(echo, real) || !strings.Contains(echo, ph("KEY")) {
 		t.Errorf("the trailer says %q", echo)
@@ -175,7 +188,7 @@ func TestCredentialsInGRPC(t *testing.T) {
 	}
 	s, err := client.FullDuplexCall(with("authorization", "Bearer "+ph("KEY")))
 	must(t, err)
-	for _, part := range []string{"one", "two", "openshell:resol", "three"} {
+	for _, part := range []string{"one", "two", "openshell:resol", real[:9], "three"} {
 		must(t, s.Send(&pb.StreamingOutputCallRequest{Payload: &pb.Payload{Body: []byte(part)}}))
 		m, err := s.Recv()
 		if err != nil || string(m.Payload.Body) != part {

@@ -300,8 +300,8 @@ func TestAnIdentityBecomesATokenOnEveryRelay(t *testing.T) {
 		t.Errorf("%d requests arrived", len(got))
 	}
 	said, err := p.grpcClient(t, p.rpc).UnaryCall(t.Context(), &pb.SimpleRequest{})
-	if must(t, err); said.Username != want {
-		t.Errorf("by gRPC: %q", said.Username)
+	if must(t, err); said.OauthScope != backwards(want) || said.Username != "Bearer "+covered(strings.TrimPrefix(want, "Bearer ")) {
+		t.Errorf("by gRPC: %q, %q", backwards(said.OauthScope), said.Username)
 	}
 	if status, said := p.upgrade(t); status != 101 || said != strings.ReplaceAll(want, "REAL", "got ")+"|Bearer [CREDENTIAL]|" {
 		t.Errorf("by a WebSocket: %d, %q", status, said)

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"compress/zlib"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
@@ -18,6 +19,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -627,8 +629,9 @@ func TestEchoedValuesAreTakenOut(t *testing.T) {
 	eventually(t, "a record that counts them", func() bool { return strings.Contains(p.network.out.String(), "echoed values taken out") })
 }
 
-// repeating is an origin that tells what it got in a coding that nobody asked for: the
-// path says which, and whether its length is stated.
+// repeating is an origin that tells what it got in a coding that nobody asked for, or as
+// something that is no text: the path says which, and whether its length is stated. In a
+// coding that it does not know it only says so.
 func repeating(w http.ResponseWriter, r *http.Request) {
 	text := fmt.Sprintf("%v %s", r.Header, strings.Repeat("x", 3000)) // too long for a length of net/http's own
 	coding, stated := strings.CutSuffix(strings.TrimPrefix(r.URL.Path, "/"), "/stated")
@@ -647,7 +650,17 @@ func repeating(w http.ResponseWriter, r *http.Request) {
 	}
 	_, _ = io.WriteString(z, text)
 	_ = z.Close()
-	if w.Header().Set("Content-Type", "text/plain"); coding != "none" {
+	w.Header().Set("Content-Type", "text/plain")
+	switch coding {
+	case "none":
+	case "binary":
+		w.Header().Set("Content-Type", "application/octet-stream")
+	case "untyped":
+		w.Header()["Content-Type"] = nil
+	case "grpc": // one message, which says that it is compressed
+		w.Header().Set("Content-Type", "application/grpc")
+		_, _ = w.Write([]byte{1, 0, 0, byte(b.Len() >> 8), byte(b.Len())})
+	default:
 		w.Header().Set("Content-Encoding", coding)
 	}
 	if stated {
@@ -691,6 +704,86 @@ func TestEchoesInOtherCodingsAreTakenOut(t *testing.T) {
 	if out := p.network.out.String() + p.network.err.String(); strings.Contains(out, real) {
 		t.Error("the records or the log contain the value")
 	}
+}
+
+// TestEchoesInBinariesAreCovered: what is not known to be text keeps its length, by
+// HTTP/1.1 and HTTP/2.
+func TestEchoesInBinariesAreCovered(t *testing.T) {
+	p, o, real := echoing(t, "headers")
+	for _, kind := range []string{"binary", "untyped"} {
+		for _, stated := range []string{"", "/stated"} {
+			for version, answer := range answersOf(t, p, o, "/"+kind+stated, "KEY") {
+				if answer.status != 200 || strings.Contains(answer.text, real) || !strings.Contains(answer.text, "Authorization:[Bearer "+covered(real)+"]") || (answer.length > 0) != (stated != "") {
+					t.Errorf("%s%s by %s: %+v", kind, stated, version, answer)
+				}
+			}
+		}
+	}
+}
+
+// TestAnswersThatCannotBeReadAreRefused: text in a coding that nobody asked for and that
+// is not taken off, unless the key says that nobody looks.
+func TestAnswersThatCannotBeReadAreRefused(t *testing.T) {
+	p, o, real := echoing(t, "headers")
+	for _, coding := range []string{"br", "zstd/stated"} {
+		for version, answer := range answersOf(t, p, o, "/"+coding, "KEY") {
+			if answer.status != 502 || !strings.Contains(answer.text, `"error":"uninspected_response"`) || strings.Contains(answer.text, real) {
+				t.Errorf("%s by %s: %+v", coding, version, answer)
+			}
+		}
+	}
+	messages := answersOf(t, p, o, "/grpc", "KEY") // whose head may pass
+	if a := messages["HTTP/2"]; a.status != 200 || a.text != "" || strings.Contains(messages["HTTP/1.1"].text, real) {
+		t.Errorf("a compressed message: %+v", messages)
+	}
+	eventually(t, "records with the reason", func() bool { return strings.Count(p.network.out.String(), `"reason":"uninspected_response"`) == 6 })
+	p.network.kill(syscall.SIGTERM)
+	<-p.network.ended
+
+	p, o, real = echoing(t, "none")
+	for version, answer := range answersOf(t, p, o, "/br", "KEY") {
+		if answer.status != 200 || !strings.Contains(answer.text, real) {
+			t.Errorf("of a key that is not looked for, by %s: %+v", version, answer)
+		}
+	}
+}
+
+// echoing is a daemon with one key for an origin that repeats what it gets.
+func echoing(t *testing.T, hygiene string) (p *pair, o *sink, real string) {
+	t.Helper()
+	o, real = origin(t, false, http.HandlerFunc(repeating)), plainSecret("KEY")
+	p = sealed(t, "version: 1\n"+who+"network_policies:\n  a:\n    endpoints:\n      - {host: api.demo.test, port: "+o.port+", protocol: rest, access: full, enforcement: enforce}\n    binaries: [{path: \"/**\"}]\n",
+		"version: 1\ncredentials:\n  KEY:\n    file: SECRETS/KEY\n    response_hygiene: "+hygiene+"\n    bindings: [{host: api.demo.test, port: "+o.port+"}]\n", map[string]string{"KEY": real}).alone()
+	return p, o, real
+}
+
+type answered struct {
+	status int   // 0: the connection was cut
+	length int64 // -1: not stated
+	text   string
+}
+
+// answersOf are the answers to one request with a key, by version of HTTP.
+func answersOf(t *testing.T, p *pair, o *sink, path, key string) map[string]answered {
+	t.Helper()
+	one := &http.Transport{DialTLSContext: func(context.Context, string, string) (net.Conn, error) { return p.secure(o.URL, "http/1.1"), nil }}
+	t.Cleanup(one.CloseIdleConnections)
+	out := map[string]answered{}
+	for version, c := range map[string]*http.Client{"HTTP/1.1": {Transport: one}, "HTTP/2": p.client2(t)} {
+		req, err := http.NewRequestWithContext(t.Context(), "GET", "https://"+o.URL+path, nil)
+		must(t, err)
+		req.Header.Set("Authorization", "Bearer "+ph(key))
+		req.Header.Set("Accept-Encoding", "br")
+		resp, err := c.Do(req)
+		if err != nil {
+			out[version] = answered{text: err.Error()}
+			continue
+		}
+		body, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		out[version] = answered{resp.StatusCode, resp.ContentLength, string(body)}
+	}
+	return out
 }
 
 func TestCredentialsThatAreNotValidStartNothing(t *testing.T) {

@@ -27,14 +27,18 @@ func (c responseCleaner) Head(r *http1.Response) {
 	r.Phrase = c.s.fields(http1.Fields{{Value: r.Phrase}})[0].Value
 }
 
-// Body cleans text.
-func (c responseCleaner) Body(r *http1.Response, content io.Reader) io.Reader {
-	if !c.s.filter.Wants(r.Fields) {
-		return nil
+// Body cleans what is not refused.
+func (c responseCleaner) Body(r *http1.Response, content io.Reader) (io.Reader, bool, error) {
+	how := c.s.filter.Treatment(r.Fields)
+	switch how {
+	case hygiene.Pass:
+		return nil, false, nil
+	case hygiene.Refuse:
+		return nil, false, hygiene.UnreadBody(r.Fields)
 	}
 	body := &cleanedBody{r: c.s.filter.NewReader(r.Fields, content), s: c.s}
 	r.Fields = hygiene.Decoded(r.Fields)
-	return body
+	return body, how != hygiene.Replace, nil
 }
 
 func (s *sealed) fields(f http1.Fields) http1.Fields {
@@ -58,23 +62,44 @@ func (b *cleanedBody) Read(p []byte) (int, error) {
 }
 
 // clean is cleaner for a response of net/http. Its trailers are there when its body
-// has ended, and are cleaned then.
-func (s *sealed) clean(resp *http.Response) {
+// has ended, and are cleaned then. One that is refused is closed.
+func (s *sealed) clean(resp *http.Response) *refusal {
 	if s == nil || s.filter == nil {
-		return
+		return nil
 	}
 	fields := fieldsOf(resp.Header)
 	resp.Header = s.header(resp.Header)
 	body := &cleanedResponse{ReadCloser: resp.Body, s: s, resp: resp, r: resp.Body}
-	if resp.ContentLength != 0 && resp.Body != http.NoBody && resp.Request != nil && resp.Request.Method != http.MethodHead && s.filter.Wants(fields) {
-		body.r = &cleanedBody{r: s.filter.NewReader(fields, resp.Body), s: s}
-		resp.ContentLength = -1
-		delete(resp.Header, "Content-Length")
-		if len(hygiene.Decoded(fields)) < len(fields) {
-			delete(resp.Header, "Content-Encoding")
+	if resp.ContentLength != 0 && resp.Body != http.NoBody && resp.Request != nil && resp.Request.Method != http.MethodHead {
+		if err := body.content(fields); err != nil {
+			resp.Body.Close()
+			r := unreadable(err)
+			r.failed = true
+			return r
 		}
 	}
 	resp.Body = body
+	return nil
+}
+
+// content cleans the body of a response with these fields.
+func (b *cleanedResponse) content(fields http1.Fields) error {
+	how := b.s.filter.Treatment(fields)
+	switch how {
+	case hygiene.Pass:
+		return nil
+	case hygiene.Refuse:
+		return hygiene.UnreadBody(fields)
+	}
+	b.r = &cleanedBody{r: b.s.filter.NewReader(fields, b.resp.Body), s: b.s}
+	if how == hygiene.Replace {
+		b.resp.ContentLength = -1
+		delete(b.resp.Header, "Content-Length")
+		if len(hygiene.Decoded(fields)) < len(fields) {
+			delete(b.resp.Header, "Content-Encoding")
+		}
+	}
+	return nil
 }
 
 // header returns the same map unless it found something.

@@ -43,10 +43,10 @@ func (e *echoSet) add(values []credentials.Echo) {
 }
 
 // cleaner is websocket.Session.Clean.
-func (e *echoSet) cleaner() func(piece []byte, last bool) []byte {
+func (e *echoSet) cleaner() func(piece []byte, text, last bool) []byte {
 	m := hygiene.NewMessages(e.filter.Load)
-	return func(piece []byte, last bool) []byte {
-		out, n := m.Next(piece, last)
+	return func(piece []byte, text, last bool) []byte {
+		out, n := m.Next(piece, text, last)
 		e.s.echoes.Add(int64(n))
 		return out
 	}

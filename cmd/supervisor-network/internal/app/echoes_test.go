@@ -19,7 +19,7 @@ func TestMessagesAreCleanedOfWhatWentIn(t *testing.T) {
 	s.filter = v.filter(nil, nil, s.values)
 	e := echoesOf(s)
 	clean := e.cleaner()
-	say := func(n int) string { return string(clean([]byte(fmt.Sprintf("REALvalue%06d", n)), true)) }
+	say := func(n int) string { return string(clean([]byte(fmt.Sprintf("REALvalue%06d", n)), true, true)) }
 	if got := say(0) + say(1); got != "PH0REALvalue000001" {
 		t.Errorf("before a message: %s", got)
 	}

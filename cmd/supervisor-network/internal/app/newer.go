@@ -50,7 +50,9 @@ func (s *session) overHTTP2(ctx context.Context, req *http1.Request, t http1.Tar
 	down := &counted{ReadCloser: resp.Body, watch: s.watch}
 	resp.Body = down
 	resp.Request = out
-	in.sealed.clean(resp)
+	if refused := in.sealed.clean(resp); refused != nil {
+		return exchange.Result{Up: body.n.Load(), Status: resp.StatusCode}, refused
+	}
 	whole := length == 0 || in.read || body.n.Load() == length
 	res, err := exchange.Respond(s.client.W, req, resp, !whole || s.ended.Load())
 	res.Up, res.Down = body.n.Load(), int64(down.n.Load())

@@ -189,9 +189,12 @@ func (s *session) stream2(ctx context.Context, st *http2.Stream) {
 	down := &counted{ReadCloser: resp.Body}
 	resp.Body = down
 	resp.Request = req
-	in.sealed.clean(resp)
 	ev.Event.Status = resp.StatusCode
 	noteAudit(ev, in)
+	if refused := in.sealed.clean(resp); refused != nil {
+		deny(refused)
+		return
+	}
 	err = st.Respond(ctx, resp)
 	ev.Event.BytesUp, ev.Event.BytesDn = up.n.Load(), down.n.Load()
 	if errors.Is(err, http2.ErrStatus) {

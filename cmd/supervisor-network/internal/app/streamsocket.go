@@ -137,7 +137,9 @@ func (s *session) declined(ctx context.Context, ev *record.Entry, st *http2.Stre
 	noteAudit(ev, in)
 	down := &counted{ReadCloser: resp.Body}
 	resp.Body = down
-	in.sealed.clean(resp)
+	if refused := in.sealed.clean(resp); refused != nil {
+		return refused
+	}
 	err := st.Respond(ctx, resp)
 	ev.Event.BytesDn = down.n.Load()
 	if errors.Is(err, http2.ErrStatus) {

@@ -176,7 +176,7 @@ signing: [{access_key_id: KEY, secret_access_key: KEY, session_token: KEY}]
 
 	filter := hygiene.New(s.Echoes([]inject.Use{{Key: "KEY"}}))
 	show(filter, s.Echoes([]inject.Use{{Key: "KEY"}}), filter.NewWriter(io.Discard))
-	echoed, n := hygiene.NewMessages(func() *hygiene.Filter { return filter }).Next([]byte("echo: "+canary+" "+url.QueryEscape(canary)), true)
+	echoed, n := hygiene.NewMessages(func() *hygiene.Filter { return filter }).Next([]byte("echo: "+canary+" "+url.QueryEscape(canary)), true, true)
 	seen.Write(echoed)
 	if n != 2 {
 		t.Errorf("%d echoes were found", n)

@@ -30,14 +30,10 @@ func codingOf(fields http1.Fields) string {
 	return strings.ToLower(strings.Trim(value, " \t"))
 }
 
-// readable reports whether a body's coding can be taken off: it is known, it is there
-// from its beginning, and nothing states a digest of it that the client would miss.
-func readable(fields http1.Fields) bool {
-	open, known := codings[codingOf(fields)]
-	if open == nil {
-		return known
-	}
-	return !slices.ContainsFunc(fields, func(f http1.Field) bool {
+// partial reports whether a body in a coding is not there from its beginning, or has a
+// digest that a client would miss if the coding were taken off.
+func partial(fields http1.Fields) bool {
+	return slices.ContainsFunc(fields, func(f http1.Field) bool {
 		name := strings.ToLower(f.Name)
 		return name == "content-range" || strings.HasPrefix(name, "x-amz-checksum-")
 	})

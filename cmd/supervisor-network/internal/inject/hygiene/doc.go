@@ -4,24 +4,26 @@
 // It answers the threat of a workload that learns a secret by asking an origin to
 // repeat the request: an echo service, TRACE, a verbose error, a Location. It finds
 // the value as it is, percent-encoded, JSON-escaped and inside base64, in header
-// fields, in text bodies and in text messages of a WebSocket. Origins are asked for
-// bodies without compression; what comes in gzip or deflate nevertheless is inflated
-// as it is read, and stays so. It does not answer an origin that means to tell: a
-// value that is reversed, in another coding, split over messages or written in
-// another way passes. Values shorter than MinBytes are not looked for; ordinary text
-// contains them.
+// fields, in bodies, in messages of gRPC and of a WebSocket. Where the length of what
+// is said must stay, because formats like protobuf state lengths inside, a value is
+// covered with asterisks. Origins are asked for bodies without compression; what comes
+// in gzip or deflate nevertheless is inflated as it is read, and stays so; a text in
+// another coding, and a compressed message of gRPC, are refused. It does not answer an
+// origin that means to tell: a value that is reversed, split over messages or written
+// in another way passes, and so does one in a compressed file. Values shorter than
+// MinBytes are not looked for; ordinary text contains them.
 //
 // Invariant: bytes that contain no value pass unchanged, but for a coding that is
 // taken off, and are held back only as long as a value may begin with them.
 //
-// Sources: RFC 9110 sections 8.4.1 and 12.5.3, RFC 1950, RFC 1952.
+// Sources: RFC 9110 sections 8.4.1 and 12.5.3, RFC 1950, RFC 1952, the gRPC project's
+// PROTOCOL-HTTP2.md and PROTOCOL-WEB.md.
 package hygiene
 
 import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
-	"mime"
 	"net/url"
 	"slices"
 	"strings"
@@ -190,47 +192,26 @@ func (f *Filter) Fields(fields http1.Fields) (http1.Fields, int) {
 	return out, count
 }
 
-// Wants reports whether the body of a response with these fields is to be cleaned.
-// Its length changes, and its coding may: it is sent with Decoded fields, and without
-// Content-Length.
-func (f *Filter) Wants(fields http1.Fields) bool {
-	if patterns, _ := f.of(fields); len(patterns) == 0 {
-		return false
-	}
-	if !readable(fields) {
-		return false
-	}
-	value, _ := fields.Get("Content-Type")
-	media, _, err := mime.ParseMediaType(value)
-	if err != nil {
-		return false
-	}
-	switch strings.TrimPrefix(media, "application/") {
-	case "json", "javascript", "xml", "x-www-form-urlencoded", "graphql-response+json", "x-ndjson", "yaml":
-		return true
-	}
-	return media == "message/http" || strings.HasPrefix(media, "text/") || strings.HasSuffix(media, "+json") || strings.HasSuffix(media, "+xml")
-}
-
 // Uncompressed makes a request ask for a response that can be looked into.
 func (f *Filter) Uncompressed(fields http1.Fields) http1.Fields {
 	if f == nil {
 		return fields
 	}
-	return append(fields.Without("accept-encoding"), http1.Field{Name: "Accept-Encoding", Value: "identity"})
+	return append(fields.Without("accept-encoding", "grpc-accept-encoding"), http1.Field{Name: "Accept-Encoding", Value: "identity"})
 }
 
 // replace replaces every pattern in data, at each place the longest.
 func replace(data []byte, patterns []pattern) ([]byte, int) {
-	out, rest, count := scan(data, patterns)
+	out, rest, count := scan(data, patterns, false)
 	if count == 0 {
 		return data, 0
 	}
 	return append(out, rest...), count
 }
 
-// scan replaces patterns and returns what stands behind the last one separately.
-func scan(data []byte, patterns []pattern) (out, rest []byte, count int) {
+// scan replaces patterns, or covers them, and returns what stands behind the last one
+// separately.
+func scan(data []byte, patterns []pattern, cover bool) (out, rest []byte, count int) {
 	next := make([]int, len(patterns)) // where each is found next; -1: nowhere
 	for i, p := range patterns {
 		next[i] = bytes.Index(data, p.text)
@@ -251,7 +232,12 @@ func scan(data []byte, patterns []pattern) (out, rest []byte, count int) {
 		if best < 0 {
 			return out, data[done:], count
 		}
-		out = append(append(out, data[done:next[best]]...), patterns[best].replacement...)
+		out = append(out, data[done:next[best]]...)
+		if cover {
+			out = append(out, bytes.Repeat([]byte{'*'}, len(patterns[best].text))...)
+		} else {
+			out = append(out, patterns[best].replacement...)
+		}
 		done = next[best] + len(patterns[best].text)
 		count++
 	}

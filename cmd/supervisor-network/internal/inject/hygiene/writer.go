@@ -9,10 +9,17 @@ import (
 type Writer struct {
 	w      io.Writer
 	of     func() (patterns []pattern, limit int)
+	cover  bool   // with asterisks, so that the length stays
+	prompt bool   // what is shorter than telling is not held back
 	held   []byte // what a value may begin with
+	passed int    // how much of it was passed on
 	looked int    // bytes that were looked at
 	count  int
 }
+
+// telling is how much of a value is held back where others may wait for the bytes:
+// random bytes hardly ever begin like that, and so few are no secret.
+const telling = 4
 
 // NewWriter makes a Writer for one response body that is to be cleaned as far as
 // bodies are.
@@ -45,25 +52,29 @@ func (w *Writer) Write(p []byte) (int, error) {
 func (w *Writer) look(p []byte, last bool) error {
 	w.looked += len(p)
 	patterns, _ := w.of()
-	data := p
+	data, gone := p, w.passed
 	if len(w.held) > 0 {
 		data = append(w.held, p...)
-		w.held = nil
+		w.held, w.passed = nil, 0
 	}
-	out, rest, n := scan(data, patterns)
+	out, rest, n := scan(data, patterns, w.cover)
 	w.count += n
 	keep := 0
 	if !last {
 		keep = beginning(rest, patterns)
 	}
+	if keep > 0 {
+		w.held = bytes.Clone(rest[len(rest)-keep:])
+		w.passed = max(0, gone-(len(data)-keep))
+	}
+	if w.prompt && keep < telling {
+		w.passed, keep = keep, 0
+	}
 	ready := rest[:len(rest)-keep]
 	if n > 0 {
 		ready = append(out, ready...)
 	}
-	if keep > 0 {
-		w.held = bytes.Clone(rest[len(rest)-keep:])
-	}
-	if len(ready) == 0 {
+	if ready = ready[min(gone, len(ready)):]; len(ready) == 0 {
 		return nil
 	}
 	_, err := w.w.Write(ready)
@@ -92,3 +103,18 @@ func beginning(data []byte, patterns []pattern) int {
 
 // Close hands on what is held back. It does not close the writer behind.
 func (w *Writer) Close() error { return w.look(nil, true) }
+
+// next ends one text, and makes ready for another one.
+func (w *Writer) next() error {
+	w.looked = 0
+	if len(w.held) == 0 {
+		return nil
+	}
+	return w.look(nil, true)
+}
+
+// over reports whether whatever follows passes as it is.
+func (w *Writer) over() bool {
+	_, limit := w.of()
+	return w.looked >= limit && len(w.held) == 0
+}

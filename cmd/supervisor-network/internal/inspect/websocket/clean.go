@@ -2,14 +2,15 @@ package websocket
 
 import "time"
 
-// cleaning is the state of a server's frames whose texts are cleaned.
+// cleaning is the state of a server's frames whose messages are cleaned.
 type cleaning struct {
-	order order
-	text  bool // the message under way is one
-	begun bool // the client has a frame of it
+	order  order
+	op     opcode // of the message under way
+	opaque bool   // it is compressed, and passes as it is
+	begun  bool   // the client has a frame of it
 }
 
-// relayCleaned is relayDown with Clean between the server's texts and the client. A
+// relayCleaned is relayDown with Clean between the server's messages and the client. A
 // frame that fits the buffer is cleaned whole, a longer one as it comes: what is held
 // does not grow with the message.
 func (x *running) relayCleaned() error {
@@ -45,9 +46,9 @@ func (x *running) cleanFrame(c *cleaning, h header) error {
 		return x.passFrame(h)
 	}
 	if h.op != opContinuation {
-		c.text, c.begun = h.op == opText && !h.deflate, false
+		c.op, c.opaque, c.begun = h.op, h.deflate, false
 	}
-	if !c.text {
+	if c.opaque {
 		err := x.passFrame(h)
 		if h.fin && err == nil {
 			x.down.messages.Add(1)
@@ -62,7 +63,7 @@ func (x *running) cleanFrame(c *cleaning, h header) error {
 		b := x.upstream.window()
 		p := b[:min(left, int64(len(b)))]
 		left -= int64(len(p))
-		out := x.Clean(p, left == 0 && h.fin)
+		out := x.Clean(p, c.op == opText, left == 0 && h.fin)
 		x.upstream.take(len(p))
 		if err := x.sendCleaned(c, out, left == 0 && h.fin); err != nil || left == 0 {
 			return err
@@ -90,14 +91,14 @@ func (x *running) passFrame(h header) error {
 	}
 }
 
-// sendCleaned sends a part of a text as a frame of its own.
+// sendCleaned sends a part of a message as a frame of its own.
 func (x *running) sendCleaned(c *cleaning, p []byte, last bool) error {
 	if len(p) == 0 && !last {
 		return nil
 	}
 	first := byte(opContinuation)
 	if !c.begun {
-		first = byte(opText)
+		first = byte(c.op)
 	}
 	if c.begun = true; last {
 		first |= bitFin

@@ -8,11 +8,16 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// replacing is a Clean that replaces SECRET and holds back what it may begin with.
-func replacing() func([]byte, bool) []byte {
+// replacing is a Clean that replaces SECRET, in what is no text by as much, and holds
+// back what it may begin with.
+func replacing() func([]byte, bool, bool) []byte {
 	held := ""
-	return func(piece []byte, last bool) []byte {
-		whole, ready := strings.ReplaceAll(held+string(piece), "SECRET", "x"), 0
+	return func(piece []byte, text, last bool) []byte {
+		with := "x"
+		if !text {
+			with = "******"
+		}
+		whole, ready := strings.ReplaceAll(held+string(piece), "SECRET", with), 0
 		if ready = max(0, len(whole)-5); last {
 			ready = len(whole)
 		}
@@ -40,7 +45,7 @@ func messages(frames []frame) (out []frame) {
 	return out
 }
 
-func TestTextsOfTheServerAreCleaned(t *testing.T) {
+func TestMessagesOfTheServerAreCleaned(t *testing.T) {
 	far := strings.Repeat("f", bigBytes)
 	bye := plain(closing, closes(1000, "bye"))
 	for _, c := range []struct {
@@ -56,7 +61,8 @@ func TestTextsOfTheServerAreCleaned(t *testing.T) {
 		{"longer than the buffer", plain(text, far+"SECRET"+far+"SECRET"), []frame{{text, far + "x" + far + "x"}}},
 		{"where the buffer ends", plain(text, far[:bigBytes-3]+"SECRET"), []frame{{text, far[:bigBytes-3] + "x"}}},
 		{"one after another", join(plain(text, "SEC"), plain(text, "RET")), []frame{{text, "SEC"}, {text, "RET"}}},
-		{"a binary passes unread", join(plain(binBegin, "SECRET"), plain(last, far+"SECRET"), plain(text, "SECRET")), []frame{{bin, "SECRET" + far + "SECRET"}, {text, "x"}}},
+		{"a binary keeps its length", join(plain(binBegin, "SECRE"), plain(more, "T"), plain(last, far+"SECRET"), plain(text, "SECRET")), []frame{{bin, "******" + far + "******"}, {text, "x"}}},
+		{"an empty binary", plain(bin, ""), []frame{{bin, ""}}},
 	} {
 		for _, step := range []int{1, 7, 4096, len(c.in)} {
 			if step == 1 && len(c.in) > 1000 {
@@ -130,7 +136,7 @@ func FuzzClean(f *testing.F) {
 		f.Add(b, byte(i))
 	}
 	f.Fuzz(func(t *testing.T, in []byte, step byte) {
-		run := func(clean func([]byte, bool) []byte) ([]frame, Stats) {
+		run := func(clean func([]byte, bool, bool) []byte) ([]frame, Stats) {
 			server, client := tapes(in, step)
 			s := &Session{Client: client, Upstream: server, Clean: clean}
 			stats, _ := s.Run(t.Context())
@@ -138,7 +144,7 @@ func FuzzClean(f *testing.F) {
 			return messages(frames), stats
 		}
 		want, before := run(nil)
-		got, after := run(func(piece []byte, _ bool) []byte { return piece })
+		got, after := run(func(piece []byte, _, _ bool) []byte { return piece })
 		if diff := cmp.Diff(want, got, cmp.AllowUnexported(frame{})); diff != "" || before.Down.Messages != after.Down.Messages || before.Close != after.Close {
 			t.Fatalf("%x: %s\n%+v, %+v", in, diff, before, after)
 		}

@@ -13,7 +13,7 @@
 // this daemon, and every text message in it is what Judge let pass. A refused
 // message leaves nothing behind. What reaches the client is what the server sent, cut
 // only between frames, followed by at most one close frame of this side; with Clean,
-// texts are what it returned, in frames of this side (RFC 6455 section 5.4).
+// messages are what it returned, in frames of this side (RFC 6455 section 5.4).
 //
 // Compressed messages of the client are sent on uncompressed, which RFC 7692 section
 // 6 allows at any time: the origin can read nothing else in them than was judged, and

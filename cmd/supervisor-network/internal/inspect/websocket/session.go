@@ -26,12 +26,12 @@ type Session struct {
 	Judge func(ctx context.Context, text []byte) (replacement []byte, err error)
 	// Binary lets the client's binary messages pass, unread.
 	Binary bool
-	// Clean, when set, is given the text messages of the server piece by piece, as they
-	// come, and returns what the client gets in the place of the piece; it may hold a part
-	// back until the next one, but for the last of a message. It must not keep the piece.
-	// Messages that are compressed cannot be cleaned: it needs a handshake
-	// WithoutExtensions.
-	Clean func(piece []byte, last bool) []byte
+	// Clean, when set, is given the messages of the server piece by piece, as they come,
+	// with whether they are text, and returns what the client gets in the place of the
+	// piece; it may hold a part back until the next one, but for the last of a message. It
+	// must not keep the piece. Messages that are compressed cannot be cleaned: it needs a
+	// handshake WithoutExtensions.
+	Clean func(piece []byte, text, last bool) []byte
 	// Denied is told of each refused message once, before the client is. It may be nil.
 	Denied func(*CloseError)
 	// Goodbye is how both sides are told that the context of Run has ended, of which

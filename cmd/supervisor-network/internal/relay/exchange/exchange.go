@@ -65,10 +65,11 @@ type Exchange struct {
 // Cleaner changes responses. It sees each head before anything of it is passed on.
 type Cleaner interface {
 	Head(*http1.Response)
-	// Body returns what is read in the place of the content, whose length then is not
-	// known before; nil leaves the content as it is. It is asked before the head is
-	// passed on, in which it may change the fields of the content's coding.
-	Body(r *http1.Response, content io.Reader) io.Reader
+	// Body returns what is read in the place of the content, and whether it is as long;
+	// nil leaves the content as it is. An error, which is a *http1.SyntaxError, is the
+	// answer instead. Body is asked before the head is passed on, in which it may change
+	// the fields of the content's coding.
+	Body(r *http1.Response, content io.Reader) (cleaned io.Reader, asLong bool, err error)
 }
 
 // Result is what an exchange did.
@@ -294,7 +295,9 @@ func invalid(detail string) error {
 
 // upstream turns what went wrong with the origin into an answer.
 func (x *running) upstream(err error) error {
-	if e, ok := errors.AsType[*http1.SyntaxError](err); ok {
+	if e, ok := errors.AsType[*http1.SyntaxError](err); ok && e.Reason == core.ReasonUninspectedResponse {
+		return e // of Clean, which says what it is
+	} else if ok {
 		return invalid(e.Detail)
 	}
 	if x.Watch.Expired() || errors.Is(err, os.ErrDeadlineExceeded) {

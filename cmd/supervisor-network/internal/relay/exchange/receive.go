@@ -76,11 +76,11 @@ func (x *running) writeHead(resp *http1.Response, out http1.Outgoing) error {
 func (x *running) respond(resp *http1.Response) error {
 	whole := x.whole()
 	x.result.Status = resp.Status
-	out := http1.Outgoing{Framing: resp.Framing}
-	cleaned := x.cleaned(resp)
-	if cleaned != nil {
-		out.Framing = http1.Framing{Kind: http1.Chunked}
+	cleaned, framing, err := x.cleaned(resp)
+	if err != nil {
+		return err
 	}
+	out := http1.Outgoing{Framing: framing}
 	if x.Request.Minor == 0 && out.Framing.Kind == http1.Chunked {
 		out.Framing.Kind = http1.UntilClose // HTTP/1.0 knows no chunks
 	}
@@ -97,7 +97,7 @@ func (x *running) respond(resp *http1.Response) error {
 	if err := x.writeHead(resp, out); err != nil {
 		return err
 	}
-	n, err := x.copyContent(resp, cleaned)
+	n, err := x.copyContent(resp, cleaned, out.Framing.Kind == http1.Chunked)
 	x.result.Down = n
 	if err != nil {
 		return err
@@ -107,9 +107,9 @@ func (x *running) respond(resp *http1.Response) error {
 	return nil
 }
 
-func (x *running) copyContent(resp *http1.Response, cleaned io.Reader) (int64, error) {
+func (x *running) copyContent(resp *http1.Response, cleaned io.Reader, chunks bool) (int64, error) {
 	if cleaned != nil {
-		n, err := pump(x.Client.W, cleaned, !x.result.Unframed)
+		n, err := pump(x.Client.W, cleaned, chunks)
 		if _, toClient := errors.AsType[*http1.WriteError](err); err != nil && !toClient {
 			err = x.upstream(err)
 		}

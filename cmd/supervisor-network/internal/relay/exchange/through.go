@@ -23,12 +23,17 @@ func (x *running) copyContentUp(w *bufio.Writer) (int64, error) {
 	return n, err
 }
 
-// cleaned is the content of a response as Clean changes it; nil if it does not.
-func (x *running) cleaned(resp *http1.Response) io.Reader {
+// cleaned is the content of a response as Clean changes it, nil if it does not, and how
+// it is framed.
+func (x *running) cleaned(resp *http1.Response) (io.Reader, http1.Framing, error) {
 	if x.Clean == nil || resp.Framing.Kind == http1.NoBody {
-		return nil
+		return nil, resp.Framing, nil
 	}
-	return x.Clean.Body(resp, http1.NewBodyReader(x.Origin.R, resp.Framing))
+	r, asLong, err := x.Clean.Body(resp, http1.NewBodyReader(x.Origin.R, resp.Framing))
+	if r == nil || asLong {
+		return r, resp.Framing, err
+	}
+	return r, http1.Framing{Kind: http1.Chunked}, err
 }
 
 // pump writes what it reads, in chunks or as it is, each piece as it comes. An error

@@ -12,6 +12,7 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/pool"
+	"github.com/splitpod/splitpod/pkg/core"
 )
 
 // through runs one exchange with hooks: the request is text, the origin answers reply
@@ -101,7 +102,7 @@ type failing struct{}
 func (failing) Read([]byte) (int, error) { return 0, errStop }
 
 // cleaning is a Cleaner that replaces SECRET.
-type cleaning struct{ bodies bool }
+type cleaning struct{ bodies, asLong, refuse bool }
 
 func (cleaning) Head(r *http1.Response) {
 	for i := range r.Fields {
@@ -109,16 +110,47 @@ func (cleaning) Head(r *http1.Response) {
 	}
 }
 
-func (c cleaning) Body(resp *http1.Response, r io.Reader) io.Reader {
-	if !c.bodies {
-		return nil
+func (c cleaning) Body(resp *http1.Response, r io.Reader) (io.Reader, bool, error) {
+	switch {
+	case c.refuse:
+		return nil, false, errUnread
+	case c.asLong:
+		return upper{r}, true, nil
+	case !c.bodies:
+		return nil, false, nil
 	}
 	resp.Fields = resp.Fields.Without("content-encoding")
 	data, err := io.ReadAll(r)
 	if err != nil {
-		return io.MultiReader(bytes.NewReader(data), failing{})
+		return io.MultiReader(bytes.NewReader(data), failing{}), false, nil
 	}
-	return strings.NewReader(strings.ReplaceAll(string(data), "SECRET", "placeholder"))
+	return strings.NewReader(strings.ReplaceAll(string(data), "SECRET", "placeholder")), false, nil
+}
+
+var errUnread = &http1.SyntaxError{Status: 502, Reason: core.ReasonUninspectedResponse, Detail: "it cannot be read"}
+
+// TestWhatIsAsLongKeepsItsFraming however that says where a body ends.
+func TestWhatIsAsLongKeepsItsFraming(t *testing.T) {
+	for name, tc := range map[string]struct{ version, reply, want string }{
+		"a length":           {"1.1", "Content-Length: 6\r\n\r\nsecret", "Content-Length: 6\r\n\r\nSECRET"},
+		"chunks":             {"1.1", "Transfer-Encoding: chunked\r\n\r\n6\r\nsecret\r\n0\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n6\r\nSECRET\r\n0\r\n\r\n"},
+		"until close":        {"1.1", "\r\nsecret", "Connection: close\r\n\r\nSECRET"},
+		"HTTP/1.0":           {"1.0", "Content-Length: 6\r\n\r\nsecret", "Content-Length: 6\r\nConnection: close\r\n\r\nSECRET"},
+		"HTTP/1.0 of chunks": {"1.0", "Transfer-Encoding: chunked\r\n\r\n6\r\nsecret\r\n0\r\n\r\n", "Connection: close\r\n\r\nSECRET"},
+	} {
+		_, got, err := through(t, "GET http://a.test/ HTTP/"+tc.version+"\r\nHost: a.test\r\n\r\n", "HTTP/1.1 200 OK\r\n"+tc.reply, func(x *Exchange) { x.Clean = cleaning{asLong: true} })
+		if want := "HTTP/1.1 200 OK\r\n" + tc.want; err != nil || got != want {
+			t.Errorf("%s: %v\n%q, want\n%q", name, err, got, want)
+		}
+	}
+}
+
+// TestAnAnswerThatIsRefusedIsNotBegun, and says why.
+func TestAnAnswerThatIsRefusedIsNotBegun(t *testing.T) {
+	_, got, err := through(t, getHead, "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nSECRET", func(x *Exchange) { x.Clean = cleaning{refuse: true} })
+	if got != "" || !errors.Is(err, errUnread) {
+		t.Errorf("the client got %q, %v", got, err)
+	}
 }
 
 func TestResponsesAreCleaned(t *testing.T) {
@@ -131,7 +163,7 @@ func TestResponsesAreCleaned(t *testing.T) {
 		"HTTP/1.0":    {"1.0", "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nSECRET", "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nplaceholder"},
 		"no body":     {"1.1", "HTTP/1.1 204 No Content\r\nX: SECRET\r\n\r\n", "HTTP/1.1 204 No Content\r\nX: placeholder\r\n\r\n"},
 	} {
-		_, got, err := through(t, "GET http://a.test/ HTTP/"+tc.version+"\r\nHost: a.test\r\n\r\n", tc.reply, func(x *Exchange) { x.Clean = cleaning{true} })
+		_, got, err := through(t, "GET http://a.test/ HTTP/"+tc.version+"\r\nHost: a.test\r\n\r\n", tc.reply, func(x *Exchange) { x.Clean = cleaning{bodies: true} })
 		if err != nil || got != tc.want {
 			t.Errorf("%s: %v\n%q, want\n%q", name, err, got, tc.want)
 		}
@@ -140,7 +172,7 @@ func TestResponsesAreCleaned(t *testing.T) {
 	if err != nil || !strings.HasSuffix(got, "Content-Length: 6\r\n\r\nSECRET") {
 		t.Errorf("a body that is not cleaned: %q, %v", got, err)
 	}
-	_, got, err = through(t, getHead, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nSECRET", func(x *Exchange) { x.Clean = cleaning{true} })
+	_, got, err = through(t, getHead, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nSECRET", func(x *Exchange) { x.Clean = cleaning{bodies: true} })
 	if err == nil || strings.HasSuffix(got, "0\r\n\r\n") {
 		t.Errorf("a cut body looks complete: %q, %v", got, err)
 	}
