@@ -14,7 +14,7 @@ import (
 // soon as its last digit is there, which leaves the same text as decoding over and
 // over, because no two escapes can overlap. Most bytes never reach the stack.
 type Scanner struct {
-	stack [stackDepth]entry
+	stack stack
 	n     int   // entries in use; 0: nothing that came before matters
 	pos   int64 // of the next byte
 	found bool
@@ -47,6 +47,10 @@ func (s *Scanner) Feed(p []byte) bool {
 // block keeps the passes over the bytes within the processor's cache.
 const block = 16 << 10
 
+// stretch is how far behind a suspicious sign every byte is read: who makes signs
+// suspicious makes many, and to begin with each of them anew takes longer.
+const stretch = 24
+
 func (s *Scanner) feed(p []byte) bool {
 	low := 0 // nothing in front of it matters
 	if s.n > 0 {
@@ -69,7 +73,7 @@ func (s *Scanner) feed(p []byte) bool {
 			next, ok := harmless(p, low, q)
 			if !ok {
 				var hit bool
-				if next, hit = s.walk(p, q-runBefore(p, low, q), q); hit {
+				if next, hit = s.walk(p, q-runBefore(p, low, q), q+stretch); hit {
 					return true
 				}
 			}
@@ -85,49 +89,77 @@ func (s *Scanner) feed(p []byte) bool {
 }
 
 // walk reads p[from:] byte by byte until nothing of it matters any more, and at least
-// up to must. It returns where it stopped.
+// up to must. It returns where it stopped. It is what a sender can make slow, so it is
+// one loop in which nothing is called for most bytes.
 func (s *Scanner) walk(p []byte, from, must int) (int, bool) {
+	n, stack := s.n, &s.stack
 	for i := from; i < len(p); i++ {
-		if p[i] == '%' {
+		c, start := p[i], s.pos+int64(i)
+		switch {
+		case n >= 2 && stack[n-2].c == '%' && hex[c] < none && hex[stack[n-1].c] < none:
+			c, start, n = stack.reduce(n, c)
+		case c == '%' && !stack.open(n):
 			i += surplus(p[i:])
+			start = s.pos + int64(i)
+			c, i = whole(p, i)
 		}
-		if s.push(p[i], s.pos+int64(i)) {
-			return i, true
+		before := uint8(0)
+		if n > 0 {
+			before = stack[n-1].state
 		}
-		if s.idle() {
-			s.n = 0
-			if i >= must {
+		if n == stackDepth {
+			n = copy(stack[:], stack[stackDepth/2:])
+		}
+		state := automaton[before][c]
+		stack[n] = entry{c, state, start}
+		if n++; state != 0 {
+			if state == lowerDone || state == upperDone {
+				return i, true
+			}
+			continue
+		}
+		if c != '%' && (n < 2 || stack[n-2].c != '%' || hex[c] == none) { // no marker contains it
+			if n = 0; i >= must {
+				s.n = 0
 				return i + 1, false
 			}
 		}
 	}
+	s.n = n
 	return len(p), false
 }
 
-// push adds a byte and reports whether a marker ends with it.
-func (s *Scanner) push(c byte, start int64) bool {
-	for s.n >= 2 && s.stack[s.n-2].c == '%' && isHex(c) && isHex(s.stack[s.n-1].c) {
-		c = unhex(s.stack[s.n-1].c)<<4 | unhex(c)
-		start = s.stack[s.n-2].start
-		s.n -= 2
+// stack is decoded text.
+type stack [stackDepth]entry
+
+// reduce decodes the escape that c completes, and those that are completed by that. It
+// returns the character, where it starts, and what is left in front of it.
+func (s *stack) reduce(n int, c byte) (byte, int64, int) {
+	start := int64(0)
+	for n >= 2 && s[n-2].c == '%' && hex[c] < none && hex[s[n-1].c] < none {
+		c = hex[s[n-1].c]<<4 | hex[c]
+		start = s[n-2].start
+		n -= 2
 	}
-	before := uint8(0)
-	if s.n > 0 {
-		before = s.stack[s.n-1].state
-	}
-	if s.n == stackDepth {
-		s.n = copy(s.stack[:], s.stack[stackDepth/2:])
-	}
-	state := automaton[before][c]
-	s.stack[s.n] = entry{c, state, start}
-	s.n++
-	return state == lowerDone || state == upperDone
+	return c, start, n
 }
 
-// idle reports whether no marker can contain what was read so far.
-func (s *Scanner) idle() bool {
-	top := &s.stack[s.n-1]
-	return top.state == 0 && top.c != '%' && (s.n < 2 || s.stack[s.n-2].c != '%' || !isHex(top.c))
+// open reports whether the first n characters end with an escape that is not complete.
+func (s *stack) open(n int) bool {
+	return n > 0 && s[n-1].c == '%' || n > 1 && s[n-2].c == '%' && hex[s[n-1].c] < none
+}
+
+// whole decodes the escape that begins with the percent sign p[i], if all of it is there
+// and it is written in the usual way, and returns where it ends. Most are.
+func whole(p []byte, i int) (c byte, end int) {
+	e := i
+	for e+2 < len(p) && p[e+1] == '2' && p[e+2] == '5' {
+		e += 2 // an escaped percent sign is one
+	}
+	if e+2 < len(p) && hex[p[e+1]] < none && hex[p[e+2]] < none {
+		return hex[p[e+1]]<<4 | hex[p[e+2]], e + 2
+	}
+	return '%', i
 }
 
 // Pending is how many of the bytes read so far, at their end, may be the beginning
@@ -226,6 +258,7 @@ func dead(p []byte, i, low, end int) (q, newLow int) {
 		i += next
 		// Where there is one there are more: eight bytes at a time, until there is none
 		// for a while. A bit in has stands for each percent sign.
+	near:
 		for since := 0; since < 8; since++ {
 			if i+10 > end {
 				return i + indexOr(p[i:end], end-i), low
@@ -240,7 +273,12 @@ func dead(p []byte, i, low, end int) (q, newLow int) {
 				case e == inner && q == low:
 					low = q + dead3
 				default:
-					return q, low
+					next, ok := harmless(p, low, q)
+					if !ok || next+10 > end {
+						return q, low
+					}
+					i, low, since = next, next, -1
+					continue near
 				}
 				since = -1
 			}
@@ -412,17 +450,21 @@ func longestPrefix(marker, s string) int {
 	return 0
 }
 
-func isHex(c byte) bool {
-	return c >= '0' && c <= '9' || c >= 'a' && c <= 'f' || c >= 'A' && c <= 'F'
+// hex has the values of hexadecimal digits, and none for other characters.
+var hex = buildHex()
+
+const none = 16
+
+func buildHex() (out [256]uint8) {
+	for c := range out {
+		out[c] = none
+	}
+	for i := range 16 {
+		out["0123456789abcdef"[i]], out["0123456789ABCDEF"[i]] = uint8(i), uint8(i)
+	}
+	return out
 }
 
-func unhex(c byte) byte {
-	switch {
-	case c <= '9':
-		return c - '0'
-	case c >= 'a':
-		return c - 'a' + 10
-	default:
-		return c - 'A' + 10
-	}
-}
+func isHex(c byte) bool { return hex[c] < none }
+
+func unhex(c byte) byte { return hex[c] }

@@ -325,6 +325,8 @@ func BenchmarkScanner(b *testing.B) {
 	b.Run("encoded json", func(b *testing.B) { benchmark(b, encoded) })
 	b.Run("twice encoded json", func(b *testing.B) { benchmark(b, bytes.ReplaceAll(encoded, []byte("%"), []byte("%25"))) })
 	b.Run("escapes of marker characters", func(b *testing.B) { benchmark(b, bytes.Repeat([]byte("%6f%65"), 1<<18)) })
+	b.Run("nearly markers", func(b *testing.B) { benchmark(b, bytes.Repeat([]byte("%6fpenshell:resolve:env;"), 1<<16)) })
+	b.Run("nested escapes", func(b *testing.B) { benchmark(b, bytes.Repeat([]byte("%%36%66"), 1<<17)) })
 	b.Run("json", func(b *testing.B) { benchmark(b, json) })
 	b.Run("binary", func(b *testing.B) { benchmark(b, random) })
 	b.Run("base64", func(b *testing.B) { benchmark(b, base64) })
