@@ -15,10 +15,12 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -604,6 +606,88 @@ func TestRotationReachesTheNextRequest(t *testing.T) {
 		status, _ := p.say(o.URL, get("/", o.URL, "Authorization: Bearer "+ph("KEY")))
 		return status == "500"
 	})
+}
+
+// TestRotationUnderLoadFailsNoRequest: a Secret's mount changes as the kubelet changes it,
+// while requests go on in every version of HTTP, on kept connections and on new ones.
+func TestRotationUnderLoadFailsNoRequest(t *testing.T) {
+	const rotations = 8
+	value := func(n int) string { return fmt.Sprintf("REAL%03dvalue7f3a9c", n) }
+	var newest, stale atomic.Int64
+	o := origin(t, false, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		n, was := int64(0), newest.Load()
+		if _, err := fmt.Sscanf(r.Header.Get("Authorization"), "Bearer REAL%03dvalue7f3a9c", &n); err != nil || n < was-1 {
+			stale.Add(1)
+		}
+		for n > was && !newest.CompareAndSwap(was, n) {
+			was = newest.Load()
+		}
+	}))
+	p := sealed(t, "version: 1\n"+who+"network_policies:\n  a:\n    endpoints:\n      - {host: api.demo.test, port: "+o.port+", protocol: rest, access: full, enforcement: enforce, request_body_credential_rewrite: true}\n    binaries: [{path: \"/**\"}]\n",
+		"version: 1\ncredentials:\n  KEY:\n    file: SECRETS/KEY\n    bindings: [{host: api.demo.test, port: "+o.port+"}]\n", nil)
+	mount := func(n int) { // ..data is a link to a folder, and is replaced by another one
+		dir := fmt.Sprintf("%s/secrets/..%d", p.dir, n)
+		must(t, os.Mkdir(dir, 0o755))
+		must(t, os.WriteFile(dir+"/KEY", []byte(value(n)), 0o444))
+		must(t, os.Symlink(filepath.Base(dir), p.dir+"/secrets/..data_tmp"))
+		must(t, os.Rename(p.dir+"/secrets/..data_tmp", p.dir+"/secrets/..data"))
+		if n > 1 {
+			must(t, os.RemoveAll(fmt.Sprintf("%s/secrets/..%d", p.dir, n-1)))
+		}
+	}
+	mount(1)
+	must(t, os.Symlink("..data/KEY", p.dir+"/secrets/KEY"))
+	p.alone()
+
+	proxy := func(*http.Request) (*url.URL, error) { return &url.URL{Scheme: "http", Host: standaloneAddress}, nil }
+	clients := []*http.Client{p.client2(t), p.client2(t)}
+	for i := range 6 {
+		tr := &http.Transport{Proxy: proxy, TLSClientConfig: p.trust("http/1.1"), DisableKeepAlives: i < 3}
+		t.Cleanup(tr.CloseIdleConnections)
+		clients = append(clients, &http.Client{Transport: tr, Timeout: 20 * time.Second})
+	}
+	ask := func(c *http.Client) error {
+		req, err := http.NewRequestWithContext(t.Context(), "POST", "https://"+o.URL+"/"+ph("KEY"), strings.NewReader(`{"k":"`+ph("KEY")+`"}`))
+		if err != nil {
+			return err
+		}
+		req.Header.Set("Authorization", "Bearer "+ph("KEY"))
+		req.Header.Set("Content-Type", "application/json")
+		resp, err := c.Do(req)
+		if err != nil {
+			return err
+		}
+		body, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if resp.StatusCode != 200 {
+			return fmt.Errorf("%s %s", resp.Status, body)
+		}
+		return nil
+	}
+	var wg sync.WaitGroup
+	var over atomic.Bool
+	for i, c := range clients {
+		wg.Go(func() {
+			for !over.Load() {
+				if err := ask(c); err != nil {
+					t.Errorf("client %d: %v", i, err)
+					return
+				}
+			}
+		})
+	}
+	for n := 1; n <= rotations; n++ {
+		if n > 1 {
+			mount(n)
+		}
+		eventually(t, value(n), func() bool { return newest.Load() == int64(n) || t.Failed() })
+	}
+	over.Store(true)
+	wg.Wait()
+	if n := stale.Load(); n > 0 {
+		t.Errorf("%d requests arrived with no value, or with one that was replaced long before", n)
+	}
 }
 
 // TestEchoedValuesAreTakenOut: attacks C7 and C8.

@@ -42,7 +42,7 @@ var newer = map[string]map[string][]string{
 			"TestCredentialsThatAreNotValidStartNothing", "TestCredentialsInWebSocketsOnStreams", "TestTwoAccountsSignForTheirEndpoints",
 			"TestEchoesInWebSocketsAreTakenOut", "TestEchoesInOtherCodingsAreTakenOut", "TestAnIdentityBecomesATokenOnEveryRelay",
 			"TestATokenIsFetchedAnewBeforeItEnds", "TestWithoutATokenNothingIsSent", "TestWhatIsDeniedShowsNoPlaceholder",
-			"TestEchoesInBinariesAreCovered", "TestAnswersThatCannotBeReadAreRefused",
+			"TestEchoesInBinariesAreCovered", "TestAnswersThatCannotBeReadAreRefused", "TestRotationUnderLoadFailsNoRequest",
 		},
 		"WebSockets over HTTP/2": {"TestNodesWebSocketOverHTTP2", "TestABrowsersWebSocket", "TestAReloadEndsAWebSocketOnAStream"},
 		"records as OTLP":        {"TestRecordsAreCopiedToACollector", "TestADeadCollectorCostsNothing"},

@@ -271,9 +271,9 @@ func (s *session) exchange(ctx context.Context, req *http1.Request, t http1.Targ
 			o.Close()
 			return exchange.Result{}, &refusal{status: 504, stage: core.StageRequest, reason: core.ReasonUpstreamTimeout, detail: "the origin could not be reached in time", failed: true}
 		}
-		if changed := s.p.vault.recheck(in); changed != nil {
+		if changed := s.renewExchange(ctx, &x, in); changed != nil {
 			o.Close()
-			return exchange.Result{}, s.inPlace(changed)
+			return exchange.Result{}, changed
 		}
 		o.Personal = o.Personal || personal(req.Fields)
 		x.Origin = o
@@ -300,6 +300,21 @@ func (s *session) exchange(ctx context.Context, req *http1.Request, t http1.Targ
 			return res, s.unreachable(ctx, err)
 		}
 	}
+}
+
+// renewExchange makes sure that an exchange is about the request as it may be sent now.
+func (s *session) renewExchange(ctx context.Context, x *exchange.Exchange, in *incoming) *refusal {
+	before := in.sealed
+	req, t, changed := s.renewed(ctx, x.Request, x.Target, in)
+	if changed != nil || in.sealed == before {
+		return changed
+	}
+	x.Request, x.Target, x.Content = req, t, in.content
+	x.Body, x.Clean = in.sealed.between(), in.sealed.cleaner()
+	if in.read && !x.Read {
+		x.Read, x.Omit = true, append(x.Omit, "expect")
+	}
+	return nil
 }
 
 // repeatable reports whether a request may be sent a second time (RFC 9110 section

@@ -33,7 +33,10 @@ func (x *sealing) content(context.Context) error {
 		if err := x.whole(rewrite.MaxBody, rewrite.TooLarge()); err != nil {
 			return err
 		}
-		out, err := x.job.Body(x.out.fields, x.in.content)
+		if x.in.original == nil {
+			x.in.original = x.in.content
+		}
+		out, err := x.job.Body(x.out.fields, x.in.original)
 		x.in.content = out
 		return err
 	case x.payload.Buffer:

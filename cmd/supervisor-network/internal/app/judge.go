@@ -30,8 +30,12 @@ type incoming struct {
 	// binary says that messages pass unread on the WebSocket behind it.
 	binary atomic.Bool
 	sealed *sealed // what credentials did to it; nil: not yet
-	// leaving is it as it goes to the origin.
-	leaving leaving
+	// leaving is it as it goes to the origin; came, target and original are what that was
+	// made of, in case that it has to be made anew.
+	leaving  leaving
+	came     *http1.Request // only in HTTP/1.1
+	target   http1.Target
+	original []byte // the body in which placeholders were replaced
 
 	turn      turn                 // when it is under way; only in HTTP/1.1
 	sent      http1.Request        // as it goes to the origin, when it is sealed; only in HTTP/1.1

@@ -19,6 +19,10 @@ func (s *session) overHTTP2(ctx context.Context, req *http1.Request, t http1.Tar
 	if in.handshake != nil {
 		return exchange.Result{}, noSockets()
 	}
+	req, t, changed := s.renewed(ctx, req, t, in)
+	if changed != nil {
+		return exchange.Result{}, changed
+	}
 	body := &lent{s: s, from: in.sealed.body(http1.NewBodyReader(s.client.R, req.Framing))}
 	defer body.takeBack()
 	length := req.Framing.Length
@@ -37,9 +41,6 @@ func (s *session) overHTTP2(ctx context.Context, req *http1.Request, t http1.Tar
 	}
 	if !body.wanted {
 		delete(out.Header, "Expect")
-	}
-	if changed := s.p.vault.recheck(in); changed != nil {
-		return exchange.Result{}, s.inPlace(changed)
 	}
 	resp, err := s.p.http2.RoundTrip(ctx, s.grant.permit, out)
 	if err != nil {

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/credentials"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/placeholder"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/rewrite"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/hello"
@@ -20,6 +22,35 @@ import (
 // seal puts credentials into a request of HTTP/1.1. The request that came stays as it
 // is; the one that goes is returned, and t changed with it.
 func (s *session) seal(ctx context.Context, req *http1.Request, t *http1.Target, in *incoming, body func(limit int) ([]byte, error)) (*http1.Request, *refusal) {
+	in.came, in.target = req, *t
+	sent, refused := s.sealAs(ctx, req, t, in, body)
+	if refused == nil {
+		in.sealed.noteUses(s.ev)
+	}
+	return sent, refused
+}
+
+// renewed makes sure, directly before a request is sent, that what goes in still is what
+// would. When a value was replaced since, the request is made anew with the newest one:
+// nothing of it has been sent.
+func (s *session) renewed(ctx context.Context, req *http1.Request, t http1.Target, in *incoming) (*http1.Request, http1.Target, *refusal) {
+	if s.p.vault.recheck(in) == nil {
+		return req, t, nil
+	}
+	t = in.target
+	body := func(limit int) ([]byte, error) { return s.body(ctx, in.came, in, limit) }
+	sent, refused := s.sealAs(ctx, in.came, &t, in, body)
+	if refused == nil {
+		refused = s.p.vault.recheck(in)
+	}
+	if refused != nil {
+		return nil, t, s.inPlace(refused)
+	}
+	return sent, t, nil
+}
+
+// sealAs is seal, without a note of it.
+func (s *session) sealAs(ctx context.Context, req *http1.Request, t *http1.Target, in *incoming, body func(limit int) ([]byte, error)) (*http1.Request, *refusal) {
 	out := &in.leaving
 	*out = leaving{method: req.Method, authority: t.Authority(s.defaultPort), sent: sentPath(req.Target), path: t.Path, query: t.Query,
 		fields: req.Fields, framing: req.Framing, secure: s.defaultPort == 443}
@@ -29,7 +60,6 @@ func (s *session) seal(ctx context.Context, req *http1.Request, t *http1.Target,
 	in.sent = *req
 	in.sent.Fields = out.fields
 	t.Path, t.Query = out.path, out.query
-	in.sealed.noteUses(s.ev)
 	return &in.sent, nil
 }
 
@@ -43,6 +73,43 @@ func (s *session) inPlace(r *refusal) *refusal {
 
 // sealStream puts credentials into a stream of HTTP/2.
 func (s *session) sealStream(ctx context.Context, ev *record.Entry, g *grant, st *http2.Stream, in *incoming) *refusal {
+	in.target.Path, in.target.Query = st.Path, st.Query
+	refused := s.sealStreamAs(ctx, g, st, in)
+	if refused == nil {
+		in.sealed.noteUses(ev)
+	}
+	return refused
+}
+
+// renewedStream is renewed for a stream. req, which it returns or makes anew, has up as
+// its body.
+func (s *session) renewedStream(ctx context.Context, g *grant, st *http2.Stream, in *incoming, req *http.Request, up *counted) (*http.Request, *refusal) {
+	if s.p.vault.recheck(in) == nil {
+		return req, nil
+	}
+	st.Path, st.Query, st.Header = in.target.Path, in.target.Query, headersOf(in.head.Fields)
+	if refused := s.sealStreamAs(ctx, g, st, in); refused != nil {
+		return nil, refused
+	}
+	return in.toOrigin(ctx, st, up), s.p.vault.recheck(in)
+}
+
+// toOrigin is a sealed stream as a request, with up as its body.
+func (in *incoming) toOrigin(ctx context.Context, st *http2.Stream, up *counted) *http.Request {
+	req := st.ToOrigin(ctx)
+	up.ReadCloser = in.sealed.streamBody(req.Body)
+	if in.read {
+		up.ReadCloser, req.ContentLength = io.NopCloser(bytes.NewReader(in.content)), int64(len(in.content))
+		delete(req.Header, "Expect")
+	}
+	if req.ContentLength != 0 {
+		req.Body = up
+	}
+	return req
+}
+
+// sealStreamAs is sealStream, without a note of it.
+func (s *session) sealStreamAs(ctx context.Context, g *grant, st *http2.Stream, in *incoming) *refusal {
 	framing := http1.Framing{}
 	switch {
 	case st.Length > 0:
@@ -61,7 +128,6 @@ func (s *session) sealStream(ctx context.Context, ev *record.Entry, g *grant, st
 		st.Header = headersOf(out.fields)
 	}
 	st.Path, st.Query = out.path, out.query
-	in.sealed.noteUses(ev)
 	return nil
 }
 
@@ -126,11 +192,19 @@ func (j *messageJudge) seal(text []byte) ([]byte, error) {
 		}
 		return nil, nil
 	}
-	snap := j.p.vault.current()
-	job := rewrite.New(j.grant.permit, j.in.path, j.p.vault.resolver(snap, j.secure))
-	out, err := job.Message(text)
-	if err == nil {
-		err = j.p.vault.current().Recheck(job.Uses())
+	var snap *credentials.Snapshot
+	var job *rewrite.Job
+	var out []byte
+	var err error
+	for range 2 { // once more with the newest values, if one was replaced meanwhile
+		snap = j.p.vault.current()
+		job = rewrite.New(j.grant.permit, j.in.path, j.p.vault.resolver(snap, j.secure))
+		if out, err = job.Message(text); err != nil {
+			break
+		}
+		if err = j.p.vault.current().Recheck(job.Uses()); err == nil {
+			break
+		}
 	}
 	if err != nil {
 		return nil, j.refuse(uninjected(err))

@@ -1,7 +1,6 @@
 package app
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -170,17 +169,9 @@ func (s *session) stream2(ctx context.Context, st *http2.Stream) {
 	}
 	ctx, patience := s.patience(ctx)
 	defer patience.Stop()
-	req := st.ToOrigin(ctx)
-	req.Body = in.sealed.streamBody(req.Body)
-	up := &counted{ReadCloser: req.Body, watch: patience}
-	if in.read {
-		up.ReadCloser, req.ContentLength = io.NopCloser(bytes.NewReader(in.content)), int64(len(in.content))
-		delete(req.Header, "Expect")
-	}
-	if req.ContentLength != 0 {
-		req.Body = up
-	}
-	resp, err := s.p.roundTrip(ctx, s, &g, in, st, req)
+	up := &counted{watch: patience}
+	req := in.toOrigin(ctx, st, up)
+	resp, err := s.p.roundTrip(ctx, s, &g, in, st, req, up)
 	patience.Stop()
 	if err != nil {
 		deny(s.unanswered(ctx, &g, in, up, err))
@@ -262,14 +253,14 @@ var errSilent = errors.New("the origin did not answer in time")
 
 // roundTrip sends a stream's request: in HTTP/2 where it needs that (gRPC, trailers) or
 // the origin speaks nothing else, and else in HTTP/1.1, whose connections are many.
-func (p *path) roundTrip(ctx context.Context, s *session, g *grant, in *incoming, st *http2.Stream, req *http.Request) (*http.Response, error) {
-	if changed := p.vault.recheck(in); changed != nil {
+func (p *path) roundTrip(ctx context.Context, s *session, g *grant, in *incoming, st *http2.Stream, req *http.Request, up *counted) (*http.Response, error) {
+	req, changed := s.renewedStream(ctx, g, st, in, req, up)
+	if changed != nil {
 		return nil, changed
 	}
 	if st.GRPC || len(req.Trailer) > 0 || s.destination.HTTP2.Load() {
 		return p.http2.RoundTrip(ctx, g.permit, req)
 	}
-	delete(req.Header, "Te") // browsers say it whether they read trailers or not
 	for again := true; ; again = false {
 		o, err := s.destination.Get(ctx, g.permit, !repeatable(req.Method))
 		if e, ok := errors.AsType[*origin.Error](err); ok && e.Kind == origin.NoProtocol {
@@ -279,11 +270,17 @@ func (p *path) roundTrip(ctx context.Context, s *session, g *grant, in *incoming
 		if err != nil {
 			return nil, err
 		}
-		if changed := p.vault.recheck(in); changed != nil {
+		if again {
+			req, changed = s.renewedStream(ctx, g, st, in, req, up)
+		} else { // of its body something may have gone already
+			changed = p.vault.recheck(in)
+		}
+		if changed != nil {
 			o.Close()
 			return nil, changed
 		}
 		o.Personal = slices.ContainsFunc(req.Header["Authorization"], pool.Personal)
+		delete(req.Header, "Te") // browsers say it whether they read trailers or not
 		resp, stale, err := exchange.RoundTrip(ctx, o, req)
 		if err == nil || !again || !stale || !repeatable(req.Method) || ctx.Err() != nil {
 			return resp, err
