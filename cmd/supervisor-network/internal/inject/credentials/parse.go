@@ -96,7 +96,8 @@ func checkName(e policy.Entry) {
 	}
 }
 
-// path reads an absolute path.
+// path reads an absolute path. What is none is not repeated: it may be the secret itself,
+// and so may what stands for a time or the name of a key.
 func path(o policy.Object, key string) string {
 	if !o.Has(key) {
 		o.Missing(key, "the file is missing; write the path of the mounted secret")
@@ -104,7 +105,7 @@ func path(o policy.Object, key string) string {
 	}
 	s := o.Text(key)
 	if s != "" && (!filepath.IsAbs(s) || filepath.Clean(s) != s) {
-		o.Get(key).Fail("%s is not a plain absolute path; write it from / on, without . or ..", policy.Quoted(s))
+		o.Get(key).Fail("this is not a plain absolute path; write it from / on, without . or ..; the secret stands in that file, not here")
 	}
 	if n := o.Get(key); s == "" {
 		if _, ok := n.Text(); ok {
@@ -151,7 +152,7 @@ func (k *Key) expiry(o policy.Object) {
 	default:
 		at, err := time.Parse(time.RFC3339, s)
 		if err != nil {
-			o.Get("expires").Fail(`%s is not a time; write "2026-12-31T23:59:59Z", or jwt for what the token itself says`, policy.Quoted(s))
+			o.Get("expires").Fail(`this is not a time; write "2026-12-31T23:59:59Z", or jwt for what the token itself says`)
 			return
 		}
 		k.Expiry.At = at
@@ -165,7 +166,7 @@ func duration(o policy.Object, key string, low, high time.Duration) time.Duratio
 	}
 	d, err := time.ParseDuration(s)
 	if err != nil || d < low || d > high {
-		o.Get(key).Fail("%s is not a duration from %s to %s; write for example 1h30m", policy.Quoted(s), low, high)
+		o.Get(key).Fail("this is not a duration from %s to %s; write for example 1h30m", low, high)
 		return 0
 	}
 	return d

@@ -34,7 +34,7 @@ func (p *parser) keyOf(o policy.Object, field string, needed bool) string {
 	}
 	name := o.Text(field)
 	if name != "" && p.find(name) == nil {
-		o.Get(field).Fail("%s is not a key of credentials; add it there", policy.Quoted(name))
+		o.Get(field).Fail("no key of credentials has this name; add it there")
 	}
 	return name
 }
