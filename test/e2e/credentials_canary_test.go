@@ -62,6 +62,7 @@ func TestCanary(t *testing.T) {
 		_, _, _ = c.Read(context.Background())
 	})
 	api := newWorkloadAPI(t)
+	sent, at := newCollector(t)
 	o := map[string]*sink{"rest": origin(t, false), "body": origin(t, false), "aws": origin(t, false), "grant": origin(t, false), "broken": origin(t, false), "ws": origin(t, false, socket),
 		"coded": origin(t, false, http.HandlerFunc(repeating)), "svid": origin(t, false), "sts": origin(t, false), "brokensts": origin(t, false)}
 	rpc := grpcOrigin(t)
@@ -87,7 +88,7 @@ func TestCanary(t *testing.T) {
 		policy += "      - {host: api.demo.test, port: " + o[name].port + ", access: full, enforcement: enforce, " + options + "}\n"
 	}
 	policy += "      - {host: api.demo.test, port: " + rpc + ", protocol: rest, access: full, enforcement: enforce}\n"
-	p := sealed(t, policy+"    binaries: [{path: \"/**\"}]\n", file, secrets).alone("--admin-listen", "127.0.0.1:19901", "--log-level", "debug")
+	p := sealed(t, policy+"    binaries: [{path: \"/**\"}]\n", file, secrets).alone("--admin-listen", "127.0.0.1:19901", "--log-level", "debug", "--otlp-endpoint", at)
 
 	var seen strings.Builder // by the workload
 	say := func(name, text, want string) {
@@ -163,7 +164,7 @@ func TestCanary(t *testing.T) {
 	}
 
 	places := map[string]string{"an answer": seen.String()}
-	for _, path := range []string{"/metrics", "/readyz", "/livez"} {
+	for _, path := range []string{"/metrics", "/readyz", "/livez", "/", "/view.json"} {
 		resp, err := http.Get("http://127.0.0.1:19901" + path)
 		must(t, err)
 		data, _ := io.ReadAll(resp.Body)
@@ -177,6 +178,17 @@ func TestCanary(t *testing.T) {
 		_, out, errs := command(t, "supervisor-network", "credentials", "list", "--state-dir", p.dir+"/state")
 		places["the list"] = out + errs
 		return strings.Contains(out, "TOKEN")
+	})
+	_, out, errs := command(t, "supervisor-network", "watch", "--count", "1", "--url", "http://127.0.0.1:19901/view.json")
+	places["the view in a terminal"] = out + errs
+	for _, where := range []string{"/view.json", "the view in a terminal"} {
+		if !strings.Contains(places[where], "api.demo.test") {
+			t.Errorf("%s shows nothing: %s", where, places[where])
+		}
+	}
+	eventually(t, "a collector's copy", func() bool {
+		places["what is exported"] = sent.everything()
+		return strings.Contains(places["what is exported"], "credentials used: QUOTED") && strings.Contains(places["what is exported"], "scope_spans")
 	})
 	pid := p.network.cmd.Process.Pid
 	for _, file := range []string{"cmdline", "environ"} {

@@ -690,6 +690,42 @@ func TestRotationUnderLoadFailsNoRequest(t *testing.T) {
 	}
 }
 
+// TestAnExpiryEndsNoRequestUnderWay: what was sent with a value that was good goes on to its
+// end; what comes behind its expiry is refused, on the same connection, too.
+func TestAnExpiryEndsNoRequestUnderWay(t *testing.T) {
+	o, real := origin(t, false), plainSecret("KEY")
+	until := func(at time.Time) string {
+		return "version: 1\ncredentials:\n  KEY:\n    file: SECRETS/KEY\n    expires: \"" + at.UTC().Format(time.RFC3339) + "\"\n    bindings: [{host: api.demo.test, port: " + o.port + "}]\n"
+	}
+	p := sealed(t, "version: 1\n"+who+"network_policies:\n  a:\n    endpoints:\n      - {host: api.demo.test, port: "+o.port+", protocol: rest, access: full, enforcement: enforce}\n    binaries: [{path: \"/**\"}]\n",
+		until(time.Now().Add(time.Hour)), map[string]string{"KEY": real}).alone()
+	tc := p.secure(o.URL, "http/1.1")
+	r := bufio.NewReader(tc)
+	fmt.Fprintf(tc, "POST /p HTTP/1.1\r\nHost: %s\r\nX-Case: streams\r\nAuthorization: Bearer %s\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n", o.URL, ph("KEY"))
+	eventually(t, "the first part", func() bool { a := o.all(); return len(a) == 1 && a[0].Body == "first" })
+	p.credentials(until(time.Now()))
+	eventually(t, "the expiry", func() bool {
+		status, answer := p.say(o.URL, get("/", o.URL, "Authorization: Bearer "+ph("KEY")))
+		return status == "500" && strings.Contains(answer, "expired")
+	})
+	_, _ = io.WriteString(tc, "6\r\n, last\r\n0\r\n\r\n")
+	for _, want := range []int{200, 500} {
+		resp, err := http.ReadResponse(r, nil)
+		must(t, err)
+		_, _ = io.Copy(io.Discard, resp.Body)
+		if resp.StatusCode != want {
+			t.Errorf("status %s, want %d", resp.Status, want)
+		}
+		if want == 200 {
+			_, _ = io.WriteString(tc, get("/", o.URL, "X-Case: behind", "Authorization: Bearer "+ph("KEY")))
+		}
+	}
+	a, behind := o.of("streams"), o.of("behind")
+	if len(a) != 1 || a[0].Body != "first, last" || a[0].Header.Get("Authorization") != "Bearer "+real || len(behind) > 0 {
+		t.Errorf("arrived %+v, and behind the expiry %+v", a, behind)
+	}
+}
+
 // TestEchoedValuesAreTakenOut: attacks C7 and C8.
 func TestEchoedValuesAreTakenOut(t *testing.T) {
 	origins, policy, file := relays(t)

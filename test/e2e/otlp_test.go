@@ -20,6 +20,7 @@ type collector struct {
 	mu    sync.Mutex
 	logs  []string // trace ids and bodies
 	spans []string // trace ids and names
+	whole []string // everything that came
 }
 
 type tracesOf struct {
@@ -30,6 +31,7 @@ type tracesOf struct {
 func (c *collector) Export(_ context.Context, r *collogs.ExportLogsServiceRequest) (*collogs.ExportLogsServiceResponse, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.whole = append(c.whole, r.String())
 	for _, rl := range r.ResourceLogs {
 		for _, sl := range rl.ScopeLogs {
 			for _, l := range sl.LogRecords {
@@ -43,6 +45,7 @@ func (c *collector) Export(_ context.Context, r *collogs.ExportLogsServiceReques
 func (c tracesOf) Export(_ context.Context, r *coltraces.ExportTraceServiceRequest) (*coltraces.ExportTraceServiceResponse, error) {
 	c.of.mu.Lock()
 	defer c.of.mu.Unlock()
+	c.of.whole = append(c.of.whole, r.String())
 	for _, rs := range r.ResourceSpans {
 		for _, ss := range rs.ScopeSpans {
 			for _, s := range ss.Spans {
@@ -53,17 +56,31 @@ func (c tracesOf) Export(_ context.Context, r *coltraces.ExportTraceServiceReque
 	return &coltraces.ExportTraceServiceResponse{}, nil
 }
 
-// TestRecordsAreCopiedToACollector: whatever is written is sent too, to the last record,
-// under the same trace id.
-func TestRecordsAreCopiedToACollector(t *testing.T) {
+// everything that came so far.
+func (c *collector) everything() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return strings.Join(c.whole, "\n")
+}
+
+// newCollector serves one and returns where.
+func newCollector(t *testing.T) (*collector, string) {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	c, s := &collector{}, grpc.NewServer()
 	collogs.RegisterLogsServiceServer(s, c)
 	coltraces.RegisterTraceServiceServer(s, tracesOf{of: c})
 	go func() { _ = s.Serve(l) }()
-	defer s.Stop()
-	p := standalone(t, policyText, "--otlp-endpoint", "http://"+l.Addr().String())
+	t.Cleanup(s.Stop)
+	return c, "http://" + l.Addr().String()
+}
+
+// TestRecordsAreCopiedToACollector: whatever is written is sent too, to the last record,
+// under the same trace id.
+func TestRecordsAreCopiedToACollector(t *testing.T) {
+	c, at := newCollector(t)
+	p := standalone(t, policyText, "--otlp-endpoint", at)
 	talk(t, "GET http://api.demo.test/ HTTP/1.1\r\nHost: api.demo.test\r\nConnection: close\r\n\r\n")
 	talk(t, "CONNECT other.demo.test:443 HTTP/1.1\r\nHost: other.demo.test:443\r\n\r\n")
 	p.network.kill(syscall.SIGTERM)

@@ -43,6 +43,7 @@ var newer = map[string]map[string][]string{
 			"TestEchoesInWebSocketsAreTakenOut", "TestEchoesInOtherCodingsAreTakenOut", "TestAnIdentityBecomesATokenOnEveryRelay",
 			"TestATokenIsFetchedAnewBeforeItEnds", "TestWithoutATokenNothingIsSent", "TestWhatIsDeniedShowsNoPlaceholder",
 			"TestEchoesInBinariesAreCovered", "TestAnswersThatCannotBeReadAreRefused", "TestRotationUnderLoadFailsNoRequest",
+			"TestAnExpiryEndsNoRequestUnderWay",
 		},
 		"WebSockets over HTTP/2": {"TestNodesWebSocketOverHTTP2", "TestABrowsersWebSocket", "TestAReloadEndsAWebSocketOnAStream"},
 		"records as OTLP":        {"TestRecordsAreCopiedToACollector", "TestADeadCollectorCostsNothing"},
