@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"testing/synctest"
 
 	"google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/protobuf/proto"
@@ -90,39 +91,43 @@ func TestWhatCannotBeReadOfGRPCIsRefused(t *testing.T) {
 
 // TestAMessageOfGRPCIsNotHeldBack, whatever it ends with: its sender waits for the answer.
 func TestAMessageOfGRPCIsNotHeldBack(t *testing.T) {
-	r, w := io.Pipe()
-	defer w.Close()
-	c := small().NewReader(calls, r)
-	for _, message := range []string{"a " + real[:10], "b", real[:1]} {
-		go func() { _, _ = io.WriteString(w, framed(0, message)) }()
-		buf := make([]byte, prefixBytes+len(message))
-		if _, err := io.ReadFull(c, buf); err != nil || string(buf) != framed(0, message) {
-			t.Fatalf("%q, %v", buf, err)
+	synctest.Test(t, func(t *testing.T) { // who waits for ever is found at once
+		r, w := io.Pipe()
+		defer w.Close()
+		c := small().NewReader(calls, r)
+		for _, message := range []string{"a " + real[:10], "b", real[:1]} {
+			go func() { _, _ = io.WriteString(w, framed(0, message)) }()
+			buf := make([]byte, prefixBytes+len(message))
+			if _, err := io.ReadFull(c, buf); err != nil || string(buf) != framed(0, message) {
+				t.Fatalf("%q, %v", buf, err)
+			}
 		}
-	}
+	})
 }
 
 // TestBinariesPassWithoutWaiting: what no random bytes begin with is held back, and of
 // less nothing; a value is covered from its fourth byte on wherever it is split.
 func TestBinariesPassWithoutWaiting(t *testing.T) {
-	fields := http1.Fields{{Name: "Content-Type", Value: "application/octet-stream"}}
-	r, w := io.Pipe()
-	defer w.Close()
-	c := small().NewReader(fields, r)
-	for _, step := range [][2]string{{"x R", "x R"}, {"RE", "RE"}, {"REA", "REA"}, {"L", ""}, {"value1234", ""}, {"5RE", strings.Repeat("*", len(real)-3) + "RE"}, {"ALvalue12345.", strings.Repeat("*", len(real)-2) + "."}, {"REAL", ""}, {"x", "REALx"}} {
-		if step[1] == "" {
-			_, _ = c.w.Write([]byte(step[0])) // what a Read would wait with
-			if c.ready.Len() > 0 {
-				t.Errorf("behind %q passes %q", step[0], c.ready.String())
+	synctest.Test(t, func(t *testing.T) { // who waits for ever is found at once
+		fields := http1.Fields{{Name: "Content-Type", Value: "application/octet-stream"}}
+		r, w := io.Pipe()
+		defer w.Close()
+		c := small().NewReader(fields, r)
+		for _, step := range [][2]string{{"x R", "x R"}, {"RE", "RE"}, {"REA", "REA"}, {"L", ""}, {"value1234", ""}, {"5RE", strings.Repeat("*", len(real)-3) + "RE"}, {"ALvalue12345.", strings.Repeat("*", len(real)-2) + "."}, {"REAL", ""}, {"x", "REALx"}} {
+			if step[1] == "" {
+				_, _ = c.w.Write([]byte(step[0])) // what a Read would wait with
+				if c.ready.Len() > 0 {
+					t.Errorf("behind %q passes %q", step[0], c.ready.String())
+				}
+				continue
 			}
-			continue
+			go func() { _, _ = io.WriteString(w, step[0]) }()
+			buf := make([]byte, len(step[1]))
+			if _, err := io.ReadFull(c, buf); err != nil || string(buf) != step[1] {
+				t.Fatalf("behind %q: %q, %v, want %q", step[0], buf, err, step[1])
+			}
 		}
-		go func() { _, _ = io.WriteString(w, step[0]) }()
-		buf := make([]byte, len(step[1]))
-		if _, err := io.ReadFull(c, buf); err != nil || string(buf) != step[1] {
-			t.Fatalf("behind %q: %q, %v, want %q", step[0], buf, err, step[1])
-		}
-	}
+	})
 }
 
 // TestBinariesKeepTheirLength in pieces of every size.
