@@ -275,7 +275,7 @@ func (s *session) exchange(ctx context.Context, req *http1.Request, t http1.Targ
 			o.Close()
 			return exchange.Result{}, changed
 		}
-		o.Personal = o.Personal || personal(req.Fields)
+		o.Personal = o.Personal || personal(x.Request.Fields)
 		x.Origin = o
 		res, err := exchange.Do(&x)
 		if !s.origin.CompareAndSwap(o, nil) && err == nil && res.Switched == nil {
