@@ -51,7 +51,7 @@ func TestStress(t *testing.T) {
 	w.origin("ws.example.com", 80, http.HandlerFunc(echoWebSocket))
 	w.origin("ws.example.com", 443, http.HandlerFunc(echoWebSocket), "http/1.1")
 	h1, h2 := w.client(false), w.client(true)
-	before, descriptors := runtime.NumGoroutine(), openFiles(t)
+	before, descriptors := busy(), openFiles(t)
 
 	s := &stress{world: w, end: time.Now().Add(limit)}
 	var wg sync.WaitGroup
@@ -371,7 +371,7 @@ func (w *world) settle(goroutines, descriptors int) {
 	w.t.Helper()
 	w.empty()
 	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		g, d := runtime.NumGoroutine()-goroutines, openFiles(w.t)-descriptors
+		g, d := busy()-goroutines, openFiles(w.t)-descriptors
 		if g <= 0 && d <= 0 && w.live.count.Load() == 0 {
 			return
 		}
@@ -380,6 +380,20 @@ func (w *world) settle(goroutines, descriptors int) {
 			w.t.Fatalf("%d goroutines and %d descriptors more than before, %d connections are taken for live", g, d, w.live.count.Load())
 		}
 	}
+}
+
+// busy is how many goroutines there are, without those that wait for a connection to serve.
+func busy() (n int) {
+	stacks := make([]byte, 1<<20)
+	for runtime.Stack(stacks, true) == len(stacks) {
+		stacks = make([]byte, 2*len(stacks))
+	}
+	for g := range strings.SplitSeq(string(stacks[:runtime.Stack(stacks, true)]), "\n\n") {
+		if !strings.Contains(g, "listen.(*workers).run(") || strings.Contains(g, "listen.serveOne(") {
+			n++
+		}
+	}
+	return n
 }
 
 func openFiles(t testing.TB) int {
