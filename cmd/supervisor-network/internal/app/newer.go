@@ -3,6 +3,7 @@ package app
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/exchange"
+	"github.com/splitpod/splitpod/pkg/core"
 )
 
 // overHTTP2 makes an exchange with an origin that speaks nothing older.
@@ -42,9 +44,15 @@ func (s *session) overHTTP2(ctx context.Context, req *http1.Request, t http1.Tar
 	if !body.wanted {
 		delete(out.Header, "Expect")
 	}
-	resp, err := s.p.http2.RoundTrip(ctx, s.grant.permit, out)
+	exchangeCtx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	defer s.newer.Store(nil)
+	if s.newer.Store(&end); s.watch.Expired() { // late does not come again
+		return exchange.Result{}, silent()
+	}
+	resp, err := s.p.http2.RoundTrip(exchangeCtx, s.grant.permit, out)
 	if err != nil {
-		return exchange.Result{Up: body.n.Load()}, streamFailed(ctx, s.grant.permit.Host(), err)
+		return exchange.Result{Up: body.n.Load()}, s.unheard(ctx, body, err)
 	}
 	body.answer()
 	defer resp.Body.Close()
@@ -57,10 +65,36 @@ func (s *session) overHTTP2(ctx context.Context, req *http1.Request, t http1.Tar
 	whole := length == 0 || in.read || body.n.Load() == length
 	res, err := exchange.Respond(s.client.W, req, resp, !whole || s.ended.Load())
 	res.Up, res.Down = body.n.Load(), int64(down.n.Load())
-	if err != nil {
+	switch {
+	case err == nil:
+		return res, nil
+	case ctx.Err() == nil && s.watch.Expired() && down.failed.Load():
+		return res, silent()
+	default:
 		return res, s.interrupted(ctx, err)
 	}
-	return res, nil
+}
+
+// unheard is an origin of HTTP/2 that gave no response to a request with this body: when
+// the request was never complete, that is why.
+func (s *session) unheard(ctx context.Context, body *lent, err error) *refusal {
+	broken := body.takeBack()
+	if ctx.Err() != nil {
+		return streamFailed(ctx, s.grant.permit.Host(), err)
+	}
+	if broken != nil {
+		if fault := exchange.BodyFault(broken, s.watch.Expired()); fault != nil {
+			return s.interrupted(ctx, fault)
+		}
+	} else if s.watch.Expired() {
+		return silent()
+	}
+	return streamFailed(ctx, s.grant.permit.Host(), err)
+}
+
+// silent is an origin that was waited for long enough.
+func silent() *refusal {
+	return &refusal{status: 504, stage: core.StageRequest, reason: core.ReasonUpstreamTimeout, detail: errSilent.Error(), failed: true}
 }
 
 // lent is a request's body while net/http sends it, which may go on reading when the
@@ -70,8 +104,9 @@ type lent struct {
 	s *session
 	n atomic.Int64
 
-	mu   sync.Mutex
-	from io.Reader // guarded by mu; nil: taken back
+	mu     sync.Mutex
+	from   io.Reader // guarded by mu; nil: taken back
+	broken error     // guarded by mu; how it ended, other than with its last byte
 
 	interim sync.Mutex // held while the client is told to go on
 	wanted  bool       // guarded by interim; the client waits for that
@@ -108,9 +143,13 @@ func (l *lent) Read(p []byte) (int, error) {
 		return 0, net.ErrClosed
 	}
 	if err := l.goOn(); err != nil {
+		l.broken = err
 		return 0, err
 	}
 	n, err := l.from.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		l.broken = err
+	}
 	if l.n.Add(int64(n)); n > 0 {
 		l.s.watch.Mark()
 	}
@@ -120,15 +159,17 @@ func (l *lent) Read(p []byte) (int, error) {
 // Close implements io.Closer, for net/http, which calls it at any time.
 func (l *lent) Close() error { return nil }
 
-// takeBack ends a read that waits for the client, and every later one.
-func (l *lent) takeBack() {
+// takeBack ends a read that waits for the client, and every later one. It returns how
+// the body ended, if not with its last byte.
+func (l *lent) takeBack() (broken error) {
 	if !l.mu.TryLock() {
 		l.s.interrupt()
 		l.mu.Lock()
 		l.s.resume()
 	}
+	defer l.mu.Unlock()
 	l.from = nil
-	l.mu.Unlock()
+	return l.broken
 }
 
 // headerOf is a list of fields as net/http has it, without those of one hop.

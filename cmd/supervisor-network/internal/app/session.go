@@ -43,16 +43,17 @@ type session struct {
 	further record.Entry  // of every request but the first
 	who     *core.Identity
 
-	origin  atomic.Pointer[pool.Conn] // busy with an exchange
-	present atomic.Pointer[turn]      // the present request; nil: none is under way
-	secured atomic.Bool               // stream is TLS
-	waiting atomic.Bool               // for a further request to begin: whoever takes it away decides
-	drained chan struct{}             // closed when a drain has taken waiting, and ended the wait
-	once    sync.Once                 // closes drained
-	ended   atomic.Bool               // no further request
-	revoked atomic.Bool               // not even a first one
-	sockets context.Context           // of the WebSockets on its streams; only in HTTP/2
-	last    func() bool               // ended, for exchanges
+	origin  atomic.Pointer[pool.Conn]               // busy with an exchange
+	newer   atomic.Pointer[context.CancelCauseFunc] // ends one with an origin of HTTP/2
+	present atomic.Pointer[turn]                    // the present request; nil: none is under way
+	secured atomic.Bool                             // stream is TLS
+	waiting atomic.Bool                             // for a further request to begin: whoever takes it away decides
+	drained chan struct{}                           // closed when a drain has taken waiting, and ended the wait
+	once    sync.Once                               // closes drained
+	ended   atomic.Bool                             // no further request
+	revoked atomic.Bool                             // not even a first one
+	sockets context.Context                         // of the WebSockets on its streams; only in HTTP/2
+	last    func() bool                             // ended, for exchanges
 	undo    []func() bool
 	uncut   func() bool // undoes what would cut it
 }
@@ -133,6 +134,9 @@ func (s *session) late() {
 	_ = s.conn.TCP.SetWriteDeadline(time.Now().Add(time.Second))
 	if o := s.origin.Swap(nil); o != nil { // whose exchange knows by that
 		_ = o.SetDeadline(past)
+	}
+	if end := s.newer.Swap(nil); end != nil {
+		(*end)(errSilent)
 	}
 }
 

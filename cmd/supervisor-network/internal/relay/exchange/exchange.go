@@ -269,15 +269,26 @@ func blamesClient(sendErr error) bool {
 // fault says what to answer: when the request was never complete, that is why there
 // is no response.
 func (x *running) fault(err, sendErr error) error {
-	switch {
-	case x.responding.Load() || !blamesClient(sendErr):
+	if x.responding.Load() || !blamesClient(sendErr) {
 		return err
-	case errors.Is(sendErr, http1.ErrBody):
-		return &http1.SyntaxError{Status: 400, Reason: core.ReasonBadRequest, Detail: sendErr.Error()}
-	case x.Watch.Expired():
+	}
+	if why := BodyFault(sendErr, x.Watch.Expired()); why != nil {
+		return why
+	}
+	return err // the response failed first, and ended the sending
+}
+
+// BodyFault is what a client is told, and why, whose request's body ended with err and
+// not with its last byte; nil when whoever read it ended that. late says that the time
+// for it was over.
+func BodyFault(err error, late bool) error {
+	switch {
+	case errors.Is(err, http1.ErrBody):
+		return &http1.SyntaxError{Status: 400, Reason: core.ReasonBadRequest, Detail: err.Error()}
+	case late:
 		return &http1.SyntaxError{Status: 408, Reason: core.ReasonRequestTimeout, Detail: "the request body did not arrive in time"}
-	case errors.Is(sendErr, os.ErrDeadlineExceeded):
-		return err // the response failed first, and ended the sending
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return nil
 	default:
 		return errClientGone
 	}
@@ -303,5 +314,7 @@ func (x *running) upstream(err error) error {
 	if x.Watch.Expired() || errors.Is(err, os.ErrDeadlineExceeded) {
 		return timeout()
 	}
-	return &http1.SyntaxError{Status: 502, Reason: core.ReasonUpstreamInvalid, Detail: "the origin closed the connection without a complete response"}
+	return errBrokenOff
 }
+
+var errBrokenOff = &http1.SyntaxError{Status: 502, Reason: core.ReasonUpstreamInvalid, Detail: "the origin closed the connection without a complete response"}

@@ -107,18 +107,21 @@ func (x *running) respond(resp *http1.Response) error {
 	return nil
 }
 
-func (x *running) copyContent(resp *http1.Response, cleaned io.Reader, chunks bool) (int64, error) {
-	if cleaned != nil {
-		n, err := pump(x.Client.W, cleaned, chunks)
-		if _, toClient := errors.AsType[*http1.WriteError](err); err != nil && !toClient {
-			err = x.upstream(err)
-		}
-		return n, err
+// copyContent passes the content on. What is wrong with it is the origin's fault, unless
+// the client does not take it.
+func (x *running) copyContent(resp *http1.Response, cleaned io.Reader, chunks bool) (n int64, err error) {
+	switch {
+	case cleaned != nil:
+		n, err = pump(x.Client.W, cleaned, chunks)
+	case x.result.Unframed:
+		n, err = http1.CopyContent(x.Client.W, x.Origin.R, resp.Framing)
+	default:
+		n, err = http1.CopyBody(x.Client.W, x.Origin.R, resp.Framing)
 	}
-	if x.result.Unframed {
-		return http1.CopyContent(x.Client.W, x.Origin.R, resp.Framing)
+	if _, toClient := errors.AsType[*http1.WriteError](err); err != nil && !toClient {
+		err = x.upstream(err)
 	}
-	return http1.CopyBody(x.Client.W, x.Origin.R, resp.Framing)
+	return n, err
 }
 
 // keepsAlive reports whether the client's connection goes on after its request.

@@ -73,7 +73,7 @@ func copyPieces(w *bufio.Writer, resp *http.Response, chunked bool) error {
 			}
 			return w.Flush()
 		case err != nil:
-			return err
+			return errBrokenOff
 		}
 	}
 }
