@@ -217,7 +217,7 @@ func (s *session) finish(res exchange.Result, refused *refusal, in *incoming) bo
 		return res.ClientGoesOn
 	case res.Answered:
 		note(s.ev, refused)
-		if res.Unframed {
+		if res.Unframed || refused.reason == core.ReasonIdle { // or what nobody reads stays in the kernel
 			_ = s.conn.TCP.SetLinger(0)
 		}
 		s.conn.TCP.Close() // before TLS could say farewell

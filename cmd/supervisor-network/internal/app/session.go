@@ -51,6 +51,7 @@ type session struct {
 	drained chan struct{}                           // closed when a drain has taken waiting, and ended the wait
 	once    sync.Once                               // closes drained
 	ended   atomic.Bool                             // no further request
+	lying   lying                                   // of answers; look's alone
 	revoked atomic.Bool                             // not even a first one
 	sockets context.Context                         // of the WebSockets on its streams; only in HTTP/2
 	last    func() bool                             // ended, for exchanges
@@ -182,10 +183,10 @@ const lookAtClient = 2 * time.Second
 // errClientGone ends a request that nobody waits for.
 var errClientGone = errors.New("the client went away before the answer was complete")
 
-// look gives the present request up when its client is gone. One that has finished its
-// side of a plain connection may still read, which shows only when there is something
-// to send: its origin is waited for as a half-closed tunnel is. In TLS nobody closes
-// half a connection.
+// look gives the present request up when its client is gone, or does not read. One that
+// has finished its side of a plain connection may still read, which shows only when there
+// is something to send: its origin is waited for as a half-closed tunnel is. In TLS
+// nobody closes half a connection.
 func (s *session) look() {
 	t := s.present.Load()
 	if t == nil {
@@ -199,6 +200,10 @@ func (s *session) look() {
 			t.cut(errClientGone)
 		}
 	case relay.Open:
+		limit := s.p.unreadFor()
+		if s.lying.at(time.Now(), s.conn.TCP) >= limit && s.watch.Quiet() >= limit {
+			t.cut(errUnread)
+		}
 	}
 }
 

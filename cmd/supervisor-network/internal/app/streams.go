@@ -36,7 +36,7 @@ func (s *session) serveHTTP2(ctx context.Context, tc *tls.Conn) {
 	stats := http2.Serve(ctx, tc, http2.Options{
 		Host: s.grant.permit.Host(), Port: s.grant.permit.Port(), EncodedSlash: s.grant.permit.EncodedSlash(),
 		Verbatim: !s.p.pathsCount(s.grant.permit),
-		Idle:     s.p.idle, StreamIdle: s.p.idle + s.p.idle/2, Drain: streamDrain, Refused: s.refusedStream, Windows: s.p.windows,
+		Idle:     s.p.idle, StreamIdle: s.p.idle + s.p.idle/2, Stall: s.p.unreadFor(), Drain: streamDrain, Refused: s.refusedStream, Windows: s.p.windows,
 	}, s.stream2)
 	switch {
 	case stats.Flooded:
@@ -167,12 +167,12 @@ func (s *session) stream2(ctx context.Context, st *http2.Stream) {
 		}
 		return
 	}
-	ctx, patience := s.patience(ctx)
-	defer patience.Stop()
-	up := &counted{watch: patience}
+	up := &counted{}
+	ctx, up.watch = s.patience(ctx, up)
+	defer up.watch.Stop()
 	req := in.toOrigin(ctx, st, up)
 	resp, err := s.p.roundTrip(ctx, s, &g, in, st, req, up)
-	patience.Stop()
+	up.watch.Stop()
 	if err != nil {
 		deny(s.unanswered(ctx, &g, in, up, err))
 		return
@@ -203,10 +203,16 @@ func (s *session) stream2(ctx context.Context, st *http2.Stream) {
 }
 
 // patience is a stream's wait for the head of a response, which ends when nothing moves
-// for as long as a connection may be idle.
-func (s *session) patience(ctx context.Context) (context.Context, *relay.Watch) {
+// for as long as a connection may be idle. up is its body; nil: it has none.
+func (s *session) patience(ctx context.Context, up *counted) (context.Context, *relay.Watch) {
 	ctx, quiet := context.WithCancelCause(ctx)
-	watch := relay.NewWatch(s.p.idle/4, func() { quiet(errSilent) })
+	watch := relay.NewWatch(s.p.idle/4, func() {
+		if up != nil && up.waits.Load() {
+			quiet(errUnsent)
+		} else {
+			quiet(errSilent)
+		}
+	})
 	watch.Begin(s.p.idle)
 	return ctx, watch
 }
@@ -220,8 +226,11 @@ func (s *session) unanswered(ctx context.Context, g *grant, in *incoming, up *co
 	if changed, ok := errors.AsType[*refusal](err); ok {
 		return changed
 	}
-	if errors.Is(context.Cause(ctx), errSilent) {
-		return &refusal{status: 504, stage: core.StageRequest, reason: core.ReasonUpstreamTimeout, detail: errSilent.Error(), failed: true}
+	switch {
+	case errors.Is(context.Cause(ctx), errSilent):
+		return silent()
+	case errors.Is(context.Cause(ctx), errUnsent):
+		return &refusal{status: 408, stage: core.StageRequest, reason: core.ReasonRequestTimeout, detail: errUnsent.Error(), failed: true}
 	}
 	if ctx.Err() != nil && !errors.Is(context.Cause(ctx), errRevoked) {
 		reason, detail := s.p.streamOutcome(ctx, err)
@@ -247,9 +256,12 @@ func (p *path) streamOutcome(ctx context.Context, err error) (core.Reason, strin
 	}
 }
 
-// errSilent ends the wait for the head of a response, before the stream itself ends for
-// want of movement: an answer still fits.
-var errSilent = errors.New("the origin did not answer in time")
+// errSilent and errUnsent end the wait for the head of a response, before the stream
+// itself ends for want of movement: an answer still fits.
+var (
+	errSilent = errors.New("the origin did not answer in time")
+	errUnsent = errors.New("the request body did not arrive in time")
+)
 
 // roundTrip sends a stream's request: in HTTP/2 where it needs that (gRPC, trailers) or
 // the origin speaks nothing else, and else in HTTP/1.1, whose connections are many.
@@ -349,12 +361,15 @@ type counted struct {
 	io.ReadCloser
 	n      atomic.Uint64
 	watch  *relay.Watch // for which every byte counts; nil: none
+	waits  atomic.Bool  // for the next byte
 	closed atomic.Bool
 	failed atomic.Bool // it ended by itself, and not with its last byte
 }
 
 func (c *counted) Read(p []byte) (int, error) {
+	c.waits.Store(true)
 	n, err := c.ReadCloser.Read(p)
+	c.waits.Store(false)
 	if c.n.Add(uint64(n)); n > 0 && c.watch != nil {
 		c.watch.Mark()
 	}

@@ -84,7 +84,7 @@ func (s *session) socket2(ctx context.Context, ev *record.Entry, g *grant, entry
 	parsed := in.parsed()
 	offer := in.offered().Offer(parsed)
 	in.add = offer.Fields()
-	waiting, watch := s.patience(ctx)
+	waiting, watch := s.patience(ctx, nil)
 	defer watch.Stop()
 	resp, switched, up, err := s.shake(waiting, g, st, in)
 	watch.Stop()

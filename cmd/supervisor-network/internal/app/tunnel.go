@@ -79,6 +79,8 @@ func outcome(ctx context.Context, err error) (core.Reason, string) {
 		return core.ReasonUninspectedCredentials, gated
 	case errors.Is(context.Cause(ctx), errClientGone):
 		return core.ReasonClientClosed, errClientGone.Error()
+	case errors.Is(context.Cause(ctx), errUnread):
+		return core.ReasonIdle, errUnread.Error()
 	case ctx.Err() != nil:
 		return core.ReasonShutdown, "the daemon is stopping"
 	case errors.Is(err, relay.ErrIdle):

@@ -38,3 +38,22 @@ func EndOf(c *net.TCPConn) End {
 	})
 	return end
 }
+
+// Unread says whether the other end of a connection leaves what was written lying: how
+// many bytes it has taken, and whether more wait in the kernel for room at its side.
+// What cannot be found out does not wait (tcp(7), SIOCOUTQ).
+func Unread(c *net.TCPConn) (taken uint64, waits bool) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return 0, false
+	}
+	_ = raw.Control(func(fd uintptr) {
+		if n, err := unix.IoctlGetInt(int(fd), unix.SIOCOUTQ); err != nil || n == 0 {
+			return
+		}
+		if info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
+			taken, waits = info.Bytes_acked, true
+		}
+	})
+	return taken, waits
+}
