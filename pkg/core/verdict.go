@@ -50,7 +50,7 @@ const (
 	ReasonTooManyConnections  Reason = "too_many_connections"       // above the limit of connections at one time
 	ReasonTooManyBodies       Reason = "too_many_bodies"            // above the limit of bodies held at one time to be read as a whole
 	ReasonClientClosed        Reason = "client_closed"              // the workload went away, or one end cut the connection
-	ReasonIdle                Reason = "idle"                       // a tunnel in which nothing moved
+	ReasonIdle                Reason = "idle"                       // nothing moved in a tunnel, or a client left its answer unread
 	ReasonShutdown            Reason = "shutdown"                   // the daemon stopped
 	ReasonBypass              Reason = "bypass"                     // a direct connection the fence refused
 	ReasonInternal            Reason = "internal_error"             // a fault of the daemon; it denied

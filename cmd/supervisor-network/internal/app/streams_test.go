@@ -93,3 +93,45 @@ func TestABodyThatBreaksOffIsItsClients(t *testing.T) {
 		cancel(nil)
 	}
 }
+
+// TestWhoKeepsAStreamWaitingIsSaid: its client, whose body does not go on, or its origin,
+// which has all of it.
+func TestWhoKeepsAStreamWaitingIsSaid(t *testing.T) {
+	for _, protocol := range []string{"h2", "http/1.1"} {
+		for name, tc := range map[string]struct {
+			whole  bool
+			status int
+			reason core.Reason
+		}{
+			"the client": {false, 408, core.ReasonRequestTimeout},
+			"the origin": {true, 504, core.ReasonUpstreamTimeout},
+		} {
+			t.Run(name+", "+protocol, func(t *testing.T) {
+				w := newWorld(t, 600*time.Millisecond, endpoint("a.example.com", 443, ""))
+				w.origin("a.example.com", 443, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+					_, _ = io.Copy(io.Discard, r.Body)
+					<-r.Context().Done()
+				}), protocol)
+				body, sends := io.Pipe()
+				defer sends.Close()
+				go func() {
+					_, _ = io.WriteString(sends, "begin")
+					if tc.whole {
+						sends.Close()
+					}
+				}()
+				resp, err := w.client(true).Post("https://a.example.com/", "text/plain", body)
+				if err != nil {
+					t.Fatal(err)
+				}
+				resp.Body.Close()
+				if resp.StatusCode != tc.status {
+					t.Errorf("status %d", resp.StatusCode)
+				}
+				w.until("a record that says why", func() bool {
+					return strings.Contains(fmt.Sprint(w.records.list()), `"reason":"`+string(tc.reason)+`"`)
+				})
+			})
+		}
+	}
+}
