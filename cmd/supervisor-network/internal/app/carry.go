@@ -186,8 +186,8 @@ func (s *session) body(ctx context.Context, req *http1.Request, in *incoming, li
 	switch {
 	case errors.Is(err, http1.ErrBody):
 		return nil, &http1.SyntaxError{Status: 400, Reason: core.ReasonBadRequest, Detail: err.Error()}
-	case errors.Is(err, os.ErrDeadlineExceeded) && s.revoked.Load():
-		return nil, s.interrupted(ctx, err)
+	case errors.Is(err, os.ErrDeadlineExceeded) && (s.revoked.Load() || ctx.Err() != nil):
+		return nil, s.interrupted(ctx, err) // the connection's end, or the request's alone
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return nil, &http1.SyntaxError{Status: 408, Reason: core.ReasonRequestTimeout, Detail: "the request body did not arrive in time"}
 	default:

@@ -1,0 +1,43 @@
+package app
+
+import (
+	"bufio"
+	"crypto/tls"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/splitpod/splitpod/pkg/core"
+)
+
+// TestARequestThatIsCutWhileItIsSealedIsNotLate: its body is read whole, to be searched.
+func TestARequestThatIsCutWhileItIsSealedIsNotLate(t *testing.T) {
+	rest := func(method string) string {
+		return endpoint("api.test", 443, ", protocol: rest, enforcement: enforce, rules: [{allow: {method: "+method+", path: /**}}]")
+	}
+	for name, tc := range map[string]struct {
+		end    func(*world, *tls.Conn)
+		status int
+		reason core.Reason
+	}{
+		"by another policy":        {func(w *world, _ *tls.Conn) { w.publish(rest("GET")) }, 403, core.ReasonPolicyChanged},
+		"by the end of its client": {func(_ *world, c *tls.Conn) { _ = c.CloseWrite() }, 400, core.ReasonBadRequest},
+		"by its time":              {func(*world, *tls.Conn) {}, 408, core.ReasonRequestTimeout},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, 2*time.Second, rest("POST"))
+			w.vault = keys(t)
+			w.origin("api.test", 443, http.NotFoundHandler(), "http/1.1")
+			c := w.secure("api.test", "http/1.1")
+			_, _ = io.WriteString(c, "POST /a HTTP/1.1\r\nHost: api.test\r\nContent-Length: 10\r\n\r\nbegin")
+			w.until("its body is read", func() bool { return w.bodies.held.Load() > 0 })
+			tc.end(w, c)
+			resp, body := answer(t, bufio.NewReader(c), "POST")
+			if resp.StatusCode != tc.status || !strings.Contains(body, `"`+string(tc.reason)+`"`) {
+				t.Errorf("%s: %s", resp.Status, body)
+			}
+		})
+	}
+}
