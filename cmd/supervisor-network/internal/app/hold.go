@@ -14,7 +14,7 @@ import (
 
 // maxHeldBodies bounds the bodies, in bytes of all requests together, that are read
 // whole because rules are about them, credentials go into them or a signature covers
-// them. In a small container it is a quarter of the memory.
+// them. Where there is little memory it is a quarter of that.
 const maxHeldBodies = 256 << 20
 
 // firstPiece is the memory for a body of which nothing has come: who only says that
@@ -29,9 +29,10 @@ const unhurried = 4 << 10
 // request that finds none is refused and gives back what it had. Safe for concurrent
 // use.
 type bodies struct {
-	limit int64
-	held  atomic.Int64
-	turns chan struct{} // a place for each body that is taken apart
+	limit   int64
+	held    atomic.Int64
+	refused atomic.Uint64 // requests that found no room
+	turns   chan struct{} // a place for each body that is taken apart
 }
 
 func newBodies(limit int64) *bodies {
@@ -40,7 +41,7 @@ func newBodies(limit int64) *bodies {
 
 // heldLimit is the limit in this container.
 func heldLimit() int64 {
-	if memory, ok := containerMemory(); ok {
+	if memory, ok := usableMemory(); ok {
 		return min(maxHeldBodies, memory/4)
 	}
 	return maxHeldBodies
@@ -78,12 +79,17 @@ type holding struct {
 	n  int64
 }
 
-// upTo makes the part n bytes large, if it is smaller.
+// upTo makes the part n bytes large, if it is smaller. For a request that finds no room
+// it is called no more.
 func (h *holding) upTo(n int64) bool {
 	if n <= h.n {
 		return true
 	}
-	if h.of == nil || !h.of.take(n-h.n, h.of.limit) {
+	if h.of == nil {
+		return false
+	}
+	if !h.of.take(n-h.n, h.of.limit) {
+		h.of.refused.Add(1)
 		return false
 	}
 	h.n = n

@@ -20,7 +20,7 @@ import (
 	"github.com/splitpod/splitpod/pkg/core"
 )
 
-// protocols are what the workload may speak inside TLS.
+// protocols are what the workload may speak inside TLS, the newest first.
 var protocols = []string{"h2", "http/1.1"}
 
 // inspect serves a tunnel whose requests rules judge: it is TLS or HTTP, or it is
@@ -157,16 +157,25 @@ func (s *session) plain(ctx context.Context) {
 func (s *session) secure(ctx context.Context) {
 	s.defaultPort = 443
 	s.prepare(ctx, true)
+	offered, entered := protocols, s.p.windows.Enter()
+	if !entered {
+		offered = protocols[1:]
+	}
 	began := time.Now()
-	tc, err := s.p.mint.Handshake(ctx, &replayed{s.conn.TCP, s.conn}, s.grant.permit.Host(), protocols)
+	tc, err := s.p.mint.Handshake(ctx, &replayed{s.conn.TCP, s.conn}, s.grant.permit.Host(), offered)
 	s.p.meter.WorkloadHandshake(time.Since(began), err)
+	newer := err == nil && tc.ConnectionState().NegotiatedProtocol == "h2"
+	if entered && !newer {
+		s.p.windows.Leave()
+	}
 	if err != nil {
-		s.refuseTLS(err)
+		s.refuseTLS(err, entered)
 		return
 	}
 	s.within(tc)
 	switch {
-	case tc.ConnectionState().NegotiatedProtocol == "h2":
+	case newer:
+		defer s.p.windows.Leave()
 		s.serveHTTP2(ctx, tc)
 	case tc.ConnectionState().NegotiatedProtocol == "http/1.1" || s.grant.permit.Inspected():
 		s.run(ctx)
@@ -177,12 +186,16 @@ func (s *session) secure(ctx context.Context) {
 	}
 }
 
-// refuseTLS records a handshake that failed. There is no way to say more than the
-// alert that was sent.
-func (s *session) refuseTLS(err error) {
+// refuseTLS records a handshake that failed; newer says that HTTP/2 was offered. There is
+// no way to say more than the alert that was sent.
+func (s *session) refuseTLS(err error, newer bool) {
 	e, ok := errors.AsType[*mint.Error](err)
 	if !ok {
 		e = &mint.Error{Kind: mint.Internal, Detail: "the handshake failed"}
+	}
+	if e.Kind == mint.ALPN && !newer {
+		s.ev.Deny(core.StageTLS, core.ReasonTooManyConnections, "there is no memory for one more connection of HTTP/2, and its client does not offer HTTP/1.1")
+		return
 	}
 	switch e.Kind {
 	case mint.Untrusted, mint.Closed, mint.Timeout, mint.Stopped:

@@ -17,10 +17,29 @@ func tuneMemory() {
 	if before := debug.SetGCPercent(gcPercent); before != 100 {
 		debug.SetGCPercent(before)
 	}
-	const unlimited = 1<<63 - 1
 	if limit, ok := containerMemory(); ok && debug.SetMemoryLimit(-1) == unlimited {
 		debug.SetMemoryLimit(limit / 10 * 9)
 	}
+}
+
+const unlimited = 1<<63 - 1
+
+// usableMemory is what this daemon may use: what the collector keeps it to, or else the
+// container's limit.
+func usableMemory() (int64, bool) {
+	memory, ok := containerMemory()
+	if limit := debug.SetMemoryLimit(-1); limit != unlimited && (!ok || limit < memory) {
+		return limit, true
+	}
+	return memory, ok
+}
+
+// windowLimit is what clients of HTTP/2 may have sent that nobody takes yet, in bytes of
+// all connections together: a quarter of the memory, as much as held bodies may take.
+// Without a limit of memory the number of connections bounds it; 0 says so.
+func windowLimit() int64 {
+	memory, _ := usableMemory()
+	return memory / 4
 }
 
 // containerMemory reads the limit of this container's cgroup, of either version

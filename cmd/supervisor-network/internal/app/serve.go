@@ -111,6 +111,7 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) er
 	}
 	d := &daemon{cfg: cfg, instance: core.NewInstanceID(), engine: &decide.Engine{}, meter: observe.NewMeter(), assemblies: websocket.NewAssemblies(),
 		bodies: newBodies(heldLimit()), places: newPlaces(cfg.MaxConnections), state: roomOf(cfg.StateDir)}
+	d.windows.Limit = windowLimit()
 	d.log = newLogger(stderr, cfg.LogLevel, d.instance)
 	if cfg.Identity == "process" {
 		d.box = outbox.New(outbox.DefaultLimit)

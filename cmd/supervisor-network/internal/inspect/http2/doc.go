@@ -52,7 +52,7 @@ type Options struct {
 	Drain      time.Duration // for streams to end after the context has, default 10 s
 
 	// Windows bounds what all connections that share it may hold unread; nil: nobody
-	// shares.
+	// shares. The caller has entered it, and leaves it when Serve has returned.
 	Windows *Windows
 
 	// Refused is told every stream that was understood and refused before the

@@ -38,7 +38,7 @@ var ErrClosed = errors.New("http2: the client's connection has ended")
 func Serve(ctx context.Context, conn *tls.Conn, o Options, handle Handler) Stats {
 	o.defaults()
 	base, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	window, give := o.Windows.take()
+	window, give := o.Windows.widen()
 	defer give()
 	s := &server{o: o, handle: handle, window: window, meter: newMeter(conn, time.Now())}
 	hs := s.config()

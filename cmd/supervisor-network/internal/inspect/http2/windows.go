@@ -1,24 +1,82 @@
 package http2
 
-import "sync/atomic"
+import (
+	"math"
+	"sync/atomic"
+)
 
 // maxWide is how many connections of a process have a wide window at one time. What
 // clients send and nobody reads yet, because an origin takes nothing, lies in memory.
 const maxWide = 64
 
 // Windows gives connections the window in which their clients may send: the first ones
-// a wide one, and the rest, of which there can be thousands, the least there is. The
-// zero value is ready to use, by many goroutines.
-type Windows struct{ wide atomic.Int64 }
+// a wide one, and the rest, of which there can be thousands, the least there is. A
+// connection for whose least window there is no room is offered no HTTP/2 at all: who
+// has none of it is served in HTTP/1.1, where nothing is read ahead. The zero value is
+// ready to use, by many goroutines; nil bounds nothing.
+type Windows struct {
+	// Limit is for all windows together, in bytes, half of it for wide ones; 0: none. It
+	// is set before use.
+	Limit int64
 
-// take returns a connection's window, and what gives it back.
-func (w *Windows) take() (size int, give func()) {
+	held, wide atomic.Int64
+	unoffered  atomic.Uint64
+}
+
+// Enter takes the least window for one more connection, which Leave gives back. Without
+// one the connection must not speak HTTP/2.
+func (w *Windows) Enter() bool {
+	if w == nil {
+		return true
+	}
+	if !w.add(narrowWindow, w.most()) {
+		w.unoffered.Add(1)
+		return false
+	}
+	return true
+}
+
+// Leave gives back what Enter took.
+func (w *Windows) Leave() {
+	if w != nil {
+		w.held.Add(-narrowWindow)
+	}
+}
+
+// Held is the sum of all windows, in bytes.
+func (w *Windows) Held() int64 { return w.held.Load() }
+
+// Unoffered is how often there was no room.
+func (w *Windows) Unoffered() uint64 { return w.unoffered.Load() }
+
+func (w *Windows) most() int64 {
+	if w.Limit == 0 {
+		return math.MaxInt64
+	}
+	return w.Limit
+}
+
+func (w *Windows) add(n, most int64) bool {
+	if w.held.Add(n) > most {
+		w.held.Add(-n)
+		return false
+	}
+	return true
+}
+
+// widen returns the window of a connection that has entered, and what gives back what it
+// is wider than the least.
+func (w *Windows) widen() (size int, give func()) {
 	if w == nil {
 		return connectionWindow, func() {}
 	}
-	if w.wide.Add(1) > maxWide {
+	const more = connectionWindow - narrowWindow
+	if w.wide.Add(1) > maxWide || !w.add(more, w.most()/2) {
 		w.wide.Add(-1)
 		return narrowWindow, func() {}
 	}
-	return connectionWindow, func() { w.wide.Add(-1) }
+	return connectionWindow, func() {
+		w.held.Add(-more)
+		w.wide.Add(-1)
+	}
 }
