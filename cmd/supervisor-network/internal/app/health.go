@@ -55,6 +55,11 @@ func (d *daemon) metrics() *prometheus.Registry {
 	g.Add(observe.Live, func() float64 { return float64(d.live.count.Load()) })
 	g.Add(observe.Open, func() float64 { return float64(d.gauge.Open()) })
 	g.Add(observe.Refused, func() float64 { return float64(d.gauge.Refused()) })
+	g.Add(observe.BodiesHeld, func() float64 { return float64(d.bodies.held.Load()) })
+	g.Add(observe.BodiesLimit, func() float64 { return float64(d.bodies.limit) })
+	g.Add(observe.BodiesRefused, func() float64 { return float64(d.bodies.refused.Load()) })
+	g.Add(observe.Windows, func() float64 { return float64(d.windows.Held()) })
+	g.Add(observe.Unoffered, func() float64 { return float64(d.windows.Unoffered()) })
 	g.Add(observe.Generation, func() float64 {
 		generation, _, _ := d.policies.state()
 		return float64(generation)

@@ -40,6 +40,9 @@ func TestABodyIsHeldAsItComes(t *testing.T) {
 		if tc.want != "" && (err == nil || string(unreadable(err).reason) != tc.want) {
 			t.Errorf("%s: %v", name, err)
 		}
+		if crowded := tc.want == string(errCrowded.Reason); crowded != (h.of.refused.Load() == 1) {
+			t.Errorf("%s: %d requests found no room", name, h.of.refused.Load())
+		}
 		if h.of.held.Load() != h.n || h.n > tc.room {
 			t.Errorf("%s: %d bytes are held, of %d", name, h.of.held.Load(), h.n)
 		}
@@ -193,6 +196,25 @@ func TestAHeldBodyArrivesWhole(t *testing.T) {
 			if err != nil || string(got) != call {
 				t.Errorf("HTTP/2 %v, %d bytes: %s, %d arrived, %v", http2, size, resp.Status, len(got), err)
 			}
+		}
+	}
+}
+
+// TestWhatBodiesAndWindowsTakeIsMeasured, with what was refused for them.
+func TestWhatBodiesAndWindowsTakeIsMeasured(t *testing.T) {
+	d := viewed(t)
+	d.bodies, d.windows.Limit = newBodies(2000), 100_000
+	one, other := &holding{of: d.bodies}, &holding{of: d.bodies}
+	if !one.upTo(1500) || other.upTo(501) || !d.windows.Enter() || d.windows.Enter() {
+		t.Fatal("the limits are others")
+	}
+	said := local(d, "/metrics").Body.String()
+	for _, line := range []string{
+		"splitpod_bodies_held_bytes 1500", "splitpod_bodies_limit_bytes 2000", "splitpod_bodies_refused_total 1",
+		"splitpod_http2_windows_bytes 65535", "splitpod_http2_unoffered_total 1",
+	} {
+		if !strings.Contains(said, line+"\n") {
+			t.Errorf("not said: %s", line)
 		}
 	}
 }

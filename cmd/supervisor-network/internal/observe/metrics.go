@@ -22,6 +22,12 @@ var (
 	Tunnels = Metric{Gauge, "splitpod_tunnels", "Connections now whose bytes are relayed without being read.", nil}
 	Refused = Metric{Counter, "splitpod_connections_refused_total", "Connections above the limit of connections.", nil}
 
+	BodiesHeld    = Metric{Gauge, "splitpod_bodies_held_bytes", "What is held of request bodies that are read as a whole, because rules, credentials or a signature need that.", nil}
+	BodiesLimit   = Metric{Gauge, "splitpod_bodies_limit_bytes", "What may be held of them at most.", nil}
+	BodiesRefused = Metric{Counter, "splitpod_bodies_refused_total", "Requests whose body found no room below that limit (too_many_bodies).", nil}
+	Windows       = Metric{Gauge, "splitpod_http2_windows_bytes", "What clients of HTTP/2 may send before anybody reads it, over all connections.", nil}
+	Unoffered     = Metric{Counter, "splitpod_http2_unoffered_total", "TLS connections that were offered HTTP/1.1 alone because windows of HTTP/2 take the memory there is for them.", nil}
+
 	Generation = Metric{Gauge, "splitpod_policy_generation", "Number of the policy in force.", nil}
 	Loads      = Metric{Counter, "splitpod_policy_loads_total", "Policies that were put in force (loaded), and changed files that were refused (refused).", []string{"result"}}
 	Quarantine = Metric{Gauge, "splitpod_policy_quarantine", "1 while everything is denied because the policy file is invalid.", nil}
