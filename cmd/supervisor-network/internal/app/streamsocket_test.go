@@ -489,6 +489,40 @@ func TestAWebSocketThatNoRuleIsAboutPassesUnread(t *testing.T) {
 	}
 }
 
+// TestWhatAServerSaysBehindTheEndOfItsClientArrives: a client may end its direction of the
+// stream first, whether its messages are read or not.
+func TestWhatAServerSaysBehindTheEndOfItsClientArrives(t *testing.T) {
+	const frame, frames = "\x81\x7e\x04\x00", 50
+	late := strings.Repeat(frame+strings.Repeat("x", 1024), frames)
+	for name, options := range map[string]string{"read": anyText, "unread": ", protocol: rest, enforcement: enforce, access: full"} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, 5*time.Second, endpoint("ws.example.com", 443, options))
+			heard := make(chan int, 1)
+			w.origin("ws.example.com", 443, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				conn, rw, err := http.NewResponseController(w).Hijack()
+				if err != nil {
+					return
+				}
+				defer conn.Close()
+				_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: "+acceptOf(r.Header.Get("Sec-WebSocket-Key"))+"\r\n\r\n")
+				all, _ := io.ReadAll(rw)
+				heard <- len(all)
+				_, _ = io.WriteString(conn, late)
+			}), "http/1.1")
+			c := w.streams("ws.example.com")
+			s := c.open("ws.example.com", "/chat")
+			c.say(s, 0x81, "last")
+			c.ok(c.fr.WriteData(s, true, nil))
+			if n := <-heard; n != 6+len("last") {
+				t.Errorf("%d bytes reached the server", n)
+			}
+			if h := c.await(s, over); string(h.data) != late || h.reset {
+				t.Errorf("%d of %d bytes came back, reset %t", len(h.data), len(late), h.reset)
+			}
+		})
+	}
+}
+
 // TestTheEndOfOneSideIsThatOfTheOther: of a WebSocket on a stream, and of nothing else
 // on its connection.
 func TestTheEndOfOneSideIsThatOfTheOther(t *testing.T) {

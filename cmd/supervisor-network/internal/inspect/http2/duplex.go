@@ -11,9 +11,15 @@ import (
 )
 
 // Duplex is the stream of an extended CONNECT that was accepted: what its DATA frames
-// carry, as a net.Conn. It ends with its handler. The library cannot end one direction
-// of a stream alone, so the end of writing is that of reading, too, after a moment in
-// which the client may end in an orderly way.
+// carry, as a net.Conn. It ends with its handler. The library cannot end the server's
+// direction of a stream alone, so the end of writing is that of reading, too, after a
+// moment in which the client may end in an orderly way.
+//
+// A WebSocket loses nothing by that. A client that ends its own direction first is read
+// to its end, which the origin is told, and what the origin says behind it still arrives.
+// The other way round a server ends its direction behind its close frame, and has to read
+// nothing then but the answer to it (RFC 6455 sections 5.5.1 and 7.1.1), for which there is
+// the moment; a server that ends without a close frame has failed the WebSocket.
 //
 // One goroutine reads and one writes; deadlines and Close are for any. Who uses it ends
 // it, in words of its own, when nothing moves for Options.StreamIdle; the stream itself
