@@ -30,7 +30,7 @@ func viewed(t *testing.T) *daemon {
 	t.Helper()
 	d := &daemon{
 		cfg:    &config.Config{StateDir: t.TempDir(), Identity: "ignore", AgentProposals: true, InvalidPolicy: "keep", RecordFormat: "ocsf", ProxyPort: 3128},
-		engine: &decide.Engine{}, meter: observe.NewMeter(), log: slog.New(slog.DiscardHandler), gauge: listen.NewGauge(1), instance: core.NewInstanceID(), state: roomOf(t.TempDir()),
+		engine: &decide.Engine{}, meter: observe.NewMeter(), log: slog.New(slog.DiscardHandler), gauge: listen.NewGauge(1), bodies: newBodies(1), instance: core.NewInstanceID(), state: roomOf(t.TempDir()),
 	}
 	if err := d.openRecords(io.Discard); err != nil {
 		t.Fatal(err)
