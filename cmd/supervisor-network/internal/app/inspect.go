@@ -3,6 +3,7 @@ package app
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"math"
 	"net"
@@ -30,29 +31,41 @@ var protocols = []string{"h2", "http/1.1"}
 func (p *path) inspect(ctx context.Context, ev *record.Entry, c *listen.Conn, g *grant, entry *liveEntry) {
 	s := p.session(ctx, ev, c, g, entry)
 	defer s.end()
+	switch s.establish(ctx, c) {
+	case hello.TLS:
+		s.secure(ctx)
+	case hello.HTTP1:
+		s.plain(ctx)
+	}
+}
+
+// establish opens the tunnel and sees what the client speaks: TLS, HTTP/1, or nothing
+// that can be served, which is refused.
+func (s *session) establish(ctx context.Context, c *listen.Conn) hello.Kind {
 	if refused := s.reach(ctx, c.Target().Port == 443); refused != nil {
-		p.refuse(ev, c, refused)
-		return
+		s.p.refuse(s.ev, c, refused)
+		return hello.Other
 	}
 	if _, err := c.TCP.Write([]byte(established)); err != nil {
-		ev.Fail(core.ReasonClientClosed, "the workload went away")
-		return
+		s.ev.Fail(core.ReasonClientClosed, "the workload went away")
+		return hello.Other
 	}
-	s.watch.Begin(p.headTimeout)
+	s.watch.Begin(s.p.headTimeout)
 	switch kind, err := hello.Peek(s.client.R); {
-	case kind == hello.TLS:
-		s.secure(ctx)
-	case kind == hello.HTTP1, kind == hello.Other && beginsRequest(s.client.R):
-		s.plain(ctx)
+	case kind == hello.TLS, kind == hello.HTTP1:
+		return kind
+	case kind == hello.Other && beginsRequest(s.client.R):
+		return hello.HTTP1
 	case s.client.R.Buffered() == 0 && !s.watch.Expired():
 		if reason, detail := outcome(ctx, err); reason != "" {
-			ev.Fail(reason, detail) // without a word
+			s.ev.Fail(reason, detail) // without a word
 		}
-	case !g.permit.Inspected():
+	case !s.grant.permit.Inspected():
 		s.refuse(uninspected(core.StageRequest))
 	default:
 		s.refuse(&refusal{status: 403, stage: core.StageRequest, reason: core.ReasonUnsupportedProtocol, detail: unsupported(kind)})
 	}
+	return hello.Other
 }
 
 // take serves a tunnel that no rule judges and that turned out to be TLS or HTTP.
@@ -155,6 +168,24 @@ func (s *session) plain(ctx context.Context) {
 // secure ends the client's TLS in the name of the tunnel's host and serves what is
 // inside.
 func (s *session) secure(ctx context.Context) {
+	tc, protocol := s.handshake(ctx)
+	switch {
+	case tc == nil:
+	case protocol == "h2":
+		defer s.p.windows.Leave()
+		s.serveHTTP2(ctx, tc)
+	case protocol == "http/1.1" || s.grant.permit.Inspected():
+		s.run(ctx)
+	case s.p.vault.guarded(s.grant.permit):
+		s.demand(ctx)
+	default:
+		s.guess(ctx)
+	}
+}
+
+// handshake ends the client's TLS, and returns the protocol that was agreed on; empty:
+// the client named none. tc is nil when it failed, which is on record then.
+func (s *session) handshake(ctx context.Context) (tc *tls.Conn, protocol string) {
 	s.defaultPort = 443
 	s.prepare(ctx, true)
 	offered, entered := protocols, s.p.windows.Enter()
@@ -164,26 +195,18 @@ func (s *session) secure(ctx context.Context) {
 	began := time.Now()
 	tc, err := s.p.mint.Handshake(ctx, &replayed{s.conn.TCP, s.conn}, s.grant.permit.Host(), offered)
 	s.p.meter.WorkloadHandshake(time.Since(began), err)
-	newer := err == nil && tc.ConnectionState().NegotiatedProtocol == "h2"
-	if entered && !newer {
+	if err == nil {
+		protocol = tc.ConnectionState().NegotiatedProtocol
+	}
+	if entered && protocol != "h2" {
 		s.p.windows.Leave()
 	}
 	if err != nil {
 		s.refuseTLS(err, entered)
-		return
+		return nil, ""
 	}
 	s.within(tc)
-	switch {
-	case newer:
-		defer s.p.windows.Leave()
-		s.serveHTTP2(ctx, tc)
-	case tc.ConnectionState().NegotiatedProtocol == "http/1.1" || s.grant.permit.Inspected():
-		s.run(ctx)
-	case s.p.vault.guarded(s.grant.permit):
-		s.demand(ctx)
-	default:
-		s.guess(ctx)
-	}
+	return tc, protocol
 }
 
 // refuseTLS records a handshake that failed; newer says that HTTP/2 was offered. There is

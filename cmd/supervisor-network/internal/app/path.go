@@ -63,38 +63,53 @@ func (p *path) serve(ctx context.Context, c *listen.Conn) {
 		p.refuse(ev, c, malformed(core.StageListen, c.Err))
 		return
 	}
+	who := p.who(ctx, ev, c)
+	if c.Kind == listen.Forward {
+		p.forward(ctx, ev, c, who)
+		return
+	}
+	ctx, g, entry, inspected := p.admit(ctx, ev, c, who)
+	if entry == nil {
+		return
+	}
+	defer entry.leave()
+	if inspected {
+		p.inspect(ctx, ev, c, g, entry)
+	} else {
+		p.tunnel(ctx, ev, c, g, entry)
+	}
+}
+
+// who identifies the program that connected.
+func (p *path) who(ctx context.Context, ev *record.Entry, c *listen.Conn) *core.Identity {
 	who := &core.Identity{}
 	if !p.ignoreIdentity {
 		*who = p.identify.Peer(ctx, c.ID, c.Tuple)
 		ev.Who(*who)
 	}
-	if c.Kind == listen.Forward {
-		p.forward(ctx, ev, c, who)
-		return
-	}
+	return who
+}
 
+// admit decides about a tunnel, makes one that is allowed known, and says whether it is
+// looked into. It is not a part of serve, whose stack every tunnel holds while it lasts.
+// entry is nil when it refused.
+func (p *path) admit(outer context.Context, ev *record.Entry, c *listen.Conn, who *core.Identity) (ctx context.Context, _ *grant, entry *liveEntry, inspected bool) {
 	ev.Event.Host, ev.Event.Port = c.Target().Host, c.Target().Port
-	g, denial := p.ask(ctx, decide.Question{Who: who, Host: c.Target().Host, Port: c.Target().Port})
+	g, denial := p.ask(outer, decide.Question{Who: who, Host: c.Target().Host, Port: c.Target().Port})
+	if denial == nil {
+		ctx, entry, denial = p.enter(outer, ev, core.StageConnect, &g)
+	}
 	if denial != nil {
 		p.refuse(ev, c, denied(core.StageConnect, denial))
-		return
+		return nil, nil, nil, false
 	}
-	ctx, entry, denial := p.enter(ctx, ev, core.StageConnect, &g)
-	if denial != nil {
-		p.refuse(ev, c, denied(core.StageConnect, denial))
-		return
-	}
-	defer entry.leave()
 	watched := p.vault.guarded(g.permit)
 	if watched && g.permit.Opaque() {
 		p.refuse(ev, c, uninspected(core.StageConnect))
-		return
+		entry.leave()
+		return nil, nil, nil, false
 	}
-	if g.permit.Inspected() || watched {
-		p.inspect(ctx, ev, c, &g, entry)
-	} else {
-		p.tunnel(ctx, ev, c, &g, entry)
-	}
+	return ctx, &g, entry, watched || g.permit.Inspected()
 }
 
 // refuse records why a connection or its first request is not carried and answers it.

@@ -319,7 +319,10 @@ func (s *session) unread(ctx context.Context, err error) *refusal {
 	return &refusal{status: 400, stage: core.StageRequest, reason: core.ReasonClientClosed, detail: "the connection ended before the request did", failed: true}
 }
 
-// refuse records and answers; the connection ends with it.
+// refuse records and answers; the connection ends with it. It is not inlined, because
+// what it makes would lie on the stack of every connection that waits for a request.
+//
+//go:noinline
 func (s *session) refuse(r *refusal) { s.answer(r, &incoming{}) }
 
 // answer refuses a request that was read. What the client still sends is read for a
