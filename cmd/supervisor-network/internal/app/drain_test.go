@@ -89,7 +89,7 @@ func TestAnEndedDrainSaysWhyARequestWasNotRead(t *testing.T) {
 			w.origin("a.example.com", 80, handler)
 			w.origin("b.example.com", 80, handler)
 			c := begin(w)
-			_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+			_ = c.SetDeadline(time.Now().Add(generous))
 			r := bufio.NewReader(c)
 			if strings.HasPrefix(name, "in absolute") {
 				if resp, body := answer(t, r, "GET"); resp.StatusCode != 200 {

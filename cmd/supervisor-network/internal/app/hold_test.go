@@ -136,7 +136,7 @@ func TestBodiesThatAreJudgedAreHeldWithinOneLimit(t *testing.T) {
 // TestWhoSendsSlowlyHoldsLittleAndNotForLong: a length that is stated, and not sent,
 // keeps no room from others, and what did come is given back in time.
 func TestWhoSendsSlowlyHoldsLittleAndNotForLong(t *testing.T) {
-	const head = 400 * time.Millisecond
+	const head = 2 * brief // all of them begin within it
 	w := newWorld(t, head, endpoint("a.example.com", 80, ", protocol: json-rpc, enforcement: enforce, json_rpc: {max_body_bytes: 65536}, rules: [{allow: {method: echo}}]"))
 	w.idle, w.bodies = time.Minute, newBodies(160<<10)
 	w.origin("a.example.com", 80, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
@@ -167,7 +167,7 @@ func (w *world) until(what string, ok func() bool) {
 	w.t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for end := time.Now().Add(10 * time.Second); !ok(); <-tick.C {
+	for end := time.Now().Add(generous); !ok(); <-tick.C {
 		if time.Now().After(end) {
 			w.t.Fatalf("%s: not in time", what)
 		}

@@ -252,7 +252,7 @@ func TestAWebSocketOnAStreamIsOneOfHTTP1ToItsOrigin(t *testing.T) {
 // ended, which the client may know first.
 func (w *world) recorded(t testing.TB, part string) string {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); ; runtime.Gosched() {
+	for end := time.Now().Add(generous); ; time.Sleep(time.Millisecond) {
 		list := slices.DeleteFunc(w.records.list(), func(s string) bool { return !strings.Contains(s, part) })
 		if len(list) > 0 {
 			return list[len(list)-1]
@@ -383,7 +383,7 @@ func TestTheEndOfAWebSocketOnAStreamIsSaidInIt(t *testing.T) {
 		t.Run(rule, func(t *testing.T) {
 			idle := 5 * time.Second
 			if c.code == 1001 && strings.HasPrefix(rule, "nothing") {
-				idle = 200 * time.Millisecond
+				idle = brief
 			}
 			w := newWorld(t, idle, endpoint("ws.example.com", 443, c.options))
 			w.origin("ws.example.com", 443, echoes(t, nil), "http/1.1")

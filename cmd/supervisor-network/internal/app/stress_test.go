@@ -356,7 +356,7 @@ func (s *stress) connect(host string, port int) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(generous))
 	fmt.Fprintf(c, "CONNECT %s:%d HTTP/1.1\r\nHost: %s:%d\r\n\r\n", host, port, host, port)
 	answer := make([]byte, len(established))
 	if _, err := io.ReadFull(c, answer); err != nil || string(answer) != established {
@@ -370,8 +370,8 @@ func (s *stress) connect(host string, port int) (net.Conn, error) {
 func (w *world) settle(goroutines, descriptors int) {
 	w.t.Helper()
 	w.empty()
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		g, d := busy()-goroutines, openFiles(w.t)-descriptors
+	for end := time.Now().Add(generous); ; time.Sleep(10 * time.Millisecond) {
+		g, d := runtime.NumGoroutine()-goroutines, openFiles(w.t)-descriptors
 		if g <= 0 && d <= 0 && w.live.count.Load() == 0 {
 			return
 		}

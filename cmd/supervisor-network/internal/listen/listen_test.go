@@ -21,7 +21,7 @@ import (
 )
 
 // patience ends a test that hangs; no test waits for it to pass.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // server is Serve on a real listener.
 type server struct {

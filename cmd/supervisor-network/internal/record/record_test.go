@@ -82,14 +82,16 @@ func deny(r *record.Recorder) {
 }
 
 func TestADenialIsWrittenBeforeDenyReturns(t *testing.T) {
-	out := &log{}
-	r := record.New(out, daemon, nil)
-	defer start(r)()
-	ev := r.Begin("0123456789abcdef", time.Now())
-	ev.Deny(core.StageConnect, core.ReasonPolicyDenied, "no rule")
-	if got := out.lines(t); len(got) != 1 || got[0].Action != "Denied" || got[0].Unmapped.Request_ID != "0123456789abcdef" {
-		t.Errorf("records when Deny returned: %+v", got)
-	}
+	synctest.Test(t, func(t *testing.T) { // it waits no longer than its bound, which no busy machine makes pass
+		out := &log{}
+		r := record.New(out, daemon, nil)
+		defer start(r)()
+		ev := r.Begin("0123456789abcdef", time.Now())
+		ev.Deny(core.StageConnect, core.ReasonPolicyDenied, "no rule")
+		if got := out.lines(t); len(got) != 1 || got[0].Action != "Denied" || got[0].Unmapped.Request_ID != "0123456789abcdef" {
+			t.Errorf("records when Deny returned: %+v", got)
+		}
+	})
 }
 
 func TestAnEntryIsWrittenOnce(t *testing.T) {
@@ -313,45 +315,49 @@ func TestOnlyTheFirstDenialWaitsForAStalledLog(t *testing.T) {
 }
 
 func TestRecordsThatCannotBeWrittenAreCountedAndToldLater(t *testing.T) {
-	out := &log{err: errors.New("no space")}
-	r := record.New(out, daemon, nil)
-	end := start(r)
-	deny(r)
-	deny(r)
-	if n := r.Stats().Dropped; n != 2 {
-		t.Errorf("%d dropped, want 2", n)
-	}
-	out.mu.Lock()
-	out.err = nil
-	out.mu.Unlock()
-	deny(r)
-	end()
-	lines := out.lines(t)
-	if len(lines) != 2 || lines[1].Count != 2 || lines[1].Unmapped.Reason != "records_dropped" {
-		t.Errorf("after the log came back: %+v", lines)
-	}
-	deny(r)
-	if n := r.Stats().Dropped; n != 3 {
-		t.Errorf("%d dropped after the end, want 3", n)
-	}
+	synctest.Test(t, func(t *testing.T) { // the same
+		out := &log{err: errors.New("no space")}
+		r := record.New(out, daemon, nil)
+		end := start(r)
+		deny(r)
+		deny(r)
+		if n := r.Stats().Dropped; n != 2 {
+			t.Errorf("%d dropped, want 2", n)
+		}
+		out.mu.Lock()
+		out.err = nil
+		out.mu.Unlock()
+		deny(r)
+		end()
+		lines := out.lines(t)
+		if len(lines) != 2 || lines[1].Count != 2 || lines[1].Unmapped.Reason != "records_dropped" {
+			t.Errorf("after the log came back: %+v", lines)
+		}
+		deny(r)
+		if n := r.Stats().Dropped; n != 3 {
+			t.Errorf("%d dropped after the end, want 3", n)
+		}
+	})
 }
 
 func TestDenialsGoToTheProcessDaemonAndAllowedOnesDoNot(t *testing.T) {
-	box := outbox.New(0)
-	r := record.New(&log{}, daemon, box)
-	defer start(r)()
-	deny(r)
-	ev := r.Begin("0123456789abcdef", time.Now())
-	ev.Allow(core.StageConnect, "r", 1)
-	ev.End()
-	r.Own(core.Event{Kind: core.EventLifecycle, Reason: "started"})
-	got := box.Pending(0, 10)
-	if len(got) != 2 || got[0].Event.Reason != core.ReasonPolicyDenied || got[1].Event.Reason != "started" {
-		t.Errorf("in the outbox: %+v", got)
-	}
-	if s := r.Stats(); s.Allowed != 1 || s.Denied != 1 || s.Reasons[core.ReasonPolicyDenied] != 1 {
-		t.Errorf("stats %+v", s)
-	}
+	synctest.Test(t, func(t *testing.T) { // the same
+		box := outbox.New(0)
+		r := record.New(&log{}, daemon, box)
+		defer start(r)()
+		deny(r)
+		ev := r.Begin("0123456789abcdef", time.Now())
+		ev.Allow(core.StageConnect, "r", 1)
+		ev.End()
+		r.Own(core.Event{Kind: core.EventLifecycle, Reason: "started"})
+		got := box.Pending(0, 10)
+		if len(got) != 2 || got[0].Event.Reason != core.ReasonPolicyDenied || got[1].Event.Reason != "started" {
+			t.Errorf("in the outbox: %+v", got)
+		}
+		if s := r.Stats(); s.Allowed != 1 || s.Denied != 1 || s.Reasons[core.ReasonPolicyDenied] != 1 {
+			t.Errorf("stats %+v", s)
+		}
+	})
 }
 
 // TestADenialIsWrittenBeforeTheOtherDaemonHearsOfIt, which may have it on record alone

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/address"
@@ -68,31 +69,49 @@ func listenOn(t *testing.T, addr string) (*net.TCPListener, uint16) {
 	return l.(*net.TCPListener), l.Addr().(*net.TCPAddr).AddrPort().Port()
 }
 
-// deafPort is an address whose connections are never completed: its queue is full.
-func deafPort(t *testing.T, ip string) uint16 {
+// closedPort is a port of every address that refuses connections, and stays ours: it is
+// bound, and nobody listens.
+func closedPort(t *testing.T) uint16 {
+	t.Helper()
+	_, port := bound(t, "0.0.0.0")
+	return port
+}
+
+// bound is a socket that has a port, for as long as the test runs.
+func bound(t *testing.T, ip string) (fd int, port uint16) {
 	t.Helper()
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { syscall.Close(fd) })
-	if err := errors.Join(syscall.Bind(fd, &syscall.SockaddrInet4{Addr: netip.MustParseAddr(ip).As4()}), syscall.Listen(fd, 0)); err != nil {
+	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: netip.MustParseAddr(ip).As4()}); err != nil {
 		t.Fatal(err)
 	}
 	name, err := syscall.Getsockname(fd)
 	if err != nil {
 		t.Fatal(err)
 	}
-	port := uint16(name.(*syscall.SockaddrInet4).Port)
-	for range 8 {
-		c, err := net.DialTimeout("tcp", fmt.Sprintf("%s:%d", ip, port), 200*time.Millisecond)
-		if err != nil {
-			return port
-		}
-		t.Cleanup(func() { c.Close() })
+	return fd, uint16(name.(*syscall.SockaddrInet4).Port)
+}
+
+// deafPort is an address whose connections are never completed: its queue is full.
+func deafPort(t *testing.T, ip string) uint16 {
+	t.Helper()
+	fd, port := bound(t, ip)
+	if err := syscall.Listen(fd, 0); err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("the queue does not fill up")
-	return 0
+	c, err := net.Dial("tcp", net.JoinHostPort(ip, fmt.Sprint(port)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	until(t, "the queue is full", func() bool { // Linux says of a listener how many wait, and how many may
+		info, err := unix.GetsockoptTCPInfo(fd, unix.SOL_TCP, unix.TCP_INFO)
+		return err == nil && info.Unacked > info.Sacked
+	})
+	return port
 }
 
 func wantReason(t *testing.T, err error, reason core.Reason) *Error {
@@ -183,9 +202,18 @@ func TestDialRefusesANameWhenAnyAddressIsRefused(t *testing.T) {
 			d, _ := testDialer(Config{}, addrs)
 			_, err := d.dial(t.Context(), destination{host: "h.test", port: port})
 			wantReason(t, err, core.ReasonSSRFDenied)
-			_ = l.SetDeadline(time.Unix(1, 0))
-			if c, err := l.Accept(); err == nil {
-				t.Errorf("%s was dialled", c.LocalAddr())
+			ours, err := net.Dial("tcp", l.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer ours.Close()
+			first, err := l.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer first.Close()
+			if first.RemoteAddr().String() != ours.LocalAddr().String() {
+				t.Errorf("%s was dialled", first.LocalAddr())
 			}
 		})
 	}
@@ -250,7 +278,15 @@ func TestDialConnectsToMappedAddressesAsIPv4(t *testing.T) {
 
 func TestDialGoesOnBesideADeadAddress(t *testing.T) {
 	port := deafPort(t, "127.0.0.2")
-	listenOn(t, fmt.Sprintf("127.0.0.1:%d", port))
+	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", fmt.Sprint(port)))
+	for errors.Is(err, syscall.EADDRINUSE) { // somebody has it there
+		port = deafPort(t, "127.0.0.2")
+		l, err = net.Listen("tcp", net.JoinHostPort("127.0.0.1", fmt.Sprint(port)))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
 	d, _ := testDialer(Config{Attempt: time.Hour, Timeout: time.Hour, Stagger: 10 * time.Millisecond}, []string{"127.0.0.2", "127.0.0.1"})
 	c, err := d.dial(t.Context(), destination{host: "h.test", port: port})
 	if err != nil {
@@ -273,8 +309,7 @@ func TestDialGoesOnAtOnceWhenAnAddressRefuses(t *testing.T) {
 }
 
 func TestDialFails(t *testing.T) {
-	l, closed := listenOn(t, "127.0.0.1:0")
-	l.Close()
+	closed := closedPort(t)
 	deaf := deafPort(t, "127.0.0.2")
 	for _, c := range []struct {
 		rule  string

@@ -522,8 +522,7 @@ print("done")
 	if code != 0 || out != "done\n" {
 		t.Fatalf("code %d, output %q", code, out)
 	}
-	ended := time.Now()
-	deadline := ended.Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for n := 0; n != 1; {
 		if err := s.Query(t.Context(), "processes", &n); err != nil {
 			t.Fatal(err)
@@ -571,7 +570,7 @@ func TestALaunchThatIsGivenUpLeavesNothing(t *testing.T) {
 			t.Fatalf("got %v", err)
 		}
 	}
-	for deadline := time.Now().Add(30 * time.Second); ; {
+	for deadline := time.Now().Add(time.Minute); ; {
 		var n int
 		if err := s.Query(t.Context(), "processes", &n); err != nil {
 			t.Fatal(err)

@@ -384,7 +384,7 @@ func TestAChangedSecretIsFollowed(t *testing.T) {
 	// Written again until the watch is there.
 	again := time.NewTicker(300 * time.Millisecond)
 	defer again.Stop()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(time.Minute)
 	for i := 0; ; i++ {
 		select {
 		case s := <-changed:

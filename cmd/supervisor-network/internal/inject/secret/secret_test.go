@@ -191,7 +191,7 @@ func TestASwappedLinkIsNoticed(t *testing.T) {
 
 func waitFor(t *testing.T, from <-chan string, want string) {
 	t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(time.Minute)
 	for {
 		select {
 		case got := <-from:

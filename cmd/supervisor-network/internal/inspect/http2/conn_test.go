@@ -118,7 +118,7 @@ func dial(t testing.TB, f *front) *raw {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	conn.SetDeadline(time.Now().Add(time.Minute))
 	r := &raw{t: t, conn: conn, fr: http2.NewFramer(conn, conn)}
 	r.enc = hpack.NewEncoder(&r.buf)
 	r.fr.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
@@ -284,7 +284,7 @@ func baseline(t *testing.T) func() {
 	before := runtime.NumGoroutine()
 	return func() {
 		t.Helper()
-		deadline := time.Now().Add(10 * time.Second)
+		deadline := time.Now().Add(time.Minute)
 		for runtime.NumGoroutine() > before {
 			if time.Now().After(deadline) {
 				buf := make([]byte, 1<<16)

@@ -32,7 +32,7 @@ func client(t testing.TB, f *front) *http.Client {
 		DisableCompression: true,
 	}
 	t.Cleanup(transport.CloseIdleConnections)
-	return &http.Client{Transport: transport, Timeout: 20 * time.Second}
+	return &http.Client{Transport: transport, Timeout: time.Minute}
 }
 
 func do(t testing.TB, c *http.Client, method string, body io.Reader) *http.Response {

@@ -165,6 +165,27 @@ func TestALateVerdictSendsNothing(t *testing.T) {
 	}
 }
 
+// Whoever answers the close frame that tells it of a refusal is not lingered for.
+func TestARefusalTakesNoTimeWhenBothSidesAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSession(nil)
+		began := time.Now()
+		s.start(t.Context())
+		for _, peer := range []end{s.client, s.server} {
+			go func() {
+				_, _ = peer.Read(make([]byte, 100))
+				_ = peer.CloseWrite()
+				_, _ = io.Copy(io.Discard, peer)
+			}()
+		}
+		s.send(masked(0x83, ""))
+		s.wait()
+		if took := time.Since(began); took != 0 || !errors.Is(s.err, errOpcode) {
+			t.Errorf("%v after %v", s.err, took)
+		}
+	})
+}
+
 func TestAServerThatEndsMeanwhileDoesNotHideARefusal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSession(nil)
@@ -405,7 +426,7 @@ func TestRunLeavesNoGoroutineAndClosesBothStreams(t *testing.T) {
 			t.Errorf("the server's stream: %v", err)
 		}
 	}
-	for end := time.Now().Add(10 * time.Second); runtime.NumGoroutine() > before; runtime.Gosched() {
+	for end := time.Now().Add(time.Minute); runtime.NumGoroutine() > before; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("%d goroutines, %d before", runtime.NumGoroutine(), before)
 		}

@@ -252,9 +252,5 @@ func TestRealPeersSeeARefusal(t *testing.T) {
 	if err := <-origin; websocket.CloseStatus(err) != websocket.StatusGoingAway {
 		t.Errorf("the origin reads %v", err)
 	}
-	began := time.Now()
 	<-ended
-	if took := time.Since(began); took > lingerWait/2 {
-		t.Errorf("it took %v to end", took)
-	}
 }

@@ -27,7 +27,7 @@ const patience = 30 * time.Second
 
 // shortIdle is for tests that wait until it is over; it leaves a loaded machine the
 // time to do what comes before.
-const shortIdle = 300 * time.Millisecond
+const shortIdle = 2 * time.Second
 
 func pair(t *testing.T) (client, server *net.TCPConn) {
 	t.Helper()
@@ -125,7 +125,7 @@ func start(t *testing.T, ctx context.Context, idle time.Duration, text string, r
 // linger lets the client read before a close with unread bytes resets the connection.
 func linger(client *net.TCPConn) {
 	_ = client.CloseWrite()
-	_ = client.SetReadDeadline(time.Now().Add(time.Second))
+	_ = client.SetReadDeadline(time.Now().Add(patience / 3))
 	_, _ = io.Copy(io.Discard, client)
 }
 
@@ -545,6 +545,7 @@ func TestDoLeavesNoGoroutine(t *testing.T) {
 	cancel()
 	for _, x := range running {
 		x.wait(t)
+		x.client.Close()
 	}
 	for end := time.Now().Add(patience); runtime.NumGoroutine() > before; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {

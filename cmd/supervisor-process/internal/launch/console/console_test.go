@@ -64,7 +64,7 @@ func (s *screen) String() string {
 
 func (s *screen) await(t *testing.T, want string) {
 	t.Helper()
-	for range 1000 {
+	for range 12_000 { // a minute
 		if strings.Contains(s.String(), want) {
 			return
 		}

@@ -65,6 +65,42 @@ func TestASlowClientGetsAllOutput(t *testing.T) {
 	}
 }
 
+// TestOutputThatIsNotReadYetIsNotSilence: on a busy machine, what reads it runs late.
+func TestOutputThatIsNotReadYetIsNotSilence(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	o := &output{from: []*os.File{r}, done: make(chan struct{})}
+	if o.waits() {
+		t.Error("an empty pipe holds output")
+	}
+	if _, err := w.WriteString("last words"); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	if !o.waits() {
+		t.Error("what is in the pipe is not seen")
+	}
+	rested := make(chan struct{})
+	go func() { defer close(rested); o.rest(time.Millisecond) }()
+	for range 20 { // as many looks as end a silence ten times
+		time.Sleep(time.Millisecond)
+	}
+	select {
+	case <-rested:
+		t.Fatal("nobody waits for what is in the pipe")
+	default:
+	}
+	o.copy(io.Discard, r)
+	close(o.done)
+	<-rested
+	if o.moved.Load() != int64(len("last words")) || o.waits() {
+		t.Errorf("%d bytes came", o.moved.Load())
+	}
+}
+
 // TestTheRestOfTheOutput ends with the output, or when something in the background holds
 // it: silent, or writing for ever.
 func TestTheRestOfTheOutput(t *testing.T) {
@@ -88,7 +124,7 @@ func TestTheRestOfTheOutput(t *testing.T) {
 			}
 			defer w.Close()
 			defer r.Close()
-			o := &output{done: make(chan struct{})}
+			o := &output{from: []*os.File{r}, done: make(chan struct{})}
 			go func() { defer close(o.done); o.copy(io.Discard, r) }()
 			behave(w)
 			o.rest(10 * time.Millisecond) // or the test never ends
