@@ -132,19 +132,21 @@ func TestOneWaitsForAStalledLogAndThenNobody(t *testing.T) {
 }
 
 func TestWhatCannotBeWrittenIsCountedAndToldLater(t *testing.T) {
-	out := &log{err: errors.New("no space")}
-	s, end := start(out)
-	s.Await(s.Add([]byte("one\n"), true))
-	s.Await(s.Add([]byte("two\n"), true))
-	if n := s.Lost(); n != 2 {
-		t.Errorf("%d lost, want 2", n)
-	}
-	out.mu.Lock()
-	out.err = nil
-	out.mu.Unlock()
-	s.Add([]byte("three\n"), false)
-	end()
-	if text := out.string(); text != "three\ndropped 2\n" {
-		t.Errorf("written: %q", text)
-	}
+	synctest.Test(t, func(t *testing.T) { // waiting has a bound, which no busy machine makes pass
+		out := &log{err: errors.New("no space")}
+		s, end := start(out)
+		s.Await(s.Add([]byte("one\n"), true))
+		s.Await(s.Add([]byte("two\n"), true))
+		if n := s.Lost(); n != 2 {
+			t.Errorf("%d lost, want 2", n)
+		}
+		out.mu.Lock()
+		out.err = nil
+		out.mu.Unlock()
+		s.Add([]byte("three\n"), false)
+		end()
+		if text := out.string(); text != "three\ndropped 2\n" {
+			t.Errorf("written: %q", text)
+		}
+	})
 }

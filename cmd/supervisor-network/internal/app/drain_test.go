@@ -18,7 +18,8 @@ import (
 type firstRead struct {
 	io.Reader
 	before func()
-	given  string // comes with the first read
+	given  string        // comes with the first read
+	late   time.Duration // how long the second one takes to begin
 }
 
 func (f *firstRead) Read(p []byte) (int, error) {
@@ -28,6 +29,9 @@ func (f *firstRead) Read(p []byte) (int, error) {
 		if f.given != "" {
 			return copy(p, f.given), nil
 		}
+	} else if late := f.late; late > 0 {
+		f.late = 0
+		time.Sleep(late)
 	}
 	return f.Reader.Read(p)
 }
@@ -36,15 +40,18 @@ func (f *firstRead) Read(p []byte) (int, error) {
 // or be on its way, when the drain ends the wait for it.
 func TestARequestThatBeginsInTheMomentOfADrainIsServed(t *testing.T) {
 	const request = "GET /x HTTP/1.1\r\nHost: a.example.com\r\n\r\n"
-	for name, given := range map[string]int{"it has begun": 1, "it is on its way": 0} {
+	for name, tc := range map[string]struct {
+		given int
+		late  time.Duration
+	}{"it has begun": {given: 1}, "it is on its way": {}, "it is here, and the machine is busy": {late: 2 * onItsWay}} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, 5*time.Second, endpoint("a.example.com", 80, ""))
 			client, server := pair(t)
 			s := w.session(t.Context(), w.record.Begin("x", time.Now()), &listen.Conn{TCP: server}, nil, nil)
 			defer s.release()
 			s.client = exchange.Client{Interrupt: s.interrupt, Resume: s.resume}
-			s.client.R = bufio.NewReader(&firstRead{server, s.drain, request[:given]})
-			if _, err := io.WriteString(client, request[given:]); err != nil {
+			s.client.R = bufio.NewReader(&firstRead{server, s.drain, request[:tc.given], tc.late})
+			if _, err := io.WriteString(client, request[tc.given:]); err != nil {
 				t.Fatal(err)
 			}
 			req, refused := s.read(t.Context())

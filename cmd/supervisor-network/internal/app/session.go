@@ -231,8 +231,8 @@ func (s *session) awaitRequest() error {
 		return err
 	}
 	<-s.drained
-	if err != nil {
-		_ = s.conn.TCP.SetReadDeadline(time.Now().Add(onItsWay))
+	for missed := err != nil; missed; missed = errors.Is(err, os.ErrDeadlineExceeded) && relay.Unread(s.conn.TCP) {
+		_ = s.conn.TCP.SetReadDeadline(time.Now().Add(onItsWay)) // which a busy machine may let pass before it reads
 		_, err = s.client.R.Peek(1)
 	}
 	if s.resume(); s.revoked.Load() || s.watch.Expired() {

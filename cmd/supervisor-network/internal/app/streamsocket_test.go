@@ -11,7 +11,6 @@ import (
 	"maps"
 	"net"
 	"net/http"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -570,7 +569,7 @@ func TestTheEndOfOneSideIsThatOfTheOther(t *testing.T) {
 func TestManyHandshakesThatAreGivenUpLeaveNothing(t *testing.T) {
 	w := newWorld(t, 5*time.Second, endpoint("ws.example.com", 443, anyText))
 	w.origin("ws.example.com", 443, echoes(t, nil), "http/1.1")
-	goroutines, descriptors := busy(), openFiles(t)
+	goroutines, descriptors := w.settled()
 	c := w.streams("ws.example.com")
 	for i := range 200 {
 		s := c.ask("ws.example.com", "/chat")

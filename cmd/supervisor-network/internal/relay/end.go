@@ -19,24 +19,34 @@ const (
 // EndOf looks at a connection's state: bytes that nobody has read yet do not hide its
 // end (poll(2), POLLRDHUP).
 func EndOf(c *net.TCPConn) End {
+	switch r, ok := events(c, unix.POLLRDHUP); {
+	case !ok || r&(unix.POLLERR|unix.POLLHUP) != 0:
+		return Gone
+	case r&unix.POLLRDHUP != 0:
+		return Finished
+	}
+	return Open
+}
+
+// Unread reports whether a read would not wait: bytes have come, or an end.
+func Unread(c *net.TCPConn) bool {
+	r, ok := events(c, unix.POLLIN)
+	return ok && r != 0
+}
+
+// events are those that hold now; ok is false for what is closed here.
+func events(c *net.TCPConn, of int16) (r int16, ok bool) {
 	raw, err := c.SyscallConn()
 	if err != nil {
-		return Gone // it is closed here
+		return 0, false
 	}
-	end := Open
 	_ = raw.Control(func(fd uintptr) {
-		poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
-		if n, err := unix.Poll(poll, 0); err != nil || n == 0 {
-			return
-		}
-		switch r := poll[0].Revents; {
-		case r&(unix.POLLERR|unix.POLLHUP) != 0:
-			end = Gone
-		case r&unix.POLLRDHUP != 0:
-			end = Finished
+		poll := []unix.PollFd{{Fd: int32(fd), Events: of}}
+		if n, err := unix.Poll(poll, 0); err == nil && n > 0 {
+			r = poll[0].Revents
 		}
 	})
-	return end
+	return r, true
 }
 
 // Unread says whether the other end of a connection leaves what was written lying: how

@@ -54,33 +54,37 @@ func start(box *outbox.Outbox, sinks ...report.Sink) (r *report.Reporter, end fu
 }
 
 func TestAnEventIsWrittenBeforeItIsQueued(t *testing.T) {
-	out, box := &log{}, outbox.New(0)
-	r, end := start(box, report.Sink{Out: out})
-	r.Own(core.Event{Kind: core.EventBypass, Reason: core.ReasonBypass})
-	if n, waiting := len(out.lines(t)), box.Stats().Waiting; n != 1 || waiting != 1 {
-		t.Errorf("%d written, %d queued", n, waiting)
-	}
-	end()
+	synctest.Test(t, func(t *testing.T) { // it waits no longer than its bound, which no busy machine makes pass
+		out, box := &log{}, outbox.New(0)
+		r, end := start(box, report.Sink{Out: out})
+		r.Own(core.Event{Kind: core.EventBypass, Reason: core.ReasonBypass})
+		if n, waiting := len(out.lines(t)), box.Stats().Waiting; n != 1 || waiting != 1 {
+			t.Errorf("%d written, %d queued", n, waiting)
+		}
+		end()
+	})
 }
 
 func TestWhatThePeerReportsIsWrittenInOrderAndNotSentBack(t *testing.T) {
-	out, box := &log{}, outbox.New(0)
-	r, end := start(box, report.Sink{Out: out})
-	var evs []core.Event
-	for i := range uint64(300) {
-		evs = append(evs, core.Event{Kind: core.EventConnection, Reason: core.ReasonPolicyDenied, Count: i + 2})
-	}
-	r.Peer(evs)
-	lines := out.lines(t)
-	if len(lines) != len(evs) || box.Stats().Waiting != 0 {
-		t.Fatalf("%d of %d written when Peer returns, %d queued", len(lines), len(evs), box.Stats().Waiting)
-	}
-	for i, l := range lines {
-		if l.Count != uint64(i)+2 {
-			t.Fatalf("record %d has the count %d", i, l.Count)
+	synctest.Test(t, func(t *testing.T) { // the same
+		out, box := &log{}, outbox.New(0)
+		r, end := start(box, report.Sink{Out: out})
+		var evs []core.Event
+		for i := range uint64(300) {
+			evs = append(evs, core.Event{Kind: core.EventConnection, Reason: core.ReasonPolicyDenied, Count: i + 2})
 		}
-	}
-	end()
+		r.Peer(evs)
+		lines := out.lines(t)
+		if len(lines) != len(evs) || box.Stats().Waiting != 0 {
+			t.Fatalf("%d of %d written when Peer returns, %d queued", len(lines), len(evs), box.Stats().Waiting)
+		}
+		for i, l := range lines {
+			if l.Count != uint64(i)+2 {
+				t.Fatalf("record %d has the count %d", i, l.Count)
+			}
+		}
+		end()
+	})
 }
 
 // TestALogThatNobodyReadsHoldsNobodyUp: neither identities nor the end of a damaged
