@@ -156,7 +156,7 @@ func (a *siege) plainRequestWorks(t *testing.T) {
 func (a *siege) denials(t *testing.T, want int) []record {
 	t.Helper()
 	var out []record
-	deadline := time.Now().Add(3 * time.Second)
+	deadline := time.Now().Add(generous)
 	for {
 		all := a.connectionRecords()
 		out = slices.DeleteFunc(slices.Clone(all[a.records:]), func(r record) bool { return r.Unmapped.Reason == "allowed" })
@@ -207,7 +207,7 @@ func (a *siege) oracle(t *testing.T, arrived []string, reason string) {
 func (a *siege) settled(t *testing.T) {
 	t.Helper()
 	a.rest()
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(generous)
 	for a.descriptors() > a.baseline {
 		if time.Now().After(deadline) {
 			t.Errorf("%d descriptors, %d before the attacks", a.descriptors(), a.baseline)
@@ -255,7 +255,7 @@ func dial(t *testing.T) *net.TCPConn {
 	c, err := net.Dial("tcp", standaloneAddress)
 	must(t, err)
 	t.Cleanup(func() { c.Close() })
-	must(t, c.SetDeadline(time.Now().Add(20*time.Second)))
+	must(t, c.SetDeadline(time.Now().Add(generous)))
 	return c.(*net.TCPConn)
 }
 

@@ -17,7 +17,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/coder/websocket"
 	"github.com/gobwas/ws"
@@ -308,7 +307,7 @@ func payload(n int) *pb.Payload { return &pb.Payload{Body: make([]byte, n)} }
 func TestGRPC(t *testing.T) {
 	w := newClientWorld(t)
 	client := w.calls(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), generous)
 	defer cancel()
 
 	for _, n := range []int{0, 100, 100000} {
@@ -438,7 +437,7 @@ func TestMCP(t *testing.T) {
 		t.Fatalf("tools: %v, %v", tools, err)
 	}
 	call := func(name string) (*mcp.CallToolResult, error) {
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), generous)
 		defer cancel()
 		return session.CallTool(ctx, &mcp.CallToolParams{Name: name, Arguments: map[string]any{"name": "x"}})
 	}

@@ -15,7 +15,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/splitpod/splitpod/test/need"
 )
@@ -88,7 +87,7 @@ func (w *clientWorld) python() string { return w.dir + "/venv/bin/python3" }
 // run runs a client to its end.
 func (w *clientWorld) run(t *testing.T, argv ...string) (code int, stdout, stderr string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), generous)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Env = w.env
@@ -209,7 +208,7 @@ func (w *clientWorld) client(version int) *http.Client {
 	tr.Protocols.SetHTTP1(version == 1)
 	tr.Protocols.SetHTTP2(version == 2)
 	w.t.Cleanup(tr.CloseIdleConnections)
-	return &http.Client{Transport: tr, Timeout: 60 * time.Second}
+	return &http.Client{Transport: tr, Timeout: generous}
 }
 
 func (w *clientWorld) goClient(t *testing.T, other string, version int) map[string]result {

@@ -172,7 +172,7 @@ func TestPolicyChangeTakesEffectWithoutRestart(t *testing.T) {
 	p := newPair(t, policyText)
 	p.startNetwork()
 	p.startProcess("sh", "-c", `
-code() { curl -s -o /dev/null -m 10 --cacert `+origins.CAFile+` -w '%{http_connect}\n' https://$1/ ; }
+code() { curl -s -o /dev/null -m 60 --cacert `+origins.CAFile+` -w '%{http_connect}\n' https://$1/ ; }
 echo before $(code other.demo.test)
 until [ "$(code other.demo.test)" = 200 ]; do sleep 0.1; done
 echo opened

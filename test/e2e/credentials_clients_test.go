@@ -134,9 +134,9 @@ func TestRealClientsUseCredentialsTheyDoNotHave(t *testing.T) {
 cd $(mktemp -d) && export HOME=$PWD
 env | sort; cat /proc/*/environ 2>/dev/null | tr '\0' '\n'
 case $OPENAI_API_KEY in sk-*) echo shape ok;; esac
-curl -sS -m 20 https://api.demo.test:PORT/curl-bearer -H "Authorization: Bearer $GITHUB_TOKEN" && echo
-curl -sS -m 20 https://api.demo.test:PORT/curl-basic -u "user:$GITHUB_TOKEN" && echo
-curl -sS -m 20 https://api.demo.test:PORT/curl-alias -H "Authorization: Bearer $OPENAI_API_KEY" && echo
+curl -sS -m 120 https://api.demo.test:PORT/curl-bearer -H "Authorization: Bearer $GITHUB_TOKEN" && echo
+curl -sS -m 120 https://api.demo.test:PORT/curl-basic -u "user:$GITHUB_TOKEN" && echo
+curl -sS -m 120 https://api.demo.test:PORT/curl-alias -H "Authorization: Bearer $OPENAI_API_KEY" && echo
 git init -q w && cd w && git config user.name a && git config user.email a@b && dd if=/dev/urandom of=f bs=1k count=300 2>/dev/null && git add f && git commit -qm one &&
   git push -q "https://x-access-token:$GITHUB_TOKEN@api.demo.test:GITPORT/repo.git" HEAD:refs/heads/main && echo git push ok
 cd .. && git clone -q "https://x-access-token:$GITHUB_TOKEN@api.demo.test:GITPORT/repo.git" c && cmp w/f c/f && echo git clone ok
@@ -194,7 +194,7 @@ func TestNewSessionsSeeNewKeys(t *testing.T) {
 	eventually(t, "the first key", func() bool { return session("echo $OLD") == "openshell:resolve:env:v1_OLD\n" })
 	p.secret("OLD", "REALold2")
 	eventually(t, "its next revision", func() bool { return session("echo $OLD") == "openshell:resolve:env:v2_OLD\n" })
-	if out := session("curl -sS -m 20 https://api.demo.test:" + o.port + "/ -H 'Authorization: Bearer openshell:resolve:env:v1_OLD'"); out != "ok" {
+	if out := session("curl -sS -m 120 https://api.demo.test:" + o.port + "/ -H 'Authorization: Bearer openshell:resolve:env:v1_OLD'"); out != "ok" {
 		t.Errorf("the earlier revision: %s", out)
 	}
 	if got := o.all(); len(got) != 1 || got[0].Header.Get("Authorization") != "Bearer REALold2" {

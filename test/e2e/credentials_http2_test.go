@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/coder/websocket"
 	"github.com/gobwas/ws"
@@ -39,7 +38,7 @@ func (p *pair) client2(t *testing.T) *http.Client {
 		return tc, tc.Handshake()
 	}}
 	t.Cleanup(tr.CloseIdleConnections)
-	return &http.Client{Transport: tr, Timeout: 20 * time.Second}
+	return &http.Client{Transport: tr, Timeout: generous}
 }
 
 // TestCredentialsInHTTP2: the places and the refusals of streams, in front of origins

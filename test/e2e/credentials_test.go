@@ -204,7 +204,7 @@ func tunnel(t *testing.T, hostport string) (net.Conn, string) {
 	c, err := net.Dial("tcp", standaloneAddress)
 	must(t, err)
 	t.Cleanup(func() { c.Close() })
-	must(t, c.SetDeadline(time.Now().Add(20*time.Second)))
+	must(t, c.SetDeadline(time.Now().Add(generous)))
 	fmt.Fprintf(c, "CONNECT %s HTTP/1.1\r\nHost: %s\r\n\r\n", hostport, hostport)
 	resp, err := http.ReadResponse(bufio.NewReaderSize(oneByte{c}, 16), nil)
 	must(t, err)

@@ -38,7 +38,7 @@ const policyText = "version: 1\n" + who + `network_policies:
 `
 
 func curl(args ...string) []string {
-	return append([]string{"curl", "-sS", "-m", "20"}, args...)
+	return append([]string{"curl", "-sS", "-m", "120"}, args...)
 }
 
 func TestAllowedAndRefusedDestinations(t *testing.T) {

@@ -16,7 +16,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/coder/websocket"
 
@@ -70,7 +69,7 @@ type traffic struct {
 func trafficOf(t *testing.T, p *pair) *traffic {
 	proxy, err := url.Parse("http://" + standaloneAddress)
 	must(t, err)
-	return &traffic{t, &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{Proxy: http.ProxyURL(proxy), DisableKeepAlives: true,
+	return &traffic{t, &http.Client{Timeout: generous, Transport: &http.Transport{Proxy: http.ProxyURL(proxy), DisableKeepAlives: true,
 		TLSClientConfig: &tls.Config{RootCAs: p.interceptionRoots(), NextProtos: []string{"http/1.1"}}}}}
 }
 
@@ -87,7 +86,7 @@ func (tr *traffic) request(method, url string) string {
 }
 
 func (tr *traffic) socket(path string) string {
-	ctx, cancel := context.WithTimeout(tr.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(tr.t.Context(), generous)
 	defer cancel()
 	c, resp, err := websocket.Dial(ctx, "wss://"+publicAddress+path, &websocket.DialOptions{HTTPClient: tr.client})
 	if err != nil {

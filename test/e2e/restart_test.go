@@ -13,7 +13,7 @@ const workerScript = `
 n=0
 while [ $n -lt %d ]; do
   n=$((n+1))
-  curl -sS -m 30 -o /dev/null -w "%%{http_code}\n" https://api.demo.test/ || echo failed
+  curl -sS -m 120 -o /dev/null -w "%%{http_code}\n" https://api.demo.test/ || echo failed
   curl -sS -m 3 --noproxy '*' http://10.77.0.1/ -o /dev/null 2>/dev/null && echo LEAK
 done
 echo done

@@ -371,7 +371,7 @@ func TestSSHRemoteEditorHandshake(t *testing.T) {
 		port, _, _ = strings.Cut(after, "==")
 		return found && port != ""
 	})
-	got, err := exec.Command("curl", "-sS", "-m", "10", "--noproxy", "", "--proxy", "socks5://"+socks, "http://127.0.0.1:"+port+"/payload").CombinedOutput()
+	got, err := exec.Command("curl", "-sS", "-m", "60", "--noproxy", "", "--proxy", "socks5://"+socks, "http://127.0.0.1:"+port+"/payload").CombinedOutput()
 	if err != nil || string(got) != "the server's files" {
 		t.Errorf("%v: %s", err, got)
 	}

@@ -59,7 +59,7 @@ type seenRow struct {
 // the endpoint, in a terminal, in a pipe and in a browser, and nowhere else.
 func TestTheLiveViewShowsWhatHappens(t *testing.T) {
 	need.Root(t)
-	chromium, script := need.Program(t, "chromium"), need.Program(t, "script")
+	browse, script := need.Chromium(t), need.Program(t, "script")
 	open, err := net.Listen("tcp", net.JoinHostPort(world.Address, "7777")) // a tunnel stays open: nobody answers
 	must(t, err)
 	defer open.Close()
@@ -131,23 +131,14 @@ func TestTheLiveViewShowsWhatHappens(t *testing.T) {
 		t.Errorf("on a terminal: %q", s)
 	}
 
-	browser := func(what string) string {
-		t.Helper()
-		cmd := exec.Command(chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--user-data-dir="+need.Folder(t),
-			"--window-size=1280,1000", "--virtual-time-budget=3000", what, url+"/")
-		cmd.Env = append(os.Environ(), "HOME="+need.Folder(t))
-		out, err := cmd.Output()
-		must(t, err)
-		return string(out)
-	}
-	shown := browser("--dump-dom")
+	shown := browse("1280,1000", "--dump-dom", url+"/")
 	for _, want := range []string{`data-shown="yes"`, "evil.demo.test:443", "policy_denied", "/usr/bin/curl", "api.demo.test:80", "api.demo.test:7777", "workload running", `<div class="gained">+ /usr/bin/curl may`, `<rect class="allowed"`, `<rect class="denied"`} {
 		if !strings.Contains(shown, want) {
 			t.Errorf("%q is not in the page:\n%s", want, shown)
 		}
 	}
 	picture := filepath.Join(t.ArtifactDir(), "live.png")
-	browser("--screenshot=" + picture)
+	browse("1280,1000", "--screenshot="+picture, url+"/")
 	if info, err := os.Stat(picture); err != nil || info.Size() < 10_000 {
 		t.Errorf("the picture: %v", err)
 	}

@@ -242,7 +242,7 @@ const show = (token) => { the("#token").value = token; the("#login").requestSubm
 
 // TestAPersonDecidesInABrowser uses the real page in Chromium, under its own policy.
 func TestAPersonDecidesInABrowser(t *testing.T) {
-	chromium := need.Program(t, "chromium")
+	browse := need.Chromium(t)
 	d := &decided{}
 	change := []string{"+ /usr/bin/pip may send GET ** to pypi.org:443 on public addresses"}
 	all := []view.Proposal{
@@ -271,7 +271,7 @@ func TestAPersonDecidesInABrowser(t *testing.T) {
 		}
 	}))
 	defer s.Close()
-	shown := browse(t, chromium, s.URL, "--dump-dom")
+	shown := browse(window, "--dump-dom", s.URL)
 	if !strings.Contains(shown, `data-driven="buttons 1"`) || strings.Contains(shown, "<title>owned") || strings.Contains(shown, secret) {
 		t.Errorf("%s", shown)
 	}
@@ -280,7 +280,7 @@ func TestAPersonDecidesInABrowser(t *testing.T) {
 		t.Error(diff)
 	}
 	picture := filepath.Join(t.ArtifactDir(), "login.png")
-	browse(t, chromium, s.URL+"/?", "--screenshot="+picture)
+	browse(window, "--screenshot="+picture, s.URL+"/?")
 	if data, err := os.ReadFile(picture); err != nil || len(data) < 5_000 {
 		t.Errorf("a picture of %d bytes: %v", len(data), err)
 	}

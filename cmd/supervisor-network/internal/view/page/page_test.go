@@ -1,12 +1,10 @@
 package page_test
 
 import (
-	"context"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -174,13 +172,15 @@ func busy() *view.Snapshot {
 	return s
 }
 
+const window = "1280,1400" // of the browser
+
 // TestABrowserShowsNamesAsText renders the page in Chromium, and keeps a picture when
 // the test is run with -artifacts.
 func TestABrowserShowsNamesAsText(t *testing.T) {
-	chromium := need.Program(t, "chromium")
+	browse := need.Chromium(t)
 	s := httptest.NewServer(page.New(busy, page.Options{}))
 	defer s.Close()
-	shown := browse(t, chromium, s.URL, "--dump-dom")
+	shown := browse(window, "--dump-dom", s.URL)
 	for _, want := range []string{`data-shown="yes"`, "telemetry.example.com:443", "policy_denied", "169.254.169.254:80", "api.github.com:443", "[fd00:10::5]:5432",
 		"policy generation 12", "workload running", "not ready", "&lt;script&gt;document.title", `\u{1b}[2J\u{202e}`, "p-7f3a", "and 2 more", `class="bypassed"`, "<svg", "8.8.8.8:53", "db.example.com:5432"} {
 		if !strings.Contains(shown, want) {
@@ -191,14 +191,14 @@ func TestABrowserShowsNamesAsText(t *testing.T) {
 		t.Errorf("a name became markup:\n%s", shown)
 	}
 	picture := filepath.Join(t.ArtifactDir(), "view.png")
-	browse(t, chromium, s.URL, "--screenshot="+picture)
+	browse(window, "--screenshot="+picture, s.URL)
 	if data, err := os.ReadFile(picture); err != nil || len(data) < 10_000 {
 		t.Errorf("a picture of %d bytes: %v", len(data), err)
 	}
 }
 
 func TestABrowserTellsThatNobodyAnswers(t *testing.T) {
-	chromium := need.Program(t, "chromium")
+	browse := need.Chromium(t)
 	h := page.New(empty, page.Options{})
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/view.json" {
@@ -208,25 +208,9 @@ func TestABrowserTellsThatNobodyAnswers(t *testing.T) {
 		h.ServeHTTP(w, r)
 	}))
 	defer s.Close()
-	if shown := browse(t, chromium, s.URL, "--dump-dom"); !strings.Contains(shown, "no answer: status 502") {
+	if shown := browse(window, "--dump-dom", s.URL); !strings.Contains(shown, "no answer: status 502") {
 		t.Errorf("%s", shown)
 	}
-}
-
-func browse(t *testing.T, chromium, url, what string) string {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--user-data-dir="+need.Folder(t),
-		"--window-size=1280,1400", "--virtual-time-budget=3000", what, url)
-	cmd.Env = append(os.Environ(), "HOME="+t.TempDir())
-	var errs strings.Builder
-	cmd.Stderr = &errs
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("%v: %s", err, errs.String())
-	}
-	return string(out)
 }
 
 func TestTheDataIsASnapshot(t *testing.T) {
