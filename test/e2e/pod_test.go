@@ -340,7 +340,7 @@ func parseRecords(t *testing.T, text string) []record {
 }
 
 // generous is for what comes, however busy the machine is.
-const generous = 3 * time.Minute
+const generous = 5 * time.Minute
 
 // eventually waits until found says yes; records and files arrive on their own time.
 func eventually(t *testing.T, what string, found func() bool) {

@@ -24,7 +24,7 @@ func TestAnUpgradeDoesNotCarryPastRulesAboutContent(t *testing.T) {
 		"mcp":     {", protocol: mcp, mcp: {allow_all_known_mcp_methods: true}", "/mcp"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, 5*time.Second, endpoint("a.example.com", 80, tt.options))
+			w := newWorld(t, generous, endpoint("a.example.com", 80, tt.options))
 			reached := make(chan string, 1)
 			w.origin("a.example.com", 80, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { reached <- r.Header.Get("Upgrade") }))
 			c := w.tunnel("a.example.com", 80)
@@ -46,7 +46,7 @@ func TestAnUpgradeDoesNotCarryPastRulesAboutContent(t *testing.T) {
 // than the policy that judged it lasted.
 func TestAStreamIsJudgedByThePolicyItIsSentUnder(t *testing.T) {
 	const mutations, queries = ", protocol: graphql, enforcement: enforce, access: full", ", protocol: graphql, enforcement: enforce, access: read-only"
-	w := newWorld(t, 5*time.Second, endpoint("a.example.com", 443, mutations))
+	w := newWorld(t, generous, endpoint("a.example.com", 443, mutations))
 	reached := make(chan string, 1)
 	w.origin("a.example.com", 443, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
@@ -103,7 +103,7 @@ func TestTLSWithoutHTTPIsNotCutWhileItMoves(t *testing.T) {
 // the request is complete must not leave a reader on the connection, whose buffer soon
 // is another one's.
 func TestABodyThatNobodyReadsAnyMoreIsGivenBack(t *testing.T) {
-	w := newWorld(t, 5*time.Second, endpoint("a.example.com", 443, ""))
+	w := newWorld(t, generous, endpoint("a.example.com", 443, ""))
 	w.origin("a.example.com", 443, http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(rw, "early")
 	}), "h2")
@@ -121,7 +121,7 @@ func TestABodyThatNobodyReadsAnyMoreIsGivenBack(t *testing.T) {
 // TestAnAnswerBeforeTheEndOfAStream: both sides of one exchange are counted while the
 // other one still moves.
 func TestAnAnswerBeforeTheEndOfAStream(t *testing.T) {
-	w := newWorld(t, 5*time.Second, endpoint("a.example.com", 443, ""))
+	w := newWorld(t, generous, endpoint("a.example.com", 443, ""))
 	w.origin("a.example.com", 443, http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(rw, "early")
 	}), "http/1.1")
@@ -213,7 +213,7 @@ func TestABodyThatIsJudgedArrivesInTime(t *testing.T) {
 // TestTheTunnelsConnectionServesItsFirstStream, and a client that takes trailers gets
 // its answer from an origin that has none.
 func TestTheTunnelsConnectionServesItsFirstStream(t *testing.T) {
-	w := newWorld(t, 5*time.Second, endpoint("a.example.com", 443, ""))
+	w := newWorld(t, generous, endpoint("a.example.com", 443, ""))
 	w.origin("a.example.com", 443, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), "http/1.1")
 	req, err := http.NewRequestWithContext(t.Context(), "GET", "https://a.example.com/", nil)
 	if err != nil {
@@ -232,7 +232,7 @@ func TestTheTunnelsConnectionServesItsFirstStream(t *testing.T) {
 
 // TestATunnelIsRevokedDuringItsHandshake is for the race detector.
 func TestATunnelIsRevokedDuringItsHandshake(t *testing.T) {
-	w := newWorld(t, 5*time.Second, endpoint("a.example.com", 443, ", protocol: rest, access: full"))
+	w := newWorld(t, generous, endpoint("a.example.com", 443, ", protocol: rest, access: full"))
 	w.origin("a.example.com", 443, http.NotFoundHandler(), "http/1.1")
 	for i := range 20 {
 		w.publish(endpoint("a.example.com", 443, ", protocol: rest, access: full"))
@@ -251,7 +251,7 @@ func TestATunnelIsRevokedDuringItsHandshake(t *testing.T) {
 func TestUnreadMessagesEndWithTheRightToReadOnes(t *testing.T) {
 	const both = ", protocol: websocket, enforcement: enforce, access: read-write"
 	const handshakeOnly = ", protocol: websocket, enforcement: enforce, access: read-only"
-	w := newWorld(t, 5*time.Second, endpoint("ws.example.com", 80, both))
+	w := newWorld(t, generous, endpoint("ws.example.com", 80, both))
 	received := make(chan []byte, 16)
 	w.origin("ws.example.com", 80, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		c, rw, err := http.NewResponseController(w).Hijack()
@@ -299,7 +299,7 @@ func TestUnreadMessagesEndWithTheRightToReadOnes(t *testing.T) {
 // TestOnlyWhatIsSentIsJudged: a field that Connection names ends here, so no rule may
 // take the request for what that field says of it.
 func TestOnlyWhatIsSentIsJudged(t *testing.T) {
-	w := newWorld(t, 5*time.Second, endpoint("a.example.com", 80, ", protocol: mcp, enforcement: enforce, mcp: {allow_all_known_mcp_methods: true}"))
+	w := newWorld(t, generous, endpoint("a.example.com", 80, ", protocol: mcp, enforcement: enforce, mcp: {allow_all_known_mcp_methods: true}"))
 	reached := make(chan string, 8)
 	w.origin("a.example.com", 80, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		reached <- fmt.Sprint(r.Header["Content-Type"], r.Header["Accept"], r.Header["Mcp-Session-Id"], r.Header["X-Mine"])

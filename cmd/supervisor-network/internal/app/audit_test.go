@@ -18,7 +18,7 @@ import (
 // TestMessagesThatPassAlthoughRulesRefuseThemAreRecorded: the first one at once, and
 // what came behind it in one record.
 func TestMessagesThatPassAlthoughRulesRefuseThemAreRecorded(t *testing.T) {
-	w := newWorld(t, 5*time.Second, endpoint("ws.example.com", 80, ", protocol: websocket, enforcement: audit, access: read-only"),
+	w := newWorld(t, generous, endpoint("ws.example.com", 80, ", protocol: websocket, enforcement: audit, access: read-only"),
 		endpoint("all.example.com", 80, ", protocol: websocket, enforcement: audit, access: full"))
 	w.origin("ws.example.com", 80, http.HandlerFunc(echoWebSocket))
 	w.origin("all.example.com", 80, http.HandlerFunc(echoWebSocket))
@@ -66,7 +66,7 @@ func TestMessagesThatPassAlthoughRulesRefuseThemAreRecorded(t *testing.T) {
 
 // TestBinaryMessagesThatPassAlthoughTextWouldNotAreRecorded, by number.
 func TestBinaryMessagesThatPassAlthoughTextWouldNotAreRecorded(t *testing.T) {
-	w := newWorld(t, 5*time.Second, endpoint("ws.example.com", 80, ", protocol: websocket, enforcement: audit, access: read-only"))
+	w := newWorld(t, generous, endpoint("ws.example.com", 80, ", protocol: websocket, enforcement: audit, access: read-only"))
 	seen := make(chan byte, 8)
 	w.origin("ws.example.com", 80, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		c, rw, err := http.NewResponseController(w).Hijack()

@@ -45,7 +45,7 @@ func TestARequestThatBeginsInTheMomentOfADrainIsServed(t *testing.T) {
 		late  time.Duration
 	}{"it has begun": {given: 1}, "it is on its way": {}, "it is here, and the machine is busy": {late: 2 * onItsWay}} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, 5*time.Second, endpoint("a.example.com", 80, ""))
+			w := newWorld(t, generous, endpoint("a.example.com", 80, ""))
 			client, server := pair(t)
 			s := w.session(t.Context(), w.record.Begin("x", time.Now()), &listen.Conn{TCP: server}, nil, nil)
 			defer s.release()
@@ -90,7 +90,7 @@ func TestAnEndedDrainSaysWhyARequestWasNotRead(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, 20*time.Second, endpoint("a.example.com", 80, ", protocol: rest, access: full"),
+			w := newWorld(t, generous, endpoint("a.example.com", 80, ", protocol: rest, access: full"),
 				endpoint("b.example.com", 80, ", protocol: json-rpc, rules: [{allow: {method: echo}}]"))
 			handler := http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {})
 			w.origin("a.example.com", 80, handler)

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 )
 
 // TestAClientThatWaitsForLeaveGetsIt when the body is wanted, once, and not when the
@@ -27,7 +26,7 @@ func TestAClientThatWaitsForLeaveGetsIt(t *testing.T) {
 			"a client that knows no such": {", protocol: rest, access: full", "/read", 0, 0, "200 " + call},
 		} {
 			t.Run(protocol+", "+name, func(t *testing.T) {
-				w := newWorld(t, 5*time.Second, endpoint("a.example.com", 443, tc.endpoint))
+				w := newWorld(t, generous, endpoint("a.example.com", 443, tc.endpoint))
 				w.origin("a.example.com", 443, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 					if r.URL.Path == "/refuse" {
 						http.Error(rw, "no", http.StatusRequestEntityTooLarge)

@@ -20,7 +20,7 @@ func TestNobodyIsAnsweredBeforeAsking(t *testing.T) {
 		"nothing":           {"", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			head := 5 * time.Second
+			head := generous
 			if tc.says == "" {
 				head = 400 * time.Millisecond // what comes late changes nothing
 			}

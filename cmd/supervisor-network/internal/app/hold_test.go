@@ -90,7 +90,7 @@ func TestOneHoldingForTheBodyAndWhatItSays(t *testing.T) {
 func TestBodiesThatAreJudgedAreHeldWithinOneLimit(t *testing.T) {
 	for _, http2 := range []bool{false, true} {
 		t.Run(fmt.Sprintf("HTTP/2 %v", http2), func(t *testing.T) {
-			w := newWorld(t, 5*time.Second, endpoint("a.example.com", 443, ", protocol: json-rpc, enforcement: enforce, json_rpc: {max_body_bytes: 65536}, rules: [{allow: {method: echo}}]"))
+			w := newWorld(t, generous, endpoint("a.example.com", 443, ", protocol: json-rpc, enforcement: enforce, json_rpc: {max_body_bytes: 65536}, rules: [{allow: {method: echo}}]"))
 			w.bodies = newBodies(24 << 10)
 			reached, answer := make(chan bool), make(chan bool)
 			w.origin("a.example.com", 443, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
@@ -177,7 +177,7 @@ func (w *world) until(what string, ok func() bool) {
 // TestAHeldBodyArrivesWhole, however it is handed to the origin: short ones go with the
 // head, and those above 64 KiB behind it.
 func TestAHeldBodyArrivesWhole(t *testing.T) {
-	w := newWorld(t, 5*time.Second, endpoint("a.example.com", 443, ", protocol: json-rpc, enforcement: enforce, json_rpc: {max_body_bytes: 131072}, rules: [{allow: {method: echo}}]"))
+	w := newWorld(t, generous, endpoint("a.example.com", 443, ", protocol: json-rpc, enforcement: enforce, json_rpc: {max_body_bytes: 131072}, rules: [{allow: {method: echo}}]"))
 	w.origin("a.example.com", 443, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		_, _ = rw.Write(body)

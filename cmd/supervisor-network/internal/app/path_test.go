@@ -100,7 +100,7 @@ func newWorld(t testing.TB, idle time.Duration, endpoints ...string) *world {
 	}
 	w.roots = x509.NewCertPool()
 	w.roots.AppendCertsFromPEM(ca.PEM())
-	minter, err := mint.NewServer(ca, mint.Options{Timeout: 5 * time.Second})
+	minter, err := mint.NewServer(ca, mint.Options{Timeout: generous})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,7 +138,7 @@ func newWorld(t testing.TB, idle time.Duration, endpoints ...string) *world {
 	for _, run := range []func(){
 		func() { _ = w.pool.Run(pools) },
 		func() {
-			opt := listen.Options{HeadTimeout: 5 * time.Second, DrainTimeout: time.Second, Gauge: listen.NewGauge(1000), Log: slog.New(slog.DiscardHandler)}
+			opt := listen.Options{HeadTimeout: generous, DrainTimeout: time.Second, Gauge: listen.NewGauge(1000), Log: slog.New(slog.DiscardHandler)}
 			_ = listen.Serve(ctx, l, opt, w.serve)
 			stopRecords()
 		},

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
-	"time"
 
 	"github.com/splitpod/splitpod/pkg/core"
 )
@@ -17,7 +16,7 @@ import (
 // TestStreamsAreBoundedOverAllConnections: a connection carries many, and there are many
 // connections.
 func TestStreamsAreBoundedOverAllConnections(t *testing.T) {
-	w := newWorld(t, 5*time.Second, endpoint("a.example.com", 443, ""))
+	w := newWorld(t, generous, endpoint("a.example.com", 443, ""))
 	w.places = newPlaces(2)
 	reached, answer := make(chan bool), make(chan bool)
 	w.origin("a.example.com", 443, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {

@@ -205,7 +205,7 @@ func echoes(t testing.TB, handshakes chan<- *http.Request) http.Handler {
 }
 
 func TestAWebSocketOnAStreamIsOneOfHTTP1ToItsOrigin(t *testing.T) {
-	w := newWorld(t, 5*time.Second, endpoint("ws.example.com", 443, anyText))
+	w := newWorld(t, generous, endpoint("ws.example.com", 443, anyText))
 	handshakes := make(chan *http.Request, 1)
 	w.origin("ws.example.com", 443, echoes(t, handshakes), "http/1.1")
 	c := w.streams("ws.example.com")
@@ -280,7 +280,7 @@ func TestHandshakesAreJudgedAlikeInBothForms(t *testing.T) {
 	for name, options := range endpoints {
 		policies = append(policies, endpoint(name+".example.com", 443, options))
 	}
-	w := newWorld(t, 5*time.Second, policies...)
+	w := newWorld(t, generous, policies...)
 	for name := range endpoints {
 		w.origin(name+".example.com", 443, echoes(t, nil), "http/1.1")
 	}
@@ -380,7 +380,7 @@ func TestTheEndOfAWebSocketOnAStreamIsSaidInIt(t *testing.T) {
 		"a text that is no UTF-8": {anyText, func(_ *world, c *streams, s uint32) { c.say(s, 0x81, "\xff") }, 1007, []string{`"bad_request"`}},
 	} {
 		t.Run(rule, func(t *testing.T) {
-			idle := 5 * time.Second
+			idle := generous
 			if c.code == 1001 && strings.HasPrefix(rule, "nothing") {
 				idle = brief
 			}
@@ -423,7 +423,7 @@ func TestOnlyWhatTheOriginAgreedToIsOpened(t *testing.T) {
 		"it has a length and agrees":     {accept + "{accept}\r\nContent-Length: 0\r\n\r\n", "200", ""},
 	} {
 		t.Run(rule, func(t *testing.T) {
-			w := newWorld(t, 5*time.Second, endpoint("ws.example.com", 443, anyText))
+			w := newWorld(t, generous, endpoint("ws.example.com", 443, anyText))
 			w.origin("ws.example.com", 443, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				conn, _, err := http.NewResponseController(w).Hijack()
 				if err != nil {
@@ -452,7 +452,7 @@ func acceptOf(key string) string {
 }
 
 func TestAnOriginOfHTTP2AloneOpensNoWebSocket(t *testing.T) {
-	w := newWorld(t, 5*time.Second, endpoint("ws.example.com", 443, anyText))
+	w := newWorld(t, generous, endpoint("ws.example.com", 443, anyText))
 	w.origin("ws.example.com", 443, http.NotFoundHandler(), "h2")
 	for range 2 {
 		if h := w.streams("ws.example.com").refused("ws.example.com", "/chat"); h.status != "502" || !strings.Contains(string(h.data), "HTTP/2 only") {
@@ -466,7 +466,7 @@ func TestAnOriginOfHTTP2AloneOpensNoWebSocket(t *testing.T) {
 func TestAWebSocketThatNoRuleIsAboutPassesUnread(t *testing.T) {
 	for name, options := range map[string]string{"rest": ", protocol: rest, enforcement: enforce, access: full", "no protocol": ""} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, 5*time.Second, endpoint("ws.example.com", 443, options))
+			w := newWorld(t, generous, endpoint("ws.example.com", 443, options))
 			w.origin("ws.example.com", 443, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				conn, rw, err := http.NewResponseController(w).Hijack()
 				if err != nil {
@@ -525,7 +525,7 @@ func TestWhatAServerSaysBehindTheEndOfItsClientArrives(t *testing.T) {
 // TestTheEndOfOneSideIsThatOfTheOther: of a WebSocket on a stream, and of nothing else
 // on its connection.
 func TestTheEndOfOneSideIsThatOfTheOther(t *testing.T) {
-	w := newWorld(t, 5*time.Second, endpoint("ws.example.com", 443, anyText))
+	w := newWorld(t, generous, endpoint("ws.example.com", 443, anyText))
 	ended, hangUp := make(chan error, 1), make(chan bool)
 	w.origin("ws.example.com", 443, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, err := websocket.Accept(w, r, nil)
@@ -567,7 +567,7 @@ func TestTheEndOfOneSideIsThatOfTheOther(t *testing.T) {
 
 // TestManyHandshakesThatAreGivenUpLeaveNothing: neither here nor at the origin.
 func TestManyHandshakesThatAreGivenUpLeaveNothing(t *testing.T) {
-	w := newWorld(t, 5*time.Second, endpoint("ws.example.com", 443, anyText))
+	w := newWorld(t, generous, endpoint("ws.example.com", 443, anyText))
 	w.origin("ws.example.com", 443, echoes(t, nil), "http/1.1")
 	goroutines, descriptors := w.settled()
 	c := w.streams("ws.example.com")
@@ -594,7 +594,7 @@ func TestManyHandshakesThatAreGivenUpLeaveNothing(t *testing.T) {
 
 // TestMessagesOnAStreamAreAsLongAsTheyMayBe, whatever the windows of HTTP/2 are.
 func TestMessagesOnAStreamAreAsLongAsTheyMayBe(t *testing.T) {
-	w := newWorld(t, 10*time.Second, endpoint("ws.example.com", 443, anyText))
+	w := newWorld(t, generous, endpoint("ws.example.com", 443, anyText))
 	w.origin("ws.example.com", 443, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, err := websocket.Accept(w, r, nil)
 		if err != nil {
@@ -642,7 +642,7 @@ func TestMessagesOnAStreamAreAsLongAsTheyMayBe(t *testing.T) {
 // TestARevokedWebSocketWaitsForNoWindow: a client that takes nothing does not keep what
 // it may no longer have.
 func TestARevokedWebSocketWaitsForNoWindow(t *testing.T) {
-	w := newWorld(t, time.Minute, endpoint("ws.example.com", 443, anyText))
+	w := newWorld(t, generous, endpoint("ws.example.com", 443, anyText))
 	gone := make(chan error, 1)
 	w.origin("ws.example.com", 443, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, err := websocket.Accept(w, r, nil)

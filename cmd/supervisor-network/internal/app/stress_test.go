@@ -42,7 +42,7 @@ func TestStress(t *testing.T) {
 		endpoint("ws.example.com", 443, ", protocol: websocket, enforcement: enforce, access: full"),
 	}
 	sometimes := append([]string{endpoint("raw.example.com", 443, "")}, always...)
-	w := newWorld(t, 5*time.Second, always...)
+	w := newWorld(t, generous, always...)
 	echo := http.HandlerFunc(echoRequest)
 	w.origin("h1.example.com", 443, echo, "http/1.1")
 	w.origin("h2.example.com", 443, echo, "h2")

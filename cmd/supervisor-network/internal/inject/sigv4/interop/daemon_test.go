@@ -119,7 +119,7 @@ func daemon(t *testing.T, port string) *http.Client {
 			t.Log(log.String()[max(0, log.Len()-4000):])
 		}
 	})
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		c, err := net.Dial("tcp", "127.0.0.1:13139")
 		if err == nil {
 			c.Close()

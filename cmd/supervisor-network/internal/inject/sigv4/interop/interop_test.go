@@ -58,7 +58,7 @@ func gateway(t *testing.T) string {
 		ended <- embedgw.RunVersityGW(ctx, store, &embedgw.Config{RootUserAccess: accessKey, RootUserSecret: secretKey, Region: region, Ports: []string{address}, Quiet: true, MaxConnections: 100, MaxRequests: 100, MultipartMaxParts: 100})
 	}()
 	t.Cleanup(func() { cancel(); <-ended })
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		c, err := net.Dial("tcp", address)
 		if err == nil {
