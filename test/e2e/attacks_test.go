@@ -116,7 +116,7 @@ func newArena(t *testing.T) *arena {
 	}
 	a.canary.stream(t, net.JoinHostPort(world.Address, "53"))
 	a.startNetwork("--admin-listen", world.Address+":9901")
-	a.startProcessWith([]string{"--admin-listen", world.Address + ":9902"}, "sh", "-c", "echo ready; sleep 100000")
+	a.startProcessWith([]string{"--admin-listen", world.Address + ":9902"}, "sh", "-c", "echo ready; sleep "+lifetime)
 	eventually(t, "the workload", func() bool { return strings.Contains(a.process.out.String(), "ready") })
 	for _, socket := range []string{"exec.sock", "ssh.sock"} {
 		eventually(t, socket, func() bool { _, err := os.Stat(a.dir + "/run/" + socket); return err == nil })
@@ -198,6 +198,9 @@ func (a *arena) recorded() (network, process string) {
 	return a.network.out.String()[a.records[0]:], a.processRecords()[a.records[1]:]
 }
 
+// lifetime is the workload's, in seconds, and tells it from those of other runs.
+var lifetime = fmt.Sprintf("9%d", 10_000_000+os.Getpid())
+
 // judge checks what must hold after every attack: nothing got out, both daemons and
 // the workload live, they gave back what they took, and a plain request works.
 func (a *arena) judge(t *testing.T, requests int64) {
@@ -215,7 +218,7 @@ func (a *arena) judge(t *testing.T, requests int64) {
 		default:
 		}
 	}
-	if n := countProcesses(t, "sleep\x00100000"); n != 1 {
+	if n := countProcesses(t, "sleep\x00"+lifetime+"\x00"); n != 1 {
 		t.Fatalf("%d workloads are alive", n)
 	}
 	eventually(t, fmt.Sprintf("at most %v descriptors of the daemons, and a few", a.files), func() bool {

@@ -36,10 +36,12 @@ func TestExtendedConnectIsOffered(t *testing.T) {
 
 // accepted serves every stream as an extended CONNECT that is accepted.
 func accepted(t *testing.T, o Options, use func(*Duplex)) *raw {
-	f := serve(t, o, func(_ context.Context, s *Stream) {
+	f := serve(t, o, func(ctx context.Context, s *Stream) {
 		d, err := s.Accept(http.Header{"X-More": {"1"}, "Content-Length": {"3"}, "Alt-Svc": {"h3"}})
 		if err != nil {
-			t.Error(err)
+			if ctx.Err() == nil { // a test may end as soon as it has read the answer
+				t.Error(err)
+			}
 			return
 		}
 		use(d)
