@@ -19,6 +19,7 @@ const (
 // remembered.
 type names struct {
 	resolver Resolver
+	last     time.Duration // namesLast; tests change it
 
 	mu    sync.Mutex
 	known map[string]known // guarded by mu
@@ -29,7 +30,9 @@ type known struct {
 	until time.Time
 }
 
-func newNames(r Resolver) *names { return &names{resolver: r, known: make(map[string]known)} }
+func newNames(r Resolver) *names {
+	return &names{resolver: r, last: namesLast, known: make(map[string]known)}
+}
 
 // lookup returns the addresses of a host, without IPv4 in IPv6. The caller does not
 // change them.
@@ -47,7 +50,7 @@ func (n *names) lookup(ctx context.Context, host string, timeout time.Duration) 
 	if err != nil || len(addrs) == 0 {
 		return nil, err
 	}
-	k = known{make([]netip.Addr, len(addrs)), now.Add(namesLast)}
+	k = known{make([]netip.Addr, len(addrs)), now.Add(n.last)}
 	for i, a := range addrs {
 		k.addrs[i] = a.Unmap()
 	}
