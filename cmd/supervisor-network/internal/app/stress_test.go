@@ -380,7 +380,7 @@ func (w *world) settled() (goroutines, descriptors int) {
 		w.t.Fatal(err)
 	}
 	w.recorded(w.t, "nobody.example.com")
-	return working(), openFiles(w.t)
+	return busy(), openFiles(w.t)
 }
 
 // settle empties the pools and waits until goroutines and descriptors are what they were.
@@ -388,7 +388,7 @@ func (w *world) settle(goroutines, descriptors int) {
 	w.t.Helper()
 	w.empty()
 	for end := time.Now().Add(generous); ; time.Sleep(10 * time.Millisecond) {
-		g, d := working()-goroutines, openFiles(w.t)-descriptors
+		g, d := busy()-goroutines, openFiles(w.t)-descriptors
 		if g <= 0 && d <= 0 && w.live.count.Load() == 0 {
 			return
 		}
@@ -399,13 +399,14 @@ func (w *world) settle(goroutines, descriptors int) {
 	}
 }
 
-// working is how many goroutines there are, but for those of listen that wait for a next
-// connection: they stay.
-func working() (n int) {
-	all := make([]byte, 16<<20)
-	for text := range strings.SplitSeq(string(all[:runtime.Stack(all, true)]), "\n\n") {
-		_, stack, _ := strings.Cut(text, "\n")
-		if top, _, _ := strings.Cut(stack, "\n"); !strings.Contains(top, "/listen.(*workers).run(") {
+// busy is how many goroutines there are, without those that wait for a connection to serve.
+func busy() (n int) {
+	stacks := make([]byte, 1<<20)
+	for runtime.Stack(stacks, true) == len(stacks) {
+		stacks = make([]byte, 2*len(stacks))
+	}
+	for g := range strings.SplitSeq(string(stacks[:runtime.Stack(stacks, true)]), "\n\n") {
+		if !strings.Contains(g, "listen.(*workers).run(") || strings.Contains(g, "listen.serveOne(") {
 			n++
 		}
 	}

@@ -522,7 +522,8 @@ print("done")
 	if code != 0 || out != "done\n" {
 		t.Fatalf("code %d, output %q", code, out)
 	}
-	deadline := time.Now().Add(time.Minute)
+	ended := time.Now()
+	deadline := ended.Add(time.Minute)
 	for n := 0; n != 1; {
 		if err := s.Query(t.Context(), "processes", &n); err != nil {
 			t.Fatal(err)
