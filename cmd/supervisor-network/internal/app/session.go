@@ -231,7 +231,7 @@ func (s *session) awaitRequest() error {
 		return err
 	}
 	<-s.drained
-	for missed := err != nil; missed; missed = errors.Is(err, os.ErrDeadlineExceeded) && relay.Unread(s.conn.TCP) {
+	for missed := err != nil; missed; missed = errors.Is(err, os.ErrDeadlineExceeded) && relay.Readable(s.conn.TCP) {
 		_ = s.conn.TCP.SetReadDeadline(time.Now().Add(onItsWay)) // which a busy machine may let pass before it reads
 		_, err = s.client.R.Peek(1)
 	}

@@ -28,8 +28,8 @@ func EndOf(c *net.TCPConn) End {
 	return Open
 }
 
-// Unread reports whether a read would not wait: bytes have come, or an end.
-func Unread(c *net.TCPConn) bool {
+// Readable reports whether a read would not wait: bytes have come, or an end.
+func Readable(c *net.TCPConn) bool {
 	r, ok := events(c, unix.POLLIN)
 	return ok && r != 0
 }

@@ -33,7 +33,7 @@ func TestEndOfAConnection(t *testing.T) {
 		}
 		tc.do(client.(*net.TCPConn))
 		until(t, name, func() bool { // a busy kernel delivers late
-			return EndOf(server.(*net.TCPConn)) == tc.want && Unread(server.(*net.TCPConn)) == (name != "open")
+			return EndOf(server.(*net.TCPConn)) == tc.want && Readable(server.(*net.TCPConn)) == (name != "open")
 		})
 		for _, c := range []io.Closer{l, client, server} {
 			c.Close()
