@@ -2,11 +2,14 @@ package app
 
 import (
 	"bytes"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/view"
 )
 
 // TestMistakesOfAUserAreSaidInWords: what is wrong, and what to do; and nothing that was
@@ -52,5 +55,46 @@ func TestMistakesOfAUserAreSaidInWords(t *testing.T) {
 				t.Errorf("it failed and printed a result: %s", out.String())
 			}
 		})
+	}
+}
+
+// TestAskingForHelpIsNoMistake, whatever is asked about.
+func TestAskingForHelpIsNoMistake(t *testing.T) {
+	for _, c := range []struct{ command, want string }{
+		{"-h", "Usage:"}, {"help", "Usage:"},
+		{"policy -h", "policy explain"}, {"policy check -h", "policy check FILE"}, {"policy explain --help", "--denial"}, {"policy diff -h", "policy diff"},
+		{"proposals -h", "proposals"}, {"proposals list -h", "proposals list"}, {"learn -h", "learn export"}, {"learn export -h", "learn export"},
+		{"credentials -h", "credentials list"}, {"credentials list -h", "credentials list"}, {"healthcheck -h", "-url"}, {"watch -h", "-count"},
+	} {
+		var out, errs bytes.Buffer
+		code := Main(t.Context(), strings.Fields(c.command), &out, &errs)
+		if said := out.String() + errs.String(); code != exitOK || !strings.Contains(said, c.want) || strings.Contains(said, "help requested") {
+			t.Errorf("%s: exit code %d, want %q in\n%s", c.command, code, c.want, said)
+		}
+	}
+}
+
+// TestAWarningIsCalledOneOnce, at its place in the file.
+func TestAWarningIsCalledOneOnce(t *testing.T) {
+	file := policyFileOf(t, "version: 1\nnetwork_policies: {a: {endpoints: [{host: a.example.com, port: 443}]}}\n")
+	var out, errs bytes.Buffer
+	if code := Main(t.Context(), []string{"policy", "check", file}, &out, &errs); code != exitOK ||
+		!strings.HasPrefix(errs.String(), file+":2:") || strings.Count(errs.String(), "warning:") != 1 {
+		t.Errorf("exit code %d: %s", code, errs.String())
+	}
+}
+
+func TestWatchSaysTheSameTroubleOnce(t *testing.T) {
+	var out, errs bytes.Buffer
+	w := &watcher{out: &out, errs: &errs}
+	for _, err := range []error{errors.New("a"), errors.New("a"), errors.New("b"), nil, errors.New("b"), errors.New("b")} {
+		s := &view.Snapshot{}
+		if err != nil {
+			s = nil
+		}
+		w.show(s, err)
+	}
+	if got := strings.ReplaceAll(errs.String(), "supervisor-network: ", ""); got != "a\nb\nb\n" || strings.Count(out.String(), "\n") != 1 {
+		t.Errorf("%q, %q", got, out.String())
 	}
 }

@@ -108,8 +108,7 @@ func policyExplain(ctx context.Context, args []string, stdout, stderr io.Writer)
 		r, err = x.request()
 	}
 	if err != nil {
-		fmt.Fprintf(stderr, "supervisor-network: %v\n%s", err, policyUsage)
-		return exitUsage
+		return complain(stderr, err, policyUsage)
 	}
 	_, snap, code := compileFile(ctx, file, x.binary == "", stderr)
 	if code != exitOK {
@@ -220,8 +219,7 @@ func policyDiff(args []string, stdout, stderr io.Writer) int {
 		return exitUsage
 	}
 	if err := isIdentity(*identity); err != nil {
-		fmt.Fprintf(stderr, "supervisor-network: %v\n%s", err, policyUsage)
-		return exitUsage
+		return complain(stderr, err, policyUsage)
 	}
 	before, after := readPolicy(fs.Arg(0)), readPolicy(fs.Arg(1))
 	for _, f := range []policyFile{before, after} {

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/config"
 	"github.com/splitpod/splitpod/pkg/core"
@@ -59,7 +60,28 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprint(stderr, usage)
 		return exitUsage
 	}
-	switch command, rest := args[0], args[1:]; command {
+	if code := run(ctx, args[0], args[1:], stdout, stderr); code != exitUsage || !asksForHelp(args[1:]) {
+		return code
+	}
+	return exitOK
+}
+
+// asksForHelp reports whether a command, or one of its parts, was asked how it is used.
+func asksForHelp(args []string) bool {
+	return slices.ContainsFunc(args[:min(2, len(args))], func(a string) bool { return a == "-h" || a == "-help" || a == "--help" })
+}
+
+// complain says what is wrong with how a command was used; asking for help is not.
+func complain(stderr io.Writer, err error, usage string) int {
+	if !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintf(stderr, "supervisor-network: %v\n", err)
+	}
+	fmt.Fprint(stderr, usage)
+	return exitUsage
+}
+
+func run(ctx context.Context, command string, rest []string, stdout, stderr io.Writer) int {
+	switch command {
 	case "serve":
 		return serveCommand(ctx, rest, stdout, stderr)
 	case "policy":

@@ -59,7 +59,7 @@ func parseFile(fs *flag.FlagSet, args []string) (file string, err error) {
 func compileFile(ctx context.Context, file string, ignoreBinaries bool, stderr io.Writer) (policyFile, *decide.Snapshot, int) {
 	f := readPolicy(file)
 	for _, w := range f.warnings {
-		fmt.Fprintf(stderr, "warning: %s\n", w)
+		fmt.Fprintln(stderr, w)
 	}
 	if f.err != nil {
 		fmt.Fprintf(stderr, "%v\n", f.err)
@@ -91,8 +91,7 @@ func policyCheck(ctx context.Context, args []string, stdout, stderr io.Writer) i
 		err = isIdentity(*identity)
 	}
 	if err != nil {
-		fmt.Fprintf(stderr, "supervisor-network: %v\n%s", err, policyUsage)
-		return exitUsage
+		return complain(stderr, err, policyUsage)
 	}
 	f, _, code := compileFile(ctx, file, *identity == "ignore", stderr)
 	if code != exitOK {

@@ -83,8 +83,7 @@ func proposalsCommand(ctx context.Context, args []string, stdout, stderr io.Writ
 		fs.BoolVar(&all, "all", false, "list what was decided, too")
 	})
 	if err != nil {
-		fmt.Fprintf(stderr, "supervisor-network: %v\n", err)
-		return exitUsage
+		return complain(stderr, err, proposalsUsage)
 	}
 	ok := false
 	switch n := len(a.rest); {

@@ -127,7 +127,7 @@ func readUsage(file, dir string, stderr io.Writer) (u keyUsage, code int) {
 	if file != "" {
 		store, warnings, err := credentials.Open(credentials.Config{File: file})
 		for _, w := range warnings {
-			fmt.Fprintf(stderr, "warning: %s\n", w)
+			fmt.Fprintln(stderr, w)
 		}
 		if err != nil {
 			fmt.Fprintln(stderr, err)

@@ -30,6 +30,8 @@ type watcher struct {
 	out    io.Writer
 	errs   io.Writer
 	screen *os.File // a terminal; nil: lines are written
+
+	trouble string // with the answer before; empty: none
 }
 
 // watchCommand shows what a running daemon does: a screen on a terminal, a line a
@@ -86,10 +88,18 @@ func (w *watcher) run(ctx context.Context, count uint64) int {
 	}
 }
 
+// show shows one answer; without a screen, the same trouble only once in a row.
 func (w *watcher) show(s *view.Snapshot, err error) {
+	trouble := ""
+	if err != nil {
+		trouble = view.Visible(err.Error())
+	}
+	again := trouble == w.trouble
+	w.trouble = trouble
 	switch {
+	case w.screen == nil && err != nil && again:
 	case w.screen == nil && err != nil:
-		fmt.Fprintf(w.errs, "supervisor-network: %s\n", view.Visible(err.Error()))
+		fmt.Fprintf(w.errs, "supervisor-network: %s\n", trouble)
 	case w.screen == nil:
 		fmt.Fprintln(w.out, terminal.Line(s))
 	default:

@@ -21,3 +21,12 @@ func TestCommandsRefuseWhatTheyWouldNotLookAt(t *testing.T) {
 		t.Errorf("version: exit code %d, %q", code, out.String())
 	}
 }
+
+func TestAskingForHelpIsNoMistake(t *testing.T) {
+	for _, args := range [][]string{{"-h"}, {"help"}, {"run", "-h"}, {"exec", "--help"}, {"attach", "-h"}, {"preflight", "-h"}, {"config", "-h"}} {
+		var out, errs bytes.Buffer
+		if code := Main(t.Context(), args, &out, &errs); code != exitOK {
+			t.Errorf("%v: exit code %d, %s", args, code, errs.String())
+		}
+	}
+}

@@ -55,7 +55,15 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprint(stderr, usage)
 		return exitUsage
 	}
-	switch command, rest := args[0], args[1:]; command {
+	code := run(ctx, args[0], args[1:], stdout, stderr)
+	if code == exitUsage && len(args) > 1 && (args[1] == "-h" || args[1] == "-help" || args[1] == "--help") {
+		return exitOK // that is how it is used
+	}
+	return code
+}
+
+func run(ctx context.Context, command string, rest []string, stdout, stderr io.Writer) int {
+	switch command {
 	case "run":
 		return runCommand(ctx, rest, stdout, stderr)
 	case "exec":

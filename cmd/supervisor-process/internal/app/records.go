@@ -2,8 +2,10 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -59,7 +61,10 @@ func (d *daemon) openInbox() (*link.Inbox, error) {
 	inbox, err := link.OpenInbox(filepath.Join(d.cfg.RunDir, inboxFile), func(err error) {
 		d.log.Error("events may be counted again after a restart", slog.Any("error", err))
 	})
-	if err != nil {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("--run-dir: there is no directory %s; create it (in a pod it is the volume that both containers mount), or name another one", d.cfg.RunDir)
+	case err != nil:
 		return nil, fmt.Errorf("--run-dir %s: %w", d.cfg.RunDir, err)
 	}
 	if n := inbox.Unsure(); n > 0 {
