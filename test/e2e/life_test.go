@@ -33,7 +33,12 @@ func TestAStartThatIsNotServedEndsAndLeavesNothing(t *testing.T) {
 			var children []string
 			eventually(t, "init", func() bool {
 				children = childrenOf(p.process.cmd.Process.Pid)
-				return len(children) > 0 || tt.end == 0 && p.process.cmd.ProcessState != nil
+				select {
+				case <-p.process.ended: // whose patience was short
+					return true
+				default:
+					return len(children) > 0
+				}
 			})
 			if tt.end != 0 {
 				must(t, p.process.cmd.Process.Signal(tt.end))
