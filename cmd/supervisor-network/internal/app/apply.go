@@ -50,11 +50,15 @@ func redacted(path, query string) (string, string) {
 // inject gives, or says why it cannot go. body reads the whole body. Nothing of the
 // request has been sent.
 func (v *vault) seal(ctx context.Context, g *grant, in *incoming, out *leaving, body func(limit int) ([]byte, error)) *refusal {
-	x := &sealing{v: v, snap: v.current(), g: g, in: in, out: out, body: body}
-	x.sealed.watched = v.guarded(g.permit)
+	x := sealings.Get().(*sealing)
+	defer func() {
+		*x = sealing{} // before others have it
+		sealings.Put(x)
+	}()
+	x.v, x.snap, x.g, x.in, x.out, x.body = v, v.current(), g, in, out, body
 	x.resolver = v.resolver(x.snap, out.secure)
 	x.job = *rewrite.New(g.permit, in.path, &x.resolver)
-	in.sealed = &x.sealed
+	in.sealed = &sealed{watched: v.guarded(g.permit)}
 	if err := x.run(ctx); err != nil {
 		return uninjected(err)
 	}
@@ -70,6 +74,9 @@ func uninjected(err error) *refusal {
 	return &refusal{status: e.Status, stage: core.StageRequest, reason: e.Reason, detail: e.Detail}
 }
 
+// sealings are those that are over: what is left of one is in its request.
+var sealings = sync.Pool{New: func() any { return new(sealing) }}
+
 // sealing is seal under way.
 type sealing struct {
 	v    *vault
@@ -81,7 +88,6 @@ type sealing struct {
 
 	job      rewrite.Job
 	resolver resolver
-	sealed   sealed
 
 	grant   *credentials.Grant
 	mode    sigv4.Mode

@@ -103,6 +103,9 @@ type running struct {
 	sending    *sending    // nil: the request was sent as a whole
 }
 
+// runnings are those that are over: nothing of one is left behind its Result.
+var runnings = sync.Pool{New: func() any { return new(running) }}
+
 // heads are scratch for message heads.
 var heads = sync.Pool{New: func() any { b := make([]byte, 0, 4096); return &b }}
 
@@ -110,7 +113,12 @@ var heads = sync.Pool{New: func() any { b := make([]byte, 0, 4096); return &b }}
 // answered while Result.Answered is false. The caller closes the origin's connection
 // unless OriginGoesOn.
 func Do(exchange *Exchange) (Result, error) {
-	x := &running{Exchange: *exchange}
+	x := runnings.Get().(*running)
+	defer func() {
+		*x = running{} // before others have it
+		runnings.Put(x)
+	}()
+	x.Exchange = *exchange
 	x.Origin.Watch(x.Watch)
 	if err := x.send(); err != nil {
 		return x.result, x.sendFault(err)
