@@ -55,11 +55,13 @@ func (v *vault) seal(ctx context.Context, g *grant, in *incoming, out *leaving, 
 		*x = sealing{} // before others have it
 		sealings.Put(x)
 	}()
-	x.v, x.snap, x.g, x.in, x.out, x.body = v, v.current(), g, in, out, body
+	x.v, x.snap, x.g, x.in, x.out, x.body = v, v.current(), g, in, *out, body
 	x.resolver = v.resolver(x.snap, out.secure)
 	x.job = *rewrite.New(g.permit, in.path, &x.resolver)
 	in.sealed = &sealed{watched: v.guarded(g.permit)}
-	if err := x.run(ctx); err != nil {
+	err := x.run(ctx)
+	*out = x.out
+	if err != nil {
 		return uninjected(err)
 	}
 	return nil
@@ -83,7 +85,7 @@ type sealing struct {
 	snap *credentials.Snapshot
 	g    *grant
 	in   *incoming
-	out  *leaving
+	out  leaving
 	body func(limit int) ([]byte, error)
 
 	job      rewrite.Job

@@ -30,9 +30,8 @@ type incoming struct {
 	// binary says that messages pass unread on the WebSocket behind it.
 	binary atomic.Bool
 	sealed *sealed // what credentials did to it; nil: not yet
-	// leaving is it as it goes to the origin; came, target and original are what that was
-	// made of, in case that it has to be made anew.
-	leaving  leaving
+	// came, target and original are what the request to the origin was made of, in case
+	// that it has to be made anew.
 	came     *http1.Request // only in HTTP/1.1
 	target   http1.Target
 	original []byte // the body in which placeholders were replaced

@@ -51,10 +51,9 @@ func (s *session) renewed(ctx context.Context, req *http1.Request, t http1.Targe
 
 // sealAs is seal, without a note of it.
 func (s *session) sealAs(ctx context.Context, req *http1.Request, t *http1.Target, in *incoming, body func(limit int) ([]byte, error)) (*http1.Request, *refusal) {
-	out := &in.leaving
-	*out = leaving{method: req.Method, authority: t.Authority(s.defaultPort), sent: sentPath(req.Target), path: t.Path, query: t.Query,
+	out := leaving{method: req.Method, authority: t.Authority(s.defaultPort), sent: sentPath(req.Target), path: t.Path, query: t.Query,
 		fields: req.Fields, framing: req.Framing, secure: s.defaultPort == 443}
-	if refused := s.p.vault.seal(ctx, s.grant, in, out, body); refused != nil {
+	if refused := s.p.vault.seal(ctx, s.grant, in, &out, body); refused != nil {
 		return nil, s.inPlace(refused)
 	}
 	in.sent = *req
@@ -117,11 +116,10 @@ func (s *session) sealStreamAs(ctx context.Context, g *grant, st *http2.Stream, 
 	case st.Length < 0:
 		framing.Kind = http1.Chunked
 	}
-	out := &in.leaving
-	*out = leaving{method: in.head.Method, authority: http1.Target{Host: g.permit.Host(), Port: g.permit.Port()}.Authority(443),
+	out := leaving{method: in.head.Method, authority: http1.Target{Host: g.permit.Host(), Port: g.permit.Port()}.Authority(443),
 		sent: st.Sent(), path: st.Path, query: st.Query, fields: in.head.Fields, framing: framing, secure: true,
 		trailers: func() http1.Fields { return fieldsOf(st.Trailer()) }}
-	if refused := s.p.vault.seal(ctx, g, in, out, func(limit int) ([]byte, error) { return readStream(st, in, limit, s.p.headTimeout) }); refused != nil {
+	if refused := s.p.vault.seal(ctx, g, in, &out, func(limit int) ([]byte, error) { return readStream(st, in, limit, s.p.headTimeout) }); refused != nil {
 		return refused
 	}
 	if !unchanged(out.fields, in.head.Fields) {

@@ -52,13 +52,13 @@ type Endpoint struct {
 	Protocol     policy.Protocol
 	Enforce      bool // false: what rules refuse is recorded, and passes
 	EncodedSlash bool // %2F may stand in paths
-	MaxBody      int  // bytes that are read to be judged
 	StrictTools  bool // MCP: tool names have a strict form
 	// GraphQL is true where WebSocket messages are GraphQL operations.
 	GraphQL bool
 	// RewriteBody and RewriteMessages: placeholders are replaced in the bodies of
 	// requests, in the text messages of WebSockets.
 	RewriteBody, RewriteMessages bool
+	MaxBody                      int // bytes that are read to be judged
 	// Signing is how requests are signed, as the policy words it; "" for not at all.
 	Signing, SigningService, SigningRegion string
 	// SigningProvider names whose keys sign: an entry of the credentials file; "" for the

@@ -89,14 +89,20 @@ type Response struct {
 // ParseResponse reads one response head to a request of the given method. Only
 // what frames it alike for every reader is accepted.
 func ParseResponse(head []byte, method string) (*Response, error) {
-	line, fields, plain := plainHead(head)
+	return ParseResponseIn(&Response{}, head, method)
+}
+
+// ParseResponseIn is ParseResponse in the memory of a response, and of its fields, that
+// nobody needs any more.
+func ParseResponseIn(r *Response, head []byte, method string) (*Response, error) {
+	line, fields, plain := plainHead(head, r.Fields)
 	rest, err := "", error(nil)
 	if !plain {
 		if line, rest, err = splitHead(head); err != nil {
 			return nil, err
 		}
 	}
-	r := &Response{Fields: fields}
+	*r = Response{Fields: fields}
 	minor := 1
 	version, after, _ := strings.Cut(line, " ")
 	code, phrase, _ := strings.Cut(after, " ")

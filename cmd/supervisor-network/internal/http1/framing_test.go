@@ -1,7 +1,11 @@
 package http1
 
 import (
+	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
 var requestFramings = []struct {
@@ -123,6 +127,25 @@ func TestResponseClose(t *testing.T) {
 		r, err := ParseResponse([]byte(head), "GET")
 		if err != nil || r.Close != want {
 			t.Errorf("%q: %v, %+v", head, err, r)
+		}
+	}
+}
+
+// Memory that was used shows nothing of what was in it.
+func TestAResponseIsReadAlikeInUsedMemory(t *testing.T) {
+	used := &Response{}
+	for _, head := range []string{
+		"HTTP/1.1 200 OK\r\nA: 1\r\nB: 2\r\nConnection: close\r\nContent-Length: 3\r\n\r\n",
+		"HTTP/1.1 204 No Content\r\n\r\n",
+		"HTTP/1.0 200\r\nC: \u00e9\r\n\r\n", // not of the plainest form
+		"HTTP/1.1 200 OK\r\n" + strings.Repeat("D: x\r\n", 40) + "\r\n",
+		"HTTP/1.1 2000 OK\r\nA: 1\r\n\r\n",
+		"HTTP/1.1 304 Not Modified\r\nE: 5\r\n\r\n",
+	} {
+		fresh, freshErr := ParseResponse([]byte(head), "GET")
+		got, err := ParseResponseIn(used, []byte(head), "GET")
+		if diff := cmp.Diff(fresh, got, cmpopts.EquateEmpty()); diff != "" || (err == nil) != (freshErr == nil) {
+			t.Errorf("%.40q: %v, %v\n%s", head, err, freshErr, diff)
 		}
 	}
 }

@@ -64,7 +64,7 @@ type Request struct {
 
 // ParseRequest reads one request head, its final empty line included.
 func ParseRequest(head []byte) (*Request, error) {
-	line, fields, plain := plainHead(head)
+	line, fields, plain := plainHead(head, nil)
 	rest, err := "", error(nil)
 	if !plain {
 		if line, rest, err = splitHead(head); err != nil {

@@ -9,15 +9,17 @@ import (
 // CR LF, and fields of the plainest form. It separates the first line, of which it
 // checks no more than that. Of every other head ok is false, whatever the reason: those
 // are read by splitHead and parseFields, which know what is allowed besides, and what
-// is wrong with the rest.
-func plainHead(head []byte) (line string, fields Fields, ok bool) {
+// is wrong with the rest. The fields are in the memory of used, if it is large enough.
+func plainHead(head []byte, used Fields) (line string, fields Fields, ok bool) {
 	s := string(head)
 	end := strings.IndexByte(s, '\r')
 	if end < 0 || !plainText(s[:end]) {
 		return "", nil, false
 	}
 	line, s = s[:end], s[end:]
-	fields = make(Fields, 0, min(bytes.Count(head, newline), MaxFields))
+	if fields = used[:0]; cap(fields) == 0 {
+		fields = make(Fields, 0, min(bytes.Count(head, newline), MaxFields))
+	}
 	for s != "\r\n\r\n" {
 		// s begins with the end of the line before.
 		if len(s) < len("\r\nx:\r\n\r\n") || s[1] != '\n' || len(fields) == MaxFields {

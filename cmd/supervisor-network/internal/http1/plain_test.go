@@ -19,7 +19,7 @@ func slowHead(head []byte) (line string, fields Fields, err error) {
 // agrees requires that what is read in one pass is read alike in several.
 func agrees(t *testing.T, head string) (plain bool) {
 	t.Helper()
-	line, fields, plain := plainHead([]byte(head))
+	line, fields, plain := plainHead([]byte(head), nil)
 	if !plain {
 		return false
 	}

@@ -101,7 +101,12 @@ type running struct {
 	up         atomic.Int64
 	responding atomic.Bool // the final response has begun
 	sending    *sending    // nil: the request was sent as a whole
+	response   http1.Response
+	fields     http1.Fields // memory for those of response
 }
+
+// maxKeptFields is how many fields of responses there is memory for between exchanges.
+const maxKeptFields = 64
 
 // runnings are those that are over: nothing of one is left behind its Result.
 var runnings = sync.Pool{New: func() any { return new(running) }}
@@ -115,7 +120,8 @@ var heads = sync.Pool{New: func() any { b := make([]byte, 0, 4096); return &b }}
 func Do(exchange *Exchange) (Result, error) {
 	x := runnings.Get().(*running)
 	defer func() {
-		*x = running{} // before others have it
+		clear(x.fields[:cap(x.fields)]) // before others have it
+		*x = running{fields: x.fields}
 		runnings.Put(x)
 	}()
 	x.Exchange = *exchange

@@ -3,6 +3,7 @@ package exchange
 import (
 	"errors"
 	"io"
+	"slices"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
 )
@@ -40,7 +41,9 @@ func (x *running) switched(resp *http1.Response) error {
 	if !x.Upgrades {
 		return invalid("it switches protocols, which nobody asked for")
 	}
-	x.result.Status, x.result.Switched, x.result.Origin = resp.Status, resp, x.Exchange.Origin
+	kept := *resp
+	kept.Fields = slices.Clone(resp.Fields)
+	x.result.Status, x.result.Switched, x.result.Origin = resp.Status, &kept, x.Exchange.Origin
 	return nil
 }
 
@@ -50,9 +53,13 @@ func (x *running) readHead() (*http1.Response, error) {
 	if err != nil {
 		return nil, x.upstream(err)
 	}
-	resp, err := http1.ParseResponse(head, x.Request.Method)
+	x.response.Fields = x.fields[:0]
+	resp, err := http1.ParseResponseIn(&x.response, head, x.Request.Method)
 	if err != nil {
 		return nil, x.upstream(err)
+	}
+	if cap(resp.Fields) <= maxKeptFields {
+		x.fields = resp.Fields
 	}
 	if x.Clean != nil {
 		x.Clean.Head(resp)
