@@ -126,7 +126,9 @@ func (l *leaves) mint(host string) (*leaf, error) {
 		return nil, fmt.Errorf("BUG: read the certificate just signed for %s: %w", host, err)
 	}
 	made := &leaf{
-		cert:  tls.Certificate{Certificate: [][]byte{der, l.ca.cert.Raw}, PrivateKey: l.key, Leaf: parsed},
+		// Without the CA, which its clients have (RFC 8446 section 4.4.2): those of Go would
+		// check the signature against both copies.
+		cert:  tls.Certificate{Certificate: [][]byte{der}, PrivateKey: l.key, Leaf: parsed},
 		from:  parsed.NotBefore,
 		renew: now.Add(parsed.NotAfter.Sub(now) / 4 * 3), // a part, so that it ends with the CA's own end
 	}
