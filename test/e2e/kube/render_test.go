@@ -90,6 +90,7 @@ pod:
   tolerations: [{operator: Exists}]
   affinity: {nodeAffinity: {}}
   priorityClassName: high
+  dnsConfig: {options: [{name: ndots, value: "1"}]}
   serviceAccountName: nobody
   terminationGracePeriodSeconds: 90
 `,

@@ -33,6 +33,9 @@ runtimeClassName: {{ . }}
 {{- with .Values.pod.priorityClassName }}
 priorityClassName: {{ . }}
 {{- end }}
+{{- with .Values.pod.dnsConfig }}
+dnsConfig: {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- with .Values.pod.nodeSelector }}
 nodeSelector: {{- toYaml . | nindent 2 }}
 {{- end }}
