@@ -118,7 +118,7 @@ func newWorld(t testing.TB, idle time.Duration, endpoints ...string) *world {
 			}
 			return client.Handshake(ctx, tcp, p.Host(), []string{"h2"})
 		}}),
-		record:      record.New(&w.records, ocsf.Context{Hostname: "test"}, nil),
+		record:      record.New(ocsf.Context{Hostname: "test"}, nil, record.Sink{Out: &w.records}),
 		headTimeout: idle, idle: idle, ignoreIdentity: true, stopping: ctx,
 	}
 	w.publish(endpoints...)

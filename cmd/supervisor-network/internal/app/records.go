@@ -27,7 +27,7 @@ func (d *daemon) openRecords(stdout io.Writer) error {
 		}
 		sinks = append(sinks, record.Sink{Out: w})
 	}
-	d.record = record.To(d.recordContext(), d.box, sinks...)
+	d.record = record.New(d.recordContext(), d.box, sinks...)
 	d.window, d.refusals = view.New(), d.newAdminRefusals()
 	if err := d.openExport(); err != nil {
 		return err

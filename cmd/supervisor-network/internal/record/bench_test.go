@@ -35,7 +35,7 @@ func allowed(r *record.Recorder, keep *atomic.Pointer[record.Entry]) {
 }
 
 func running(b *testing.B) *record.Recorder {
-	r := record.New(io.Discard, daemon, nil)
+	r := record.New(daemon, nil, record.Sink{Out: io.Discard})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); _ = r.Run(ctx) }()

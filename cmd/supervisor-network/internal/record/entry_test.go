@@ -12,7 +12,7 @@ import (
 
 func TestAnEntryIsNotBegunInThePlaceOfOneThatWasNotWritten(t *testing.T) {
 	var out bytes.Buffer
-	r, began := New(&out, ocsf.Context{}, nil), time.Now()
+	r, began := New(ocsf.Context{}, nil, Sink{Out: &out}), time.Now()
 	var e Entry
 	r.BeginIn(&e, "0123456789abcdef", began)
 	e.Event.Host = "a.test"

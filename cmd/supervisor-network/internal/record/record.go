@@ -31,7 +31,7 @@ type Sink struct {
 	Text bool // lines for people instead of OCSF
 }
 
-// Recorder writes records to its sinks. Make it with New or To and keep Run going.
+// Recorder writes records to its sinks. Make it with New and keep Run going.
 type Recorder struct {
 	encoder  *ocsf.Encoder
 	instance core.InstanceID
@@ -47,14 +47,9 @@ type Recorder struct {
 	reasons sync.Map // core.Reason → *atomic.Uint64
 }
 
-// New makes a Recorder that writes OCSF to out. box may be nil.
-func New(out io.Writer, c ocsf.Context, box *outbox.Outbox) *Recorder {
-	return To(c, box, Sink{Out: out})
-}
-
-// To makes a Recorder for several sinks, none of which waits for another. A denial
+// New makes a Recorder for several sinks, none of which waits for another. A denial
 // waits for the first. box may be nil.
-func To(c ocsf.Context, box *outbox.Outbox, sinks ...Sink) *Recorder {
+func New(c ocsf.Context, box *outbox.Outbox, sinks ...Sink) *Recorder {
 	r := &Recorder{
 		encoder: ocsf.NewEncoder(c), instance: c.Instance, box: box, now: time.Now,
 		scratch: sync.Pool{New: func() any { b := make([]byte, 0, 4096); return &b }},

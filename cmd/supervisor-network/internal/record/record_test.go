@@ -84,7 +84,7 @@ func deny(r *record.Recorder) {
 func TestADenialIsWrittenBeforeDenyReturns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { // it waits no longer than its bound, which no busy machine makes pass
 		out := &log{}
-		r := record.New(out, daemon, nil)
+		r := record.New(daemon, nil, record.Sink{Out: out})
 		defer start(r)()
 		ev := r.Begin("0123456789abcdef", time.Now())
 		ev.Deny(core.StageConnect, core.ReasonPolicyDenied, "no rule")
@@ -120,7 +120,7 @@ func TestAnEntryIsWrittenOnce(t *testing.T) {
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			out := &log{}
-			r := record.New(out, daemon, nil)
+			r := record.New(daemon, nil, record.Sink{Out: out})
 			end := start(r)
 			c.use(r.Begin("0123456789abcdef", time.Now()))
 			end()
@@ -137,7 +137,7 @@ func TestAnEntryIsWrittenOnce(t *testing.T) {
 
 func TestRecordsKeepTheirOrderAndNoneIsLostAtTheEnd(t *testing.T) {
 	out := &log{}
-	r := record.New(out, daemon, nil)
+	r := record.New(daemon, nil, record.Sink{Out: out})
 	end := start(r)
 	const each, makers = 2000, 4
 	var wg sync.WaitGroup
@@ -166,7 +166,7 @@ func TestRecordsKeepTheirOrderAndNoneIsLostAtTheEnd(t *testing.T) {
 func TestManyRecordsAreOneWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		out := &log{}
-		r := record.New(out, daemon, nil)
+		r := record.New(daemon, nil, record.Sink{Out: out})
 		defer start(r)()
 		for range 100 {
 			r.Event(core.Event{}, false)
@@ -192,7 +192,7 @@ func TestManyRecordsAreOneWrite(t *testing.T) {
 func TestAStalledLogBlocksNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		out := &log{gate: make(chan struct{})}
-		r := record.New(out, daemon, nil)
+		r := record.New(daemon, nil, record.Sink{Out: out})
 		end := start(r)
 		r.Event(core.Event{}, false)
 		time.Sleep(time.Second) // the writer holds one record and stands still
@@ -231,11 +231,11 @@ func TestTheQueueTakesItsLimitAndNotAByteMore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const limit = 8 << 20
 		out := &log{gate: make(chan struct{})}
-		r := record.New(out, daemon, nil)
+		r := record.New(daemon, nil, record.Sink{Out: out})
 		end := start(r)
 		size := func(detail int) int {
 			var b log
-			one := record.New(&b, daemon, nil)
+			one := record.New(daemon, nil, record.Sink{Out: &b})
 			stop := start(one)
 			one.Event(core.Event{Detail: strings.Repeat("x", detail)}, false)
 			stop()
@@ -269,7 +269,7 @@ func TestTheQueueTakesItsLimitAndNotAByteMore(t *testing.T) {
 func TestADenialWaitsForAStalledLogNoLongerThanItsBound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		out := &log{gate: make(chan struct{})}
-		r := record.New(out, daemon, nil)
+		r := record.New(daemon, nil, record.Sink{Out: out})
 		end := start(r)
 		began := time.Now()
 		deny(r)
@@ -287,7 +287,7 @@ func TestADenialWaitsForAStalledLogNoLongerThanItsBound(t *testing.T) {
 func TestOnlyTheFirstDenialWaitsForAStalledLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		out := &log{gate: make(chan struct{})}
-		r := record.New(out, daemon, nil)
+		r := record.New(daemon, nil, record.Sink{Out: out})
 		end := start(r)
 		deny(r)
 		began := time.Now()
@@ -317,7 +317,7 @@ func TestOnlyTheFirstDenialWaitsForAStalledLog(t *testing.T) {
 func TestRecordsThatCannotBeWrittenAreCountedAndToldLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { // the same
 		out := &log{err: errors.New("no space")}
-		r := record.New(out, daemon, nil)
+		r := record.New(daemon, nil, record.Sink{Out: out})
 		end := start(r)
 		deny(r)
 		deny(r)
@@ -343,7 +343,7 @@ func TestRecordsThatCannotBeWrittenAreCountedAndToldLater(t *testing.T) {
 func TestDenialsGoToTheProcessDaemonAndAllowedOnesDoNot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { // the same
 		box := outbox.New(0)
-		r := record.New(&log{}, daemon, box)
+		r := record.New(daemon, box, record.Sink{Out: &log{}})
 		defer start(r)()
 		deny(r)
 		ev := r.Begin("0123456789abcdef", time.Now())
@@ -365,7 +365,7 @@ func TestDenialsGoToTheProcessDaemonAndAllowedOnesDoNot(t *testing.T) {
 func TestADenialIsWrittenBeforeTheOtherDaemonHearsOfIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		out, box := &log{gate: make(chan struct{})}, outbox.New(0)
-		r := record.New(out, daemon, box)
+		r := record.New(daemon, box, record.Sink{Out: out})
 		end := start(r)
 		go deny(r)
 		synctest.Wait()
@@ -386,7 +386,7 @@ func TestADenialIsWrittenBeforeTheOtherDaemonHearsOfIt(t *testing.T) {
 func TestAStalledSinkDoesNotStallAnother(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lines, file := &log{}, &log{gate: make(chan struct{})}
-		r := record.To(daemon, nil, record.Sink{Out: lines, Text: true}, record.Sink{Out: file})
+		r := record.New(daemon, nil, record.Sink{Out: lines, Text: true}, record.Sink{Out: file})
 		end := start(r)
 		began := time.Now()
 		deny(r)
@@ -409,7 +409,7 @@ func TestAStalledSinkDoesNotStallAnother(t *testing.T) {
 func TestAHostileRequestIsOneShortLine(t *testing.T) {
 	hostile := "a\nb\r\x1b[31m\"}{\x00\xff\u2028\u202e\u009b" + strings.Repeat("h", 1<<20)
 	out := &log{}
-	r := record.New(out, daemon, nil)
+	r := record.New(daemon, nil, record.Sink{Out: out})
 	end := start(r)
 	ev := r.Begin("0123456789abcdef", time.Now())
 	ev.Event.Host, ev.Event.Path, ev.Event.Method = hostile, hostile, hostile

@@ -4,8 +4,8 @@
 // It answers the threats of a permitted name that leads to a forbidden address, of
 // an answer that changes between the check and the connection, of a destination
 // that never answers, and of a tunnel that is held open for nothing. It resolves
-// once, judges every address, and dials only what it judged. It does not look at
-// what is carried.
+// once, or uses an answer of the last second, judges every address, and dials only what
+// it judged. It does not look at what is carried.
 //
 // Invariant: this package holds the only dialer of the daemon, and it takes a
 // decide.Permit.
