@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"strings"
 	"sync"
@@ -126,7 +127,7 @@ func changeNetworkImage(t *testing.T, held int) {
 	}
 	pid := say("before")
 	s.trusts("box")
-	kept := make(logs)
+	kept := s.holdLogs()
 	refused := s.start("box", "agent", "denied", "http://other.demo.test/")
 	for i, release := range []string{"b", "a"} {
 		load := s.start("box", "agent", "load", "api.demo.test:"+echoPort)
@@ -148,7 +149,7 @@ func changeNetworkImage(t *testing.T, held int) {
 		s.eventually("progress with the new release", func() bool { return load.number("ok") > now+50 })
 		load.finish()
 		s.trusts("box")
-		kept.keep(s.name, "supervisor-network")
+		kept.hold(s)
 		t.Logf("to release %s: %d connections, %d failed, the longest wait was %d ms", release, load.number("ok"), load.number("failed"), load.number("worst_ms"))
 		if n := load.number("failed"); n != 0 {
 			t.Errorf("%d connections failed, the last one with %v", n, load.last("last")["last"])
@@ -163,7 +164,7 @@ func changeNetworkImage(t *testing.T, held int) {
 	}
 	s.nothingWasLost(refused.number("told"), kept)
 	if t.Failed() {
-		for _, log := range kept.keep(s.name, "supervisor-network") {
+		for _, log := range kept.of(s, "supervisor-network") {
 			t.Logf("reasons in one instance's log: %v", reasons(log))
 		}
 	}
@@ -189,7 +190,7 @@ func (s *space) nothingWasLost(told int, kept logs) {
 		recorded := 0
 		if !cluster.Eventually(func() bool {
 			recorded = 0
-			for _, log := range kept.keep(s.name, container) {
+			for _, log := range kept.of(s, container) {
 				recorded += count(log, "policy_denied")
 			}
 			return recorded >= told
@@ -199,18 +200,50 @@ func (s *space) nothingWasLost(told int, kept logs) {
 	}
 }
 
-// logs keeps the logs of containers that are gone, which the kubelet removes.
-type logs map[string]string
+// logs holds the logs of containers open. The kubelet removes the log of a container
+// that is gone when it likes; what is open can still be read to its end.
+type logs map[string]*os.File
 
-// keep reads what there is now, and returns it with what there was before.
-func (l logs) keep(namespace, container string) (all []string) {
-	for file, text := range kube.LogFiles(namespace, container) {
-		l[file] = text
-	}
-	for file, text := range l {
-		if strings.Contains(file, "/"+container+"/") {
-			all = append(all, text)
+// holdLogs begins with what there is now; hold adds what is new.
+func (s *space) holdLogs() logs {
+	l := make(logs)
+	s.t.Cleanup(func() {
+		for _, f := range l {
+			f.Close()
 		}
+	})
+	l.hold(s)
+	return l
+}
+
+func (l logs) hold(s *space) {
+	s.t.Helper()
+	for _, name := range kube.LogFiles(s.name) {
+		if l[name] != nil {
+			continue
+		}
+		f, err := os.Open(name)
+		if err != nil {
+			s.t.Errorf("a log went before it was read: %v", err)
+			continue
+		}
+		l[name] = f
+	}
+}
+
+// of is what the instances of one container have written until now, in no order.
+func (l logs) of(s *space, container string) (all []string) {
+	s.t.Helper()
+	l.hold(s)
+	for name, f := range l {
+		if !strings.Contains(name, "/"+container+"/") {
+			continue
+		}
+		data, err := io.ReadAll(io.NewSectionReader(f, 0, 1<<30))
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		all = append(all, cluster.LogText(string(data)))
 	}
 	return all
 }

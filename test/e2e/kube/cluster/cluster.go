@@ -189,23 +189,21 @@ func (c *Cluster) EmptyDir(uid, volume string) string {
 	return filepath.Join(c.Dir, "kubelet", "pods", uid, "volumes", "kubernetes.io~empty-dir", volume)
 }
 
-// LogFiles are the logs of every instance of a container of a namespace's pods, as
-// the kubelet keeps them, by file, without its own columns.
-func (c *Cluster) LogFiles(namespace, container string) map[string]string {
-	logs := make(map[string]string)
-	files, _ := filepath.Glob("/var/log/pods/" + namespace + "_*/" + container + "/*.log*")
-	for _, file := range files {
-		data, err := os.ReadFile(file)
-		if err != nil {
-			continue
+// LogFiles names the logs of every instance of every container of a namespace's pods,
+// as the kubelet keeps them: pods/NAMESPACE_POD_UID/CONTAINER/INSTANCE.log.
+func (c *Cluster) LogFiles(namespace string) []string {
+	files, _ := filepath.Glob("/var/log/pods/" + namespace + "_*/*/*.log*")
+	return files
+}
+
+// LogText is what a container wrote into a log of LogFiles: without the columns that
+// the runtime puts before each line (time, stream, tag).
+func LogText(log string) string {
+	var b strings.Builder
+	for line := range strings.Lines(log) {
+		if columns := strings.SplitN(line, " ", 4); len(columns) == 4 {
+			b.WriteString(columns[3])
 		}
-		var b strings.Builder
-		for line := range strings.Lines(string(data)) {
-			if columns := strings.SplitN(line, " ", 4); len(columns) == 4 {
-				b.WriteString(columns[3])
-			}
-		}
-		logs[file] = b.String()
 	}
-	return logs
+	return b.String()
 }
