@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 )
 
 const (
@@ -19,10 +20,19 @@ const (
 		"Strict-Transport-Security: max-age=31536000\r\nX-Content-Type-Options: nosniff\r\nContent-Length: 1024\r\n\r\n"
 )
 
+// benchWorld keeps no records: they would be most of the memory.
+func benchWorld(b *testing.B, endpoints ...string) *world {
+	w := newWorld(b, time.Minute, endpoints...)
+	w.records.mu.Lock()
+	w.records.forget = true
+	w.records.mu.Unlock()
+	return w
+}
+
 // BenchmarkKeepAlive is one inspected request on a connection that goes on, with its
 // judgement and its record. Client and origin allocate nothing.
 func BenchmarkKeepAlive(b *testing.B) {
-	w := newWorld(b, patience, endpoint("api.example.com", 443, ", protocol: rest, enforcement: enforce, access: read-only, deny_rules: [{method: '*', path: /secret/**}]"))
+	w := benchWorld(b, endpoint("api.example.com", 443, ", protocol: rest, enforcement: enforce, access: read-only, deny_rules: [{method: '*', path: /secret/**}]"))
 	w.lead("api.example.com", 443, canned(b))
 	c := w.secure("api.example.com", "http/1.1")
 	request, answer := []byte(benchRequest), make([]byte, 1400)
@@ -39,7 +49,7 @@ func BenchmarkKeepAlive(b *testing.B) {
 
 // BenchmarkStream is the same over HTTP/2, with net/http as the client.
 func BenchmarkStream(b *testing.B) {
-	w := newWorld(b, patience, endpoint("api.example.com", 443, ", protocol: rest, enforcement: enforce, access: read-only, deny_rules: [{method: '*', path: /secret/**}]"))
+	w := benchWorld(b, endpoint("api.example.com", 443, ", protocol: rest, enforcement: enforce, access: read-only, deny_rules: [{method: '*', path: /secret/**}]"))
 	w.lead("api.example.com", 443, canned(b))
 	client := w.client(true)
 	b.ReportAllocs()
@@ -58,7 +68,7 @@ func BenchmarkStream(b *testing.B) {
 // BenchmarkConnect is a raw tunnel to an origin that hangs up, from the client's
 // connection to the end of both.
 func BenchmarkConnect(b *testing.B) {
-	w := newWorld(b, patience, endpoint("raw.example.com", 9001, ", protocol: tcp"))
+	w := benchWorld(b, endpoint("raw.example.com", 9001, ", protocol: tcp"))
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		b.Fatal(err)
