@@ -29,19 +29,44 @@ func benchWorld(b *testing.B, endpoints ...string) *world {
 	return w
 }
 
+// inspected has one origin, whose requests are judged.
+func inspected(b *testing.B) *world {
+	w := benchWorld(b, endpoint("api.example.com", 443, ", protocol: rest, enforcement: enforce, access: read-only, deny_rules: [{method: '*', path: /secret/**}]"))
+	w.lead("api.example.com", 443, canned(b))
+	return w
+}
+
 // BenchmarkKeepAlive is one inspected request on a connection that goes on, with its
 // judgement and its record. Client and origin allocate nothing.
 func BenchmarkKeepAlive(b *testing.B) {
-	w := benchWorld(b, endpoint("api.example.com", 443, ", protocol: rest, enforcement: enforce, access: read-only, deny_rules: [{method: '*', path: /secret/**}]"))
-	w.lead("api.example.com", 443, canned(b))
-	c := w.secure("api.example.com", "http/1.1")
-	request, answer := []byte(benchRequest), make([]byte, 1400)
+	c := inspected(b).secure("api.example.com", "http/1.1")
+	ask := asker(b)
 	b.ReportAllocs()
 	for b.Loop() {
+		ask(c)
+	}
+}
+
+// BenchmarkHandshake is the same on a connection of its own, from CONNECT to the end. The
+// origin's is kept.
+func BenchmarkHandshake(b *testing.B) {
+	w, ask := inspected(b), asker(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		c := w.secure("api.example.com", "http/1.1")
+		ask(c)
+		c.Close()
+	}
+}
+
+// asker makes one request after the other.
+func asker(b *testing.B) func(c net.Conn) {
+	request, answer := []byte(benchRequest), make([]byte, len(benchHead)+1024)
+	return func(c net.Conn) {
 		if _, err := c.Write(request); err != nil {
 			b.Fatal(err)
 		}
-		if n, err := io.ReadFull(c, answer[:len(benchHead)+1024]); err != nil || !bytes.HasPrefix(answer[:n], []byte("HTTP/1.1 200")) {
+		if n, err := io.ReadFull(c, answer); err != nil || !bytes.HasPrefix(answer[:n], []byte("HTTP/1.1 200")) {
 			b.Fatalf("%q, %v", answer[:n], err)
 		}
 	}
@@ -49,9 +74,7 @@ func BenchmarkKeepAlive(b *testing.B) {
 
 // BenchmarkStream is the same over HTTP/2, with net/http as the client.
 func BenchmarkStream(b *testing.B) {
-	w := benchWorld(b, endpoint("api.example.com", 443, ", protocol: rest, enforcement: enforce, access: read-only, deny_rules: [{method: '*', path: /secret/**}]"))
-	w.lead("api.example.com", 443, canned(b))
-	client := w.client(true)
+	client := inspected(b).client(true)
 	b.ReportAllocs()
 	for b.Loop() {
 		resp, err := client.Get("https://api.example.com/v1/items/17?page=2")

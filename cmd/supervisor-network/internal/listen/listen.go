@@ -162,6 +162,7 @@ func Serve(ctx context.Context, l net.Listener, opt Options, handle func(context
 	stop := context.AfterFunc(ctx, func() { l.Close() })
 	defer stop()
 	defer l.Close()
+	uncongested(l)
 	w := newWorkers(func(tcp *net.TCPConn) { serveOne(handlers, tcp, opt, handle) })
 	var back backoff
 	for {
@@ -187,6 +188,24 @@ func Serve(ctx context.Context, l net.Listener, opt Options, handle func(context
 	}
 	drain(w, cancel, opt.DrainTimeout)
 	return nil
+}
+
+// uncongested lets connections that l accepts send as fast as their clients read: they
+// never leave the pod, and the host's choice may pace them by timers (BBR). Reno is in
+// every kernel and may be chosen by everybody; accepted connections inherit it (tcp(7),
+// TCP_CONGESTION). Without it they work as well, slower.
+func uncongested(l net.Listener) {
+	tcp, ok := l.(*net.TCPListener)
+	if !ok {
+		return
+	}
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Control(func(fd uintptr) {
+		_ = syscall.SetsockoptString(int(fd), syscall.IPPROTO_TCP, syscall.TCP_CONGESTION, "reno")
+	})
 }
 
 func drain(w *workers, cancel context.CancelFunc, limit time.Duration) {

@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
 	"github.com/splitpod/splitpod/pkg/core"
 )
@@ -469,5 +471,37 @@ func TestSilentClientsDoNotHoldUpTheEnd(t *testing.T) {
 	}
 	if e := <-got; e == nil || e.Status != 503 || e.Reason != core.ReasonShutdown {
 		t.Errorf("got %v", e)
+	}
+}
+
+// The host's choice may be one that paces by timers.
+func TestConnectionsOfTheWorkloadAreNotPaced(t *testing.T) {
+	chosen := make(chan string, 1)
+	s := start(t, Options{}, func(_ context.Context, c *Conn) {
+		raw, err := c.TCP.SyscallConn()
+		if err != nil {
+			t.Error(err)
+		}
+		_ = raw.Control(func(fd uintptr) {
+			name, err := unix.GetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION)
+			if err != nil {
+				t.Error(err)
+			}
+			chosen <- name
+		})
+	})
+	connection := func() string {
+		t.Helper()
+		c, err := net.Dial("tcp", s.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		fmt.Fprint(c, "CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\n\r\n")
+		return <-chosen
+	}
+	connection() // may have come before Serve began
+	if got := connection(); got != "reno" {
+		t.Errorf("congestion control is %s", got)
 	}
 }
