@@ -40,7 +40,7 @@ func inspected(b *testing.B) *world {
 // judgement and its record. Client and origin allocate nothing.
 func BenchmarkKeepAlive(b *testing.B) {
 	c := inspected(b).secure("api.example.com", "http/1.1")
-	ask := asker(b)
+	ask := exchanging(b)
 	b.ReportAllocs()
 	for b.Loop() {
 		ask(c)
@@ -50,7 +50,7 @@ func BenchmarkKeepAlive(b *testing.B) {
 // BenchmarkHandshake is the same on a connection of its own, from CONNECT to the end. The
 // origin's is kept.
 func BenchmarkHandshake(b *testing.B) {
-	w, ask := inspected(b), asker(b)
+	w, ask := inspected(b), exchanging(b)
 	b.ReportAllocs()
 	for b.Loop() {
 		c := w.secure("api.example.com", "http/1.1")
@@ -59,8 +59,8 @@ func BenchmarkHandshake(b *testing.B) {
 	}
 }
 
-// asker makes one request after the other.
-func asker(b *testing.B) func(c net.Conn) {
+// exchanging makes one request after the other.
+func exchanging(b *testing.B) func(c net.Conn) {
 	request, answer := []byte(benchRequest), make([]byte, len(benchHead)+1024)
 	return func(c net.Conn) {
 		if _, err := c.Write(request); err != nil {

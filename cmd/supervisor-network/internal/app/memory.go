@@ -1,21 +1,20 @@
 package app
 
 import (
+	"context"
 	"os"
 	"runtime/debug"
 	"strconv"
 	"strings"
 )
 
-// gcPercent trades memory for processor time: this daemon's live heap is small, and
-// what one request allocates is garbage when its answer is sent.
-const gcPercent = 400
-
 // tuneMemory sets the collector's pace, and its limit to nine tenths of what the
 // container may use, where the operator's GOGC and GOMEMLIMIT do not say otherwise.
-func tuneMemory() {
-	if before := debug.SetGCPercent(gcPercent); before != 100 {
+func tuneMemory(ctx context.Context) {
+	if before := debug.SetGCPercent(maxGCPercent); before != 100 {
 		debug.SetGCPercent(before)
+	} else {
+		newPace(ctx, maxGCPercent)
 	}
 	if limit, ok := containerMemory(); ok && debug.SetMemoryLimit(-1) == unlimited {
 		debug.SetMemoryLimit(limit / 10 * 9)

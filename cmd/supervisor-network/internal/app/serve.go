@@ -105,7 +105,7 @@ func serveCommand(ctx context.Context, args []string, stdout, stderr io.Writer) 
 // serve builds the daemon in the order things depend on each other and runs it
 // until ctx ends. Nothing is accepted before everything is there.
 func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) error {
-	tuneMemory()
+	tuneMemory(ctx)
 	if err := harden(); err != nil {
 		return err
 	}
