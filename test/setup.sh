@@ -52,6 +52,19 @@ if [ ${#missing[@]} -ne 0 ]; then
 fi
 [ "${1:-}" != demo ] || exit 0
 
+# Of Debian's package prometheus promtool alone: no server, no service, no libraries.
+if ! command -v promtool >/dev/null; then
+  if ! command -v apt-get >/dev/null || [ "$(id -u)" -ne 0 ]; then
+    echo "setup: please put promtool (of Prometheus) on the PATH" >&2
+    exit 1
+  fi
+  apt-cache show prometheus >/dev/null 2>&1 || apt-get update -qq
+  folder=$(mktemp -d)
+  (cd "$folder" && apt-get -qq -o APT::Sandbox::User=root download prometheus >/dev/null)
+  dpkg --fsys-tarfile "$folder"/prometheus_*.deb | tar -xf - -C "$folder" ./usr/bin/promtool
+  install "$folder/usr/bin/promtool" /usr/local/bin/
+  rm -r "$folder"
+fi
 # The HTTP/2 conformance suite is in no distribution.
 command -v h2spec >/dev/null || GOBIN=/usr/local/bin "${GO:-go}" install github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible
 "$(dirname "$0")/clients.sh" >/dev/null

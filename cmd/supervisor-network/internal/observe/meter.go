@@ -21,7 +21,9 @@ type Meter struct {
 	records   atomic.Uint64
 	tunnels   atomic.Int64
 	loads     [2]atomic.Uint64
+	refusedAt atomic.Int64 // UnixNano of the policy file that is not in force; 0: it is
 	peer      [core.EventLifecycle + 1]atomic.Uint64
+	told      []atomic.Uint64 // the peer's findings, by index of the event's reason
 	admin     []atomic.Uint64 // by index of the reason in adminReasons
 	findings  []atomic.Uint64 // by index of the event's reason
 
@@ -90,7 +92,8 @@ var (
 
 // NewMeter makes a Meter.
 func NewMeter() *Meter {
-	m := &Meter{findings: make([]atomic.Uint64, len(eventReasons.names)), admin: make([]atomic.Uint64, len(adminReasons.names))}
+	m := &Meter{admin: make([]atomic.Uint64, len(adminReasons.names))}
+	m.findings, m.told = make([]atomic.Uint64, len(eventReasons.names)), make([]atomic.Uint64, len(eventReasons.names))
 	durations, dials, hands := histogram(Durations), histogram(Dials), histogram(Handshakes)
 	m.histograms = []prometheus.Collector{durations, dials, hands}
 	for i, p := range protocols {
@@ -121,18 +124,27 @@ func (m *Meter) Record(e *core.Event, own core.InstanceID) {
 	m.records.Add(1)
 	switch {
 	case e.Instance != own:
-		if int(e.Kind) < len(m.peer) {
-			m.peer[e.Kind].Add(e.Occurrences())
-		}
+		m.ofPeer(e)
 	case e.Kind == core.EventConnection:
 		m.connection(e)
 	case e.Kind == core.EventFinding:
 		m.findings[eventReasons.of(e.Reason)].Add(e.Occurrences())
 		if e.Reason == core.EventPolicyInvalid {
 			m.loads[1].Add(1)
+			m.refusedAt.Store(time.Now().UnixNano())
 		}
 	case e.Reason == core.EventPolicyLoaded:
 		m.loads[0].Add(1)
+		m.refusedAt.Store(0)
+	}
+}
+
+func (m *Meter) ofPeer(e *core.Event) {
+	if int(e.Kind) < len(m.peer) {
+		m.peer[e.Kind].Add(e.Occurrences())
+	}
+	if e.Kind == core.EventFinding {
+		m.told[eventReasons.of(e.Reason)].Add(e.Occurrences())
 	}
 }
 
@@ -197,6 +209,7 @@ func (m *Meter) Register(r *prometheus.Registry) {
 			emit(float64(m.loads[i].Load()), loadResults[i])
 		}
 	})
+	g.Add(RefusedAt, func() float64 { return float64(m.refusedAt.Load()) / 1e9 })
 	g.AddAll(PeerEvents, func(emit func(float64, ...string)) {
 		for k := range m.peer {
 			emit(float64(m.peer[k].Load()), core.EventKind(k).String())
@@ -207,14 +220,17 @@ func (m *Meter) Register(r *prometheus.Registry) {
 			emit(float64(m.admin[i].Load()), name)
 		}
 	})
-	g.AddAll(Findings, func(emit func(float64, ...string)) {
-		for i, name := range eventReasons.names {
-			if n := m.findings[i].Load(); n > 0 {
-				emit(float64(n), name)
-			}
-		}
-	})
+	g.AddAll(PeerFindings, func(emit func(float64, ...string)) { emitFindings(m.told, emit) })
+	g.AddAll(Findings, func(emit func(float64, ...string)) { emitFindings(m.findings, emit) })
 	r.MustRegister(g)
+}
+
+func emitFindings(counts []atomic.Uint64, emit func(float64, ...string)) {
+	for i, name := range eventReasons.names {
+		if n := counts[i].Load(); n > 0 {
+			emit(float64(n), name)
+		}
+	}
 }
 
 func (m *Meter) emitDecisions(emit func(float64, ...string)) {
@@ -229,15 +245,18 @@ func (m *Meter) emitDecisions(emit func(float64, ...string)) {
 	}
 }
 
+// emitDenials emits every reason from the start: no increase is seen of a series that
+// begins with its first refusal.
 func (m *Meter) emitDenials(emit func(float64, ...string)) {
 	for i, name := range verdictReasons.names {
+		if name == string(core.ReasonAllowed) {
+			continue
+		}
 		n := uint64(0)
 		for p := range m.decisions {
 			n += m.decisions[p][0][i].Load()
 		}
-		if n > 0 {
-			emit(float64(n), name)
-		}
+		emit(float64(n), name)
 	}
 }
 

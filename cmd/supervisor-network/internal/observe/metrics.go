@@ -30,6 +30,7 @@ var (
 
 	Generation = Metric{Gauge, "splitpod_policy_generation", "Number of the policy in force.", nil}
 	Loads      = Metric{Counter, "splitpod_policy_loads_total", "Policies that were put in force (loaded), and changed files that were refused (refused).", []string{"result"}}
+	RefusedAt  = Metric{Gauge, "splitpod_policy_refused_timestamp_seconds", "When the policy file that is there now was refused; 0: it is in force.", nil}
 	Quarantine = Metric{Gauge, "splitpod_policy_quarantine", "1 while everything is denied because the policy file is invalid.", nil}
 	Learning   = Metric{Gauge, "splitpod_learning", "1 while public destinations that no rule allows are allowed and recorded (--learn).", nil}
 	Proposals  = Metric{Gauge, "splitpod_proposals_pending", "Proposals that wait for an operator.", nil}
@@ -43,6 +44,7 @@ var (
 	PeerAttached  = Metric{Gauge, "splitpod_peer_attached", "1 while a process daemon is on the contract.", nil}
 	Phase         = Metric{Gauge, "splitpod_workload_phase", "The workload: 0 preparing, 1 prepared, 2 running, 3 exited.", nil}
 	PeerEvents    = Metric{Counter, "splitpod_peer_events_total", "Events that the process daemon reported, by kind; occurrences are counted.", []string{"kind"}}
+	PeerFindings  = Metric{Counter, "splitpod_peer_findings_total", "Those of them that are findings, by reason: the process daemon's last one, too, which no scrape of it sees.", []string{"reason"}}
 	Findings      = Metric{Counter, "splitpod_findings_total", "Findings of this daemon: something protective is missing, weaker or was tampered with.", []string{"reason"}}
 	Records       = Metric{Counter, "splitpod_records_total", "Records made.", nil}
 	Dropped       = Metric{Counter, "splitpod_records_dropped_total", "Records that a log or file missed because it was not read fast enough or could not be written.", nil}

@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -28,6 +29,8 @@ func TestMeterCountsWhatRecordsTell(t *testing.T) {
 	m.Record(&core.Event{Kind: core.EventConnection, Instance: own, Stage: core.StageForward, Method: "GET", Reason: core.ReasonSSRFDenied}, own)
 	m.Record(&core.Event{Kind: core.EventConnection, Instance: own, Stage: core.StageListen, Reason: core.ReasonBadRequest}, own)
 	m.Record(&core.Event{Kind: core.EventBypass, Instance: "another", Count: 5}, own)
+	m.Record(&core.Event{Kind: core.EventFinding, Instance: "another", Reason: core.EventFenceDamaged}, own)
+	m.Record(&core.Event{Kind: core.EventFinding, Instance: "another", Reason: "evil"}, own)
 	m.Record(&core.Event{Kind: core.EventLifecycle, Instance: own, Stage: core.StageConfig, Reason: core.EventPolicyLoaded}, own)
 	m.Record(&core.Event{Kind: core.EventFinding, Instance: own, Stage: core.StageConfig, Reason: core.EventPolicyInvalid}, own)
 	m.Dialled(time.Millisecond, nil)
@@ -39,11 +42,11 @@ func TestMeterCountsWhatRecordsTell(t *testing.T) {
 	families := scrape(t, observe.NewRegistry(core.Build{Component: "supervisor-network", Version: "0.1.0"}, ready, &observe.Values{}, m))
 	for name, want := range map[string]map[string]float64{
 		observe.Decisions.Name: {"tunnel allowed allow": 1, "mcp policy_denied deny": 1, "http ssrf_denied deny": 1, "unread bad_request deny": 1},
-		observe.Denials.Name:   {"policy_denied": 1, "ssrf_denied": 1, "bad_request": 1}, observe.Allowed.Name: {"": 1},
-		observe.Traffic.Name: {"sent": 3, "received": 4}, observe.Loads.Name: {"loaded": 1, "refused": 1},
+		observe.Allowed.Name:   {"": 1},
+		observe.Traffic.Name:   {"sent": 3, "received": 4}, observe.Loads.Name: {"loaded": 1, "refused": 1},
 		observe.Dials.Name: {"ok": 1, "failed": 1}, observe.Handshakes.Name: {"ok workload": 1, "failed workload": 0, "ok origin": 0, "failed origin": 1},
-		observe.Tunnels.Name: {"": 1}, observe.Ready.Name: {"": 1}, observe.Checks.Name: {"policy": 1, "peer": 1}, observe.Records.Name: {"": 7},
-		observe.Findings.Name: {"policy_invalid": 1},
+		observe.Tunnels.Name: {"": 1}, observe.Ready.Name: {"": 1}, observe.Checks.Name: {"policy": 1, "peer": 1}, observe.Records.Name: {"": 9},
+		observe.Findings.Name: {"policy_invalid": 1}, observe.PeerFindings.Name: {"fence_damaged": 1, "other": 1},
 	} {
 		if got := values(families[name]); fmt.Sprint(got) != fmt.Sprint(want) {
 			t.Errorf("%s: %v, want %v", name, got, want)
@@ -52,7 +55,39 @@ func TestMeterCountsWhatRecordsTell(t *testing.T) {
 	if got := values(families[observe.PeerEvents.Name])["bypass"]; got != 5 {
 		t.Errorf("%v bypass events of the peer, want 5", got)
 	}
+	denials := map[string]float64{"other": 0}
+	for _, r := range core.Reasons() {
+		denials[string(r)] = 0
+	}
+	delete(denials, "allowed")
+	denials["policy_denied"], denials["ssrf_denied"], denials["bad_request"] = 1, 1, 1
+	if got := values(families[observe.Denials.Name]); fmt.Sprint(got) != fmt.Sprint(denials) {
+		t.Errorf("denials %v, want %v", got, denials)
+	}
 	end()
+}
+
+// TestARefusedPolicyIsSeenUntilAnotherIsInForce: an alert has to last as long as what it
+// is about.
+func TestARefusedPolicyIsSeenUntilAnotherIsInForce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := observe.NewMeter()
+		r := observe.NewRegistry(core.Build{}, ready, &observe.Values{}, m)
+		loaded := &core.Event{Kind: core.EventLifecycle, Instance: own, Reason: core.EventPolicyLoaded}
+		refused := &core.Event{Kind: core.EventFinding, Instance: own, Reason: core.EventPolicyInvalid}
+		began := time.Now()
+		for i, step := range []struct {
+			e     *core.Event
+			since float64 // 0: it is in force
+		}{{loaded, 0}, {refused, 60}, {refused, 60}, {&core.Event{Kind: core.EventFinding, Instance: own, Reason: core.EventPeerRefused}, 120}, {loaded, 0}} {
+			m.Record(step.e, own)
+			time.Sleep(time.Minute)
+			got := values(scrape(t, r)[observe.RefusedAt.Name])[""]
+			if since := float64(time.Now().Unix()) - got; step.since == 0 && got != 0 || step.since != 0 && since != step.since {
+				t.Errorf("step %d, %s after the start: refused at %v", i, time.Since(began), got)
+			}
+		}
+	})
 }
 
 // TestLabelsStayAClosedSet lets a workload choose whatever it can.
