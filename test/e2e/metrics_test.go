@@ -62,6 +62,27 @@ func TestWhatIsWatchedIsExported(t *testing.T) {
 	evaluate(t, append(panels(t), watched(t)...), append(series(t, network, adminPort), series(t, process, "19902")...))
 }
 
+// TestADamagedFenceEndsTheSandbox, and the daemon that stays goes on saying so: the other
+// one is gone before anybody asks it.
+func TestADamagedFenceEndsTheSandbox(t *testing.T) {
+	p := newPair(t, policyText)
+	p.startNetwork("--admin-listen", "127.0.0.1:"+adminPort)
+	mark := fmt.Sprintf("7%d", os.Getpid())
+	p.startProcess("sh", "-c", "setsid sleep "+mark+" & sleep "+mark)
+	eventually(t, "both sleepers", func() bool { return countProcesses(t, "sleep\x00"+mark) == 2 })
+	p.damageFence()
+	if code := p.process.wait(t); code != 1 { // it was lost: its end is not its own
+		t.Errorf("exit code %d", code)
+	}
+	eventually(t, "the end of every workload process", func() bool { return countProcesses(t, "sleep\x00"+mark) == 0 })
+	exported(t, adminPort, `splitpod_peer_findings_total{reason="fence_damaged"} 1`, "splitpod_peer_attached 0")
+	for daemon, text := range map[string]string{"network": p.network.out.String(), "process": p.processRecords()} {
+		if !strings.Contains(text, `"severity":"Critical"`) || !strings.Contains(text, `"reason":"fence_damaged"`) {
+			t.Errorf("the %s daemon has no record of it: %s", daemon, text)
+		}
+	}
+}
+
 // damageFence adds a table in the workload's namespace, as somebody with a right there
 // could who must not have it. It is found within a second.
 func (p *pair) damageFence() {

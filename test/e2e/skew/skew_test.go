@@ -52,7 +52,7 @@ var newer = map[string]map[string][]string{
 		"records of SSH":               {"TestSSHIsRecorded"},
 		"a ledger of what was counted": {"TestAnEndInOrderLosesNothing", "TestAKillBetweenTheNoteAndTheRecordIsTold"},
 		"a log that nobody reads":      {"TestAHundredThousandHostsWhileNobodyReads", "TestADaemonWhoseLogNobodyReadsEnds"},
-		"metrics of what is watched":   {"TestWhatIsWatchedIsExported"},
+		"metrics of what is watched":   {"TestWhatIsWatchedIsExported", "TestADamagedFenceEndsTheSandbox"},
 	},
 	"supervisor-process": {
 		"new sessions get the environment of now": {"TestNewSessionsSeeNewKeys"},
