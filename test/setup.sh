@@ -58,9 +58,9 @@ if ! command -v promtool >/dev/null; then
     echo "setup: please put promtool (of Prometheus) on the PATH" >&2
     exit 1
   fi
-  apt-cache show prometheus >/dev/null 2>&1 || apt-get update -qq
   folder=$(mktemp -d)
-  (cd "$folder" && apt-get -qq -o APT::Sandbox::User=root download prometheus >/dev/null)
+  bring() { (cd "$folder" && apt-get -qq -o APT::Sandbox::User=root download prometheus >/dev/null); }
+  bring 2>/dev/null || { apt-get update -qq && bring; }
   dpkg --fsys-tarfile "$folder"/prometheus_*.deb | tar -xf - -C "$folder" ./usr/bin/promtool
   install "$folder/usr/bin/promtool" /usr/local/bin/
   rm -r "$folder"

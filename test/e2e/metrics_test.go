@@ -42,6 +42,10 @@ func TestWhatIsWatchedIsExported(t *testing.T) {
 	eventually(t, "the workload", func() bool { return strings.Contains(p.process.out.String(), "done") })
 	fetch(t, "http://"+world.Address+":"+adminPort+"/view.json") // refused
 	process := exported(t, "19902", `splitpod_bypass_refused_total{protocol="tcp"} `, `splitpod_findings_total{reason="peer_refused"} `, "splitpod_ready 1")
+	// operations.md has operators ask the process daemon by the network daemon's program.
+	if code, out, errs := command(t, "supervisor-network", "healthcheck", "--url", "http://127.0.0.1:19902/readyz?verbose"); code != 0 || !strings.Contains(out, "fence") {
+		t.Errorf("healthcheck of the process daemon: exit code %d, output %q, errors %q", code, out, errs)
+	}
 	must(t, os.WriteFile(p.dir+"/config/policy.yaml", []byte("version: 2\n"), 0o644))
 	p.damageFence()
 	p.process.wait(t)
