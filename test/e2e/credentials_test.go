@@ -41,7 +41,7 @@ func plainSecret(key string) string { return "REAL" + strings.ToLower(key) + "7f
 // arrived is a request as an origin got it.
 type arrived struct {
 	Method, URI, Host, Body string
-	Header                  http.Header
+	Header, Trailer         http.Header
 }
 
 // sink records what arrives at one origin. A request shows before its body has ended.
@@ -95,7 +95,7 @@ func (s *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		n, err := r.Body.Read(buf)
 		body.Write(buf[:n])
 		s.mu.Lock()
-		a.Body = body.String()
+		a.Body, a.Trailer = body.String(), r.Trailer.Clone()
 		s.mu.Unlock()
 		if err != nil {
 			break

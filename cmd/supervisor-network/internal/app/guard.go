@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -25,8 +26,21 @@ const (
 	maxInflated   = 16 << 20
 )
 
-// content replaces placeholders in the body, or makes sure that none is in it.
+// content replaces placeholders in the body, or makes sure that none is in it, nor in the
+// trailers behind it, where none is replaced.
 func (x *sealing) content(context.Context) error {
+	if err := x.bodyContent(); err != nil {
+		return err
+	}
+	if x.v.store != nil && x.in.read && x.out.trailers != nil && marked(x.out.trailers()) {
+		return inject.Guarded()
+	}
+	return nil
+}
+
+// bodyContent is content for the body alone. One that it does not read has a guard, which
+// looks at the trailers as well.
+func (x *sealing) bodyContent() error {
 	empty := x.out.framing.Kind == http1.NoBody
 	switch {
 	case x.in.endpoint.RewriteBody && !empty:
@@ -162,16 +176,19 @@ func (b *guardedBody) Read(p []byte) (int, error) {
 		n, err = 0, placeholder.ErrMarker
 	}
 	if errors.Is(err, io.EOF) && b.g.trailers != nil {
-		for _, f := range b.g.trailers() {
-			if placeholder.Found(f.Name + ": " + f.Value) {
-				err = placeholder.ErrMarker
-			}
+		if marked(b.g.trailers()) {
+			err = placeholder.ErrMarker
 		}
 	}
 	if errors.Is(err, placeholder.ErrMarker) {
 		b.g.hit.Store(true)
 	}
 	return n, err
+}
+
+// marked reports whether a placeholder stands in one of the fields.
+func marked(fields http1.Fields) bool {
+	return slices.ContainsFunc(fields, func(f http1.Field) bool { return placeholder.Found(f.Name + ": " + f.Value) })
 }
 
 // body is the body of a request as the origin may get it.
