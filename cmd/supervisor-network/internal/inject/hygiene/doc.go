@@ -3,8 +3,8 @@
 //
 // It answers the threat of a workload that learns a secret by asking an origin to
 // repeat the request: an echo service, TRACE, a verbose error, a Location. It finds
-// the value as it is, percent-encoded, JSON-escaped and inside base64, in header
-// fields, in bodies, in messages of gRPC and of a WebSocket. Where the length of what
+// the value as it is, percent-encoded, escaped as JSON or HTML is by what most origins
+// are made of, and inside base64, in header fields, in bodies, in messages of gRPC and of a WebSocket. Where the length of what
 // is said must stay, because formats like protobuf state lengths inside, a value is
 // covered with asterisks. Origins are asked for bodies without compression; what comes
 // in gzip or deflate nevertheless is inflated as it is read, and stays so; a text in
@@ -22,9 +22,6 @@ package hygiene
 
 import (
 	"bytes"
-	"encoding/base64"
-	"encoding/json"
-	"net/url"
 	"slices"
 	"strings"
 
@@ -120,52 +117,6 @@ func (f *Filter) unstated() ([]pattern, int) {
 	default:
 		return f.everywhere(), MaxSmall
 	}
-}
-
-// forms are the ways in which a value is written.
-func forms(value string) (out []string) {
-	add := func(s string) {
-		if len(s) >= MinBytes && !slices.Contains(out, s) {
-			out = append(out, s)
-		}
-	}
-	add(value)
-	for _, s := range []string{url.QueryEscape(value), url.PathEscape(value), strings.ReplaceAll(url.QueryEscape(value), "+", "%20")} {
-		add(s)
-		add(lowerEscapes(s))
-	}
-	for _, html := range []bool{true, false} {
-		var b bytes.Buffer
-		enc := json.NewEncoder(&b)
-		enc.SetEscapeHTML(html)
-		if enc.Encode(value) == nil {
-			quoted := strings.TrimSpace(b.String())
-			add(quoted[1 : len(quoted)-1])
-			add(strings.ReplaceAll(quoted[1:len(quoted)-1], "/", `\/`))
-		}
-	}
-	// In base64 a value looks different at each of the three places in a group; the
-	// characters that its neighbours change are left out.
-	for _, enc := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
-		for before := range 3 {
-			text := enc.EncodeToString([]byte(strings.Repeat("\x00", before) + value))
-			from, to := (before*8+5)/6, (before+len(value))*8/6
-			add(text[from:to])
-		}
-	}
-	return out
-}
-
-// lowerEscapes writes the digits of escapes in lower case.
-func lowerEscapes(s string) string {
-	b := []byte(s)
-	for i := 0; i+2 < len(b); i++ {
-		if b[i] == '%' {
-			copy(b[i+1:], bytes.ToLower(b[i+1:i+3]))
-			i += 2
-		}
-	}
-	return string(b)
 }
 
 // Fields cleans response fields and says how many values it found. Without any it

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -42,6 +43,7 @@ func TestAnEchoedValueIsReplacedInEveryForm(t *testing.T) {
 		"in Basic":                `"Basic ` + base64.StdEncoding.EncodeToString([]byte("user:"+value)) + `"`,
 		"in base64, second place": base64.StdEncoding.EncodeToString([]byte("x" + value + "yz")),
 		"in base64, third place":  base64.StdEncoding.EncodeToString([]byte("xy" + value + "z")),
+		"in JSON in ASCII":        `{"a":` + strconv.QuoteToASCII(value) + `}`,
 		"in base64 for URLs":      base64.RawURLEncoding.EncodeToString([]byte("\xff\xff\xff" + value)),
 	} {
 		for _, size := range []int{1, 3, 7, 1000} {
@@ -64,6 +66,37 @@ func TestAnEchoedValueIsReplacedInEveryForm(t *testing.T) {
 		whole, n := whole(filter(value), text)
 		if n < 1 || seen(string(whole)) {
 			t.Errorf("%s as a whole: %s", name, whole)
+		}
+	}
+}
+
+// TestAnEchoIsFoundAsLibrariesEscapeIt: what escapers of several languages make of a value
+// whose characters they disagree about, as it was written down of each.
+func TestAnEchoIsFoundAsLibrariesEscapeIt(t *testing.T) {
+	const value = `K/ab+cd/ef'g"h&i==`
+	for name, text := range map[string]string{
+		"Go's html":           `K/ab+cd/ef&#39;g&#34;h&amp;i==`,
+		"Go's html/template":  `K/ab&#43;cd/ef&#39;g&#34;h&amp;i==`,
+		"Python's html":       `K/ab+cd/ef&#x27;g&quot;h&amp;i==`,
+		"Django":              `K/ab+cd/ef&#x27;g&quot;h&amp;i==`,
+		"Ruby's ERB":          `K/ab+cd/ef&#39;g&quot;h&amp;i==`,
+		"PHP":                 `K/ab+cd/ef&#039;g&quot;h&amp;i==`,
+		".NET's HtmlEncoder":  `K/ab&#x2B;cd/ef&#x27;g&quot;h&amp;i==`,
+		"OWASP":               `K&#x2F;ab+cd&#x2F;ef&#x27;g&quot;h&amp;i==`,
+		"Handlebars":          `K/ab+cd/ef&#x27;g&quot;h&amp;i&#x3D;&#x3D;`,
+		"Mustache":            `K&#x2F;ab+cd&#x2F;ef&#39;g&quot;h&amp;i&#x3D;&#x3D;`,
+		"ESAPI":               `K&#x2f;ab&#x2b;cd&#x2f;ef&#x27;g&quot;h&amp;i&#x3d;&#x3d;`,
+		".NET's JSON":         `K/ab\u002Bcd/ef\u0027g\u0022h\u0026i==`,
+		"PHP's JSON":          `K\/ab+cd\/ef'g\"h&i==`,
+		"Python's quote":      `K/ab%2Bcd/ef%27g%22h%26i%3D%3D`,
+		"encodeURIComponent":  `K%2Fab%2Bcd%2Fef'g%22h%26i%3D%3D`,
+		"Java's URLEncoder":   `K%2Fab%2Bcd%2Fef%27g%22h%26i%3D%3D`,
+		"Go's url.PathEscape": `K%2Fab+cd%2Fef%27g%22h&i==`,
+	} {
+		body, n := whole(filter(value), "token: "+text+".")
+		fields, m := filter(value).Fields(http1.Fields{{Name: "X", Value: text}})
+		if string(body) != "token: "+mark+"." || fields[0].Value != mark || n != 1 || m != 1 {
+			t.Errorf("%s: %s, %+v", name, body, fields)
 		}
 	}
 }
