@@ -75,19 +75,22 @@ func (x *httpRules) allows(r *Request) bool {
 }
 
 // denies tries every reading that an origin could have of the path: many take no
-// notice of a slash at the end, and some take an encoded slash for a slash.
+// notice of a slash at the end, and some take an encoded slash for a slash, and several
+// for one.
 func (x *httpRules) denies(r *Request) bool {
 	if len(x.rules) == 0 {
 		return false
 	}
-	for path := r.Path; ; path = slashesDecoded(path) {
-		if x.deniesAs(r, path) || len(path) > 1 && path[len(path)-1] == '/' && x.deniesAs(r, path[:len(path)-1]) {
-			return true
-		}
-		if !strings.Contains(path, encodedSlash) {
-			return false
-		}
+	if x.deniesEither(r, r.Path) {
+		return true
 	}
+	decoded, some := slashesDecoded(r.Path)
+	return some && (x.deniesEither(r, decoded) || x.deniesEither(r, slashesMerged(decoded)))
+}
+
+// deniesEither tries a path with and without a slash at its end.
+func (x *httpRules) deniesEither(r *Request, path string) bool {
+	return x.deniesAs(r, path) || len(path) > 1 && path[len(path)-1] == '/' && x.deniesAs(r, path[:len(path)-1])
 }
 
 func (x *httpRules) deniesAs(r *Request, path string) bool {

@@ -102,21 +102,37 @@ func (j *judgement) unjudgeable() why {
 // ambiguous reports whether an origin that takes an encoded slash for a slash could
 // find the request where another endpoint says what may be done.
 func (j *judgement) ambiguous() bool {
-	if !strings.Contains(j.r.Path, encodedSlash) {
+	decoded, some := slashesDecoded(j.r.Path)
+	if !some {
 		return false
 	}
-	decoded := slashesDecoded(j.r.Path)
+	merged := slashesMerged(decoded)
 	for _, id := range j.permit.endpoints {
-		if e := j.s.endpoints[id].l7; e != nil && e.scope.Match(j.r.Path) != e.scope.Match(decoded) {
+		if e := j.s.endpoints[id].l7; e != nil && (e.scope.Match(j.r.Path) != e.scope.Match(decoded) || e.scope.Match(decoded) != e.scope.Match(merged)) {
 			return true
 		}
 	}
 	return false
 }
 
-const encodedSlash = "%2F" // in a canonical path
+// slashesDecoded is a canonical path with its encoded slashes as slashes, and whether there
+// are some. A backslash is a slash to origins of Windows, which undo its escape before.
+func slashesDecoded(path string) (decoded string, some bool) {
+	if !strings.Contains(path, "%2F") && !strings.Contains(path, "%5C") {
+		return path, false
+	}
+	return encodedSlashes.Replace(path), true
+}
 
-func slashesDecoded(path string) string { return strings.ReplaceAll(path, encodedSlash, "/") }
+// slashesMerged is a path with one slash where there are several.
+func slashesMerged(path string) string {
+	for strings.Contains(path, "//") {
+		path = strings.ReplaceAll(path, "//", "/")
+	}
+	return path
+}
+
+var encodedSlashes = strings.NewReplacer("%2F", "/", "%5C", "/")
 
 // readsQuery reports whether a rule that could apply looks at the query.
 func (j *judgement) readsQuery() bool {

@@ -125,7 +125,7 @@ func requestData(p *Permit, r *Request) map[string]any {
 		}
 	}
 	return map[string]any{
-		"endpoints": endpoints, "method": upper(r.Method), "path": r.Path, "decoded": slashesDecoded(r.Path), "readings": texts(readings(r.Path)),
+		"endpoints": endpoints, "method": upper(r.Method), "path": r.Path, "decoded": texts(decodings(r.Path)), "readings": texts(readings(r.Path)),
 		"query": query, "query_readable": readable, "operations": operations, "calls": calls,
 		"upgrade": r.Upgrade, "message": r.Message, "session": r.Session, "unreadable": r.Unreadable != "",
 	}
@@ -144,16 +144,22 @@ func upper(method string) string {
 
 // readings are the paths that an origin could take a path for.
 func readings(path string) (out []string) {
-	for {
-		out = append(out, path)
-		if len(path) > 1 && strings.HasSuffix(path, "/") {
-			out = append(out, path[:len(path)-1])
+	for _, p := range append([]string{path}, decodings(path)...) {
+		out = append(out, p)
+		if len(p) > 1 && strings.HasSuffix(p, "/") {
+			out = append(out, p[:len(p)-1])
 		}
-		if !strings.Contains(path, encodedSlash) {
-			return out
-		}
-		path = slashesDecoded(path)
 	}
+	return out
+}
+
+// decodings are those of an origin that takes encoded slashes for slashes.
+func decodings(path string) []string {
+	decoded, some := slashesDecoded(path)
+	if !some {
+		return nil
+	}
+	return []string{decoded, slashesMerged(decoded)}
 }
 
 // errNoRequests is asked about requests where the policy judges none.

@@ -6,7 +6,8 @@
 #   input.endpoints         numbers of the endpoints that granted the connection
 #   input.method            in upper case
 #   input.path              canonical
-#   input.decoded           the path with its encoded slashes as slashes
+#   input.decoded           the path with its encoded slashes and backslashes as slashes,
+#                           and with these merged; [] without any
 #   input.readings          the path as origins could read it, for rules that deny
 #   input.query             parameter → its values, decoded; {} if it cannot be read
 #   input.query_readable    every reader finds the same parameters
@@ -52,7 +53,8 @@ graphql_messages if {
 unjudgeable contains [0, "ambiguous"] if {
 	some id in input.endpoints
 	path := data.policy.endpoints[id].path
-	splitpod.scope_matches(path, input.path) != splitpod.scope_matches(path, input.decoded)
+	some decoded in input.decoded
+	splitpod.scope_matches(path, input.path) != splitpod.scope_matches(path, decoded)
 }
 
 unjudgeable contains [1, "reserved"] if {
