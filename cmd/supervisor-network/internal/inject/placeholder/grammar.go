@@ -56,7 +56,8 @@ type Reference struct {
 
 // Parse reads a text that is exactly one placeholder.
 func Parse(s string) (Reference, bool) {
-	ref, start, end, ok := next(s, 0)
+	m := marks{s: s, lower: -1, upper: -1}
+	ref, start, end, ok := m.next(0)
 	if !ok || start != 0 || end != len(s) {
 		return Reference{}, false
 	}
@@ -73,8 +74,9 @@ func Has(s string) bool {
 func Replace(s string, value func(ref Reference, start, end int) (string, error)) (string, error) {
 	var out strings.Builder
 	done := 0
+	m := marks{s: s, lower: -1, upper: -1}
 	for at := 0; ; {
-		ref, start, end, ok := next(s, at)
+		ref, start, end, ok := m.next(at)
 		if start < 0 {
 			break
 		}
@@ -107,8 +109,9 @@ func Redact(s string) string {
 	}
 	var out strings.Builder
 	done := 0
+	m := marks{s: s, lower: -1, upper: -1}
 	for at := 0; ; {
-		_, start, end, _ := next(s, at)
+		_, start, end, _ := m.next(at)
 		if start < 0 {
 			break
 		}
@@ -120,26 +123,47 @@ func Redact(s string) string {
 	return out.String()
 }
 
-// next finds the first marker at or behind from. start is negative if there is
-// none; ok says that s[start:end] is a valid placeholder.
-func next(s string, from int) (ref Reference, start, end int, ok bool) {
-	lower, upper := strings.Index(s[from:], Marker), strings.Index(s[from:], AliasMarker)
+// marks walks over the markers of a text. It remembers where the next one of each kind
+// is: a text with many of one kind is not searched for the other one as often.
+type marks struct {
+	s            string
+	lower, upper int // len(s): there is none; -1: not looked for
+}
+
+// next finds the first marker at or behind from, which never is less than before. start
+// is negative if there is none; ok says that s[start:end] is a valid placeholder.
+func (m *marks) next(from int) (ref Reference, start, end int, ok bool) {
+	s := m.s
+	if m.lower < from {
+		m.lower = indexFrom(s, Marker, from)
+	}
+	if m.upper < from {
+		m.upper = indexFrom(s, AliasMarker, from)
+	}
 	switch {
-	case lower < 0 && upper < 0:
+	case m.lower == len(s) && m.upper == len(s):
 		return Reference{}, -1, -1, false
-	case upper < 0 || lower >= 0 && lower < upper:
-		start = from + lower
+	case m.lower < m.upper:
+		start = m.lower
 		end = keyEnd(s, start+markerBytes)
 		ref, ok = reference(s[start+markerBytes : end])
 		return ref, start, end, ok
 	}
-	at := from + upper
+	at := m.upper
 	for start = at; start > from && aliasByte(s[start-1]); start-- {
 	}
 	for end = at + markerBytes; end < len(s) && aliasByte(s[end]); end++ {
 	}
 	key := s[at+markerBytes : end]
 	return Reference{Key: key, Form: Alias}, start, end, start < at && ValidKey(key)
+}
+
+// indexFrom is where marker stands in s at or behind from, len(s) if nowhere.
+func indexFrom(s, marker string, from int) int {
+	if i := strings.Index(s[from:], marker); i >= 0 {
+		return from + i
+	}
+	return len(s)
 }
 
 // keyEnd is where the key that starts at i ends: at a character that no key has, or

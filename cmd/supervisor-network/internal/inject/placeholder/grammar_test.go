@@ -118,3 +118,26 @@ func FuzzReplace(f *testing.F) {
 		}
 	})
 }
+
+// TestMarkersOfTheOtherKindAreLookedForOnce: however many there are of one kind, so that a
+// long text takes no longer than its length.
+func TestMarkersOfTheOtherKindAreLookedForOnce(t *testing.T) {
+	for one, other := range map[string]string{Marker + "A ": " x" + AliasMarker + "A", "x" + AliasMarker + "A ": Marker + "A"} {
+		m := marks{s: strings.Repeat(one, 3) + other, lower: -1, upper: -1}
+		_, _, at, _ := m.next(0)
+		far := &m.lower
+		if m.upper > m.lower {
+			far = &m.upper
+		}
+		if *far < 3*len(one) {
+			t.Fatalf("%q is at %d", other, *far)
+		}
+		*far = len(m.s) // what was found is believed
+		for range 2 {
+			_, _, at, _ = m.next(at)
+		}
+		if _, start, _, _ := m.next(at); start != -1 {
+			t.Errorf("behind three of %q, %q was looked for again: found at %d", one, other, start)
+		}
+	}
+}
