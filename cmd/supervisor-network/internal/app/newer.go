@@ -35,7 +35,9 @@ func (s *session) overHTTP2(ctx context.Context, req *http1.Request, t http1.Tar
 		length = -1
 	}
 	authority := t.Authority(443)
-	out := &http.Request{Method: req.Method, URL: &url.URL{Scheme: "https", Host: authority, Opaque: t.Path, RawQuery: queryOf(t.Query), ForceQuery: t.Query == "?"},
+	// net/http takes the authority off again: what is behind it, it does not spell anew, and
+	// does not take for an authority when it begins with two slashes.
+	out := &http.Request{Method: req.Method, URL: &url.URL{Scheme: "https", Host: authority, Opaque: "//" + authority + t.Path, RawQuery: queryOf(t.Query), ForceQuery: t.Query == "?"},
 		Host: authority, Header: headerOf(req.Fields), ContentLength: length, Body: http.NoBody}
 	if length != 0 {
 		out.Body = body

@@ -66,3 +66,29 @@ func TestWhoseFaultAnExchangeIsDoesNotDependOnItsOrigin(t *testing.T) {
 		}
 	}
 }
+
+// TestAPathThatNoRuleReadsIsTheOriginsWhateverItSpeaks: the path arrives as it was sent, from
+// a client of either version of HTTP at an origin of either.
+func TestAPathThatNoRuleReadsIsTheOriginsWhateverItSpeaks(t *testing.T) {
+	for _, protocol := range []string{"h2", "http/1.1"} {
+		w := newWorld(t, generous, endpoint("a.example.com", 443, ""))
+		got := make(chan string, 1)
+		w.origin("a.example.com", 443, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got <- r.RequestURI }), protocol)
+		c := w.secure("a.example.com", "http/1.1")
+		r := bufio.NewReader(c)
+		for _, target := range []string{"/a", "//a//b", "//a.example.com/secret", "//evil.test/%7e%41?", "//a.example.com", "/a;b//../c", "/a|b", "//a|b"} {
+			_, _ = io.WriteString(c, "GET "+target+" HTTP/1.1\r\nHost: a.example.com\r\n\r\n")
+			resp, err := http.ReadResponse(r, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != 200 {
+				t.Errorf("%s: %s is answered %s, %v", protocol, target, resp.Status, err)
+				c = w.secure("a.example.com", "http/1.1")
+				r = bufio.NewReader(c)
+			} else if sent := <-got; sent != target {
+				t.Errorf("%s: %s is sent as %s", protocol, target, sent)
+			}
+		}
+	}
+}
