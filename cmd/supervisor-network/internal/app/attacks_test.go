@@ -332,3 +332,47 @@ func TestOnlyWhatIsSentIsJudged(t *testing.T) {
 		}
 	}
 }
+
+// TestAMethodThatAFieldAsksForIsJudged, in both versions of HTTP: many origins do what the
+// field says.
+func TestAMethodThatAFieldAsksForIsJudged(t *testing.T) {
+	w := newWorld(t, generous, endpoint("a.example.com", 443, ", protocol: rest, enforcement: enforce, access: read-write"))
+	reached := make(chan string, 8)
+	w.origin("a.example.com", 443, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		reached <- fmt.Sprint(r.Method, r.Header.Values("X-Http-Method-Override"))
+	}), "h2", "http/1.1")
+	for _, newer := range []bool{false, true} {
+		c := w.client(newer)
+		for _, tc := range []struct {
+			fields []string
+			status int
+		}{
+			{nil, 200}, {[]string{"PATCH"}, 200}, {[]string{"DELETE"}, 403}, {[]string{"PUT", "DELETE"}, 403},
+			{[]string{"PUT", "PATCH", "GET", "PUT"}, 200}, {[]string{"PUT", "PATCH", "GET", "PUT", "PATCH"}, 400},
+		} {
+			req, err := http.NewRequestWithContext(t.Context(), "POST", "https://a.example.com/", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header["X-Http-Method-Override"] = tc.fields
+			resp, err := c.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			if resp.StatusCode != tc.status {
+				t.Errorf("newer %v: POST taken for %v: %s, want %d", newer, tc.fields, resp.Status, tc.status)
+			}
+			select {
+			case got := <-reached:
+				if tc.status != 200 || got != fmt.Sprint("POST", tc.fields) {
+					t.Errorf("newer %v: the origin got %s", newer, got)
+				}
+			default:
+				if tc.status == 200 {
+					t.Errorf("newer %v: the origin got nothing of %v", newer, tc.fields)
+				}
+			}
+		}
+	}
+}

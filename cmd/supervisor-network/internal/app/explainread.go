@@ -113,7 +113,7 @@ func (w *written) read(fields []string) reading {
 	if websocket.Wanted(req.Fields) {
 		in.handshake, malformed = websocket.Read(req)
 	}
-	in.facts = decide.Request{Method: in.method, Path: in.path, Query: in.head.Query, Upgrade: in.handshake != nil}
+	in.facts = in.asked()
 	if w.permit.Inspected() {
 		var ok bool
 		if in.endpoint, ok = w.snap.Endpoint(w.permit, in.path); ok {

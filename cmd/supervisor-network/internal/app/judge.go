@@ -2,6 +2,7 @@ package app
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"sync/atomic"
 
@@ -66,7 +67,7 @@ func (p *path) judge(g *grant, in *incoming, body func(limit int) ([]byte, error
 		return byRules(decide.Ruling{Rule: g.permit.Rule(), Detail: in.method + " " + in.path + " did not match an L7 endpoint path"})
 	}
 	in.endpoint = endpoint
-	in.facts = decide.Request{Method: in.method, Path: in.path, Query: in.head.Query, Upgrade: in.handshake != nil}
+	in.facts = in.asked()
 	if refused := in.understand(body); refused != nil {
 		return refused
 	}
@@ -80,8 +81,21 @@ func (p *path) judge(g *grant, in *incoming, body func(limit int) ([]byte, error
 	return nil
 }
 
+// maxOverrides is how many fields may override the method: a request is judged once more
+// for each.
+const maxOverrides = 4
+
+// asked is what the head of a request asks for.
+func (in *incoming) asked() decide.Request {
+	return decide.Request{Method: in.method, Overrides: inspect.Overrides(in.head), Path: in.path, Query: in.head.Query, Upgrade: in.handshake != nil}
+}
+
 // understand reads what the endpoint's rules are about.
 func (in *incoming) understand(body func(limit int) ([]byte, error)) *refusal {
+	if len(in.facts.Overrides) > maxOverrides {
+		return &refusal{status: 400, stage: core.StageRequest, reason: core.ReasonBadRequest,
+			detail: fmt.Sprintf("at most %d fields say which method a request shall be taken for", maxOverrides)}
+	}
 	if in.head.Fields.Has("Upgrade", "h2c") {
 		return &refusal{status: 403, stage: core.StageRequest, reason: core.ReasonUnsupportedProtocol,
 			detail: "an upgrade to HTTP/2 without TLS is not supported on an inspected endpoint"}

@@ -7,7 +7,7 @@
 // policy; Go contributes the glob matching, because the reference's three kinds of glob
 // are not OPA's, and an index that finds the few endpoints a host could match. It does
 // not answer a policy that is wider than its author meant, nor an origin that takes one
-// request for another: a header that overrides the method, a path in other letter case.
+// request for another: by a method in its query or body, by a path in other letter case.
 //
 // connection.rego decides at run time, once for each question that differs.
 // request.rego is too slow for every request; what decides there is its compiled form,
@@ -19,7 +19,8 @@
 //
 // Where a rule that denies could be dodged it reaches further than the pattern says: its
 // wildcards do not stop at dots in names and values, GET is HEAD as well, a path counts
-// in every reading that origins have of its slashes, a GraphQL operation whose fields
+// in every reading that origins have of its slashes, a method that overrides the request's
+// own counts beside it, a GraphQL operation whose fields
 // are not known and a parameter that is no text match.
 //
 // Callers may rely on this: only this package makes a valid Permit; a Snapshot is

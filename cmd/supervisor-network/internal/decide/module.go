@@ -209,18 +209,22 @@ func (s *Snapshot) ExplainRequest(ctx context.Context, p Permit, r *Request) (Ru
 	if !s.made(&p) {
 		return stale, nil
 	}
-	j := judgement{s: s, permit: &p, e: s.selected(&p, r.Path), r: r}
-	compiled := j.judge()
+	selected := s.selected(&p, r.Path)
 	module, err := s.requests()
 	if err != nil {
 		return Ruling{}, err
 	}
-	read, err := module.request(ctx, &p, r)
+	v, taken, err := r.worst(func(r *Request) (verdict, error) {
+		j := judgement{s: s, permit: &p, e: selected, r: r}
+		compiled := j.judge()
+		read, err := module.request(ctx, &p, r)
+		if err == nil && compiled != read {
+			err = fmt.Errorf("BUG: the module says %+v, its compiled form %+v", read, compiled)
+		}
+		return read, err
+	})
 	if err != nil {
 		return Ruling{}, err
 	}
-	if compiled != read {
-		return Ruling{}, fmt.Errorf("BUG: the module says %+v, its compiled form %+v", read, compiled)
-	}
-	return s.ruling(j.e, r, read), nil
+	return s.ruling(selected, taken, v), nil
 }

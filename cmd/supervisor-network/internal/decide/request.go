@@ -6,8 +6,10 @@ import "github.com/splitpod/splitpod/pkg/core/policy"
 // text message of a WebSocket.
 type Request struct {
 	Method string // as sent, or MethodText
-	Path   string // canonical, without query; a message has that of its handshake
-	Query  string // as sent, without its question mark
+	// Overrides are methods that the request asks its origin to take it for, as sent.
+	Overrides []string
+	Path      string // canonical, without query; a message has that of its handshake
+	Query     string // as sent, without its question mark
 	// Upgrade is true for a valid WebSocket handshake.
 	Upgrade bool
 	// Message is true for a text message of a WebSocket. Its Method is MethodText.
@@ -110,7 +112,8 @@ func (s *Snapshot) selected(p *Permit, path string) *l7 {
 //
 // Rules of every endpoint that takes the path count, if they speak about this kind of
 // request; one that denies outweighs all that allow. Rules that deny HTTP requests
-// count for requests of every protocol.
+// count for requests of every protocol. A method that overrides the request's own has to
+// be allowed as well.
 func (s *Snapshot) Request(p Permit, e Endpoint, r *Request) Ruling {
 	if !s.made(&p) {
 		return stale
@@ -119,6 +122,28 @@ func (s *Snapshot) Request(p Permit, e Endpoint, r *Request) Ruling {
 	if selected != nil && selected.public.number != e.number {
 		selected = nil // BUG of the caller: it was selected for another path
 	}
-	j := judgement{s: s, permit: &p, e: selected, r: r}
-	return s.ruling(selected, r, j.judge())
+	v, taken, _ := r.worst(func(r *Request) (verdict, error) {
+		j := judgement{s: s, permit: &p, e: selected, r: r}
+		return j.judge(), nil
+	})
+	return s.ruling(selected, taken, v)
+}
+
+// worst judges a request as what its origin may take it for: by its own method and by each
+// that overrides it. It returns the gravest verdict, and what that is about.
+func (r *Request) worst(judge func(*Request) (verdict, error)) (verdict, *Request, error) {
+	v, err := judge(r)
+	about := r
+	for _, method := range r.Overrides {
+		if err != nil {
+			break
+		}
+		other := *r
+		other.Method = method
+		var o verdict
+		if o, err = judge(&other); o.why != "" && (v.why == "" || o.before(&v)) {
+			v, about = o, &other
+		}
+	}
+	return v, about, err
 }

@@ -194,6 +194,34 @@ func TestQueriesOfRulesThatAllow(t *testing.T) {
 		})
 }
 
+// TestAMethodThatOverridesIsJudgedAsWell: it never allows, and is refused like one that is
+// sent as it is.
+func TestAMethodThatOverridesIsJudgedAsWell(t *testing.T) {
+	for _, tt := range []struct {
+		rules, method string
+		overrides     []string
+		detail        string // "": allowed
+	}{
+		{"access: read-write", "POST", nil, ""},
+		{"access: read-write", "POST", []string{"PATCH"}, ""},
+		{"access: read-write", "POST", []string{"patch", "GET"}, ""},
+		{"access: read-write", "POST", []string{"DELETE"}, "DELETE /a not permitted by policy"},
+		{"access: read-write", "POST", []string{"PUT", "delete"}, "delete /a not permitted by policy"},
+		{"access: read-write", "GET", []string{"DELETE"}, "DELETE /a not permitted by policy"},
+		{"access: read-write", "DELETE", []string{"POST"}, "DELETE /a not permitted by policy"},
+		{"access: read-only", "POST", []string{"GET"}, "POST /a not permitted by policy"},
+		{"access: read-write", "POST", []string{"WEBSOCKET_TEXT"}, "WEBSOCKET_TEXT names the messages of a WebSocket and is no method of a request"},
+		{"access: full", "POST", []string{"PURGE"}, ""},
+		{`access: full, deny_rules: [{method: DELETE, path: "/a"}]`, "POST", []string{"DELETE"}, "DELETE /a blocked by deny rule"},
+		{`access: full, deny_rules: [{method: DELETE, path: "/b"}]`, "POST", []string{"DELETE"}, ""},
+	} {
+		got := ruled(t, inspected(t, one("protocol: rest, "+tt.rules)), &Request{Method: tt.method, Path: "/a", Overrides: tt.overrides})
+		if got.Allowed != (tt.detail == "") || got.Detail != tt.detail {
+			t.Errorf("%s, %s taken for %v: %+v", tt.rules, tt.method, tt.overrides, got)
+		}
+	}
+}
+
 func TestQueriesOfRulesThatDeny(t *testing.T) {
 	s := inspected(t, one(`protocol: rest, access: full, deny_rules: [{method: DELETE, path: "**", query: {force: "true"}}, {method: PUT, path: "**", query: {a: "x*", b: "y"}}]`))
 	lines(t, s,
