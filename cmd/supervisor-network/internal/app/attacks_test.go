@@ -376,3 +376,34 @@ func TestAMethodThatAFieldAsksForIsJudged(t *testing.T) {
 		}
 	}
 }
+
+// TestAnEncodedSlashIsForTheEndpointThatTakesIt, and for no other of the same host: a rule
+// about one segment would allow several.
+func TestAnEncodedSlashIsForTheEndpointThatTakesIt(t *testing.T) {
+	strict := endpoint("a.example.com", 443, `, protocol: rest, enforcement: enforce, path: "/a/**", rules: [{allow: {method: GET, path: "/a/*"}}]`)
+	loose := "  loose" + endpoint("a.example.com", 443, `, protocol: rest, enforcement: enforce, path: "/b/**", allow_encoded_slash: true, rules: [{allow: {method: GET, path: "/b/*"}}]`)[2:]
+	w := newWorld(t, generous, strict, loose)
+	reached := make(chan string, 8)
+	w.origin("a.example.com", 443, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { reached <- r.RequestURI }), "h2", "http/1.1")
+	for target, status := range map[string]int{"/a/x": 200, "/a/x%2Fy": 400, "/a/x%2fy": 400, "/a%2Fx": 403, "/b/x%2Fy": 200, "/b/x": 200, "/b/x/y": 403, "/c%2Fd": 403} {
+		for _, newer := range []bool{false, true} {
+			req, err := http.NewRequestWithContext(t.Context(), "GET", "https://a.example.com"+target, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp, err := w.client(newer).Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			if resp.StatusCode != status {
+				t.Errorf("newer %v: %s: %s, want %d", newer, target, resp.Status, status)
+			}
+			if resp.StatusCode == 200 {
+				if got := <-reached; got != target {
+					t.Errorf("newer %v: %s arrived as %s", newer, target, got)
+				}
+			}
+		}
+	}
+}

@@ -96,6 +96,11 @@ func (in *incoming) understand(body func(limit int) ([]byte, error)) *refusal {
 		return &refusal{status: 400, stage: core.StageRequest, reason: core.ReasonBadRequest,
 			detail: fmt.Sprintf("at most %d fields say which method a request shall be taken for", maxOverrides)}
 	}
+	if !in.endpoint.EncodedSlash && strings.Contains(in.path, "%2F") { // it was read for all endpoints of the host
+		if _, err := http1.CanonicalPath(in.path, false); err != nil {
+			return unreadable(err)
+		}
+	}
 	if in.head.Fields.Has("Upgrade", "h2c") {
 		return &refusal{status: 403, stage: core.StageRequest, reason: core.ReasonUnsupportedProtocol,
 			detail: "an upgrade to HTTP/2 without TLS is not supported on an inspected endpoint"}
