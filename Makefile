@@ -1,4 +1,4 @@
-# Targets: build images test cluster demo run lint fuzz generate check bench. `make check` is
+# Targets: build images test cluster demo run lint fuzz generate check profile bench. `make check` is
 # what CI runs. Kernel tests need root; `make test` fails where they cannot run.
 
 VERSION ?= devel
@@ -9,11 +9,15 @@ APP      = github.com/splitpod/splitpod/cmd/$(1)/internal/app
 LDFLAGS  = -s -w -X $(APP).version=$(VERSION) -X $(APP).commit=$(COMMIT)
 # Same source, same bytes: what git could tell the linker, tags and files beside, differs
 # between clones of one commit. COMMIT is all that is taken, and can be given.
-BUILD    = $(GO) build -trimpath -buildvcs=false
+# The network daemon is compiled for its hot paths (cmd/supervisor-network/default.pgo).
+BUILD    = $(GO) build -pgo=auto -trimpath -buildvcs=false
 DAEMONS  = supervisor-network supervisor-process
 ARCHES   = amd64 arm64
 
 export CGO_ENABLED = 0
+# What only tests and checks is compiled without the profile, or every package would be
+# compiled twice.
+export GOFLAGS := $(strip $(GOFLAGS) -pgo=off)
 
 .PHONY: build
 build: $(DAEMONS:%=bin/%) ## both daemons for this machine
@@ -78,6 +82,11 @@ generate: ## generated code and pages; needs protoc
 .PHONY: check
 check: setup lint generate test ## what CI runs
 	git diff --exit-code
+
+.PHONY: profile
+profile: ## default.pgo anew, from the benchmarks of the network daemon; where its hot paths change
+	$(GO) test ./cmd/supervisor-network/internal/app -trimpath -run '^$$' -bench 'KeepAlive|Handshake|Stream|Connect' \
+		-benchtime 10s -o bin/app.test -cpuprofile $(CURDIR)/cmd/supervisor-network/default.pgo
 
 .PHONY: bench
 bench: build ## load through the proxy and without it, in one run

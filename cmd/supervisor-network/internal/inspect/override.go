@@ -20,10 +20,6 @@ func overrides(name string) bool {
 	if len(name) < len("X-HTTP-Method") || name[0]|0x20 != 'x' {
 		return false
 	}
-	switch strings.ToLower(strings.ReplaceAll(name, "_", "-")) {
-	case "x-http-method-override", "x-http-method", "x-method-override":
-		return true
-	default:
-		return false
-	}
+	name = strings.ReplaceAll(name, "_", "-")
+	return strings.EqualFold(name, "X-HTTP-Method-Override") || strings.EqualFold(name, "X-HTTP-Method") || strings.EqualFold(name, "X-Method-Override")
 }
