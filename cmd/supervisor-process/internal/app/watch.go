@@ -26,6 +26,7 @@ type fence struct {
 	counted  atomic.Uint64 // packets reported without
 	damaged  atomic.Bool
 	verified atomic.Pointer[time.Time] // of the last good comparison
+	log      nflog.Reader
 }
 
 // fresh reports whether the fence was compared lately. The monotonic clock says so: with
@@ -49,10 +50,11 @@ func (f *fence) verifiedAt() time.Time {
 func (d *daemon) watch(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
+	d.fence.log.File = d.sandbox.Files[inside.FileNFLog]
 	wg.Go(func() {
 		slots := make(chan struct{}, maxAttributions)
 		again(ctx, fenceInterval, func() error {
-			err := nflog.Read(ctx, d.sandbox.Files[inside.FileNFLog], func(p nflog.Packet) { d.refused(p, slots) })
+			err := d.fence.log.Read(ctx, func(p nflog.Packet) { d.refused(p, slots) })
 			if err != nil {
 				d.log.Error("the fence's log cannot be read; until it can, refusals are only counted, and held connections wait", slog.Any("error", err))
 			}
@@ -185,7 +187,7 @@ func (d *daemon) checkFence(watched context.Context) {
 	if total <= d.fence.logged.Load()+d.fence.counted.Load() {
 		return
 	}
-	time.Sleep(50 * time.Millisecond) // the log's packets of these counts are on their way
+	d.fence.drain(ctx)
 	known := d.fence.logged.Load() + d.fence.counted.Load()
 	if total <= known {
 		return
@@ -195,6 +197,17 @@ func (d *daemon) checkFence(watched context.Context) {
 		Kind: core.EventBypass, Stage: core.StageBypass, Severity: core.SeverityMedium, Verdict: core.Deny, Reason: core.ReasonBypass,
 		Detail: "more direct connections were refused than are logged one by one", Count: total - known,
 	})
+}
+
+// drain waits until the log's packets are taken that the kernel has counted: one that is
+// taken later would be reported twice.
+func (f *fence) drain(ctx context.Context) {
+	for pause := 50 * time.Millisecond; ctx.Err() == nil; pause = 5 * time.Millisecond { // what is logged is queued soon
+		time.Sleep(pause)
+		if drained, err := f.log.Drained(); drained || err != nil {
+			return
+		}
+	}
 }
 
 // judgeFence records the first sign of damage. The namespace has no interface but

@@ -17,6 +17,7 @@ import (
 	"net/netip"
 	"os"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/mdlayher/netlink"
@@ -112,22 +113,26 @@ func configure(fd int, group uint16, attrs []netlink.Attribute) error {
 	return nil
 }
 
+// Reader reads one log. The zero value with a file is ready.
+type Reader struct {
+	File *os.File
+	mu   sync.Mutex // held from the receipt of packets until they are taken
+}
+
 // Read calls take for every packet until ctx ends. Packets that the kernel could not
 // queue are missing; the fence has counted them.
-func Read(ctx context.Context, f *os.File, take func(Packet)) error {
-	raw, err := f.SyscallConn()
+func (r *Reader) Read(ctx context.Context, take func(Packet)) error {
+	raw, err := r.File.SyscallConn()
 	if err != nil {
 		return fmt.Errorf("read the fence's log: %w", err)
 	}
-	stop := context.AfterFunc(ctx, func() { _ = f.SetReadDeadline(past) })
+	stop := context.AfterFunc(ctx, func() { _ = r.File.SetReadDeadline(past) })
 	defer stop()
 	buf := make([]byte, 64<<10)
 	for {
-		var n int
-		var from unix.Sockaddr
 		var readErr error
 		err := raw.Read(func(fd uintptr) bool {
-			n, from, readErr = unix.Recvfrom(int(fd), buf, 0)
+			readErr = r.receive(int(fd), buf, take)
 			return readErr != unix.EAGAIN
 		})
 		switch {
@@ -140,13 +145,40 @@ func Read(ctx context.Context, f *os.File, take func(Packet)) error {
 		case readErr != nil:
 			return fmt.Errorf("read the fence's log: %w", readErr)
 		}
-		if kernel, ok := from.(*unix.SockaddrNetlink); !ok || kernel.Pid != 0 {
-			continue
-		}
-		for p := range parse(buf[:n]) {
-			take(p)
-		}
 	}
+}
+
+func (r *Reader) receive(fd int, buf []byte, take func(Packet)) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n, from, err := unix.Recvfrom(fd, buf, 0)
+	if err != nil {
+		return err
+	}
+	if kernel, ok := from.(*unix.SockaddrNetlink); !ok || kernel.Pid != 0 {
+		return nil
+	}
+	for p := range parse(buf[:n]) {
+		take(p)
+	}
+	return nil
+}
+
+// Drained reports whether everything was taken that the kernel had queued when it was
+// called. On a busy machine nothing else says so: a reader may have received a packet
+// long before it is given the processor to take it.
+func (r *Reader) Drained() (drained bool, err error) {
+	raw, err := r.File.SyscallConn()
+	if err != nil {
+		return false, fmt.Errorf("look into the fence's log: %w", err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	err = raw.Control(func(fd uintptr) {
+		n, pollErr := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+		drained = n == 0 && pollErr == nil
+	})
+	return drained, err
 }
 
 // parse yields the packets of one datagram.

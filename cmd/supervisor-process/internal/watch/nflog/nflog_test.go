@@ -158,8 +158,23 @@ func TestTheKernelsLogIsRead(t *testing.T) {
 			t.Errorf("sendto: %v", err)
 		}
 		var got []Packet
-		if err := Read(ctx, f, func(p Packet) { got = append(got, p); cancel() }); err != nil {
+		r := &Reader{File: f}
+		if drained, err := r.Drained(); drained || err != nil {
+			t.Errorf("with a packet in the queue: drained %v, %v", drained, err)
+		}
+		err = r.Read(ctx, func(p Packet) {
+			got = append(got, p)
+			if r.mu.TryLock() {
+				r.mu.Unlock()
+				t.Error("Drained could look between the receipt of a packet and its count")
+			}
+			cancel()
+		})
+		if err != nil {
 			t.Error(err)
+		}
+		if drained, err := r.Drained(); !drained || err != nil {
+			t.Errorf("with nothing in the queue: drained %v, %v", drained, err)
 		}
 		if len(got) != 1 || got[0].Prefix != "hello" || got[0].Proto != "udp" || got[0].Dst.String() != "203.0.113.9:53" || got[0].UID != uint32(os.Getuid()) {
 			t.Errorf("got %+v", got)
