@@ -28,7 +28,7 @@ stringData:
 	s.install(values("Pod", "credentials: {secret: agent-credentials}\n", "agent", "lines"))
 	s.ready("box")
 
-	call := []string{"sh", "-c", `echo "$TOKEN"; curl -sS -m 10 -o /dev/null -w '%{http_code}\n' -H "Authorization: Bearer $TOKEN" http://api.demo.test/`}
+	call := []string{"sh", "-c", `echo "$TOKEN"; curl -sS -m 120 -o /dev/null -w '%{http_code}\n' -H "Authorization: Bearer $TOKEN" http://api.demo.test/`}
 	out, code := s.inside("box", call...)
 	placeholder, status, _ := strings.Cut(out, "\n")
 	if code != 0 || !strings.Contains(placeholder, "TOKEN") || status != "200\n" {

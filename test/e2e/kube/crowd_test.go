@@ -21,7 +21,7 @@ func TestThirtyPodsTogether(t *testing.T) {
 	v = strings.Replace(v, "  stdin: true\n", "  "+small, 1)
 	start := time.Now()
 	s.install(v)
-	s.in("rollout", "status", "deploy/box", "--timeout=240s")
+	s.in("rollout", "status", "deploy/box", "--timeout=480s")
 	names := strings.Fields(s.get("pods", "{.items[*].metadata.name}"))
 	if len(names) != pods {
 		t.Fatalf("there are %d pods", len(names))
@@ -48,7 +48,7 @@ func TestThirtyPodsTogether(t *testing.T) {
 		}
 	}
 	end := time.Now()
-	s.in("delete", "deploy", "box", "--cascade=foreground", "--timeout=120s")
+	s.in("delete", "deploy", "box", "--cascade=foreground", "--timeout=240s")
 	t.Logf("%d pods were gone after %.1f s", pods, time.Since(end).Seconds())
 }
 

@@ -163,7 +163,7 @@ func (s *space) eventually(what string, found func() bool) {
 // ready waits until a pod is.
 func (s *space) ready(pod string) {
 	s.t.Helper()
-	s.in("wait", "--for=condition=Ready", "--timeout=120s", "pod/"+pod)
+	s.in("wait", "--for=condition=Ready", "--timeout=240s", "pod/"+pod)
 }
 
 // logs are a container's; the empty name is the pod's first.

@@ -121,8 +121,13 @@ func changeNetworkImage(t *testing.T, held int) {
 	attached := s.open("attach", "-i", "box", "-c", "workload")
 	say := func(line string) (pid int) {
 		t.Helper()
-		fmt.Fprintln(attached.in, line)
-		s.eventually("an answer on the attached standard output", func() bool { return attached.last("line")["line"] == line })
+		s.eventually("an answer on the attached standard output", func() bool {
+			if attached.last("line")["line"] == line {
+				return true
+			}
+			fmt.Fprintln(attached.in, line) // again: an answer before the output is attached goes to the log alone
+			return false
+		})
 		return attached.number("pid")
 	}
 	pid := say("before")
@@ -261,9 +266,9 @@ func TestAProcessImageIsChangedUnderANetworkDaemon(t *testing.T) {
 		s.eventually("the container's restart", func() bool { return s.restarts("box", "workload") == fmt.Sprint(i+1) })
 		s.ready("box")
 		pod := s.get("pod/box", "{.status.podIP}")
-		if metric(pod, "9902", "splitpod_build_info", fmt.Sprintf("version=%q", release)) != 1 {
-			t.Errorf("release %s does not run", release)
-		}
+		s.eventually("release "+release, func() bool {
+			return metric(pod, "9902", "splitpod_build_info", fmt.Sprintf("version=%q", release)) == 1
+		})
 		s.eventually("the first request of the new instance", func() bool { return count(s.logs("box", "supervisor-network"), "allowed") == i+2 })
 		took := s.attachToFirst(s.logs("box", "supervisor-network"))
 		t.Logf("to release %s: the network daemon served the new instance %d ms after it attached", release, took.Milliseconds())
@@ -303,10 +308,10 @@ func TestADeploymentRollsOneImage(t *testing.T) {
 	s := newSpace(t)
 	v := values("Deployment", "", "agent", "lines")
 	s.install(v)
-	s.in("rollout", "status", "deploy/box", "--timeout=120s")
+	s.in("rollout", "status", "deploy/box", "--timeout=240s")
 	for _, daemon := range []string{"network", "process"} {
 		next := strings.Replace(v, "supervisor-"+daemon+", tag: a", "supervisor-"+daemon+", tag: b", 1)
-		s.helm(next, "upgrade", "box", chart, "--wait", "--timeout", "120s")
+		s.helm(next, "upgrade", "box", chart, "--wait", "--timeout", "240s")
 		var pod string
 		s.eventually("the old pod's end", func() bool {
 			pod = s.get("pods", "{.items[*].metadata.name}")
@@ -318,9 +323,9 @@ func TestADeploymentRollsOneImage(t *testing.T) {
 		ip := s.get("pod/"+pod, "{.status.podIP}")
 		for port, component := range map[string]string{"9901": "network", "9902": "process"} {
 			want := map[bool]string{true: "b", false: "a"}[component == daemon]
-			if metric(ip, port, "splitpod_build_info", fmt.Sprintf("version=%q", want)) != 1 {
-				t.Errorf("after rolling %s, %s is not release %s", daemon, component, want)
-			}
+			s.eventually(fmt.Sprintf("%s of release %s, after rolling %s", component, want, daemon), func() bool {
+				return metric(ip, port, "splitpod_build_info", fmt.Sprintf("version=%q", want)) == 1
+			})
 		}
 	}
 }

@@ -89,7 +89,7 @@ func (c *Cluster) Dump(w io.Writer, namespace string) {
 
 // Metrics is the text a pod serves on a port.
 func (c *Cluster) Metrics(podIP, port string) (string, error) {
-	return c.Run("", "curl", "-sS", "-m", "5", "http://"+podIP+":"+port+"/metrics")
+	return c.Run("", "curl", "-sS", "-m", "30", "http://"+podIP+":"+port+"/metrics")
 }
 
 // Namespaces lists what containers leave on a node while they live: mounts and network
@@ -112,12 +112,12 @@ func (c *Cluster) Traces(part string) (found []string) {
 	return found
 }
 
-// Eventually waits until found says yes, for at most two minutes. It asks less and less
+// Eventually waits until found says yes, for at most four minutes. It asks less and less
 // often: a start of kubectl costs a processor 0.1 s, and many that wait must not keep the
 // pods from starting.
 func Eventually(found func() bool) bool {
 	pause := 100 * time.Millisecond
-	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(pause) {
+	for deadline := time.Now().Add(4 * time.Minute); time.Now().Before(deadline); time.Sleep(pause) {
 		if found() {
 			return true
 		}

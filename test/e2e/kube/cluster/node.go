@@ -101,6 +101,7 @@ clusterDNS: [` + NodeAddress + `]
 clusterDomain: cluster.local
 resolvConf: ` + c.Dir + `/resolv.conf
 podLogsDir: /var/log/pods
+containerLogMaxSize: 200Mi
 volumePluginDir: ` + c.Dir + `/kubelet/plugins-exec
 syncFrequency: 2s
 volumeStatsAggPeriod: 2s

@@ -62,9 +62,9 @@ func (c *Cluster) env() []string {
 }
 
 // awaitProgram waits until ready says yes, and gives up when the program ends or
-// after a minute.
+// after four minutes.
 func (c *Cluster) awaitProgram(name string, ready func() error) error {
-	deadline := time.Now().Add(2 * time.Minute)
+	deadline := time.Now().Add(4 * time.Minute)
 	for {
 		err := ready()
 		if err == nil {
