@@ -55,9 +55,12 @@ func newSiege(t *testing.T, args ...string) *siege {
 	must(t, err)
 	a := &siege{t: t, plain: watch(t, 7001, nil), secure: watch(t, 7002, &tls.Config{Certificates: []tls.Certificate{cert}}), denied: watch(t, 7009, nil), lookups: make(chan string, 100)}
 	a.countLookups()
-	a.pair = standalone(t, attackPolicy, append([]string{"--head-timeout", "2s"}, args...)...)
+	a.pair = standalone(t, attackPolicy, args...)
 	a.roots = a.interceptionRoots()
 	a.plainRequestWorks(t)
+	eventually(t, "the record of standalone's look at the listener", func() bool {
+		return slices.ContainsFunc(a.connectionRecords(), func(r record) bool { return r.Unmapped.Reason == "client_closed" })
+	})
 	a.rest()
 	a.baseline = a.descriptors()
 	a.records = len(a.connectionRecords())

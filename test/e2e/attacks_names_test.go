@@ -8,7 +8,9 @@ import (
 	"io"
 	"net"
 	"os/exec"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -402,7 +404,7 @@ func TestAPathThatNoRuleReadsIsTheOrigins(t *testing.T) {
 	a := newSiege(t)
 	for _, target := range []string{"/@scope%2fname", "/@scope%2Fname?a=%2f", "/a//b/./c;v=1/../%41", "//a"} {
 		for _, way := range [][]string{{"http://a.wild.demo.test:7001"}, {"http://a.wild.demo.test:7001", "-p"}, {"https://a.wild.demo.test:7002", "--http1.1"}, {"https://a.wild.demo.test:7002", "--http2"}} {
-			args := append([]string{"-sS", "--max-time", "10", "--path-as-is", "--cacert", a.caFile(), "-x", "http://" + standaloneAddress, "-o", "/dev/null", "-w", "%{http_code}", way[0] + target}, way[1:]...)
+			args := append([]string{"-sS", "--max-time", "120", "--path-as-is", "--cacert", a.caFile(), "-x", "http://" + standaloneAddress, "-o", "/dev/null", "-w", "%{http_code}", way[0] + target}, way[1:]...)
 			out, err := exec.Command("curl", args...).CombinedOutput()
 			if err != nil || string(out) != "200" {
 				t.Errorf("%s %v: %v %s", target, way, err, out)
@@ -415,7 +417,7 @@ func TestAPathThatNoRuleReadsIsTheOrigins(t *testing.T) {
 
 // TestBoundsOfARequest (B44): each bound at its limit and one beyond.
 func TestBoundsOfARequest(t *testing.T) {
-	a := newSiege(t)
+	a := newSiege(t, "--head-timeout", "6s")
 	fields := func(n int) string { return strings.Repeat("A: b\r\n", n) }
 	for name, tc := range map[string]struct {
 		text   string
@@ -448,7 +450,8 @@ func TestBoundsOfARequest(t *testing.T) {
 		})
 	}
 	t.Run("heads that never end", func(t *testing.T) {
-		for _, e := range http1Entries {
+		var wg sync.WaitGroup
+		for _, e := range http1Entries { // together, because each takes its whole time
 			c := a.open(t, e)
 			_, err := io.WriteString(c, e.write("GET {abs}/ok/a HTTP/1.1\r\n"))
 			must(t, err)
@@ -465,13 +468,20 @@ func TestBoundsOfARequest(t *testing.T) {
 					}
 				}
 			}()
-			out, err := io.ReadAll(c)
-			close(stop)
-			if !strings.HasPrefix(string(out), "HTTP/1.1 408 ") && !(len(out) == 0 && errors.Is(err, io.EOF)) {
-				t.Errorf("%s: got %q, %v", e, out, err)
-			}
-			a.oracle(t, nil, "request_timeout")
+			wg.Go(func() {
+				out, err := io.ReadAll(c)
+				close(stop)
+				if !strings.HasPrefix(string(out), "HTTP/1.1 408 ") && !(len(out) == 0 && errors.Is(err, io.EOF)) {
+					t.Errorf("%s: got %q, %v", e, out, err)
+				}
+			})
 		}
+		wg.Wait()
+		found := a.denials(t, len(http1Entries))
+		if len(found) != len(http1Entries) || slices.ContainsFunc(found, func(r record) bool { return r.Unmapped.Reason != "request_timeout" }) {
+			t.Errorf("records of refusals %+v, want %d", found, len(http1Entries))
+		}
+		a.oracle(t, nil, "")
 	})
 	a.settled(t)
 }

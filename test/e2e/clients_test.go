@@ -309,7 +309,7 @@ func TestPackageManagers(t *testing.T) {
 		t.Errorf("npm install of what is denied: %d: %s%s", code, out, errs)
 	}
 	pip := func(name string) (int, string, string) {
-		return w.run(t, w.python(), "-m", "pip", "install", "--disable-pip-version-check", "--no-cache-dir", "--retries", "0", "--index-url", siteURL+"/pypi", "--target", dir+"/py", name)
+		return w.run(t, w.python(), "-m", "pip", "install", "--disable-pip-version-check", "--no-cache-dir", "--retries", "0", "--timeout", "120", "--index-url", siteURL+"/pypi", "--target", dir+"/py", name)
 	}
 	if code, out, errs := pip("tiny"); code != 0 {
 		t.Errorf("pip install: %d: %s%s", code, out, errs)

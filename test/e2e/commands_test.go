@@ -126,6 +126,7 @@ func TestExecRunsInTheSameSandbox(t *testing.T) {
 	p.startNetwork()
 	p.startProcess("sh", "-c", "readlink /proc/self/ns/net /proc/self/ns/pid /proc/self/ns/mnt /proc/self/ns/ipc; echo ready; sleep 60")
 	eventually(t, "the workload", func() bool { return strings.Contains(p.process.out.String(), "ready") })
+	p.takesExec()
 	inside, _, _ := strings.Cut(p.process.out.String(), "ready")
 
 	cmd := exec.Command(binary(t, "supervisor-process"), "exec", "--run-dir", p.dir+"/run", "--",
@@ -196,10 +197,7 @@ func TestExecGivesATerminal(t *testing.T) {
 	p.startNetwork()
 	p.startProcess("sh", "-c", "echo ready; sleep 60")
 	eventually(t, "the workload", func() bool { return strings.Contains(p.process.out.String(), "ready") })
-	eventually(t, "exec", func() bool {
-		_, err := os.Stat(p.dir + "/run/exec.sock")
-		return err == nil
-	})
+	p.takesExec()
 	inner := binary(t, "supervisor-process") + " exec --run-dir " + p.dir + "/run -- bash -c 'test -t 0 && tty && test -w $(tty) && stty size && echo $TERM && id -u; exit 9'"
 	cmd := exec.Command(script, "-qec", "stty rows 33 cols 77; "+inner, "/dev/null")
 	cmd.Env = []string{"PATH=/usr/bin:/bin", "TERM=vt220"}
@@ -255,7 +253,11 @@ func TestTheListedCapabilitiesSuffice(t *testing.T) {
 // TestAgentsAreToldHowToPropose where the network daemon says that they may, and
 // nothing is installed where it does not.
 func TestAgentsAreToldHowToPropose(t *testing.T) {
-	const known = "/etc/openshell/skills/policy_advisor.md"
+	const known = "/etc/openshell/skills/policy_advisor.md" // of the machine, on which test/e2e/skew runs this, too
+	lock, err := os.OpenFile(filepath.Join(os.TempDir(), "splitpod-test-skills.lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	must(t, err)
+	t.Cleanup(func() { lock.Close() }) // last
+	must(t, syscall.Flock(int(lock.Fd()), syscall.LOCK_EX))
 	if _, err := os.Lstat(known); err == nil {
 		t.Fatalf("%s is there already; remove it", known)
 	}

@@ -140,8 +140,8 @@ curl -sS -m 120 https://api.demo.test:PORT/curl-alias -H "Authorization: Bearer 
 git init -q w && cd w && git config user.name a && git config user.email a@b && dd if=/dev/urandom of=f bs=1k count=300 2>/dev/null && git add f && git commit -qm one &&
   git push -q "https://x-access-token:$GITHUB_TOKEN@api.demo.test:GITPORT/repo.git" HEAD:refs/heads/main && echo git push ok
 cd .. && git clone -q "https://x-access-token:$GITHUB_TOKEN@api.demo.test:GITPORT/repo.git" c && cmp w/f c/f && echo git clone ok
-mkdir n && cd n && printf '//api.demo.test:NPMPORT/:_authToken=${NPM_TOKEN}\nregistry=https://api.demo.test:NPMPORT/\nfund=false\naudit=false\nupdate-notifier=false\ncafile=${SSL_CERT_FILE}\n' > .npmrc && timeout 40 npm install --silent tiny && node -e "console.log(require('tiny'))"
-cd .. && /usr/bin/python3 -m pip install -q --no-input --disable-pip-version-check --no-cache-dir --target=py --index-url "https://__token__:$PIP_TOKEN@api.demo.test:PIPPORT/simple/" tinypy && python3 py/tinypy.py
+mkdir n && cd n && printf '//api.demo.test:NPMPORT/:_authToken=${NPM_TOKEN}\nregistry=https://api.demo.test:NPMPORT/\nfund=false\naudit=false\nupdate-notifier=false\ncafile=${SSL_CERT_FILE}\n' > .npmrc && timeout 240 npm install --silent tiny && node -e "console.log(require('tiny'))"
+cd .. && /usr/bin/python3 -m pip install -q --timeout 120 --no-input --disable-pip-version-check --no-cache-dir --target=py --index-url "https://__token__:$PIP_TOKEN@api.demo.test:PIPPORT/simple/" tinypy && python3 py/tinypy.py
 find $HOME /tmp/splitpod-pair-* /run /etc/environment /proc/[0-9]*/cmdline /proc/[0-9]*/environ /proc/[0-9]*/maps -type f -size -200k -exec cat {} + 2>/dev/null | tr '\0' '\n' | head -c 8000000 > $HOME/view; cat $HOME/view
 rm -rf $HOME
 `)

@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"net"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -227,33 +228,43 @@ echo "proxy: $HTTPS_PROXY $https_proxy $NO_PROXY"
 // address, and the attempt does not wait for a time-out.
 func TestADirectConnectionIsAttributed(t *testing.T) {
 	need.Program(t, "/usr/bin/python3")
-	p, code, out := run(t, policyText, "sh", "-c", `/usr/bin/python3 -c "
-import errno, socket
-for to in ('203.0.113.7', 443), ('2001:db8::7', 443):
-    s = socket.socket(socket.AF_INET6 if ':' in to[0] else socket.AF_INET)
-    s.settimeout(15)
-    try:
-        s.connect(to)
-        print('OPEN')
-    except OSError as e:
-        print(errno.errorcode.get(e.errno, 'TIMEOUT'))
+	p := newPair(t, policyText)
+	p.startNetwork()
+	p.startProcess("sh", "-c", `/usr/bin/python3 -c "
+import errno, socket, time
+while True:
+    for to in ('203.0.113.7', 443), ('2001:db8::7', 443):
+        s = socket.socket(socket.AF_INET6 if ':' in to[0] else socket.AF_INET)
+        s.settimeout(60)
+        try:
+            s.connect(to)
+            print('OPEN', flush=True)
+        except OSError as e:
+            print(errno.errorcode.get(e.errno, 'TIMEOUT'), flush=True)
+    time.sleep(0.3)
 "; true`)
-	if code != 0 || strings.Contains(out, "OPEN") || strings.Contains(out, "TIMEOUT") {
-		t.Fatalf("exit code %d, output %q", code, out)
-	}
 	real, err := filepath.EvalSymlinks("/usr/bin/python3")
 	must(t, err)
-	for _, records := range []string{p.processRecords(), p.network.out.String()} {
-		named := map[string]string{}
-		for _, r := range parseRecords(t, records) {
-			if r.Unmapped.Kind == "bypass" {
-				named[r.Dst.IP] = r.Actor.Process.Name
-			}
-		}
-		for _, ip := range []string{"203.0.113.7", "2001:db8::7"} {
-			if named[ip] != real {
-				t.Errorf("the refusal of %s names %q, want %s", ip, named[ip], real)
-			}
+	// A refusal waits for its program's name no longer than some milliseconds, in which a
+	// busy machine may not find it: then the next one does.
+	for _, ip := range []string{"203.0.113.7", "2001:db8::7"} {
+		eventually(t, "a refusal of "+ip+" that names its program, in both daemons' records", func() bool {
+			return namedBypass(t, p.processRecords(), ip, real) && namedBypass(t, p.network.out.String(), ip, real)
+		})
+	}
+	if out := p.process.out.String(); strings.Contains(out, "OPEN") || strings.Contains(out, "TIMEOUT") {
+		t.Errorf("output %q", out)
+	}
+	for _, r := range parseRecords(t, p.processRecords()) {
+		if name := r.Actor.Process.Name; r.Unmapped.Kind == "bypass" && name != real && name != "" {
+			t.Errorf("a refusal names %q", name)
 		}
 	}
+}
+
+func namedBypass(t *testing.T, records, ip, program string) bool {
+	t.Helper()
+	return slices.ContainsFunc(parseRecords(t, records), func(r record) bool {
+		return r.Unmapped.Kind == "bypass" && r.Dst.IP == ip && r.Actor.Process.Name == program
+	})
 }

@@ -186,7 +186,7 @@ func (p *pair) startProcessWith(flags []string, command ...string) {
 func (p *pair) processArgs(flags []string) []string {
 	argv := []string{
 		binary(p.t, "supervisor-process"), "run", "--run-dir", p.dir + "/run", "--network-uid", fmt.Sprint(networkUID),
-		"--admin-listen", "", "--records", p.dir + "/process.records", "--start-timeout", "30s", "--grace", "1s", "--workdir", "/"}
+		"--admin-listen", "", "--records", p.dir + "/process.records", "--start-timeout", "5m", "--grace", "1s", "--workdir", "/"}
 	return slices.Concat(argv, flags, []string{"--"})
 }
 
@@ -240,6 +240,13 @@ func startAs(t *testing.T, attr *syscall.SysProcAttr, argv ...string) *daemon {
 		}
 	}()
 	return d
+}
+
+// takesExec waits until programs can be started in the sandbox, which is a moment after
+// its workload was.
+func (p *pair) takesExec() {
+	p.t.Helper()
+	eventually(p.t, "exec", func() bool { _, err := os.Stat(p.dir + "/run/exec.sock"); return err == nil })
 }
 
 // run starts both daemons with a command and returns its exit code and output.

@@ -72,7 +72,7 @@ func TestChromiumStarts(t *testing.T) {
 func TestTimeoutEndsTheWorkload(t *testing.T) {
 	file := policyFile(t, policyText)
 	code, out, errs := command(t, "supervisor-process", "run", "--policy", file, "--run-dir", t.TempDir(), "--admin-listen", "", "--records", "/dev/null", "--workdir", "/",
-		"--timeout", "300ms", "--grace", "300ms", "--", "sh", "-c", "echo started; setsid sleep 1000 & trap '' TERM; while :; do sleep 0.05; done")
+		"--timeout", "3s", "--grace", "300ms", "--", "sh", "-c", "echo started; setsid sleep 1000 & trap '' TERM; while :; do sleep 0.05; done")
 	if code != 124 || !strings.Contains(out, "started") {
 		t.Errorf("exit code %d, output %q, errors %q", code, out, errs)
 	}

@@ -71,6 +71,7 @@ func TestAnUpdatedVolumeIsReadByTheNextProgram(t *testing.T) {
 			p.process = start(t, append(p.processArgs([]string{"--workdir", "/"}),
 				"sh", "-c", "trap 'cat "+v.mount+"/key || echo refused' USR1; cat "+v.mount+"/key; echo; while :; do sleep 0.05; done")...)
 			eventually(t, "the first version", func() bool { return strings.Contains(p.process.out.String(), "first\n") })
+			p.takesExec()
 			v.update(t, "..second", "second")
 
 			out, err := exec.Command(binary(t, "supervisor-process"), "exec", "--run-dir", p.dir+"/run", "--", "cat", v.mount+"/key").CombinedOutput()

@@ -157,7 +157,7 @@ func TestExitCodesAndSignals(t *testing.T) {
 func TestSIGTERMReachesTheWorkload(t *testing.T) {
 	p := newPair(t, policyText)
 	p.startNetwork()
-	p.startProcess("sh", "-c", "trap 'echo got it; exit 5' TERM; echo ready; while :; do sleep 0.05; done")
+	p.startProcessWith([]string{"--grace", "5m"}, "sh", "-c", "trap 'echo got it; exit 5' TERM; echo ready; while :; do sleep 0.05; done")
 	eventually(t, "the workload", func() bool { return strings.Contains(p.process.out.String(), "ready") })
 	p.process.kill(syscall.SIGTERM)
 	if code := p.process.wait(t); code != 5 || !strings.Contains(p.process.out.String(), "got it") {
@@ -195,6 +195,8 @@ func TestTheEndIsReportedBeforeOurs(t *testing.T) {
 			if code := p.process.wait(t); code != tc.code {
 				t.Errorf("exit code %d, want %d", code, tc.code)
 			}
+			p.network.kill(syscall.SIGKILL) // what it does not know by now it never will
+			p.network.wait(t)
 			told := false
 			for _, r := range parseRecords(t, p.network.out.String()) {
 				told = told || r.Message == "workload exited" && r.ExitCode != nil && *r.ExitCode == tc.code

@@ -55,7 +55,7 @@ func (s *site) listen(t *testing.T, port int, protocols ...string) {
 	l, err := net.Listen("tcp", net.JoinHostPort(world.Address, fmt.Sprint(port)))
 	must(t, err)
 	srv := &http.Server{Handler: s.handler(), ErrorLog: log.New(io.Discard, "", 0), TLSConfig: &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: protocols},
-		Protocols: &http.Protocols{}, ReadHeaderTimeout: 10 * time.Second}
+		Protocols: &http.Protocols{}, ReadHeaderTimeout: time.Minute}
 	if !slices.Contains(protocols, "http/1.1") { // Go would let such clients in, and then not serve them
 		srv.TLSConfig.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) {
 			if slices.Contains(h.SupportedProtos, "h2") {

@@ -356,7 +356,7 @@ func TestSSHRemoteEditorHandshake(t *testing.T) {
 	if out, err := sftp.CombinedOutput(); err != nil {
 		t.Fatalf("sftp: %v: %s", err, out)
 	}
-	cmd := exec.Command("ssh", append(p.sshOptions(), "-T", "-D", socks, "-o", "ConnectTimeout=15", "sandbox", "bash")...)
+	cmd := exec.Command("ssh", append(p.sshOptions(), "-T", "-D", socks, "-o", "ConnectTimeout=120", "sandbox", "bash")...)
 	cmd.Env = []string{"PATH=/usr/bin:/bin", "HOME=" + p.dir}
 	in, err := cmd.StdinPipe()
 	must(t, err)

@@ -52,7 +52,7 @@ func talk(t *testing.T, text string) string {
 // TestStandaloneProxyAnswersEveryFailureInReadableHTTP: one line of the table is
 // one malformed or refused request.
 func TestStandaloneProxyAnswersEveryFailureInReadableHTTP(t *testing.T) {
-	p := standalone(t, policyText+"  closed: {endpoints: [{host: api.demo.test, port: 9}], binaries: [{path: /usr/bin/curl}]}\n", "--head-timeout", "2s")
+	p := standalone(t, policyText+"  closed: {endpoints: [{host: api.demo.test, port: 9}], binaries: [{path: /usr/bin/curl}]}\n")
 	for name, tc := range map[string]struct {
 		send, status, reason string
 	}{
@@ -120,7 +120,7 @@ func TestEveryRequestOfAConnectionIsJudgedAlone(t *testing.T) {
 
 // TestASilentClientIsAnswered: a head that never arrives ends with 408.
 func TestASilentClientIsAnswered(t *testing.T) {
-	standalone(t, policyText, "--head-timeout", "300ms")
+	standalone(t, policyText, "--head-timeout", "3s") // in which the beginning arrives
 	c, err := net.Dial("tcp", standaloneAddress)
 	must(t, err)
 	defer c.Close()

@@ -13,6 +13,7 @@ import (
 	"net/textproto"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -194,14 +195,15 @@ func TestOriginsThatMisbehave(t *testing.T) {
 	bad(7044, good, "HTTP/1.1 200 OK\r\nX: "+strings.Repeat("a", 20000)+"\r\nContent-Length: 0\r\n\r\n", false)
 	plain, err := net.Listen("tcp", net.JoinHostPort(world.Address, "7045")) // says nothing, not even TLS
 	must(t, err)
-	defer plain.Close()
+	t.Cleanup(func() { plain.Close() })
 
 	policy := "version: 1\n" + who + "network_policies:\n  bad:\n    endpoints:\n"
 	for port := 7031; port <= 7046; port++ {
 		policy += fmt.Sprintf("      - {host: api.demo.test, port: %d, protocol: rest, enforcement: enforce, access: full}\n", port)
 	}
 	w := &clientWorld{}
-	w.pair = standalone(t, policy+"    binaries: [{path: /usr/bin/curl}]\n", "--idle-timeout", "4s", "--connect-timeout", "4s") // in which whoever answers does
+	w.pair = standalone(t, policy+"    binaries: [{path: /usr/bin/curl}]\n", "--idle-timeout", "12s", "--connect-timeout", "12s") // in which whoever answers does
+	var wg sync.WaitGroup                                                                                                         // all at one time, because the silent take all of theirs
 	for name, tc := range map[string]struct {
 		port, status int
 		reason       string
@@ -222,27 +224,28 @@ func TestOriginsThatMisbehave(t *testing.T) {
 		"a head above 16 KiB":                   {7044, 502, "upstream_invalid_response", 0},
 		"silence in the handshake":              {7045, 504, "upstream_timeout", 0},
 	} {
-		t.Run(name, func(t *testing.T) {
-			for _, version := range []int{1, 2} {
-				c := w.client(version)
-				c.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+		for _, version := range []int{1, 2} {
+			c := w.client(version)
+			c.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+			wg.Go(func() {
 				resp, err := c.Get(fmt.Sprintf("https://api.demo.test:%d/x", tc.port))
 				if err != nil {
-					t.Errorf("HTTP/%d: %v", version, err)
-					continue
+					t.Errorf("%s: HTTP/%d: %v", name, version, err)
+					return
 				}
 				body, err := io.ReadAll(resp.Body)
 				resp.Body.Close()
 				got := answerOf(resp.StatusCode, resp.Header, body)
 				if err != nil || got.status != tc.status || tc.reason != "" && got.reason != tc.reason || got.status >= 400 && got.reason == "" || tc.body > 0 && len(body) != tc.body {
-					t.Errorf("HTTP/%d: %s %.200s %v, want %d %s", version, resp.Status, body, err, tc.status, tc.reason)
+					t.Errorf("%s: HTTP/%d: %s %.200s %v, want %d %s", name, version, resp.Status, body, err, tc.status, tc.reason)
 				}
 				if resp.Header.Get("Alt-Svc") != "" {
-					t.Errorf("HTTP/%d: Alt-Svc arrived", version)
+					t.Errorf("%s: HTTP/%d: Alt-Svc arrived", name, version)
 				}
-			}
-		})
+			})
+		}
 	}
+	wg.Wait()
 	t.Run("row 48 nobody listens", func(t *testing.T) {
 		_, resp := connect(t, "api.demo.test:7046")
 		if resp.StatusCode != 502 {

@@ -56,7 +56,7 @@ func Start(dir string) (*Origins, error) {
 	if err := makeRepository(dir); err != nil {
 		return nil, err
 	}
-	srv := &http.Server{Handler: o.handler(dir), ReadHeaderTimeout: 10 * time.Second}
+	srv := &http.Server{Handler: o.handler(dir), ReadHeaderTimeout: time.Minute}
 	for _, port := range []string{"80", "8080", "443", "8443"} {
 		for _, addr := range []string{Address, Address6} {
 			l, err := net.Listen("tcp", net.JoinHostPort(addr, port))

@@ -55,7 +55,8 @@ var newer = map[string]map[string][]string{
 		"metrics of what is watched":   {"TestWhatIsWatchedIsExported", "TestADamagedFenceEndsTheSandbox"},
 	},
 	"supervisor-process": {
-		"new sessions get the environment of now": {"TestNewSessionsSeeNewKeys"},
+		"a flood is counted once on a busy machine, too": {"TestAFloodIsCountedExactly"},
+		"new sessions get the environment of now":        {"TestNewSessionsSeeNewKeys"},
 		"records of SSH":                         {"TestSSHIsRecorded"},
 		"a ledger of what was counted":           {"TestAnEndInOrderLosesNothing"},
 		"a daemon without core files":            {"TestEverySessionHasTheSamePosture"},

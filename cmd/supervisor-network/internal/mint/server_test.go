@@ -385,7 +385,7 @@ func noise() []byte {
 
 // TestHandmadeHellos is the rest of B13 and of B43: what no ordinary client sends.
 func TestHandmadeHellos(t *testing.T) {
-	s := testServer(t, Options{Timeout: 5 * time.Second})
+	s := testServer(t, Options{Timeout: time.Minute})
 	nameless := hello(t, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12})
 	named := with(nameless, 0, serverName("ok.test")...)
 	export := hello(t, &tls.Config{ServerName: "ok.test", MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256}})

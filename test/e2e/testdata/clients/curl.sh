@@ -5,7 +5,7 @@ out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 one() {
   name=$1 && shift
-  if status=$(curl -sS "$version" -m 30 -o "$out/body" -D "$out/head" -w '%{http_code} %{http_version}' "$@" 2>"$out/error"); then
+  if status=$(curl -sS "$version" -m 120 -o "$out/body" -D "$out/head" -w '%{http_code} %{http_version}' "$@" 2>"$out/error"); then
     python3 - "$name" "$out" $status <<'PY'
 import json, sys
 name, out, status, version = sys.argv[1:]

@@ -10,7 +10,7 @@ def case(name, f):
         print(json.dumps({"case": name, "failed": str(e)}))
 
 site, other, http2 = sys.argv[1], sys.argv[2], sys.argv[3] == "h2"
-with httpx.Client(http1=not http2, http2=http2, verify=ssl.create_default_context(cafile=os.environ["SSL_CERT_FILE"])) as s:
+with httpx.Client(http1=not http2, http2=http2, verify=ssl.create_default_context(cafile=os.environ["SSL_CERT_FILE"]), timeout=120) as s:
     case("get", lambda: s.get(site + "/ok/hello"))
     case("post", lambda: s.post(site + "/ok/echo", content=b"x" * 100000))
     case("chunked", lambda: s.post(site + "/ok/echo", content=(b"x" * 1000 for _ in range(100))))
