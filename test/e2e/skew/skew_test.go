@@ -63,6 +63,7 @@ var newer = map[string]map[string][]string{
 		"volumes that are updated":               {"TestAnUpdatedVolumeIsReadByTheNextProgram"},
 		"starts that initialise little":          {"TestWhatIsStartedAgainInitialisesLittle", "TestAStartThatIsNotServedEndsAndLeavesNothing"},
 		"readiness with the reason of a refusal": {"TestAWorkloadOutlivesANetworkDaemonThatDoesNotFit"},
+		"sessions that end with their channel":   {"TestSSHSessionsEndWithTheirChannel"},
 	},
 }
 

@@ -29,6 +29,12 @@ func (s *Server) session(c ssh.Session) {
 	} else {
 		f, err = pipes()
 	}
+	if terminal && (err != nil || !r.Terminal) {
+		go func() { // nobody else takes them, and the reader of the channel's requests would wait for that
+			for range resizes {
+			}
+		}()
+	}
 	if err != nil {
 		s.refuse(c, err)
 		return

@@ -7,8 +7,8 @@
 // that hold sessions open or open too many. It listens on no TCP port; who may
 // connect is decided before a byte is read.
 //
-// Invariant: a session's processes are signalled when its connection ends; no output
-// is lost that was written before the exit.
+// Invariant: a session's processes are signalled when its channel or its connection ends;
+// no output is lost that was written before the exit.
 //
 // Sources: RFC 4253, RFC 4254 (sections 6.2, 6.7 to 6.10, 7.2).
 package sshd
@@ -262,7 +262,7 @@ func (s *Server) begin(ctx ssh.Context, c net.Conn) net.Conn {
 }
 
 // limited bounds the channels of a connection, and keeps it alive: a client that is
-// gone is noticed, one that is only quiet is not cut.
+// gone is noticed, one that is only quiet is not cut. What a channel started ends with it.
 func (s *Server) limited(next ssh.ChannelHandler) ssh.ChannelHandler {
 	return func(srv *ssh.Server, conn *gossh.ServerConn, channel gossh.NewChannel, ctx ssh.Context) {
 		c, ok := ctx.Value(connectionKey{}).(*connection)
@@ -276,9 +276,23 @@ func (s *Server) limited(next ssh.ChannelHandler) ssh.ChannelHandler {
 		}
 		defer c.channels.Add(-1)
 		c.alive.Do(func() { go stayAlive(ctx, conn) })
-		next(srv, conn, channel, ctx)
+		own, end := context.WithCancel(ctx)
+		defer end()
+		next(srv, conn, channel, channelContext{ctx, own})
 	}
 }
+
+// channelContext ends with a channel, which may be before its connection does: several
+// sessions share one. It is the connection's context otherwise.
+type channelContext struct {
+	ssh.Context
+	own context.Context
+}
+
+func (c channelContext) Deadline() (time.Time, bool) { return c.own.Deadline() }
+func (c channelContext) Done() <-chan struct{}       { return c.own.Done() }
+func (c channelContext) Err() error                  { return c.own.Err() }
+func (c channelContext) Value(key any) any           { return c.own.Value(key) }
 
 func stayAlive(ctx context.Context, conn *gossh.ServerConn) {
 	tick := time.NewTicker(keepalive)

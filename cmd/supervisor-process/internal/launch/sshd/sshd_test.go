@@ -253,6 +253,82 @@ func TestAQuietSessionStays(t *testing.T) {
 	})
 }
 
+// TestWhatAChannelStartedEndsWithIt, although its connection stays, and so does what its
+// other channels started.
+func TestWhatAChannelStartedEndsWithIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server, dialled := net.Pipe()
+		s, launched := testServer(t, func(c *Config) {
+			c.Dial = func(context.Context, string, uint16) (net.Conn, error) { return dialled, nil }
+		})
+		c := mustDial(t, s)
+		start := func() (*gossh.Session, *program) {
+			session, err := c.NewSession()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := session.Start("sleep"); err != nil {
+				t.Fatal(err)
+			}
+			return session, <-launched
+		}
+		_, other := start()
+		session, p := start()
+		session.Close()
+		closed := time.Now()
+		for _, want := range []syscall.Signal{syscall.SIGHUP, syscall.SIGCONT, syscall.SIGKILL} {
+			if sig := <-p.signals; sig != want {
+				t.Errorf("got %v, want %v", sig, want)
+			}
+		}
+		if took := time.Since(closed); took != killAfter {
+			t.Errorf("it was killed after %s, want %s", took, killAfter)
+		}
+		forwarded, err := c.Dial("tcp", "127.0.0.1:80")
+		if err != nil {
+			t.Fatal(err)
+		}
+		forwarded.Close()
+		if _, err := server.Read(make([]byte, 1)); err != io.EOF {
+			t.Errorf("the workload's server read %v, want the end", err)
+		}
+		select {
+		case sig := <-other.signals:
+			t.Errorf("the other session got %v", sig)
+		default:
+		}
+		other.exit <- core.Exit{}
+		c.Close()
+		synctest.Wait()
+	})
+}
+
+// TestASessionThatWantsNoWindowTakesItsSizes: a connection must not wait for a channel.
+func TestASessionThatWantsNoWindowTakesItsSizes(t *testing.T) {
+	s, launched := testServer(t, nil)
+	c := mustDial(t, s)
+	session, err := c.NewSession()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := session.RequestPty("xterm", 24, 80, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := session.RequestSubsystem("sftp"); err != nil {
+		t.Fatal(err)
+	}
+	p := <-launched
+	for i := range 100 {
+		if err := session.WindowChange(i, i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, _, err := c.SendRequest("keepalive@openssh.com", true, nil); err != nil { // answered behind them
+		t.Error(err)
+	}
+	p.exit <- core.Exit{}
+}
+
 func TestSignalsGoInAndComeOut(t *testing.T) {
 	s, launched := testServer(t, nil)
 	for name, tt := range map[string]struct {
@@ -324,10 +400,13 @@ func TestForwardingReachesOnlyLoopback(t *testing.T) {
 		port uint32
 	}]gossh.RejectionReason{
 		{"localhost", 80}: gossh.ConnectionFailed, {"127.0.0.1", 1}: gossh.ConnectionFailed, {"127.8.9.1", 65535}: gossh.ConnectionFailed, {"::1", 80}: gossh.ConnectionFailed,
+		{"LocalHost", 80}: gossh.ConnectionFailed, {"[::1]", 80}: gossh.ConnectionFailed, {"0:0:0:0:0:0:0:1", 80}: gossh.ConnectionFailed, {"::ffff:127.0.0.1", 80}: gossh.ConnectionFailed,
 		{"localhost", 0}: gossh.ConnectionFailed, {"localhost", 65536 + 80}: gossh.ConnectionFailed,
 		{"10.0.0.1", 80}: gossh.Prohibited, {"0.0.0.0", 80}: gossh.Prohibited, {"::", 80}: gossh.Prohibited, {"169.254.169.254", 80}: gossh.Prohibited,
 		{"localhost.evil.test", 80}: gossh.Prohibited, {"127.1", 80}: gossh.Prohibited, {"2130706433", 80}: gossh.Prohibited, {"", 80}: gossh.Prohibited,
 		{"/run/splitpod/ssh.sock", 1}: gossh.Prohibited, {"127.0.0.1%eth0", 1}: gossh.Prohibited,
+		{"::1%eth0", 1}: gossh.Prohibited, {"[::1", 1}: gossh.Prohibited, {"::1]", 1}: gossh.Prohibited, {"[localhost]", 1}: gossh.Prohibited, {"localhost.", 1}: gossh.Prohibited,
+		{"::ffff:10.0.0.1", 1}: gossh.Prohibited,
 	} {
 		_, _, err := c.OpenChannel("direct-tcpip", gossh.Marshal(struct {
 			Host       string
@@ -339,7 +418,8 @@ func TestForwardingReachesOnlyLoopback(t *testing.T) {
 			t.Errorf("%v: %v, want %v", to, err, reason)
 		}
 	}
-	if len(dialled) != 4 {
+	slices.Sort(dialled)
+	if want := []string{"127.0.0.1", "127.0.0.1", "127.8.9.1", "::1", "::1", "::1", "localhost", "localhost"}; !slices.Equal(dialled, want) {
 		t.Errorf("%q were dialled", dialled)
 	}
 }
