@@ -15,7 +15,7 @@ if [ "${1:-}" != demo ]; then
   package+=(
     [openssl]=openssl [nft]=nftables [ip]=iproute2 [protoc]=protobuf-compiler [gcc]=gcc
     [nc]=netcat-openbsd [script]=bsdutils [ssh]=openssh-client [rsync]=rsync [node]=nodejs [npm]=npm
-    [sqlite3]=sqlite3 [perl]=perl [java]=default-jre-headless [chromium]=chromium
+    [sqlite3]=sqlite3 [perl]=perl [java]=default-jre-headless [ecj]=ecj [chromium]=chromium
     [busybox]=busybox-static [pkg-config]=pkg-config [buildah]=buildah
   )
   file+=(

@@ -64,6 +64,7 @@ var newer = map[string]map[string][]string{
 		"starts that initialise little":          {"TestWhatIsStartedAgainInitialisesLittle", "TestAStartThatIsNotServedEndsAndLeavesNothing"},
 		"readiness with the reason of a refusal": {"TestAWorkloadOutlivesANetworkDaemonThatDoesNotFit"},
 		"sessions that end with their channel":   {"TestSSHSessionsEndWithTheirChannel"},
+		"what Java trusts":                       {"TestAJavaProgram"},
 	},
 }
 

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"encoding/pem"
@@ -11,8 +12,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
+	"github.com/pavlo-v-chernykh/keystore-go/v4"
 	"golang.org/x/sys/unix"
 
 	"github.com/splitpod/splitpod/api/supervisor/link"
@@ -96,6 +100,7 @@ func (d *daemon) Listeners() ([]link.Descriptor, error) {
 const (
 	caFile     = "ca.pem"
 	bundleFile = "ca-bundle.pem"
+	javaFile   = "cacerts.jks"
 )
 
 // publicFiles are what the workload may read of ours: certificates, and the guide for
@@ -106,7 +111,8 @@ func (d *daemon) publicFiles(c core.Config) map[string][]byte {
 		files[skill.Guide] = []byte(skill.Text())
 	}
 	if len(c.CAPEM) > 0 {
-		files[caFile], files[bundleFile] = c.CAPEM, bundle(d.roots(), c)
+		trusted := bundle(d.roots(), c)
+		files[caFile], files[bundleFile], files[javaFile] = c.CAPEM, trusted, javaStore(trusted)
 	}
 	return files
 }
@@ -120,6 +126,26 @@ func bundle(roots []byte, c core.Config) []byte {
 		roots = append(slices.Clone(roots), '\n')
 	}
 	return slices.Concat(roots, c.CAPEM)
+}
+
+// javaStore has the certificates of a PEM file as Java reads them.
+func javaStore(trusted []byte) []byte {
+	store := keystore.New(keystore.WithOrderedAliases())
+	for n := 0; ; n++ {
+		var block *pem.Block
+		if block, trusted = pem.Decode(trusted); block == nil {
+			break
+		}
+		entry := keystore.TrustedCertificateEntry{CreationTime: time.Unix(0, 0), Certificate: keystore.Certificate{Type: "X.509", Content: block.Bytes}}
+		if err := store.SetTrustedCertificateEntry(strconv.Itoa(n), entry); err != nil {
+			continue // a certificate without content
+		}
+	}
+	var out bytes.Buffer
+	if err := store.Store(&out, []byte(launch.JavaPassword)); err != nil {
+		return nil // only a certificate of 4 GiB has none
+	}
+	return out.Bytes()
 }
 
 // linkGuide makes the guide appear where the network daemon's refusals send agents.

@@ -6,6 +6,11 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/pavlo-v-chernykh/keystore-go/v4"
+
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/launch"
+	"github.com/splitpod/splitpod/pkg/core"
 )
 
 // TestOnlyCertificatesAreMadePublic: the image may lead us to any file that we can read
@@ -38,5 +43,40 @@ func TestOnlyCertificatesAreMadePublic(t *testing.T) {
 		if got := imageRoots(root); !bytes.Equal(got, tt.want) {
 			t.Errorf("%s: got %q, want %q", name, got, tt.want)
 		}
+	}
+}
+
+// TestJavaTrustsWhatOthersTrust: every certificate of the bundle, in any number.
+func TestJavaTrustsWhatOthersTrust(t *testing.T) {
+	for _, n := range []int{0, 1, 300} {
+		var roots []byte
+		want := make(map[string]bool)
+		for i := range n {
+			der := bytes.Repeat([]byte{byte(i), byte(i >> 8)}, 1+i)
+			roots, want[string(der)] = append(roots, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...), true
+		}
+		want["ours"] = true
+		ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte("ours")})
+		store := keystore.New()
+		if err := store.Load(bytes.NewReader(javaStore(bundle(roots, core.Config{CAPEM: ca}))), []byte(launch.JavaPassword)); err != nil {
+			t.Fatal(err)
+		}
+		for _, alias := range store.Aliases() {
+			e, err := store.GetTrustedCertificateEntry(alias)
+			if err != nil || e.Certificate.Type != "X.509" || !want[string(e.Certificate.Content)] {
+				t.Errorf("%s: %+v, %v", alias, e, err)
+			}
+			delete(want, string(e.Certificate.Content))
+		}
+		if len(want) > 0 {
+			t.Errorf("of %d certificates %d are missing", n+1, len(want))
+		}
+	}
+}
+
+func BenchmarkJavaStore(b *testing.B) {
+	roots := imageRoots("/")
+	for b.Loop() {
+		javaStore(roots)
 	}
 }

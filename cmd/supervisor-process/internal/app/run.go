@@ -244,7 +244,7 @@ func (d *daemon) spec(argv []string, files [3]*os.File) launch.Spec {
 	if d.link != nil {
 		e.ProxyPort = c.ProxyPort
 		if len(c.CAPEM) > 0 {
-			e.CAFile, e.Bundle = d.cfg.RunDir+"/"+caFile, d.cfg.RunDir+"/"+bundleFile
+			e.CAFile, e.Bundle, e.JavaStore = d.cfg.RunDir+"/"+caFile, d.cfg.RunDir+"/"+bundleFile, d.cfg.RunDir+"/"+javaFile
 		}
 	}
 	return launch.Spec{Argv: argv, Env: e.Strings(), Files: files, As: confine.Plan{

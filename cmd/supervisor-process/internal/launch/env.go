@@ -21,6 +21,7 @@ type Environment struct {
 	ProxyPort uint16
 	CAFile    string // the interception CA alone; empty: none
 	Bundle    string // system roots and the CA; empty: none
+	JavaStore string // the same as a key store, which is all that Java reads; empty: none
 }
 
 // DefaultPath is where programs are looked for when the container says nothing.
@@ -46,6 +47,7 @@ func (e Environment) Strings() []string {
 	e.account(vars)
 	e.proxy(vars)
 	e.trust(vars)
+	e.java(vars)
 	vars[marker] = "1"
 	var out []string
 	for _, name := range slices.Sorted(maps.Keys(vars)) {
@@ -100,6 +102,37 @@ func (e Environment) trust(vars map[string]string) {
 	}
 	if e.Bundle != "" {
 		setAll(vars, e.Bundle, bundleNames)
+	}
+}
+
+// javaOptions is read by every Java virtual machine, which says so on standard error. What
+// stands last in it holds, and a command's own options hold over it.
+const javaOptions = "JAVA_TOOL_OPTIONS"
+
+// JavaPassword is that of the key store, which is no secret: it is the one of every Java's
+// own store.
+const JavaPassword = "changeit"
+
+// java tells Java what it does not read in the variables of others.
+func (e Environment) java(vars map[string]string) {
+	var options []string
+	if e.ProxyPort != 0 {
+		for _, scheme := range []string{"http", "https"} {
+			options = append(options, "-D"+scheme+".proxyHost=127.0.0.1", "-D"+scheme+".proxyPort="+strconv.Itoa(int(e.ProxyPort)))
+		}
+	}
+	if e.JavaStore != "" {
+		file := e.JavaStore
+		if strings.ContainsAny(file, " \t") {
+			file = `"` + file + `"`
+		}
+		options = append(options, "-Djavax.net.ssl.trustStore="+file, "-Djavax.net.ssl.trustStoreType=JKS", "-Djavax.net.ssl.trustStorePassword="+JavaPassword)
+	}
+	if own := vars[javaOptions]; own != "" && len(options) > 0 {
+		options = append([]string{own}, options...)
+	}
+	if len(options) > 0 {
+		vars[javaOptions] = strings.Join(options, " ")
 	}
 }
 

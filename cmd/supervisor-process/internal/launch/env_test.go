@@ -86,3 +86,26 @@ func TestProxyAndTrustWinOverEverything(t *testing.T) {
 		}
 	}
 }
+
+// TestJavaIsToldBehindWhatTheImageSays: it takes the last word.
+func TestJavaIsToldBehindWhatTheImageSays(t *testing.T) {
+	const proxy = "-Dhttp.proxyHost=127.0.0.1 -Dhttp.proxyPort=3128 -Dhttps.proxyHost=127.0.0.1 -Dhttps.proxyPort=3128"
+	store := func(file string) string {
+		return "-Djavax.net.ssl.trustStore=" + file + " -Djavax.net.ssl.trustStoreType=JKS -Djavax.net.ssl.trustStorePassword=changeit"
+	}
+	for name, tt := range map[string]struct {
+		e    Environment
+		want string
+	}{
+		"no network, no image":    {Environment{}, ""},
+		"no network":              {Environment{Base: []string{"JAVA_TOOL_OPTIONS=-Xmx1g"}}, "-Xmx1g"},
+		"a proxy alone":           {Environment{ProxyPort: 3128}, proxy},
+		"a proxy and trust":       {Environment{ProxyPort: 3128, JavaStore: "/run/x/cacerts.jks"}, proxy + " " + store("/run/x/cacerts.jks")},
+		"the image's come before": {Environment{ProxyPort: 3128, JavaStore: "/s", Base: []string{"JAVA_TOOL_OPTIONS=-Dhttps.proxyHost=evil"}}, "-Dhttps.proxyHost=evil " + proxy + " " + store("/s")},
+		"a space in the path":     {Environment{JavaStore: "/run/a b/s"}, store(`"/run/a b/s"`)},
+	} {
+		if got := environment(t, tt.e)["JAVA_TOOL_OPTIONS"]; got != tt.want {
+			t.Errorf("%s: %q, want %q", name, got, tt.want)
+		}
+	}
+}

@@ -87,7 +87,7 @@ func Cover(runDir string, public map[string][]byte) error {
 	}
 	defer below.Close()
 	at := fmt.Sprintf("/proc/self/fd/%d", below.Fd())
-	if err := unix.Mount("splitpod", at, "tmpfs", harmless, "mode=0755,size=4m,nr_inodes=64"); err != nil {
+	if err := unix.Mount("splitpod", at, "tmpfs", harmless, "mode=0755,size=16m,nr_inodes=64"); err != nil {
 		return pathError("cover the run directory", runDir, err)
 	}
 	// From here on the path leads to the new file system.

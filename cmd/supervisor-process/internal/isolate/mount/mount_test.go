@@ -35,7 +35,11 @@ func TestMain(m *testing.M) {
 	}
 	var s seen
 	_, err := Setup()
-	if err := errors.Join(err, Cover(os.Args[2], map[string][]byte{"ca.pem": []byte("certificate")})); err != nil {
+	public := map[string][]byte{"ca.pem": []byte("certificate")}
+	if n := sizes[filepath.Base(os.Args[2])]; n > 0 {
+		public["large"] = make([]byte, n)
+	}
+	if err := errors.Join(err, Cover(os.Args[2], public)); err != nil {
 		s.Error = err.Error()
 	} else {
 		s.look(os.Args[2], os.Args[3])
@@ -43,6 +47,9 @@ func TestMain(m *testing.M) {
 	_ = json.NewEncoder(os.Stdout).Encode(s)
 	os.Exit(0)
 }
+
+// sizes are those of a second public file in folders of these names.
+var sizes = map[string]int{"certificates-of-the-largest-image": 12 << 20, "more": 16<<20 + 1}
 
 func (s *seen) look(runDir, outside string) {
 	entries, _ := os.ReadDir(runDir)
@@ -105,6 +112,20 @@ func TestOnlyPublicFilesAndOwnProcessesAreSeen(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(dir, "process.sock")); err != nil {
 		t.Errorf("outside, the directory changed: %v", err)
+	}
+}
+
+// TestThereIsRoomForWhatIsPublic: a bundle of roots may have 4 MiB, each of the ways it is
+// read in less than as much.
+func TestThereIsRoomForWhatIsPublic(t *testing.T) {
+	for name := range sizes {
+		dir := filepath.Join(t.TempDir(), name)
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if s := inside(t, dir); (s.Error == "") != (name != "more") || name == "more" && !strings.Contains(s.Error, dir+"/large") {
+			t.Errorf("%s: error %q", name, s.Error)
+		}
 	}
 }
 
