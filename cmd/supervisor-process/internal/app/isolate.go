@@ -22,6 +22,7 @@ import (
 	"github.com/splitpod/splitpod/api/supervisor/link"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/app/inside"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/launch"
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/prepare"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/prepare/skill"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/watch/identity"
 	"github.com/splitpod/splitpod/pkg/core"
@@ -36,7 +37,13 @@ func (d *daemon) isolate(ctx context.Context, c core.Config) error {
 			f.Close()
 		}
 	}()
-	for name, text := range d.publicFiles(c) {
+	public := d.publicFiles(c)
+	want.Over = make(map[string]string)
+	for path, text := range prepare.AccountFiles("/", d.account) {
+		name := filepath.Base(path)
+		public[name], want.Over[name] = text, path
+	}
+	for name, text := range public {
 		f, err := launch.MemoryFile(text)
 		if err != nil {
 			return fmt.Errorf("build the sandbox: %w", err)
@@ -66,6 +73,9 @@ func (d *daemon) adopt(sandbox *launch.Sandbox) error {
 	for _, f := range report.Findings {
 		d.report.Own(core.Event{Kind: core.EventFinding, Stage: core.StageLaunch, Severity: core.SeverityMedium, Reason: "weaker_isolation", Detail: f})
 		d.log.Warn("isolation is weaker than it could be", slog.String("detail", f))
+	}
+	for _, n := range report.Notes {
+		d.log.Info("some programs will not know who they are", slog.String("detail", n))
 	}
 	d.held = report.Held
 	where := identity.Config{Diag: sandbox.Files[inside.FileDiag], Proc: sandbox.Files[inside.FileProc], Root: sandbox.Files[inside.FileRoot]}

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -180,9 +182,24 @@ func staticConfig(path string, log *slog.Logger) (core.Config, error) {
 	}}, nil
 }
 
-// chooseAccount finds as whom the workload runs, in the image's own files.
+// chooseAccount finds as whom the workload runs, in the image's own files. A HOME of the
+// container is the workload's, unless it is root's, which container runtimes set themselves.
 func (d *daemon) chooseAccount(c core.Config) (prepare.Account, error) {
-	return prepare.LookupAccount("/", c.Static.RunAsUser, c.Static.RunAsGroup, d.cfg.NetworkUID)
+	a, err := prepare.LookupAccount("/", c.Static.RunAsUser, c.Static.RunAsGroup, d.cfg.NetworkUID)
+	if home := d.variable("HOME"); err == nil && filepath.IsAbs(home) && filepath.Clean(home) != "/" && filepath.Clean(home) != "/root" {
+		a.Home = filepath.Clean(home)
+	}
+	return a, err
+}
+
+// variable is one of the container's.
+func (d *daemon) variable(name string) (value string) {
+	for _, e := range d.environ {
+		if v, ok := strings.CutPrefix(e, name+"="); ok {
+			value = v
+		}
+	}
+	return value
 }
 
 // makeDirectories creates what the policy's read_write names and the image lacks.
@@ -226,12 +243,7 @@ func (d *daemon) checkPIDLimit() error {
 
 // searchPath is the container's PATH.
 func (d *daemon) searchPath() string {
-	for _, e := range d.environ {
-		if v, ok := strings.CutPrefix(e, "PATH="); ok {
-			return v
-		}
-	}
-	return launch.DefaultPath
+	return cmp.Or(d.variable("PATH"), launch.DefaultPath)
 }
 
 // spec is one program as every program of this sandbox runs.

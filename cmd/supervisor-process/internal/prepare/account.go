@@ -15,12 +15,13 @@ import (
 
 // Account is as whom the workload runs. The zero value is nobody and refused.
 type Account struct {
-	Name   string // from passwd, or the number
-	UID    uint32
-	GID    uint32
-	Groups []uint32 // supplementary groups, exactly; sorted, without GID
-	Home   string   // absolute
-	Shell  string   // absolute; empty when the image has none
+	Name     string // from passwd, or one that nobody has there
+	Unlisted bool   // passwd has no row for UID
+	UID      uint32
+	GID      uint32
+	Groups   []uint32 // supplementary groups, exactly; sorted, without GID
+	Home     string   // absolute
+	Shell    string   // absolute; empty when the image has none
 }
 
 // DefaultUser is the user when the policy names none.
@@ -61,7 +62,10 @@ func LookupAccount(root, user, group string, taken uint32) (Account, error) {
 	if err := a.check(taken); err != nil {
 		return Account{}, err
 	}
-	if a.Groups, err = memberships(groups, a); err != nil {
+	if !a.Unlisted { // the image cannot have meant somebody whose name is ours
+		a.Groups, err = memberships(groups, a)
+	}
+	if err != nil {
 		return Account{}, err
 	}
 	a.fillIn(root)
@@ -107,7 +111,22 @@ func findUser(users [][]string, user string) (Account, error) {
 	case !isNumber:
 		return Account{}, fmt.Errorf("run_as_user: the image has no user %q in /etc/passwd; use a number, or add the user to the image", user)
 	}
-	return Account{Name: user, UID: number}, nil
+	return Account{Name: freeName(users, number), Unlisted: true, UID: number}, nil
+}
+
+// freeName is a name for an id that has none: DefaultUser, unless somebody else is called
+// that.
+func freeName(rows [][]string, id uint32) string {
+	taken := func(name string) bool {
+		return slices.ContainsFunc(rows, func(f []string) bool { return f[0] == name })
+	}
+	number := strconv.FormatUint(uint64(id), 10)
+	for _, name := range []string{DefaultUser, DefaultUser + number} {
+		if !taken(name) {
+			return name
+		}
+	}
+	return number
 }
 
 func findGroup(groups [][]string, group string) (uint32, error) {
@@ -197,28 +216,38 @@ func isProgram(path string) bool {
 // readAccounts reads the lines of a colon-separated file that have the right number
 // of fields. A file that is not there is empty.
 func readAccounts(path string, fields int) ([][]string, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	data, _, err := readAccountFile(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read the image's accounts: %w", err)
 	}
+	return accountRows(path, data, fields)
+}
+
+// readAccountFile reads a file of the image's author, and its mode.
+func readAccountFile(path string) ([]byte, os.FileMode, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, 0, err
+	}
 	defer f.Close()
 	st, err := f.Stat()
 	if err != nil {
-		return nil, fmt.Errorf("read the image's accounts: %w", err)
+		return nil, 0, err
 	}
 	if !st.Mode().IsRegular() {
-		return nil, fmt.Errorf("read the image's accounts: %s is no regular file", path)
+		return nil, 0, fmt.Errorf("%s is no regular file", path)
 	}
 	data, err := io.ReadAll(io.LimitReader(f, maxAccountFile+1))
-	if err != nil {
-		return nil, fmt.Errorf("read the image's accounts: %w", err)
+	if err == nil && len(data) > maxAccountFile {
+		err = fmt.Errorf("%s is larger than %d bytes", path, maxAccountFile)
 	}
-	if len(data) > maxAccountFile {
-		return nil, fmt.Errorf("read the image's accounts: %s is larger than %d bytes", path, maxAccountFile)
-	}
+	return data, st.Mode(), err
+}
+
+func accountRows(path string, data []byte, fields int) ([][]string, error) {
 	var out [][]string
 	for line := range strings.Lines(string(data)) {
 		if len(line) > maxAccountLine {

@@ -44,6 +44,8 @@ type Wanted struct {
 	RunDir    string
 	Public    []string // names of the files the workload finds in RunDir, which are given beside this, in order
 	ProxyPort uint16   // 0: no listeners
+	// Over names files of the image that public files take the place of, by those.
+	Over map[string]string
 }
 
 // Report is what init says about the namespaces it built.
@@ -51,6 +53,7 @@ type Report struct {
 	Held       bool     // the fence holds logged TCP attempts for us to end
 	SharedProc bool     // the workload's /proc is the container's
 	Findings   []string // what is weaker than it should be
+	Notes      []string // what could not be done, and weakens nothing
 }
 
 // Names of the descriptors init hands over, beside the listeners.
@@ -90,6 +93,11 @@ func setup(ask func() (launch.Given, error)) (any, []launch.Named, error) {
 	}
 	if err := cover(w, given.Files); err != nil {
 		return nil, nil, err
+	}
+	for name, path := range w.Over {
+		if err := mount.Over(w.RunDir, name, path); err != nil {
+			report.Notes = append(report.Notes, err.Error())
+		}
 	}
 	files, err := openFiles(diag, w.ProxyPort, ipv6)
 	if err != nil {

@@ -108,6 +108,31 @@ func Cover(runDir string, public map[string][]byte) error {
 	return verifyCover(runDir)
 }
 
+// Over puts a public file of the covered run directory in the place of a file of the
+// image's, which no link is on the way to, and which cannot be written to any more.
+func Over(runDir, name, path string) error {
+	var at [2]string
+	for i, p := range []string{filepath.Join(runDir, name), path} {
+		fd, err := unix.Openat2(unix.AT_FDCWD, p, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS})
+		if err != nil {
+			return pathError("open without following links", p, err)
+		}
+		defer unix.Close(fd)
+		var st unix.Stat_t
+		if err := unix.Fstat(fd, &st); err != nil {
+			return pathError("fstat", p, err)
+		}
+		if st.Mode&unix.S_IFMT != unix.S_IFREG {
+			return pathError("mount over", p, errors.New("it is no regular file"))
+		}
+		at[i] = fmt.Sprintf("/proc/self/fd/%d", fd)
+	}
+	if err := unix.Mount(at[0], at[1], "", unix.MS_BIND, ""); err != nil {
+		return pathError("mount over", path, err)
+	}
+	return nil
+}
+
 // writePublic writes one file below dir, which nobody else can write to yet.
 func writePublic(dir *os.File, name string, data []byte) error {
 	if !filepath.IsLocal(name) || name != filepath.Clean(name) || name == "." {
