@@ -67,9 +67,10 @@ type Config struct {
 	// own; where the container may not make one, the start is refused. 0: the container's
 	// limit alone.
 	PIDs int `env:"PIDS" envDefault:"0" flag:"pids"`
-	// RequirePIDLimit refuses to start when the container has no limit of processes (cgroup
-	// v2 pids.max). With a limit, a fork bomb stays inside the pod. Without this setting, a
-	// missing limit is only recorded.
+	// RequirePIDLimit refuses to start when neither PIDs nor the container's own cgroup limits
+	// its processes. With a limit, a fork bomb stays inside the pod. The limit that the kubelet
+	// sets for a whole pod (podPidsLimit) bounds it, too, but cannot be seen from inside.
+	// Without this setting, a limit that is not seen is only recorded.
 	RequirePIDLimit bool `env:"REQUIRE_PID_LIMIT" flag:"require-pid-limit"`
 	// ExitTimeout is how long the daemon stays after the workload's end to deliver
 	// its last events.

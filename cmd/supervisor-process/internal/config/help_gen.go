@@ -15,7 +15,7 @@ var help = map[string]string{
 	"grace":               "Grace is the time between SIGTERM and SIGKILL when the workload is ended. (default 10s)",
 	"timeout":             "Timeout ends the workload after this time, like SIGTERM, with exit code 124. 0: never. (default 0s)",
 	"pids":                "PIDs is how many processes and threads the workload may have. It needs a cgroup of its own; where the container may not make one, the start is refused. 0: the container's limit alone. (default 0)",
-	"require-pid-limit":   "RequirePIDLimit refuses to start when the container has no limit of processes (cgroup v2 pids.max). With a limit, a fork bomb stays inside the pod. Without this setting, a missing limit is only recorded.",
+	"require-pid-limit":   "RequirePIDLimit refuses to start when neither PIDs nor the container's own cgroup limits its processes. With a limit, a fork bomb stays inside the pod. The limit that the kubelet sets for a whole pod (podPidsLimit) bounds it, too, but cannot be seen from inside. Without this setting, a limit that is not seen is only recorded.",
 	"exit-timeout":        "ExitTimeout is how long the daemon stays after the workload's end to deliver its last events. (default 2s)",
 	"admin-listen":        "AdminListen is the address of /livez, /readyz and /metrics. The workload cannot reach it. Empty: none. (default :9902)",
 	"log-level":           "LogLevel of the log on standard error: debug, info, warn or error. Records go to standard output whatever the level. (default info)",

@@ -12,18 +12,48 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// PIDLimit is how many processes the container's cgroup may have (cgroup v2
-// pids.max below root), or why there is no limit.
+// PIDLimit is how many processes the container's cgroup below root may have, in version 2 or
+// 1 of cgroups, or why there is no limit. One of a cgroup above it, as the kubelet sets for
+// the whole pod, is not to be seen from inside a container.
 func PIDLimit(root string) (int, error) {
-	text, err := os.ReadFile(filepath.Join(root, "sys/fs/cgroup/pids.max"))
+	own := []string{"sys/fs/cgroup/pids.max"}
+	if path, found := pidsVersion1(root); found {
+		own = append(own, filepath.Join(pidsHierarchy, path, "pids.max"), filepath.Join(pidsHierarchy, "pids.max"))
+	}
+	var text []byte
+	var err error
+	for _, path := range own {
+		if text, err = os.ReadFile(filepath.Join(root, path)); err == nil {
+			break
+		}
+	}
 	if err != nil {
 		return 0, fmt.Errorf("the container's limit of processes cannot be read: %w", err)
 	}
 	n, err := strconv.Atoi(strings.TrimSpace(string(text)))
 	if err != nil || n <= 0 {
-		return 0, fmt.Errorf("the container has no limit of processes (pids.max is %q); set one for the pod", strings.TrimSpace(string(text)))
+		return 0, fmt.Errorf("the container has no limit of processes of its own (pids.max is %q), and one of the whole pod cannot be seen from here; set one with --pids or the container runtime", strings.TrimSpace(string(text)))
 	}
 	return n, nil
+}
+
+// pidsHierarchy is where version 1 counts processes.
+const pidsHierarchy = "sys/fs/cgroup/pids"
+
+// pidsVersion1 is our own cgroup there, if it is that version which counts.
+func pidsVersion1(root string) (path string, found bool) {
+	own, err := os.ReadFile(filepath.Join(root, "proc/self/cgroup"))
+	if err != nil {
+		return "", false
+	}
+	for line := range strings.Lines(string(own)) {
+		_, rest, _ := strings.Cut(strings.TrimSpace(line), ":")
+		controllers, path, _ := strings.Cut(rest, ":")
+		if slices.Contains(strings.Split(controllers, ","), "pids") {
+			return path, true
+		}
+	}
+	return "", false
 }
 
 // LimitPIDs makes a cgroup that takes at most limit processes. Who writes 0 to procs
@@ -54,16 +84,15 @@ func LimitPIDs(root, name string, limit int) (procs *os.File, remove func() erro
 // pidsCgroup is the directory of our own cgroup in the hierarchy that counts
 // processes, ready to have children.
 func pidsCgroup(root string) (string, error) {
-	own, err := os.ReadFile(filepath.Join(root, "proc/self/cgroup"))
-	if err != nil {
+	if _, err := os.Stat(filepath.Join(root, "proc/self/cgroup")); err != nil {
 		return "", err
 	}
-	for line := range strings.Lines(string(own)) {
-		_, rest, _ := strings.Cut(strings.TrimSpace(line), ":")
-		controllers, path, _ := strings.Cut(rest, ":")
-		if slices.Contains(strings.Split(controllers, ","), "pids") {
-			return filepath.Join(root, "sys/fs/cgroup/pids", path), nil
+	if path, found := pidsVersion1(root); found {
+		dir := filepath.Join(root, pidsHierarchy, path)
+		if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
+			return filepath.Join(root, pidsHierarchy), nil // the container's part of it alone is mounted
 		}
+		return dir, nil
 	}
 	base := filepath.Join(root, "sys/fs/cgroup")
 	if has, err := lists(filepath.Join(base, "cgroup.controllers"), "pids"); err != nil || !has {
