@@ -65,6 +65,7 @@ var eventReasons = []Reason{
 	EventGuideNotLinked,
 	EventWeakerIsolation,
 	EventLandlockUnavailable,
+	EventLandlockPartial,
 	EventFenceDamaged,
 	EventHandshakeRefused,
 	EventPeerRefused,

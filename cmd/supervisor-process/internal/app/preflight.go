@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -43,7 +44,11 @@ func preflightCommand(args []string, stdout, stderr io.Writer) int {
 		f.line(have[c.Name], exitPrivilege, c.Name, "for "+c.For)
 	}
 	abi := landlock.Version()
-	f.line(abi >= landlock.HardABI, exitOK, "landlock", fmt.Sprintf("ABI %d; hard_requirement needs %d, best_effort takes what there is", abi, landlock.HardABI))
+	detail := fmt.Sprintf("ABI %d; hard_requirement needs %d, best_effort takes what there is", abi, landlock.HardABI)
+	if lacks := landlock.Unlimited(abi); len(lacks) > 0 {
+		detail += "; not limited: " + strings.Join(lacks, "; ")
+	}
+	f.line(abi >= landlock.HardABI, exitOK, "landlock", detail)
 	_, err = unix.PrctlRetInt(unix.PR_GET_SECCOMP, 0, 0, 0, 0)
 	f.line(err == nil, exitPrivilege, "seccomp", "filters are applied to every program")
 	_, err = prepare.PIDLimit("/")

@@ -293,15 +293,28 @@ func (d *daemon) launchMain(ctx context.Context, argv []string) (*launch.Session
 
 // confined records what was really applied to the workload.
 func (d *daemon) confined(files landlock.Report) {
-	ev := core.Event{Kind: core.EventLifecycle, Stage: core.StageLaunch, Severity: core.SeverityInfo, Reason: "confined",
-		Detail: summary(files, d.account)}
-	if files.ABI == 0 {
-		ev.Kind, ev.Severity, ev.Reason = core.EventFinding, core.SeverityHigh, core.EventLandlockUnavailable
-		ev.Detail = "the kernel has no Landlock, so that only the workload's user limits its files; use landlock: {compatibility: hard_requirement} to refuse this"
+	for _, ev := range applied(files, d.account) {
+		d.report.Own(ev)
 	}
-	d.report.Own(ev)
 	for _, detail := range notGranted(d.files, files) {
 		d.report.Own(core.Event{Kind: core.EventFinding, Stage: core.StageLaunch, Severity: core.SeverityLow, Reason: "path_not_granted", Detail: detail})
+	}
+}
+
+// applied is what was, and what of the kernel's was missing for it.
+func applied(files landlock.Report, a prepare.Account) []core.Event {
+	ev := core.Event{Kind: core.EventLifecycle, Stage: core.StageLaunch, Severity: core.SeverityInfo, Reason: core.EventConfined, Detail: summary(files, a)}
+	lacks := core.Event{Kind: core.EventFinding, Stage: core.StageLaunch, Severity: core.SeverityMedium, Reason: core.EventLandlockPartial,
+		Detail: fmt.Sprintf("the kernel's Landlock has ABI %d and does not limit: %s", files.ABI, strings.Join(landlock.Unlimited(files.ABI), "; "))}
+	switch {
+	case files.ABI == 0:
+		ev.Kind, ev.Severity, ev.Reason = core.EventFinding, core.SeverityHigh, core.EventLandlockUnavailable
+		ev.Detail = "the kernel has no Landlock, so that only the workload's user limits its files; use landlock: {compatibility: hard_requirement} to refuse this"
+		return []core.Event{ev}
+	case files.ABI < landlock.HardABI:
+		return []core.Event{ev, lacks}
+	default:
+		return []core.Event{ev}
 	}
 }
 

@@ -44,6 +44,27 @@ type Rules struct {
 // device ioctls, and both scopes (Linux 6.12).
 const HardABI = 6
 
+// Unlimited is what a kernel of this ABI does not limit of what Rules.Hard demands, in the
+// words of an operator; nil: it limits everything.
+//
+// Source: Documentation/userspace-api/landlock.rst, "Previous limitations".
+func Unlimited(abi int) (out []string) {
+	for _, limit := range []struct {
+		since int
+		what  string
+	}{
+		{1, "which files are used"},
+		{3, "emptying files that are granted for reading"},
+		{5, "ioctl requests to devices that are granted for reading"},
+		{6, "signals and abstract sockets to other sessions and beyond"},
+	} {
+		if abi < limit.since {
+			out = append(out, limit.what)
+		}
+	}
+	return out
+}
+
 // Report is what was really applied.
 type Report struct {
 	ABI       int      `json:"abi"` // of the kernel; 0: no Landlock, and nothing was applied
