@@ -33,6 +33,8 @@ const execSocket = "exec.sock"
 const (
 	maxExecs    = 64       // at a time
 	maxExecSpec = 16 << 20 // bytes of arguments; the kernel's own limit is lower
+
+	refusalPatience = time.Second // for the request of a caller who is refused
 )
 
 // execRequest is what `exec` asks for, in a memory file beside its standard files.
@@ -80,11 +82,15 @@ func (d *daemon) serveExec(ctx context.Context) (stop func(), err error) {
 				}
 				continue
 			}
-			slots <- struct{}{}
-			wg.Go(func() {
-				defer func() { <-slots }()
-				d.exec(ctx, c)
-			})
+			select {
+			case slots <- struct{}{}:
+				wg.Go(func() {
+					defer func() { <-slots }()
+					d.exec(ctx, c)
+				})
+			default: // nobody waits for an end that may never come, without a word
+				wg.Go(func() { d.refuseExec(c) })
+			}
 		}
 	})
 	return func() {
@@ -92,6 +98,21 @@ func (d *daemon) serveExec(ctx context.Context) (stop func(), err error) {
 		l.Close()
 		wg.Wait()
 	}, nil
+}
+
+// refuseExec tells a caller that there are too many. The request is read first, because a
+// socket that is closed with something unread loses what was written to it.
+func (d *daemon) refuseExec(c *net.UnixConn) {
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(refusalPatience))
+	if files, err := receiveFiles(c, 4); err == nil {
+		closeFiles(files)
+	}
+	why := fmt.Sprintf("%d programs that exec started run already; end one, or the clients that left them behind", maxExecs)
+	d.log.Warn("an exec request was refused", slog.String("reason", why))
+	if text, err := json.Marshal(execMessage{Done: true, Code: exitFailed, Error: why}); err == nil {
+		_, _ = c.Write(text)
+	}
 }
 
 // exec runs one request.
