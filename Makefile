@@ -86,7 +86,9 @@ check: setup lint generate test ## what CI runs
 .PHONY: profile
 profile: ## default.pgo anew, from the benchmarks of the network daemon; where its hot paths change
 	$(GO) test ./cmd/supervisor-network/internal/app -trimpath -run '^$$' -bench 'KeepAlive|Handshake|Stream|Connect' \
-		-benchtime 10s -o bin/app.test -cpuprofile $(CURDIR)/cmd/supervisor-network/default.pgo
+		-benchtime 10s -o bin/app.test -cpuprofile $(CURDIR)/bin/app.prof
+	$(GO) tool pprof -proto -focus supervisor-network/internal/ -ignore '_test\.go' \
+		-output cmd/supervisor-network/default.pgo bin/app.test bin/app.prof # without clients and origins
 
 .PHONY: bench
 bench: build ## load through the proxy and without it, in one run
