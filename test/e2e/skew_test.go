@@ -110,7 +110,7 @@ func ofTheFuture(t *testing.T, dir string) string {
 	to := filepath.Join(dir, "future")
 	must(t, os.WriteFile(to+".go", text, 0o644))
 	must(t, os.WriteFile(to+".json", fmt.Appendf(nil, `{"Replace": {%q: %q}}`, contract, to+".go"), 0o644))
-	cmd := exec.Command("go", "build", "-overlay", to+".json", "-o", to, "../../cmd/supervisor-network")
+	cmd := exec.Command("go", "build", "-pgo=off", "-overlay", to+".json", "-o", to, "../../cmd/supervisor-network")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)

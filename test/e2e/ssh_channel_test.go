@@ -13,7 +13,8 @@ import (
 func TestSSHSessionsEndWithTheirChannel(t *testing.T) {
 	p := sandboxWithSSH(t)
 	control := p.dir + "/control"
-	master := exec.Command("ssh", append(append([]string{"-M", "-S", control, "-N"}, p.sshOptions()...), "sandbox")...)
+	// ssh tells of a session that was killed when it next hears from the server.
+	master := exec.Command("ssh", append(append([]string{"-M", "-S", control, "-N", "-o", "ServerAliveInterval=1"}, p.sshOptions()...), "sandbox")...)
 	master.Env = []string{"PATH=/usr/bin:/bin", "HOME=" + p.dir}
 	must(t, master.Start())
 	t.Cleanup(func() { _ = master.Process.Kill(); _ = master.Wait() })
