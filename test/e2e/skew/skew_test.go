@@ -202,8 +202,23 @@ func (s *suite) run(t *testing.T, daemon, binary string, names []string) {
 		}
 		env = append(env, "SPLITPOD_TEST_BIN_"+strings.ToUpper(strings.TrimPrefix(name, "supervisor-"))+"="+use)
 	}
-	out := command(t, s.root+"/test/e2e", env, s.binary, "-test.v", "-test.count=1", "-test.timeout=20m", "-test.run", "^("+strings.Join(names, "|")+")$")
-	if version := filepath.Base(filepath.Dir(binary)); !strings.Contains(out, "replaced by "+binary+": "+daemon+" "+version) {
+	suite := func(names []string) (string, error) {
+		return output(s.root+"/test/e2e", env, s.binary, "-test.v", "-test.count=1", "-test.timeout=20m", "-test.run", "^("+strings.Join(names, "|")+")$")
+	}
+	version := filepath.Base(filepath.Dir(binary))
+	out, err := suite(names)
+	if failed := failures(out); err != nil && len(failed) > 0 && version == "earlier" {
+		// What is released is not repaired any more, where it fails once in some hundred
+		// starts either: what fails twice does not work together.
+		t.Logf("%v failed and are run again:\n%s", failed, out)
+		var again string
+		again, err = suite(failed)
+		out += again
+	}
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if !strings.Contains(out, "replaced by "+binary+": "+daemon+" "+version) {
 		t.Errorf("the suite does not say that it used the %s %s", version, daemon)
 	}
 	for _, name := range names {
@@ -212,6 +227,14 @@ func (s *suite) run(t *testing.T, daemon, binary string, names []string) {
 		}
 	}
 	t.Logf("%d tests of %d", len(names), len(s.names))
+}
+
+// failures are the tests that failed, by what the suite said.
+func failures(out string) (names []string) {
+	for _, m := range regexp.MustCompile(`(?m)^--- FAIL: (\w+) `).FindAllStringSubmatch(out, -1) {
+		names = append(names, m[1])
+	}
+	return names
 }
 
 // earlier is the tree of the previous release.
@@ -269,12 +292,20 @@ func folder(t *testing.T) string {
 
 func command(t *testing.T, dir string, env []string, argv ...string) string {
 	t.Helper()
+	out, err := output(dir, env, argv...)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return out
+}
+
+func output(dir string, env []string, argv ...string) (string, error) {
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Dir = dir
 	cmd.Env = append(append(os.Environ(), "CGO_ENABLED=0"), env...)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
-		t.Fatalf("%.300s: %v\n%s", strings.Join(argv, " "), err, out)
+		err = fmt.Errorf("%.300s: %w", strings.Join(argv, " "), err)
 	}
-	return string(out)
+	return string(out), err
 }
