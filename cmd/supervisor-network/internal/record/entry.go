@@ -78,8 +78,12 @@ func (e *Entry) write(wait bool) {
 	e.Event.Time = e.r.now()
 	e.Event.Duration = e.Event.Time.Sub(e.started)
 	e.r.count(&e.Event)
+	if e.Event.Verdict == core.Allow {
+		e.r.later(&e.Event)
+		return
+	}
 	e.r.record(&e.Event, wait)
-	if e.r.box != nil && e.Event.Verdict == core.Deny {
+	if e.r.box != nil {
 		e.r.box.Add(e.Event) // after it is on record here, in case this daemon ends in between
 	}
 }

@@ -8,8 +8,8 @@
 // counted, and the count recorded when the reader returns.
 //
 // Invariant: an Entry is written exactly once, whichever of Deny and End
-// comes first; records leave in the order they were made; a log that is not read
-// never blocks the data path.
+// comes first; records leave in the order they were made, those of what was allowed
+// some milliseconds later; a log that is not read never blocks the data path.
 package record
 
 import (
@@ -38,9 +38,10 @@ type Recorder struct {
 	box      *outbox.Outbox // denials for the process daemon; nil when it is not told
 	now      func() time.Time
 
-	scratch sync.Pool // of *[]byte: lines that are being encoded
-	sinks   []sink
-	watch   func(*core.Event) // sees every event before it is written; may be nil
+	queue queue
+	line  []byte // guarded by queue.taking; the line that is being encoded
+	sinks []sink
+	watch func(*core.Event) // sees every event before it is written; may be nil
 
 	allowed atomic.Uint64
 	denied  atomic.Uint64
@@ -52,7 +53,7 @@ type Recorder struct {
 func New(c ocsf.Context, box *outbox.Outbox, sinks ...Sink) *Recorder {
 	r := &Recorder{
 		encoder: ocsf.NewEncoder(c), instance: c.Instance, box: box, now: time.Now,
-		scratch: sync.Pool{New: func() any { b := make([]byte, 0, 4096); return &b }},
+		queue: newQueue(),
 	}
 	for _, s := range sinks {
 		r.sinks = append(r.sinks, sink{s.Text, spool.New(s.Out, func(b []byte, dropped uint64) []byte { return r.told(b, dropped, s.Text) })})
@@ -75,10 +76,21 @@ func (r *Recorder) told(b []byte, dropped uint64, text bool) []byte {
 
 // Run writes what is queued until ctx ends, then what is left.
 func (r *Recorder) Run(ctx context.Context) error {
+	writing, end := context.WithCancel(context.WithoutCancel(ctx))
 	var wg sync.WaitGroup
 	for _, s := range r.sinks {
-		wg.Go(func() { s.Run(ctx) })
+		wg.Go(func() { s.Run(writing) })
 	}
+	for ctx.Err() == nil {
+		select {
+		case <-r.queue.due.C:
+			r.flush()
+		case <-ctx.Done():
+		}
+	}
+	r.queue.close()
+	r.flush()
+	end()
 	wg.Wait()
 	return nil
 }
@@ -87,33 +99,51 @@ func (r *Recorder) Run(ctx context.Context) error {
 // change the event, and must not block. Call Watch before anything is recorded.
 func (r *Recorder) Watch(f func(*core.Event)) { r.watch = f }
 
-// maxScratch is the longest line whose memory is kept for the next one.
-const maxScratch = 16 << 10
+// maxLine is the longest line whose memory is kept for the next one.
+const maxLine = 16 << 10
 
 // Event records an event that is no connection of ours. With wait it returns when
 // the record is written, or after a short bound.
 func (r *Recorder) Event(ev core.Event, wait bool) { r.record(&ev, wait) }
 
-// record encodes an event outside of any lock and queues the line.
+// record encodes an event, behind everything that is queued. With wait it returns when the
+// line is written, or after a short bound.
 func (r *Recorder) record(ev *core.Event, wait bool) {
 	ev.Clip()
+	var written spool.Written
+	r.queue.take(r.put, func() { written = r.encoded(ev, wait) })
+	r.sinks[0].Await(written)
+}
+
+// later is record for what nobody waits for.
+func (r *Recorder) later(ev *core.Event) {
+	ev.Clip()
+	if r.queue.add(ev) {
+		r.flush()
+	}
+}
+
+// flush encodes what is queued.
+func (r *Recorder) flush() { r.queue.take(r.put, nil) }
+
+func (r *Recorder) put(ev *core.Event) { r.encoded(ev, false) }
+
+// encoded shows an event to who watches, and hands its line to the sinks. Whoever calls it
+// is taking from the queue.
+func (r *Recorder) encoded(ev *core.Event, wait bool) (written spool.Written) {
 	if r.watch != nil {
 		r.watch(ev)
 	}
-	scratch := r.scratch.Get().(*[]byte)
-	line := *scratch
-	var written spool.Written
 	for i, s := range r.sinks {
-		line = r.encode(line[:0], ev, s.text)
-		if w := s.Add(line, wait && i == 0); w != nil {
+		r.line = r.encode(r.line[:0], ev, s.text)
+		if w := s.Add(r.line, wait && i == 0); w != nil {
 			written = w
 		}
 	}
-	if cap(line) <= maxScratch {
-		*scratch = line
-		r.scratch.Put(scratch)
+	if cap(r.line) > maxLine {
+		r.line = nil
 	}
-	r.sinks[0].Await(written)
+	return written
 }
 
 func (r *Recorder) encode(b []byte, ev *core.Event, text bool) []byte {
