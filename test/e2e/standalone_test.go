@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -193,5 +195,25 @@ func TestCAOutAndPolicyErrorsStartNothing(t *testing.T) {
 	if c, err := net.Dial("tcp", standaloneAddress); err == nil {
 		c.Close()
 		t.Error("something listens")
+	}
+}
+
+// TestTheDaemonsThreadsAreNotWokenForMicroseconds: those that were there when it was set,
+// the runtime's monitor among them, and those that came behind it.
+func TestTheDaemonsThreadsAreNotWokenForMicroseconds(t *testing.T) {
+	p := standalone(t, policyText)
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", p.network.cmd.Process.Pid))
+	must(t, err)
+	if len(threads) < 3 {
+		t.Fatalf("the daemon has the threads %q", threads)
+	}
+	for _, thread := range threads {
+		slack, err := os.ReadFile("/proc/" + filepath.Base(thread) + "/timerslack_ns")
+		if err != nil {
+			continue // it ended
+		}
+		if got := strings.TrimSpace(string(slack)); got != "500000" {
+			t.Errorf("%s may be woken %s ns late", thread, got)
+		}
 	}
 }

@@ -106,6 +106,7 @@ func serveCommand(ctx context.Context, args []string, stdout, stderr io.Writer) 
 // until ctx ends. Nothing is accepted before everything is there.
 func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) error {
 	tuneMemory(ctx)
+	relax()
 	if err := harden(); err != nil {
 		return err
 	}
