@@ -2,8 +2,10 @@ package core
 
 import (
 	"crypto/rand"
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	mathrand "math/rand/v2"
 )
 
 // InstanceID names one run of one daemon: 32 lower-case hex digits, new at every
@@ -12,7 +14,11 @@ import (
 type InstanceID string
 
 // NewInstanceID makes an InstanceID from the system's random source.
-func NewInstanceID() InstanceID { return InstanceID(randomHex(16)) }
+func NewInstanceID() InstanceID {
+	b := make([]byte, 16)
+	_, _ = rand.Read(b) // crypto/rand.Read never fails since Go 1.24
+	return InstanceID(hex.EncodeToString(b))
+}
 
 // Valid reports whether the id has the shape NewInstanceID makes.
 func (id InstanceID) Valid() bool { return isLowerHex(string(id), 32) }
@@ -22,8 +28,14 @@ func (id InstanceID) Valid() bool { return isLowerHex(string(id), 32) }
 // first, never taken from the workload.
 type RequestID string
 
-// NewRequestID makes a RequestID from the system's random source.
-func NewRequestID() RequestID { return RequestID(randomHex(8)) }
+// NewRequestID makes a RequestID. Nothing depends on nobody guessing it: it comes from the
+// runtime's generator, which is seeded from the system's random source and asks it for
+// nothing more.
+func NewRequestID() RequestID {
+	var id [16]byte
+	hex.Encode(id[:], binary.NativeEndian.AppendUint64(nil, mathrand.Uint64()))
+	return RequestID(id[:])
+}
 
 // Valid reports whether the id has the shape NewRequestID makes.
 func (id RequestID) Valid() bool { return isLowerHex(string(id), 16) }
@@ -47,12 +59,6 @@ func (b Build) String() string {
 		return fmt.Sprintf("%s %s", b.Component, b.Version)
 	}
 	return fmt.Sprintf("%s %s (%s)", b.Component, b.Version, b.Commit)
-}
-
-func randomHex(n int) string {
-	b := make([]byte, n)
-	_, _ = rand.Read(b) // crypto/rand.Read never fails since Go 1.24
-	return hex.EncodeToString(b)
 }
 
 func isLowerHex(s string, n int) bool {

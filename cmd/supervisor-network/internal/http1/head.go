@@ -10,9 +10,10 @@ import (
 // Field is one header field. Name has the case it was sent in.
 type Field struct{ Name, Value string }
 
-// Is reports whether the field has that name, in whatever case.
+// Is reports whether the field has that name, in whatever case. Most others differ in
+// their length or first letter.
 func (f *Field) Is(name string) bool {
-	return len(f.Name) == len(name) && strings.EqualFold(f.Name, name)
+	return len(f.Name) == len(name) && (name == "" || f.Name[0]|0x20 == name[0]|0x20) && strings.EqualFold(f.Name, name)
 }
 
 // Fields are header fields in order.

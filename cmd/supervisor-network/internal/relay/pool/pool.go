@@ -360,7 +360,7 @@ func (c *Conn) holdsMore() bool {
 	var one [1]byte
 	n, err := c.raw.Read(one[:])
 	c.under.dry = false
-	return n > 0 || !errors.Is(err, errDry)
+	return n > 0 || err != errDry
 }
 
 // underneath is the connection below TLS. It belongs to whoever the Conn belongs to.
