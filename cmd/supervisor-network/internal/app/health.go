@@ -58,6 +58,9 @@ func (d *daemon) metrics() *prometheus.Registry {
 	g.Add(observe.BodiesHeld, func() float64 { return float64(d.bodies.held.Load()) })
 	g.Add(observe.BodiesLimit, func() float64 { return float64(d.bodies.limit) })
 	g.Add(observe.BodiesRefused, func() float64 { return float64(d.bodies.refused.Load()) })
+	g.Add(observe.AnswersUnread, func() float64 { return float64(d.answers.held.Load()) })
+	g.Add(observe.AnswersLimit, func() float64 { return float64(d.answers.limit) })
+	g.Add(observe.AnswersEnded, func() float64 { return float64(d.http2.Ended()) })
 	g.Add(observe.Windows, func() float64 { return float64(d.windows.Held()) })
 	g.Add(observe.Unoffered, func() float64 { return float64(d.windows.Unoffered()) })
 	g.Add(observe.Generation, func() float64 {

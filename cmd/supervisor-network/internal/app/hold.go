@@ -14,7 +14,8 @@ import (
 
 // maxHeldBodies bounds the bodies, in bytes of all requests together, that are read
 // whole because rules are about them, credentials go into them or a signature covers
-// them. Where there is little memory it is a quarter of that.
+// them, and the messages of WebSockets, which always are. Where there is little memory it
+// is a quarter of that.
 const maxHeldBodies = 256 << 20
 
 // firstPiece is the memory for a body of which nothing has come: who only says that
@@ -26,12 +27,12 @@ const firstPiece = 4 << 10
 const unhurried = 4 << 10
 
 // bodies is what all requests together hold of bodies. Nobody waits for room in it: a
-// request that finds none is refused and gives back what it had. Safe for concurrent
-// use.
+// request that finds none is refused and gives back what it had. A second one is for what
+// is unread of answers, where it is the origin that waits. Safe for concurrent use.
 type bodies struct {
 	limit   int64
 	held    atomic.Int64
-	refused atomic.Uint64 // requests that found no room
+	refused atomic.Uint64 // requests and messages that found no room
 	turns   chan struct{} // a place for each body that is taken apart
 }
 
@@ -46,6 +47,26 @@ func heldLimit() int64 {
 	}
 	return maxHeldBodies
 }
+
+// unreadLimit is the limit of unread answers: an eighth of the memory.
+func unreadLimit() int64 {
+	if memory, ok := usableMemory(); ok {
+		return min(maxHeldBodies, memory/8)
+	}
+	return maxHeldBodies
+}
+
+// Take adds n to what is held, if there is room.
+func (b *bodies) Take(n int64) bool {
+	if b.take(n, b.limit) {
+		return true
+	}
+	b.refused.Add(1)
+	return false
+}
+
+// Give takes n off what is held.
+func (b *bodies) Give(n int64) { b.held.Add(-n) }
 
 // take adds n to what is held, unless that would be more than most.
 func (b *bodies) take(n, most int64) bool {
@@ -88,8 +109,7 @@ func (h *holding) upTo(n int64) bool {
 	if h.of == nil {
 		return false
 	}
-	if !h.of.take(n-h.n, h.of.limit) {
-		h.of.refused.Add(1)
+	if !h.of.Take(n - h.n) {
 		return false
 	}
 	h.n = n
@@ -108,7 +128,7 @@ func (h *holding) spare(n int64) bool {
 
 func (h *holding) release() {
 	if h.n > 0 {
-		h.of.held.Add(-h.n)
+		h.of.Give(h.n)
 		h.n = 0
 	}
 }

@@ -2,6 +2,8 @@ package app
 
 import (
 	"bufio"
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,9 +12,13 @@ import (
 	"testing"
 	"time"
 
+	ws "github.com/coder/websocket"
+
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/websocket"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/h2"
 )
 
 // TestABodyIsHeldAsItComes: at the limit it is read, above it is not, and a length that
@@ -203,18 +209,85 @@ func TestAHeldBodyArrivesWhole(t *testing.T) {
 // TestWhatBodiesAndWindowsTakeIsMeasured, with what was refused for them.
 func TestWhatBodiesAndWindowsTakeIsMeasured(t *testing.T) {
 	d := viewed(t)
-	d.bodies, d.windows.Limit = newBodies(2000), 100_000
+	d.bodies, d.answers, d.windows.Limit = newBodies(2000), newBodies(3000), 100_000
+	d.http2 = h2.New(h2.Config{})
 	one, other := &holding{of: d.bodies}, &holding{of: d.bodies}
-	if !one.upTo(1500) || other.upTo(501) || !d.windows.Enter() || d.windows.Enter() {
+	if !one.upTo(1500) || other.upTo(501) || !d.answers.Take(2500) || !d.windows.Enter() || d.windows.Enter() {
 		t.Fatal("the limits are others")
 	}
 	said := local(d, "/metrics").Body.String()
 	for _, line := range []string{
 		"splitpod_bodies_held_bytes 1500", "splitpod_bodies_limit_bytes 2000", "splitpod_bodies_refused_total 1",
+		"splitpod_answers_unread_bytes 2500", "splitpod_answers_limit_bytes 3000", "splitpod_answers_ended_total 0",
 		"splitpod_http2_windows_bytes 65535", "splitpod_http2_unoffered_total 1",
 	} {
 		if !strings.Contains(said, line+"\n") {
 			t.Errorf("not said: %s", line)
 		}
 	}
+}
+
+// TestMessagesAndBodiesShareOneLimit: a WebSocket's message for which there is no room
+// closes it with 1013 and a record, and holds nothing; one that fits passes.
+func TestMessagesAndBodiesShareOneLimit(t *testing.T) {
+	w := newWorld(t, generous, endpoint("ws.example.com", 443, anyText))
+	w.bodies = newBodies(512 << 10)
+	w.assemblies = websocket.NewAssemblies(w.bodies)
+	got, answer := make(chan int, 1), make(chan bool)
+	w.origin("ws.example.com", 443, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		c, err := ws.Accept(rw, r, nil)
+		if err != nil {
+			return
+		}
+		defer c.CloseNow()
+		c.SetReadLimit(4 << 20)
+		for {
+			_, text, err := c.Read(context.WithoutCancel(r.Context()))
+			if err != nil {
+				return
+			}
+			got <- len(text)
+			<-answer
+		}
+	}), "http/1.1")
+	open := func() *ws.Conn {
+		c, _, err := ws.Dial(t.Context(), "wss://ws.example.com/", &ws.DialOptions{HTTPClient: w.client(false)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.CloseNow() })
+		return c
+	}
+	say := func(c *ws.Conn, n int) {
+		if err := c.Write(t.Context(), ws.MessageText, bytes.Repeat([]byte("a"), n)); err != nil {
+			t.Error(err)
+		}
+	}
+	first := open()
+	say(first, 300<<10)
+	if n := <-got; n != 300<<10 {
+		t.Errorf("%d bytes arrived", n)
+	}
+	w.until("nothing is held", func() bool { return w.bodies.held.Load() == 0 })
+	other := &holding{of: w.bodies} // a request's body
+	if !other.upTo(400 << 10) {
+		t.Fatal("there is no room for it")
+	}
+	second := open()
+	say(second, 300<<10)
+	_, _, err := second.Read(t.Context())
+	if ws.CloseStatus(err) != ws.StatusTryAgainLater {
+		t.Errorf("one for which there is no room: %v", err)
+	}
+	w.until("a record of it", func() bool {
+		return strings.Contains(strings.Join(w.records.list(), "\n"), `"reason":"too_many_bodies"`)
+	})
+	w.until("what it had is given back", func() bool { return w.bodies.held.Load() == other.n })
+	other.release()
+	answer <- true
+	say(first, 300<<10)
+	if n := <-got; n != 300<<10 {
+		t.Errorf("%d bytes arrived behind it", n)
+	}
+	answer <- true
 }

@@ -54,6 +54,7 @@ type world struct {
 	roots   *x509.CertPool // of the interception
 	doc     string
 	next    core.Generation
+	newer   h2.Config   // of path.http2
 	empty   func()      // closes the connections that pools keep
 	stop    func()      // ends the daemon, as a signal does
 	reached func() bool // an origin has what a test sent
@@ -112,16 +113,17 @@ func newWorld(t testing.TB, idle time.Duration, endpoints ...string) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.newer = h2.Config{Dial: func(ctx context.Context, p decide.Permit) (*tls.Conn, error) {
+		tcp, err := w.Dial(ctx, p)
+		if err != nil {
+			return nil, err
+		}
+		return client.Handshake(ctx, tcp, p.Host(), []string{"h2"})
+	}}
 	w.path = &path{vault: &vault{}, bodies: newBodies(1 << 20), places: newPlaces(1000),
-		policy: &decide.Engine{}, dialer: w, mint: minter, meter: observe.NewMeter(), live: new(live), assemblies: websocket.NewAssemblies(),
-		pool: pool.New(pool.Config{Dial: w.Dial, Handshake: client.Handshake}),
-		http2: h2.New(h2.Config{Dial: func(ctx context.Context, p decide.Permit) (*tls.Conn, error) {
-			tcp, err := w.Dial(ctx, p)
-			if err != nil {
-				return nil, err
-			}
-			return client.Handshake(ctx, tcp, p.Host(), []string{"h2"})
-		}}),
+		policy: &decide.Engine{}, dialer: w, mint: minter, meter: observe.NewMeter(), live: new(live), assemblies: websocket.NewAssemblies(nil),
+		pool:        pool.New(pool.Config{Dial: w.Dial, Handshake: client.Handshake}),
+		http2:       h2.New(w.newer),
 		record:      record.New(ocsf.Context{Hostname: "test"}, nil, record.Sink{Out: &w.records}),
 		headTimeout: idle, idle: idle, ignoreIdentity: true, stopping: ctx,
 	}

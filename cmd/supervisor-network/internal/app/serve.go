@@ -64,6 +64,7 @@ type daemon struct {
 	advisor    *advisor.Advisor
 	vault      *vault
 	bodies     *bodies
+	answers    *bodies // of origins of HTTP/2, unread
 	places     *places
 	windows    http2.Windows
 	originTLS  *tls.Config // for token endpoints
@@ -110,9 +111,10 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) er
 	if err := harden(); err != nil {
 		return err
 	}
-	d := &daemon{cfg: cfg, instance: core.NewInstanceID(), engine: &decide.Engine{}, meter: observe.NewMeter(), assemblies: websocket.NewAssemblies(),
-		bodies: newBodies(heldLimit()), places: newPlaces(cfg.MaxConnections), state: roomOf(cfg.StateDir)}
+	d := &daemon{cfg: cfg, instance: core.NewInstanceID(), engine: &decide.Engine{}, meter: observe.NewMeter(),
+		bodies: newBodies(heldLimit()), answers: newBodies(unreadLimit()), places: newPlaces(cfg.MaxConnections), state: roomOf(cfg.StateDir)}
 	d.windows.Limit = windowLimit()
+	d.assemblies = websocket.NewAssemblies(d.bodies)
 	d.log = newLogger(stderr, cfg.LogLevel, d.instance)
 	if cfg.Identity == "process" {
 		d.box = outbox.New(outbox.DefaultLimit)
@@ -328,7 +330,7 @@ func (d *daemon) openOrigins() error {
 		return tc, err
 	}
 	d.pool = pool.New(pool.Config{Dial: d.dialer.Dial, Handshake: handshake})
-	d.http2 = h2.New(h2.Config{Dial: func(ctx context.Context, p decide.Permit) (*tls.Conn, error) {
+	d.http2 = h2.New(h2.Config{Unread: d.answers, Dial: func(ctx context.Context, p decide.Permit) (*tls.Conn, error) {
 		tcp, err := d.dialer.Dial(ctx, p)
 		if err != nil {
 			return nil, err

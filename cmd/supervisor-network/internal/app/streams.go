@@ -321,6 +321,9 @@ func streamFailed(ctx context.Context, host string, err error) *refusal {
 		return undialled(ctx, core.StageRequest, err)
 	}
 	r := &refusal{status: 502, stage: core.StageRequest, reason: core.ReasonUpstreamInvalid, detail: "the origin closed the connection without a complete response", failed: true}
+	if ended, ok := errors.AsType[*http2.Revoked](err); ok {
+		return &refusal{status: 503, stage: core.StageRequest, reason: ended.Reason, detail: ended.Detail, failed: true}
+	}
 	e, ok := errors.AsType[*origin.Error](err)
 	if !ok {
 		e = origin.Explain(host, err)

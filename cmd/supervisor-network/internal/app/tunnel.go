@@ -7,6 +7,7 @@ import (
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/hello"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/http2"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/listen"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/record"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay"
@@ -70,6 +71,7 @@ func finish(ctx context.Context, ev *record.Entry, sent, received int64, err err
 // end.
 func outcome(ctx context.Context, err error) (core.Reason, string) {
 	syntax, ok := errors.AsType[*http1.SyntaxError](err)
+	ended, crowded := errors.AsType[*http2.Revoked](err)
 	switch {
 	case err == nil:
 		return "", ""
@@ -85,6 +87,8 @@ func outcome(ctx context.Context, err error) (core.Reason, string) {
 		return core.ReasonShutdown, "the daemon is stopping"
 	case errors.Is(err, relay.ErrIdle):
 		return core.ReasonIdle, err.Error()
+	case crowded:
+		return ended.Reason, ended.Detail
 	case ok:
 		return syntax.Reason, syntax.Detail
 	default:

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/h2"
 )
 
 // TestWhatAClientLeavesLyingIsSeen, and that it takes some of it, however little.
@@ -132,6 +133,52 @@ func TestAClientThatDoesNotReadHoldsNoOrigin(t *testing.T) {
 				said := fmt.Sprint(w.records.list())
 				return strings.Contains(said, tc.why) && strings.Contains(said, `"reason":"idle"`)
 			})
+		})
+	}
+}
+
+// TestUnreadAnswersMakeRoomForOthers: an origin of HTTP/2 that finds no room waits, then
+// the answer that nobody reads ends, with a record that says why, and the next one comes.
+func TestUnreadAnswersMakeRoomForOthers(t *testing.T) {
+	for _, newer := range []bool{false, true} {
+		t.Run(fmt.Sprintf("HTTP/2 %v", newer), func(t *testing.T) {
+			w := newWorld(t, generous, endpoint("a.example.com", 443, ""))
+			room := newBodies(200 << 10) // less than one of them takes
+			w.newer.Unread, w.newer.Patience = room, time.Millisecond
+			w.http2 = h2.New(w.newer)
+			w.origin("a.example.com", 443, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == "/small" {
+					_, _ = io.WriteString(rw, "small")
+					return
+				}
+				for piece := make([]byte, 64<<10); ; {
+					if _, err := rw.Write(piece); err != nil {
+						return
+					}
+				}
+			}), "h2")
+			unread, err := w.client(newer).Get("https://a.example.com/")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer unread.Body.Close()
+			w.until("it is ended", func() bool { return w.http2.Ended() > 0 })
+			small, err := w.client(newer).Get("https://a.example.com/small")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer small.Body.Close()
+			if text, err := io.ReadAll(small.Body); string(text) != "small" || err != nil {
+				t.Errorf("another answer: %q, %v", text, err)
+			}
+			if _, err := io.Copy(io.Discard, unread.Body); err == nil {
+				t.Error("the one that nobody read is whole")
+			}
+			w.until("a record that says why", func() bool {
+				said := strings.Join(w.records.list(), "\n")
+				return strings.Contains(said, `"reason":"too_many_bodies"`) && strings.Contains(said, "left unread the longest")
+			})
+			w.until("nothing is held", func() bool { return room.held.Load() == 0 })
 		})
 	}
 }

@@ -52,11 +52,11 @@ func TestHTTP2IsOfferedWhileThereIsMemoryForIt(t *testing.T) {
 func TestMemoryIsSharedOutBelowItsLimit(t *testing.T) {
 	const limit = 200 << 20
 	defer debug.SetMemoryLimit(debug.SetMemoryLimit(limit))
-	if bodies, windows := heldLimit(), windowLimit(); bodies != limit/4 || windows != limit/4 {
-		t.Errorf("%d for bodies and %d for windows, of %d", bodies, windows, limit)
+	if bodies, windows, answers := heldLimit(), windowLimit(), unreadLimit(); bodies != limit/4 || windows != limit/4 || answers != limit/8 {
+		t.Errorf("%d for bodies, %d for windows and %d for answers, of %d", bodies, windows, answers, limit)
 	}
 	debug.SetMemoryLimit(8 << 30)
-	if bodies := heldLimit(); bodies > maxHeldBodies {
-		t.Errorf("%d for bodies", bodies)
+	if bodies, answers := heldLimit(), unreadLimit(); bodies > maxHeldBodies || answers > maxHeldBodies {
+		t.Errorf("%d for bodies and %d for answers", bodies, answers)
 	}
 }

@@ -22,9 +22,12 @@ var (
 	Tunnels = Metric{Gauge, "splitpod_tunnels", "Connections now whose bytes are relayed without being read.", nil}
 	Refused = Metric{Counter, "splitpod_connections_refused_total", "Connections above the limit of connections.", nil}
 
-	BodiesHeld    = Metric{Gauge, "splitpod_bodies_held_bytes", "What is held of request bodies that are read as a whole, because rules, credentials or a signature need that.", nil}
+	BodiesHeld    = Metric{Gauge, "splitpod_bodies_held_bytes", "What is held of request bodies and WebSocket messages that are read as a whole, because rules, credentials or a signature need that.", nil}
 	BodiesLimit   = Metric{Gauge, "splitpod_bodies_limit_bytes", "What may be held of them at most.", nil}
-	BodiesRefused = Metric{Counter, "splitpod_bodies_refused_total", "Requests whose body found no room below that limit (too_many_bodies).", nil}
+	BodiesRefused = Metric{Counter, "splitpod_bodies_refused_total", "Requests and WebSocket messages that found no room below that limit (too_many_bodies).", nil}
+	AnswersUnread = Metric{Gauge, "splitpod_answers_unread_bytes", "What origins of HTTP/2 have sent that clients have not read yet.", nil}
+	AnswersLimit  = Metric{Gauge, "splitpod_answers_limit_bytes", "What may be unread of it at most, before origins have to wait.", nil}
+	AnswersEnded  = Metric{Counter, "splitpod_answers_ended_total", "Answers that were ended because nobody read them while others found no room below that limit (too_many_bodies).", nil}
 	Windows       = Metric{Gauge, "splitpod_http2_windows_bytes", "What clients of HTTP/2 may send before anybody reads it, over all connections.", nil}
 	Unoffered     = Metric{Counter, "splitpod_http2_unoffered_total", "TLS connections that were offered HTTP/1.1 alone because windows of HTTP/2 take the memory there is for them.", nil}
 

@@ -14,7 +14,7 @@ import (
 )
 
 // Revoked is the cause with which a context is ended whose stream is no longer
-// permitted.
+// permitted, or the error with which an answer ends that may not go on.
 type Revoked struct {
 	Reason core.Reason
 	Detail string

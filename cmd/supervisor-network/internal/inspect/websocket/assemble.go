@@ -36,6 +36,7 @@ func (x *running) long(h header) error {
 	defer x.Assemblies.give()
 	b := buffer()
 	defer recycle(b)
+	defer x.message.taking.giveBack()
 	if err := x.message.start(h, until); err != nil {
 		return err
 	}
@@ -52,10 +53,13 @@ func (x *running) long(h header) error {
 	if err != nil {
 		return err
 	}
-	if replacement != nil {
-		return x.replace(replacement)
+	if replacement == nil {
+		return x.sendText(*b)
 	}
-	return x.sendText(*b)
+	if !x.message.taking.more(2 * len(replacement)) { // it, and the frame that it goes in
+		return errCrowded
+	}
+	return x.replace(replacement)
 }
 
 // replace sends another text than the client did.

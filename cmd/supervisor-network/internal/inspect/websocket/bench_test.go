@@ -55,7 +55,7 @@ func benchmark(b *testing.B, up, down []byte) {
 	if len(down) > 0 {
 		client, server = &loop{wait: over}, &loop{frames: down, left: b.N, over: over}
 	}
-	s := &Session{Client: client, Upstream: server, Judge: allow, Binary: true, Deflate: true, Assemblies: NewAssemblies()}
+	s := &Session{Client: client, Upstream: server, Judge: allow, Binary: true, Deflate: true, Assemblies: NewAssemblies(nil)}
 	stats, err := s.Run(b.Context())
 	if !errors.Is(err, errStop) || stats.Up.Bytes+stats.Down.Bytes == 0 {
 		b.Fatal(stats, err)
@@ -137,7 +137,7 @@ func TestIdleSessionsHoldLittle(t *testing.T) {
 	big := masked(text, strings.Repeat("x", 100_000))
 	var carried, unused atomic.Int64
 	for range sessions {
-		s := &Session{Client: silent{closed, &unused}, Upstream: silent{closed, &carried}, ClientEarly: append([]byte(nil), big...), Judge: allow, Assemblies: NewAssemblies()}
+		s := &Session{Client: silent{closed, &unused}, Upstream: silent{closed, &carried}, ClientEarly: append([]byte(nil), big...), Judge: allow, Assemblies: NewAssemblies(nil)}
 		go func() { _, _ = s.Run(t.Context()); done <- struct{}{} }()
 	}
 	// Every session has both its goroutines and has carried its message before it counts

@@ -71,6 +71,7 @@ var (
 	errText     = refusal(CodeInvalidText, core.ReasonBadRequest, "a text message is UTF-8")
 	errTooBig   = refusal(CodeTooBig, core.ReasonBodyTooLarge, "a text message is at most 4 MiB long")
 	errOpaque   = refusal(CodePolicy, core.ReasonPolicyDenied, "binary messages are not permitted here")
+	errCrowded  = refusal(CodeCapacity, core.ReasonTooManyBodies, "too much of messages and bodies is held at this moment to be read as a whole; try again")
 	errFull     = refusal(CodeCapacity, core.ReasonTooManyConnections, "too many messages are being assembled")
 )
 

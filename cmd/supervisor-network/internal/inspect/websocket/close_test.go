@@ -342,7 +342,7 @@ func tcp(t testing.TB) (far, near *net.TCPConn) {
 func TestARefusalIsNotLostToAReset(t *testing.T) {
 	client, near := tcp(t)
 	server, upstream := tcp(t)
-	s := &Session{Client: near, Upstream: upstream, Assemblies: NewAssemblies()}
+	s := &Session{Client: near, Upstream: upstream, Assemblies: NewAssemblies(nil)}
 	done := make(chan error, 1)
 	go func() { _, err := s.Run(t.Context()); done <- err }()
 	go func() { // a server that answers a close by closing

@@ -130,7 +130,7 @@ func TestCompressedMessagesThatAreRefused(t *testing.T) {
 
 func TestAssembliesAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		places := NewAssemblies()
+		places := NewAssemblies(nil)
 		begin := func() *session {
 			s := newSession(func(s *Session) { s.Assemblies = places })
 			s.start(t.Context())
@@ -181,7 +181,7 @@ func TestAssembliesAreBounded(t *testing.T) {
 // A session that ends while it waits for a place gives up at once.
 func TestWaitingEndsWithTheSession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		places := NewAssemblies()
+		places := NewAssemblies(nil)
 		for range MaxAssemblies {
 			places.places <- struct{}{}
 		}

@@ -27,7 +27,7 @@ import "time"
 
 // Limits of a session.
 const (
-	MaxText      = 4 << 20  // bytes of a text message, compressed and inflated
+	MaxText      = 4 << 20  // bytes of a text message, compressed and inflated, where there is room
 	MaxBinary    = 16 << 20 // bytes of one binary frame
 	MaxFragments = 4096     // frames of a text message
 

@@ -90,7 +90,7 @@ func FuzzClient(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, in []byte, step byte, deflate, binary bool) {
 		var allowed []string
-		s := &Session{Deflate: deflate, Binary: binary, Assemblies: NewAssemblies(), Judge: func(_ context.Context, b []byte) ([]byte, error) {
+		s := &Session{Deflate: deflate, Binary: binary, Assemblies: NewAssemblies(nil), Judge: func(_ context.Context, b []byte) ([]byte, error) {
 			if !utf8.Valid(b) || len(b) > MaxText {
 				t.Errorf("judged %d bytes that are no text message", len(b))
 			}

@@ -174,7 +174,7 @@ func newSession(change func(*Session)) *session {
 	s := &session{done: make(chan struct{})}
 	s.client, s.Client = connection()
 	s.server, s.Upstream = connection()
-	s.Judge, s.Binary, s.Assemblies = allow, true, NewAssemblies()
+	s.Judge, s.Binary, s.Assemblies = allow, true, NewAssemblies(nil)
 	s.Goodbye = func(cause error) *CloseError {
 		e, _ := errors.AsType[*CloseError](cause)
 		return e

@@ -3,7 +3,6 @@ package websocket
 import (
 	"compress/flate"
 	"io"
-	"slices"
 	"sync"
 	"time"
 )
@@ -16,7 +15,8 @@ type message struct {
 	left   int    // of its payload
 	offset int    // in its payload
 	frames int
-	size   int       // of all payloads so far, the frame's own included
+	size   int // of all payloads so far, the frame's own included
+	taking taking
 	until  time.Time // when the message has to be complete
 	chunk  []byte    // unmasked and not read; valid until the next one
 	tail   int       // how much of deflateTail is read
@@ -25,7 +25,7 @@ type message struct {
 
 // start begins with the frame whose header stands in the window.
 func (m *message) start(h header, until time.Time) error {
-	*m = message{x: m.x, until: until}
+	*m = message{x: m.x, until: until, taking: taking{of: m.x.Assemblies.budget}}
 	return m.begin(h)
 }
 
@@ -94,17 +94,11 @@ func (m *message) collect(buf []byte) ([]byte, error) {
 		if err != nil {
 			return buf, err
 		}
-		buf = append(room(buf, len(p)), p...)
+		if buf, err = m.taking.room(buf, len(p)); err != nil {
+			return buf, err
+		}
+		buf = append(buf, p...)
 	}
-}
-
-// room makes place for n more bytes, at least doubling buf up to the limit. What a frame
-// claims to hold makes no place.
-func room(buf []byte, n int) []byte {
-	if cap(buf)-len(buf) >= n {
-		return buf
-	}
-	return slices.Grow(buf, max(n, min(cap(buf), maxHeader+MaxText+1-len(buf))))
 }
 
 // deflateTail ends a compressed message: what RFC 7692 section 7.2.1 leaves out, and an
@@ -120,7 +114,10 @@ func (m *message) inflate(buf []byte) ([]byte, error) {
 	_ = r.(flate.Resetter).Reset(m, nil) // it does not fail
 	limit := len(buf) + MaxText + 1
 	for {
-		buf = room(buf, 1)
+		var err error
+		if buf, err = m.taking.room(buf, 1); err != nil {
+			return buf, err
+		}
 		n, err := r.Read(buf[len(buf):min(cap(buf), limit)])
 		buf = buf[:len(buf)+n]
 		switch {

@@ -43,7 +43,7 @@ func proxy(t *testing.T, origin string, change func(*Session)) (address string, 
 			return
 		}
 		defer client.Close()
-		s := &Session{Client: client, Judge: allow, Binary: true, Assemblies: NewAssemblies()}
+		s := &Session{Client: client, Judge: allow, Binary: true, Assemblies: NewAssemblies(nil)}
 		if err := open(s, origin); err != nil {
 			t.Error(err)
 			return

@@ -73,7 +73,7 @@ func copyPieces(w *bufio.Writer, resp *http.Response, chunked bool) error {
 			}
 			return w.Flush()
 		case err != nil:
-			return errBrokenOff
+			return fmt.Errorf("%w: %w", errBrokenOff, err)
 		}
 	}
 }

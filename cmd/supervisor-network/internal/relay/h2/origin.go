@@ -20,8 +20,26 @@ type origin struct {
 
 	mu    sync.Mutex
 	gone  bool // forgotten by the pool, or closed
-	conns []*http.ClientConn
+	conns []*conn
 	dial  *flight // nil when nobody dials
+}
+
+// conn is a connection, and what lies below it.
+type conn struct {
+	*http.ClientConn
+	wire *wire
+}
+
+// exchange sends a request; what comes back of it is counted until its body is closed.
+func (c *conn) exchange(r *http.Request) (*http.Response, error) {
+	c.wire.enter()
+	resp, err := c.RoundTrip(r)
+	if err != nil || resp.Body == http.NoBody {
+		c.wire.leave()
+		return resp, err
+	}
+	resp.Body = c.wire.pool.watch(resp.Body, c.wire)
+	return resp, nil
 }
 
 // errGone is an origin that was forgotten between being found and being used.
@@ -37,7 +55,7 @@ type flight struct {
 // acquire returns a connection with a place for one request, reserved unless every
 // connection is full, and whether it was opened for this one. At most one connection
 // is opened at a time: streams that come together share it.
-func (o *origin) acquire(ctx context.Context, permit decide.Permit) (c *http.ClientConn, fresh bool, err error) {
+func (o *origin) acquire(ctx context.Context, permit decide.Permit) (c *conn, fresh bool, err error) {
 	for {
 		o.mu.Lock()
 		gone := o.gone
@@ -65,11 +83,11 @@ func (o *origin) acquire(ctx context.Context, permit decide.Permit) (c *http.Cli
 }
 
 // look finds a connection, or the flight to wait for, or starts one.
-func (o *origin) look(ctx context.Context) (c *http.ClientConn, f *flight, mine bool) {
+func (o *origin) look(ctx context.Context) (c *conn, f *flight, mine bool) {
 	if o.gone {
 		return nil, nil, false
 	}
-	var least *http.ClientConn
+	var least *conn
 	for _, c := range o.conns {
 		n := c.InFlight()
 		if n < perConn && c.Reserve() == nil {
@@ -90,9 +108,9 @@ func (o *origin) look(ctx context.Context) (c *http.ClientConn, f *flight, mine 
 }
 
 // connect opens a connection and reserves its first place.
-func (o *origin) connect(ctx context.Context, permit decide.Permit, f *flight) (c *http.ClientConn, err error) {
+func (o *origin) connect(ctx context.Context, permit decide.Permit, f *flight) (c *conn, err error) {
 	if c, err = o.open(ctx, permit); err == nil {
-		awaitSettings(ctx, c)
+		awaitSettings(ctx, c.ClientConn)
 	}
 	o.mu.Lock()
 	o.dial = nil
@@ -105,6 +123,7 @@ func (o *origin) connect(ctx context.Context, permit decide.Permit, f *flight) (
 	default:
 		_ = c.Reserve() // a new connection has places; if not, RoundTrip waits
 		o.conns = append(o.conns, c)
+		o.pool.conns.Add(1)
 	}
 	o.mu.Unlock()
 	close(f.done)
@@ -112,21 +131,26 @@ func (o *origin) connect(ctx context.Context, permit decide.Permit, f *flight) (
 		o.pool.forget(o)
 		return nil, err
 	}
-	c.SetStateHook(o.changed)
+	c.SetStateHook(func(*http.ClientConn) { o.changed(c) })
 	return c, nil
 }
 
-func (o *origin) open(ctx context.Context, permit decide.Permit) (*http.ClientConn, error) {
-	conn, err := o.pool.cfg.Dial(ctx, permit)
+func (o *origin) open(ctx context.Context, permit decide.Permit) (*conn, error) {
+	tc, err := o.pool.cfg.Dial(ctx, permit)
 	if err != nil {
 		return nil, err
 	}
-	if conn.ConnectionState().NegotiatedProtocol != "h2" {
-		_ = conn.Close()
+	if tc.ConnectionState().NegotiatedProtocol != "h2" {
+		_ = tc.Close()
 		return nil, ErrNoHTTP2
 	}
+	c := &conn{wire: newWire(tc, o.pool)}
 	address := net.JoinHostPort(o.key.host, strconv.Itoa(int(o.key.port)))
-	return o.pool.transport.NewClientConn(context.WithValue(ctx, dialled{}, conn), "https", address)
+	c.ClientConn, err = o.pool.transport.NewClientConn(context.WithValue(ctx, dialled{}, c.wire), "https", address)
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
 // Limits of awaitSettings.
@@ -155,19 +179,43 @@ func awaitSettings(ctx context.Context, c *http.ClientConn) {
 
 // changed is called by net/http when a connection's state has, also in the middle of
 // look, which holds the lock.
-func (o *origin) changed(c *http.ClientConn) {
-	if c.Err() != nil {
+func (o *origin) changed(c *conn) {
+	switch {
+	case c.Err() != nil:
 		go o.remove(c)
+	case c.InFlight() == 0 && o.pool.conns.Load() > maxKept:
+		go o.retire(c)
 	}
 }
 
-func (o *origin) remove(c *http.ClientConn) {
+func (o *origin) remove(c *conn) {
 	o.mu.Lock()
-	o.conns = slices.DeleteFunc(o.conns, func(other *http.ClientConn) bool { return other == c })
+	o.without(c)
 	empty := len(o.conns) == 0
 	o.mu.Unlock()
 	if empty {
 		o.pool.forget(o)
+	}
+}
+
+// without takes a connection out. The caller holds the lock.
+func (o *origin) without(c *conn) {
+	if i := slices.Index(o.conns, c); i >= 0 {
+		o.conns = slices.Delete(o.conns, i, i+1)
+		o.pool.conns.Add(-1)
+	}
+}
+
+// retire closes a connection that carries nothing, of which there are many.
+func (o *origin) retire(c *conn) {
+	o.mu.Lock()
+	unused := c.InFlight() == 0 && o.pool.conns.Load() > maxKept
+	if unused {
+		o.without(c) // nobody finds it any more
+	}
+	o.mu.Unlock()
+	if unused {
+		_ = c.Close() // which is a change
 	}
 }
 
@@ -176,6 +224,7 @@ func (o *origin) close() {
 	o.gone = true
 	conns := o.conns
 	o.conns = nil
+	o.pool.conns.Add(-int64(len(conns)))
 	o.mu.Unlock()
 	for _, c := range conns {
 		_ = c.Close()

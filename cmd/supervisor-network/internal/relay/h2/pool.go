@@ -2,16 +2,21 @@
 // them.
 //
 // It answers the threats of a connection that is used for another destination, or on
-// other terms, than it was opened for; of an origin that makes answers
-// large; and of a request that is sent twice. What an origin sends is bounded by
-// windows and by the size of its fields, not inspected.
+// other terms, than it was opened for; of an origin that makes answers large, and clients
+// that do not read them; and of a request that is sent twice. What an origin sends is
+// bounded by windows, by one budget for what is unread of all of them, and by the size of
+// its fields, not inspected.
 //
 // Invariant: a connection serves requests of one host, port and
 // set of terms only, and a request goes out only under a Permit for its host.
 // Nothing is added to a request or its answer: no redirect is followed, nothing is
 // unpacked, no cookie is kept.
 //
-// Sources: RFC 9113 sections 5.1.2, 6.8, 8.7; net/http.ClientConn.
+// Framing is net/http's, which takes a connection that is no *tls.Conn, here a wire, for
+// one behind its handshake (Transport.DialTLSContext) when unencrypted HTTP/2 is the only
+// other protocol it knows.
+//
+// Sources: RFC 9113 sections 5.1.2, 5.2, 6.8, 8.7; net/http.ClientConn.
 package h2
 
 import (
@@ -23,6 +28,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
@@ -37,6 +43,10 @@ const (
 	perConn          = 100                          // requests at a time
 	connectionWindow = (perConn + 1) * streamWindow // unread answers do not stop the others
 )
+
+// maxKept is from how many connections on, to all destinations, one that carries no
+// request is closed.
+const maxKept = 512
 
 // continueWait is how long an origin is given to say whether it wants a body that was
 // announced with Expect: many never say it.
@@ -62,12 +72,25 @@ type Config struct {
 	Idle     time.Duration // an unused connection, default 90 s
 	Ping     time.Duration // silence after which an origin is asked for life, default 30 s
 	MaxConns int           // per destination, default 8
+
+	// Unread bounds what is unread of all answers; nil: nothing does. Where it has no room
+	// nothing more is taken from origins, and of the answers of which nothing was read for
+	// Patience, default 5 s, one after the other ends.
+	Unread   Budget
+	Patience time.Duration
 }
 
 // Pool sends requests. Make it with New. Safe for concurrent use.
 type Pool struct {
 	cfg       Config
 	transport *http.Transport
+	start     time.Time
+	conns     atomic.Int64 // to all destinations
+	answers   sync.Map     // of *answer
+	relieving sync.Mutex
+	waiting   atomic.Int32  // connections on which something came for which there is no room
+	room      chan struct{} // wakes one of them
+	ended     atomic.Uint64 // answers, for want of it
 
 	mu      sync.RWMutex
 	closed  bool
@@ -97,10 +120,16 @@ func New(cfg Config) *Pool {
 	if cfg.MaxConns <= 0 {
 		cfg.MaxConns = 8
 	}
+	if cfg.Patience <= 0 {
+		cfg.Patience = 5 * time.Second
+	}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP2(true)
+	protocols.SetUnencryptedHTTP2(true)
 	return &Pool{
 		cfg:     cfg,
+		start:   time.Now(),
+		room:    make(chan struct{}, 1),
 		origins: make(map[key]*origin),
 		transport: &http.Transport{
 			DialTLSContext:         handedOver,
@@ -126,7 +155,7 @@ type dialled struct{}
 
 // handedOver is the transport's dialer: it has none of its own.
 func handedOver(ctx context.Context, _, _ string) (net.Conn, error) {
-	if conn, ok := ctx.Value(dialled{}).(*tls.Conn); ok {
+	if conn, ok := ctx.Value(dialled{}).(*wire); ok {
 		return conn, nil
 	}
 	return nil, errors.New("BUG: a connection that was not dialled by the pool's owner")
@@ -155,7 +184,7 @@ func (p *Pool) RoundTrip(ctx context.Context, permit decide.Permit, r *http.Requ
 		if err != nil {
 			return nil, err
 		}
-		resp, err := c.RoundTrip(r)
+		resp, err := c.exchange(r)
 		switch {
 		case err == nil:
 			closeWith(ctx, r.Body)
