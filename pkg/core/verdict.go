@@ -48,7 +48,7 @@ const (
 	ReasonUpstreamTimeout     Reason = "upstream_timeout"           // no validated address answered in time
 	ReasonUpstreamInvalid     Reason = "upstream_invalid_response"  // the origin's response cannot be read in one way
 	ReasonTooManyConnections  Reason = "too_many_connections"       // above the limit of connections at one time
-	ReasonTooManyBodies       Reason = "too_many_bodies"            // above the limit of bodies held at one time to be read as a whole
+	ReasonTooManyBodies       Reason = "too_many_bodies"            // above the limit of bodies and messages that are read as a whole, or of unread answers
 	ReasonClientClosed        Reason = "client_closed"              // the workload went away, or one end cut the connection
 	ReasonIdle                Reason = "idle"                       // nothing moved in a tunnel, or a client left its answer unread
 	ReasonShutdown            Reason = "shutdown"                   // the daemon stopped

@@ -2,6 +2,7 @@ package http2
 
 import (
 	"crypto/tls"
+	"encoding/binary"
 	"sync/atomic"
 	"time"
 
@@ -25,19 +26,22 @@ const (
 // library answers it with GOAWAY.
 var errFlood error = http2.ConnectionError(http2.ErrCodeEnhanceYourCalm)
 
-// meter is a TLS connection that counts the frames a client sends. The library bounds
-// what it queues, not how often it is made to work.
+// meter is a TLS connection that counts the frames a client sends, and knows how much it
+// lets be sent. The library bounds what it queues, not how often it is made to work, and
+// waits for ever for a window behind a handler that has returned.
 type meter struct {
 	*tls.Conn
 	earned  atomic.Int64 // credits, by handlers
 	handled atomic.Int64 // streams that were understood
 	opened  atomic.Int64 // streams the client began
 	flooded atomic.Bool
+	window  atomic.Int64 // of the connection: what may be sent on it
+	narrow  atomic.Bool  // the windows of streams have been smaller than the usual ones
 
 	// The reader's own, one goroutine at a time:
 	err      error
 	skip     int // bytes until the next frame header
-	head     [frameHead]byte
+	head     [frameHead + maxSettings]byte
 	have     int
 	last     uint32 // highest stream
 	glitches bucket
@@ -47,14 +51,18 @@ type meter struct {
 const (
 	frameHead   = 9
 	prefaceSize = 24
+	settingSize = 6
+	maxSettings = 16 * settingSize // that are looked at
 )
 
 func newMeter(conn *tls.Conn, now time.Time) *meter {
-	return &meter{
+	m := &meter{
 		Conn: conn, skip: prefaceSize,
 		glitches: bucket{tokens: glitchBurst, burst: glitchBurst, rate: glitchRate, since: now},
 		resets:   bucket{tokens: resetBurst, burst: resetBurst, rate: resetRate, since: now},
 	}
+	m.window.Store(narrowWindow)
+	return m
 }
 
 // Read implements net.Conn. The read that finds a flood, and every later one, fails.
@@ -80,20 +88,56 @@ func (m *meter) count(b []byte) bool {
 			b = b[n:]
 			continue
 		}
-		n := copy(m.head[m.have:], b)
+		n := copy(m.head[m.have:m.size()], b)
 		m.have += n
 		b = b[n:]
-		if m.have < frameHead {
-			return true
+		if m.have < m.size() {
+			continue
 		}
-		m.have = 0
+		payload := m.head[frameHead:m.have]
+		m.skip, m.have = m.length()-len(payload), 0
 		h := &m.head
-		m.skip = int(h[0])<<16 | int(h[1])<<8 | int(h[2])
-		if !m.charge(h[3], h[4], uint32(h[5]&0x7f)<<24|uint32(h[6])<<16|uint32(h[7])<<8|uint32(h[8])) {
+		stream := binary.BigEndian.Uint32(h[5:]) & (1<<31 - 1)
+		if !m.charge(h[3], h[4], stream) {
 			return false
 		}
+		m.opens(h[3], stream, payload)
 	}
 	return true
+}
+
+func (m *meter) length() int { return int(m.head[0])<<16 | int(m.head[1])<<8 | int(m.head[2]) }
+
+// size is how much is looked at of the frame that begins in head.
+func (m *meter) size() int {
+	if m.have >= frameHead && (m.head[3] == typeSettings || m.head[3] == typeWindowUpdate) {
+		return frameHead + min(m.length(), maxSettings)
+	}
+	return frameHead
+}
+
+// opens follows the windows that a client opens. Of those of streams it only knows
+// whether they always were as large as they are without a word.
+func (m *meter) opens(kind byte, stream uint32, payload []byte) {
+	switch {
+	case kind == typeWindowUpdate && stream == 0 && len(payload) == 4:
+		m.window.Add(int64(binary.BigEndian.Uint32(payload) & (1<<31 - 1)))
+	case kind == typeSettings:
+		if m.skip > 0 {
+			m.narrow.Store(true)
+		}
+		for ; len(payload) >= settingSize; payload = payload[settingSize:] {
+			if binary.BigEndian.Uint16(payload) == settingWindow && binary.BigEndian.Uint32(payload[2:]) < narrowWindow {
+				m.narrow.Store(true)
+			}
+		}
+	}
+}
+
+// sends is told of n bytes that follow on a stream, which will have sent that much in
+// all. It reports whether the client's windows have room for them, without a word more.
+func (m *meter) sends(n, all int) bool {
+	return m.window.Add(-int64(n)) >= 0 && all <= narrowWindow && !m.narrow.Load()
 }
 
 // Frame types and flags of RFC 9113 section 6 that are told apart.
@@ -103,6 +147,10 @@ const (
 	typeReset     = 0x3
 	flagEndStream = 0x1
 	flagPadded    = 0x8
+
+	typeSettings     = 0x4
+	typeWindowUpdate = 0x8
+	settingWindow    = 0x4 // SETTINGS_INITIAL_WINDOW_SIZE
 )
 
 // charge takes a frame from its budget. A stream costs one and earns more once a

@@ -98,14 +98,22 @@ func (s *Stream) stream(ctx context.Context, resp *http.Response, length int64) 
 }
 
 // pass sends a piece of the body; the last one of known length goes with the end of
-// the stream.
+// the stream, which the library waits to send when the handler has returned, where it
+// need not be waited for.
 func (s *Stream) pass(ctx context.Context, p []byte, last bool) error {
 	s.server.meter.credit(creditWrite + int64(len(p)>>12))
-	if _, err := s.watch.write(ctx, s.w, p); err != nil || last {
+	fits := s.sends(len(p))
+	if _, err := s.watch.write(ctx, s.w, p); err != nil || last && fits {
 		return err
 	}
 	_, err := s.watch.write(ctx, s.w, nil)
 	return err
+}
+
+// sends counts what follows, and reports whether it can go at once.
+func (s *Stream) sends(n int) bool {
+	s.sent += n
+	return s.server.meter.sends(n, s.sent)
 }
 
 // cut ends an answer that has begun.

@@ -40,6 +40,7 @@ type Stream struct {
 	watch    *watch
 	passed   bool    // ToOrigin was called
 	answered bool    // Deny, Respond or Accept was called
+	sent     int     // of a body to the client
 	opened   *Duplex // by Accept
 	reset    bool    // the stream ends with RST_STREAM
 }
@@ -118,7 +119,8 @@ func (s *Stream) ToOrigin(ctx context.Context) *http.Request {
 }
 
 // Deny answers with a status and body as JSON; a gRPC client gets a status in the
-// trailers instead, with the detail as its message. fields go with the answer.
+// trailers instead, with the detail as its message. fields go with the answer. A client
+// that has no window open for the body gets the head alone: a refusal waits for nobody.
 func (s *Stream) Deny(status int, reason core.Reason, detail string, id core.RequestID, body any, fields ...http1.Field) error {
 	s.answered = true
 	h := s.w.Header()
@@ -138,10 +140,15 @@ func (s *Stream) Deny(status int, reason core.Reason, detail string, id core.Req
 		s.reset = true
 		return err
 	}
+	head := s.Method == http.MethodHead
+	if !head && !s.sends(len(text)) {
+		s.server.meter.window.Add(int64(len(text))) // which nothing takes
+		head, text = true, nil
+	}
 	h.Set("Content-Type", "application/json")
 	h["Content-Length"] = []string{strconv.Itoa(len(text))}
 	s.w.WriteHeader(status)
-	if s.Method != http.MethodHead {
+	if !head {
 		_, err = s.watch.write(s.ctx, s.w, text)
 	}
 	s.reset = s.reset || err != nil
