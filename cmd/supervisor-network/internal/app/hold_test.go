@@ -18,7 +18,6 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/websocket"
-	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/h2"
 )
 
 // TestABodyIsHeldAsItComes: at the limit it is read, above it is not, and a length that
@@ -210,7 +209,6 @@ func TestAHeldBodyArrivesWhole(t *testing.T) {
 func TestWhatBodiesAndWindowsTakeIsMeasured(t *testing.T) {
 	d := viewed(t)
 	d.bodies, d.answers, d.windows.Limit = newBodies(2000), newBodies(3000), 100_000
-	d.http2 = h2.New(h2.Config{})
 	one, other := &holding{of: d.bodies}, &holding{of: d.bodies}
 	if !one.upTo(1500) || other.upTo(501) || !d.answers.Take(2500) || !d.windows.Enter() || d.windows.Enter() {
 		t.Fatal("the limits are others")

@@ -21,6 +21,7 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/listen"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/observe"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/policylocal"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/h2"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/view"
 	"github.com/splitpod/splitpod/pkg/core"
 )
@@ -30,7 +31,7 @@ func viewed(t *testing.T) *daemon {
 	t.Helper()
 	d := &daemon{
 		cfg:    &config.Config{StateDir: t.TempDir(), Identity: "ignore", AgentProposals: true, InvalidPolicy: "keep", RecordFormat: "ocsf", ProxyPort: 3128},
-		engine: &decide.Engine{}, meter: observe.NewMeter(), log: slog.New(slog.DiscardHandler), gauge: listen.NewGauge(1), bodies: newBodies(1), instance: core.NewInstanceID(), state: roomOf(t.TempDir()),
+		engine: &decide.Engine{}, meter: observe.NewMeter(), log: slog.New(slog.DiscardHandler), gauge: listen.NewGauge(1), bodies: newBodies(1), answers: newBodies(1), http2: h2.New(h2.Config{}), instance: core.NewInstanceID(), state: roomOf(t.TempDir()),
 	}
 	if err := d.openRecords(io.Discard); err != nil {
 		t.Fatal(err)
