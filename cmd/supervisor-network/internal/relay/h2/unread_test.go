@@ -192,6 +192,33 @@ func TestWhoReadsIsNotEnded(t *testing.T) {
 	}
 }
 
+// TestWhoWaitsForMoreIsNotEnded, however long, while another is that does not read.
+func TestWhoWaitsForMoreIsNotEnded(t *testing.T) {
+	more := make(chan bool)
+	b := &budget{limit: 64 << 10}
+	p, _ := pool(t, httpOrigin(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("X-Size") == "1" {
+			w.WriteHeader(http.StatusOK)
+			_ = http.NewResponseController(w).Flush()
+			<-more
+		}
+		sized(w, r)
+	}, nil), Config{Unread: b, Patience: time.Millisecond})
+	right := permit(t, host, 1)
+	waits, result := begin(t, p, right, 1), make(chan error, 1)
+	go func() {
+		_, err := io.Copy(io.Discard, waits)
+		result <- err
+	}()
+	until(t, "it is read", func() bool { return waits.(*answer).since.Load() == reading })
+	unread := begin(t, p, right, 1<<20)
+	until(t, "the other is ended", unread.(*answer).ended.Load)
+	close(more)
+	if err := <-result; err != nil {
+		t.Error(err)
+	}
+}
+
 // TestWhatBelongsToNoAnswerIsNotHeld: DATA in the answer to HEAD, which net/http drops
 // without giving it back.
 func TestWhatBelongsToNoAnswerIsNotHeld(t *testing.T) {

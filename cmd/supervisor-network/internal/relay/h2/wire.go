@@ -34,7 +34,6 @@ type wire struct {
 	ended   chan struct{}
 
 	mu       sync.Mutex
-	opened   bool  // the window has been made as wide as it is
 	closed   bool  // nothing is returned any more
 	requests int   // that are under way, their answers included
 	unread   int64 // in bytes
@@ -133,15 +132,14 @@ func (w *wire) settle() bool {
 	return true
 }
 
-// returned is told of every window update of the connection. The first one makes its
-// window as wide as it is.
+// returned is told of every window update of the connection. The first one, which makes
+// its window as wide as it is, goes before anything comes.
 func (w *wire) returned(n int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.opened && !w.closed {
+	if !w.closed {
 		w.less(n)
 	}
-	w.opened = true
 }
 
 func (w *wire) less(n int64) {
