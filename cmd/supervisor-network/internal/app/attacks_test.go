@@ -333,8 +333,8 @@ func TestOnlyWhatIsSentIsJudged(t *testing.T) {
 	}
 }
 
-// TestAMethodThatAFieldAsksForIsJudged, in both versions of HTTP: many origins do what the
-// field says.
+// TestAMethodThatAFieldAsksForIsJudged, or a parameter, in both versions of HTTP: many
+// origins do what it says.
 func TestAMethodThatAFieldAsksForIsJudged(t *testing.T) {
 	w := newWorld(t, generous, endpoint("a.example.com", 443, ", protocol: rest, enforcement: enforce, access: read-write"))
 	reached := make(chan string, 8)
@@ -344,13 +344,16 @@ func TestAMethodThatAFieldAsksForIsJudged(t *testing.T) {
 	for _, newer := range []bool{false, true} {
 		c := w.client(newer)
 		for _, tc := range []struct {
+			query  string
 			fields []string
 			status int
 		}{
-			{nil, 200}, {[]string{"PATCH"}, 200}, {[]string{"DELETE"}, 403}, {[]string{"PUT", "DELETE"}, 403},
-			{[]string{"PUT", "PATCH", "GET", "PUT"}, 200}, {[]string{"PUT", "PATCH", "GET", "PUT", "PATCH"}, 400},
+			{"", nil, 200}, {"", []string{"PATCH"}, 200}, {"", []string{"DELETE"}, 403}, {"", []string{"PUT", "DELETE"}, 403},
+			{"", []string{"PUT", "PATCH", "GET", "PUT"}, 200}, {"", []string{"PUT", "PATCH", "GET", "PUT", "PATCH"}, 400},
+			{"?_method=patch", nil, 200}, {"?a&_method=delete", nil, 403}, {"?%5fmethod=DELETE", nil, 403}, {"?_method=PUT", []string{"DELETE"}, 403},
+			{"?_method=PUT", []string{"PUT", "PATCH", "GET", "PUT"}, 400}, {"?method=DELETE", nil, 200},
 		} {
-			req, err := http.NewRequestWithContext(t.Context(), "POST", "https://a.example.com/", nil)
+			req, err := http.NewRequestWithContext(t.Context(), "POST", "https://a.example.com/"+tc.query, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -361,7 +364,7 @@ func TestAMethodThatAFieldAsksForIsJudged(t *testing.T) {
 			}
 			resp.Body.Close()
 			if resp.StatusCode != tc.status {
-				t.Errorf("newer %v: POST taken for %v: %s, want %d", newer, tc.fields, resp.Status, tc.status)
+				t.Errorf("newer %v: POST taken for %v, %s: %s, want %d", newer, tc.fields, tc.query, resp.Status, tc.status)
 			}
 			select {
 			case got := <-reached:
@@ -371,6 +374,50 @@ func TestAMethodThatAFieldAsksForIsJudged(t *testing.T) {
 			default:
 				if tc.status == 200 {
 					t.Errorf("newer %v: the origin got nothing of %v", newer, tc.fields)
+				}
+			}
+		}
+	}
+}
+
+// TestATargetInAFieldIsNotCarriedPastRules: some origins take it for the request's own.
+// Where no rule reads targets it passes.
+func TestATargetInAFieldIsNotCarriedPastRules(t *testing.T) {
+	w := newWorld(t, generous, endpoint("a.example.com", 443, ", protocol: rest, enforcement: enforce, access: full"), endpoint("b.example.com", 443, ""))
+	reached := make(chan string, 8)
+	for _, host := range []string{"a.example.com", "b.example.com"} {
+		w.origin(host, 443, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { reached <- r.Host }), "h2", "http/1.1")
+	}
+	for _, tc := range []struct {
+		host, field string
+		status      int
+	}{
+		{"a.example.com", "X-Original-URL", 400}, {"a.example.com", "x-rewrite-url", 400}, {"a.example.com", "X_Rewrite_URL", 400},
+		{"a.example.com", "X-Original-URLs", 200}, {"a.example.com", "X-Original-Host", 200}, {"b.example.com", "X-Original-URL", 200},
+	} {
+		for _, newer := range []bool{false, true} {
+			req, err := http.NewRequestWithContext(t.Context(), "GET", "https://"+tc.host+"/", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header[tc.field] = []string{"/admin"}
+			resp, err := w.client(newer).Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, _ := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			if resp.StatusCode != tc.status || tc.status == 400 && !strings.Contains(string(body), `"invalid_request_target"`) {
+				t.Errorf("newer %v: %s at %s: %s %s, want %d", newer, tc.field, tc.host, resp.Status, body, tc.status)
+			}
+			select {
+			case got := <-reached:
+				if tc.status != 200 || got != tc.host {
+					t.Errorf("newer %v: %s: %s was reached", newer, tc.field, got)
+				}
+			default:
+				if tc.status == 200 {
+					t.Errorf("newer %v: %s: nothing was reached", newer, tc.field)
 				}
 			}
 		}

@@ -97,14 +97,25 @@ func named(m map[string]string) map[string]any {
 	return out
 }
 
+// pairs are the values of each parameter.
+func pairs(walk parameters) map[string]any {
+	out := map[string]any{}
+	for key, value, ok := walk.next(); ok; key, value, ok = walk.next() {
+		values, _ := out[decode(key)].([]any)
+		out[decode(key)] = append(values, decode(value))
+	}
+	return out
+}
+
 // requestData is the module's input about a request.
 func requestData(p *Permit, r *Request) map[string]any {
 	readable := queryReadable(r.Query)
-	query := map[string]any{}
-	walk := parameters{r.Query}
-	for key, value, ok := walk.next(); ok && readable; key, value, ok = walk.next() {
-		values, _ := query[decode(key)].([]any)
-		query[decode(key)] = append(values, decode(value))
+	query := []any{pairs(parameters{})}
+	if readable {
+		query[0] = pairs(parameters{rest: r.Query})
+	}
+	if readable && twice(r.Query) {
+		query = append(query, pairs(parameters{r.Query, true}))
 	}
 	endpoints := make([]any, len(p.endpoints))
 	for i, id := range p.endpoints {

@@ -8,19 +8,38 @@ import (
 
 // parameters walks the pairs of a query: percent escapes are decoded, + is a space,
 // only & separates. Source: the form encoding of the URL standard (WHATWG), section 5.
-type parameters struct{ rest string }
+type parameters struct {
+	rest string
+	// semicolons also separate, as HTML 4 wished (appendix B.2.2) and some origins do.
+	semicolons bool
+}
+
+// twice reports whether a query has two readings, because some origins separate at
+// semicolons and others do not.
+func twice(query string) bool { return strings.IndexByte(query, ';') >= 0 }
 
 // next returns the next pair as it was sent.
 func (p *parameters) next() (key, value string, ok bool) {
 	for p.rest != "" {
 		var pair string
-		pair, p.rest, _ = strings.Cut(p.rest, "&")
+		pair, p.rest = p.cut()
 		if pair != "" {
 			key, value, _ = strings.Cut(pair, "=")
 			return key, value, true
 		}
 	}
 	return "", "", false
+}
+
+func (p *parameters) cut() (pair, rest string) {
+	end := strings.IndexByte(p.rest, '&')
+	if p.semicolons {
+		end = strings.IndexAny(p.rest, "&;")
+	}
+	if end < 0 {
+		return p.rest, ""
+	}
+	return p.rest[:end], p.rest[end+1:]
 }
 
 // decode decodes a key or value. Only what has escapes costs memory.
@@ -83,7 +102,7 @@ func textReadable(query string) bool {
 	if !escapesReadable(query) {
 		return false
 	}
-	walk := parameters{query}
+	walk := parameters{rest: query}
 	for key, value, ok := walk.next(); ok; key, value, ok = walk.next() {
 		for _, s := range [2]string{decode(key), decode(value)} {
 			if !utf8.ValidString(s) || strings.IndexByte(s, 0) >= 0 {

@@ -126,7 +126,7 @@ func randomRequest(r *rand.Rand) *Request {
 	for range r.IntN(3) {
 		pairs = append(pairs, pick(r, []string{"a", "b", "%61", "name", "a.b", ""})+pick(r, []string{"", "=", "=a", "=a.b", "=%61%2Eb", "=x+y", "=%", "=%C3%A9"}))
 	}
-	out.Query = strings.Join(pairs, "&")
+	out.Query = strings.Join(pairs, pick(r, []string{"&", "&", ";"}))
 	switch r.IntN(6) {
 	case 0:
 		out.Method, out.Upgrade = "GET", true

@@ -183,12 +183,14 @@ func TestQueriesOfRulesThatAllow(t *testing.T) {
 	lines(t, s,
 		[]string{
 			"GET /?tag=prod-1&sort=created", "GET /?sort=updated&tag=prod-", "GET /?tag=prod-1&tag=prod-2&sort=created&other=x",
-			"GET /?t%61g=prod%2D1&sort=cr%65ated", "GET /?tag=prod-1&sort=created&&", "GET /?tag=prod-a+b&sort=created", "GET /?tag=prod-;x&sort=created",
+			"GET /?t%61g=prod%2D1&sort=cr%65ated", "GET /?tag=prod-1&sort=created&&", "GET /?tag=prod-a+b&sort=created",
+			"GET /?tag=prod-;x&sort=created", "GET /?tag=prod-1&sort=created&x=a%3Btag=evil", "GET /?x=1;y=2&tag=prod-1&sort=created",
 		},
 		[]string{
 			"GET /", "GET /?tag=prod-1", "GET /?tag=prod-1&tag=evil&sort=created", "GET /?tag=evil&tag=prod-1&sort=created",
 			"GET /?tag=prod-1&t%61g=evil&sort=created", "GET /?TAG=prod-1&sort=created", "GET /?tag=prod-1.2&sort=created",
-			"GET /?tag=prod-1;sort=created", "GET /?tag=prod-1&sort=", "GET /?tag&sort=created", "GET /?tag[]=prod-1&sort=created",
+			"GET /?tag=prod-1;sort=created", "GET /?tag=prod-1&sort=created;tag=evil", "GET /?x=1;tag=evil&tag=prod-1&sort=created", "GET /?;t%61g=evil&tag=prod-1&sort=created",
+			"GET /?tag=prod-1&sort=created&x=1;sort", "GET /?tag=prod-1&sort=", "GET /?tag&sort=created", "GET /?tag[]=prod-1&sort=created",
 			"GET /?tag=prod-1&sort=created&x=%", "GET /?tag=prod-1&sort=created&x=%zz", "GET /?tag=prod-1&sort=created&x=%00",
 			"GET /?tag=prod-1&sort=created&x=%ff", "GET /?tag=prod-1&sort=created&x=%c3", "GET /free?x=%", "GET /free?x=%2",
 		})
@@ -226,11 +228,12 @@ func TestQueriesOfRulesThatDeny(t *testing.T) {
 	s := inspected(t, one(`protocol: rest, access: full, deny_rules: [{method: DELETE, path: "**", query: {force: "true"}}, {method: PUT, path: "**", query: {a: "x*", b: "y"}}]`))
 	lines(t, s,
 		[]string{
-			"DELETE /", "DELETE /?force=false", "DELETE /?Force=true", "DELETE /?force=TRUE", "DELETE /?x=1;force=true", "DELETE /?forced=true",
+			"DELETE /", "DELETE /?force=false", "DELETE /?Force=true", "DELETE /?force=TRUE", "DELETE /?x=1%3Bforce=true", "DELETE /?forced=true",
 			"PUT /?a=x", "PUT /?a=x&b=z", "GET /?force=true", "DELETE /?x=%C3%A9",
 		},
 		[]string{
 			"DELETE /?force=true", "DELETE /?force=false&force=true", "DELETE /?force=true&force=false", "DELETE /?%66orce=tru%65",
+			"DELETE /?x=1;force=true", "DELETE /?force=true;x", "DELETE /?;%66orce=true;", "PUT /?a=x;b=y", "PUT /?a=xx;b=z&b=y",
 			"PUT /?a=x.y&b=y", "PUT /?b=z&b=y&a=q&a=xx", "DELETE /?force=%", "GET /?a=%zz", "DELETE /?force=true%00", "DELETE /?x=%FF",
 		})
 }

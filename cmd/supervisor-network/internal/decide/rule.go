@@ -71,10 +71,14 @@ func (m *httpRule) denies(r *Request, path string) bool {
 	return true
 }
 
-// all reports whether the parameter is there and each of its values matches.
+// all reports whether the parameter is there and each of its values matches, in every
+// reading of the query.
 func (q *queryRule) all(query string) bool {
+	return q.each(parameters{rest: query}) && (!twice(query) || q.each(parameters{query, true}))
+}
+
+func (q *queryRule) each(walk parameters) bool {
 	found := false
-	walk := parameters{query}
 	for key, value, ok := walk.next(); ok; key, value, ok = walk.next() {
 		if !isKey(key, q.key) {
 			continue
@@ -87,9 +91,12 @@ func (q *queryRule) all(query string) bool {
 	return found
 }
 
-// some reports whether one of the parameter's values matches.
+// some reports whether one of the parameter's values matches, in any reading.
 func (q *queryRule) some(query string) bool {
-	walk := parameters{query}
+	return q.one(parameters{rest: query}) || twice(query) && q.one(parameters{query, true})
+}
+
+func (q *queryRule) one(walk parameters) bool {
 	for key, value, ok := walk.next(); ok; key, value, ok = walk.next() {
 		if isKey(key, q.key) && q.match(decode(value)) {
 			return true

@@ -1,17 +1,65 @@
 package inspect
 
-import "strings"
+import (
+	"net/url"
+	"strings"
+)
 
-// Overrides are the methods that fields ask the origin to take a request for. Many
-// frameworks, and the APIs of Google and Microsoft, do as they say; which origin does, a
-// proxy cannot know.
+// Overrides are the methods that fields and parameters ask the origin to take a request
+// for. Many frameworks, and the APIs of Google, Microsoft and Salesforce, do as they say;
+// which origin does, a proxy cannot know. Frameworks that read such a parameter in a form
+// as well are not answered: a form is not read.
 func Overrides(h Head) (methods []string) {
 	for i := range h.Fields {
 		if f := &h.Fields[i]; f.Value != "" && overrides(f.Name) && f.Value != h.Method {
 			methods = append(methods, f.Value)
 		}
 	}
+	if h.Query == "" {
+		return methods
+	}
+	for pair := range strings.FieldsFuncSeq(h.Query, func(c rune) bool { return c == '&' || c == ';' }) {
+		name, value, _ := strings.Cut(pair, "=")
+		if name = parameter(name); name != "_method" && name != "_HttpMethod" {
+			continue
+		}
+		if value = unescaped(value); value != "" && value != h.Method {
+			methods = append(methods, value)
+		}
+	}
 	return methods
+}
+
+// parameter is the name of one as PHP reads it, which leaves out spaces in front and all
+// behind a NUL, and takes a dot for an underscore. Others read such a name as another.
+func parameter(sent string) string {
+	name, _, _ := strings.Cut(strings.TrimLeft(unescaped(sent), " "), "\x00")
+	return strings.ReplaceAll(name, ".", "_")
+}
+
+// unescaped is a part of a query as an origin reads it. What has a broken escape some read
+// as it is.
+func unescaped(s string) string {
+	if out, err := url.QueryUnescape(s); err == nil {
+		return out
+	}
+	return s
+}
+
+// Elsewhere reports whether a field names a target that some frameworks (Symfony and
+// Laminas once did) and servers (IIS behind its rewriting module) take for the request's.
+func Elsewhere(h Head) bool {
+	for i := range h.Fields {
+		name := h.Fields[i].Name
+		if len(name) < len("X-Rewrite-URL") || len(name) > len("X-Original-URL") || name[0]|0x20 != 'x' {
+			continue
+		}
+		name = strings.ReplaceAll(name, "_", "-")
+		if strings.EqualFold(name, "X-Original-URL") || strings.EqualFold(name, "X-Rewrite-URL") {
+			return true
+		}
+	}
+	return false
 }
 
 // overrides reports whether a field names a method, also to those who read underscores as

@@ -25,3 +25,25 @@ func TestFieldsThatOverrideTheMethodAreFound(t *testing.T) {
 		}
 	}
 }
+
+func TestParametersThatOverrideTheMethodAreFound(t *testing.T) {
+	for query, want := range map[string][]string{
+		"_method=DELETE":                         {"DELETE"},
+		"a=b&_method=delete&c":                   {"delete"},
+		"_HttpMethod=PATCH":                      {"PATCH"},
+		"_method=PUT&_method=DELETE":             {"PUT", "DELETE"},
+		"%5fm%65thod=D%45LETE":                   {"DELETE"},
+		"a=b;_method=DELETE":                     {"DELETE"},
+		"a=%zz&_method=DELETE":                   {"DELETE"},
+		"+_method=DELETE&%20.method=PATCH":       {"DELETE", "PATCH"}, // as PHP has it
+		"_method%00x=DELETE":                     {"DELETE"},
+		"_method=POST&_method=&_method":          nil, // what it is, or nothing
+		"method=DELETE&x_method=DELETE&=_method": nil,
+		"a=_method=DELETE&a=%26_method=DELETE":   nil,
+		"":                                       nil,
+	} {
+		if got := Overrides(Head{Method: "POST", Query: query}); !slices.Equal(got, want) {
+			t.Errorf("%s: %q, want %q", query, got, want)
+		}
+	}
+}

@@ -9,7 +9,8 @@
 #   input.decoded           the path with its encoded slashes and backslashes as slashes,
 #                           and with these merged; [] without any
 #   input.readings          the path as origins could read it, for rules that deny
-#   input.query             parameter → its values, decoded; {} if it cannot be read
+#   input.query             parameter → its values, decoded, in each reading of the query: a
+#                           semicolon may separate, and may not; {} if it cannot be read
 #   input.query_readable    every reader finds the same parameters
 #   input.upgrade, .message, .session, .unreadable
 #   input.operations        of GraphQL, in order
@@ -242,21 +243,24 @@ path_taken(m, path) if {
 	splitpod.path_matches(m.path, path)
 }
 
-# Each value of each named parameter has to match,
+# Each value of each named parameter has to match, in every reading,
 query_allowed(m) if {
 	every key, patterns in object.get(m, "query", {}) {
-		values := input.query[key]
-		every value in values {
-			some pattern in patterns
-			splitpod.name_matches(pattern, value)
+		every reading in input.query {
+			values := reading[key]
+			every value in values {
+				some pattern in patterns
+				splitpod.name_matches(pattern, value)
+			}
 		}
 	}
 }
 
-# and one value of each is enough to deny.
+# and one value of each, in any of them, is enough to deny.
 query_denied(m) if {
 	every key, patterns in object.get(m, "query", {}) {
-		some value in input.query[key]
+		some reading in input.query
+		some value in reading[key]
 		some pattern in patterns
 		splitpod.name_denied(pattern, value)
 	}

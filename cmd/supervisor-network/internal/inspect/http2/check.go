@@ -2,9 +2,12 @@ package http2
 
 import (
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"golang.org/x/net/http/httpguts"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
 	"github.com/splitpod/splitpod/pkg/core"
@@ -45,6 +48,9 @@ func (o *Options) check(r *http.Request) (path, query string, err error) {
 		return "", "", err
 	}
 	if err := checkFields(r.Header); err != nil {
+		return "", "", err
+	}
+	if err := checkTrailers(r.Trailer); err != nil {
 		return "", "", err
 	}
 	if extended {
@@ -139,6 +145,22 @@ func checkFields(h http.Header) error {
 	}
 	return nil
 }
+
+// checkTrailers looks at what is announced to come behind the body; what is not announced
+// is left out. Nobody judges a trailer, so none may be what an origin that takes it for a
+// field of the head would act on (RFC 9110 section 6.5.1).
+func checkTrailers(announced http.Header) error {
+	for name := range announced {
+		name = http.CanonicalHeaderKey(strings.ReplaceAll(name, "_", "-"))
+		if !isToken(name) || !httpguts.ValidTrailerHeader(name) || slices.Contains(headOnly, name) {
+			return bad("a trailer does not frame, address, authorize or modify its request")
+		}
+	}
+	return nil
+}
+
+// headOnly is what the library's list of forbidden trailers lacks.
+var headOnly = []string{"Content-Length", "Cookie", "Upgrade", "X-Http-Method", "X-Http-Method-Override", "X-Method-Override"}
 
 func checkValue(v string) error {
 	if v == "" {

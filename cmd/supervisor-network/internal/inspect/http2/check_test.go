@@ -122,6 +122,15 @@ func TestOnlyStreamsWithOneReadingReachTheHandler(t *testing.T) {
 		{"a value that ends with a tab", get("x", "a\t"), "400"},
 		{"a value that is no UTF-8", get("x", "a\xff"), "400"},
 		{"framing behind underscores", get("content_length", "3"), "400"},
+		{"a trailer that says something of the body passes", get("trailer", "x-sum, digest"), "200"},
+		{"a trailer that authorizes", get("trailer", "authorization"), "400"},
+		{"a trailer that addresses, beside another", get("trailer", "x-sum, host"), "400"},
+		{"a trailer that frames, behind underscores", get("trailer", "transfer_encoding"), "400"},
+		{"a trailer with the length, behind an underscore", get("trailer", "content_length"), "400"},
+		{"a trailer with a session", get("trailer", "x-sum", "trailer", "COOKIE"), "400"},
+		{"a trailer that overrides the method", get("trailer", "x-http-method-override"), "400"},
+		{"a trailer that is a condition", get("trailer", "if-match"), "400"},
+		{"a trailer without a name", get("trailer", "x-sum,,a b"), "400"},
 		{"201 fields", get(many(201)...), "431"},
 		{"Connection", get("connection", "x-secret"), "400"},
 		{"Proxy-Connection", get("proxy-connection", "keep-alive"), "400"},
@@ -152,6 +161,42 @@ func TestOnlyStreamsWithOneReadingReachTheHandler(t *testing.T) {
 				t.Fatalf("got %+v, want %s", a, c.want)
 			}
 		})
+	}
+}
+
+// TestOnlyTrailersThatWereAnnouncedPass: what is announced was looked at with the head.
+func TestOnlyTrailersThatWereAnnouncedPass(t *testing.T) {
+	for _, c := range []struct {
+		announced string
+		sent      []field
+		want      string // what the origin gets, or "reset"
+	}{
+		{"x-sum", fields("x-sum", "3"), "map[X-Sum:[3]]"},
+		{"x-sum", fields("x-sum", "3", "x-http-method-override", "DELETE", "cookie", "a=b"), "map[X-Sum:[3]]"},
+		{"", fields("x-sum", "3", "authorization", "x"), "map[]"},
+		{"x-sum", fields("x-sum", "3", "authorization", "x"), "reset"},
+		{"x-sum", fields("x-sum", "3", "content-length", "9"), "reset"},
+		{"content-length", fields("content-length", "9"), "map[]"}, // the library leaves the announcement out
+		{"x-sum", fields(":path", "/other"), "reset"},
+	} {
+		f := serve(t, Options{}, func(ctx context.Context, s *Stream) {
+			out := s.ToOrigin(ctx)
+			if _, err := io.ReadAll(out.Body); err == nil {
+				_ = s.Respond(ctx, response(fmt.Sprint(out.Trailer)))
+			}
+		})
+		r := dial(t, f).hello()
+		head := get()
+		if c.announced != "" {
+			head = get("trailer", c.announced)
+		}
+		r.headers(1, false, instead(head, ":method", "POST"))
+		r.ok(r.fr.WriteData(1, false, []byte("abc")))
+		r.headers(1, true, c.sent)
+		a := r.answer(1)
+		if got := a.body; got != c.want && (c.want != "reset" || a.reset == 0) {
+			t.Errorf("announced %q, sent %v: %+v, want %s", c.announced, c.sent, a, c.want)
+		}
 	}
 }
 
