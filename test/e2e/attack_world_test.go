@@ -45,8 +45,9 @@ type siege struct {
 	denied   *keeper // port 7001 and others of an address that no rule names
 	lookups  chan string
 	roots    *x509.CertPool
-	baseline int // descriptors of the daemon at rest
-	records  int // looked at so far
+	baseline int    // descriptors of the daemon at rest
+	records  int    // looked at so far
+	said     answer // the last one
 }
 
 func newSiege(t *testing.T, args ...string) *siege {
@@ -183,6 +184,10 @@ func (a *siege) oracle(t *testing.T, arrived []string, reason string) {
 	if len(found) != want || want == 1 && found[0].Unmapped.Reason != reason {
 		t.Errorf("records of refusals %+v, want %d with reason %q", found, want, reason)
 	}
+	if a.said.reason == reason && want == 1 && len(found) == 1 && (a.said.id == "" || a.said.id != found[0].Unmapped.RequestID) {
+		t.Errorf("the answer has the request id %q, the record %q", a.said.id, found[0].Unmapped.RequestID)
+	}
+	a.said = answer{}
 	plain, raw, _ := a.plain.seen()
 	secure, rawSecure, _ := a.secure.seen()
 	if got := append(plain, secure...); !slices.Equal(got, arrived) {
@@ -323,7 +328,11 @@ func (a *siege) say(t *testing.T, e entry, text string) []answer {
 	if err != nil && len(out) == 0 && !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("no answer: %v", err)
 	}
-	return answers(t, out, text)
+	got := answers(t, out, text)
+	if len(got) > 0 {
+		a.said = got[len(got)-1]
+	}
+	return got
 }
 
 // answers takes a stream of responses apart; method decides whether they have bodies.
@@ -387,7 +396,8 @@ func (a *siege) askHTTP2(t *testing.T, fields []hpack.HeaderField, body string) 
 	t.Helper()
 	c := a.open(t, inHTTP2)
 	defer c.Close()
-	return stream(t, c, fields, body)
+	a.said = stream(t, c, fields, body)
+	return a.said
 }
 
 func stream(t *testing.T, c net.Conn, fields []hpack.HeaderField, body string) answer {

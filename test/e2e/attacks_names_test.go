@@ -26,9 +26,9 @@ import (
 func TestNamesThatHideAnother(t *testing.T) {
 	a := newSiege(t)
 	bad := []string{
-		"evil.test\x00.api.demo.test", "api.demo.test\x00", "api.demo.test\r", "api.demo.test\t", "api.demo.test ", "api.demo.test%00", "api.demo.test%0d%0a",
+		"evil.test\x00.api.demo.test", "api.demo.test\x00", "api.demo.test\r", "api.demo.test\n", "api.demo.test\r\nX: y", "api.demo.test\t", "api.demo.test ", "api.demo.test%00", "api.demo.test%0d%0a",
 		"api%2edemo.test", "[evil.test]", "[[evil.test]]", "[evil.test", "evil.test]", "api.demo.test@evil.test", "u:p@api.demo.test", "api。demo。test", "ⓐpi.demo.test", "аpi.demo.test",
-		"api.demo.test\xff", "0x7f.1", "0177.0.0.1", "127.1", "0", "2130706433", "1.2.3.4.5", "256.1.1.1", "fe80::1%25eth0", "[fe80::1%25eth0]", "[::1", "::1", ".api.demo.test", "api..demo.test",
+		"api.demo.test\xff", "0x7f.1", "0177.0.0.1", "127.1", "0", "2130706433", "1.2.3.4.5", "1.2.3.4.", "256.1.1.1", "fe80::1%25eth0", "[fe80::1%25eth0]", "[::1", "::1", ".api.demo.test", "api..demo.test",
 		"-api.demo.test-.", strings.Repeat("a", 64) + ".demo.test", strings.Repeat("a.", 130) + "test", "", "*", "*.demo.test", "api.demo.test/", "api.demo.test#", "api.demo.test?", "api.demo.test\\",
 	}
 	for _, host := range bad {
@@ -329,6 +329,7 @@ func TestStreamsAreJudgedOneByOne(t *testing.T) {
 		"B19 CONNECT":                      {fields{{Name: ":method", Value: "CONNECT"}, {Name: ":authority", Value: "other.demo.test:7009"}}, "unsupported_l7_protocol", ""},
 		"B19 extended CONNECT":             {append(fields{{Name: ":protocol", Value: "websocket"}}, pseudo("CONNECT", "api.demo.test:7002", "/ok/a")...), "bad_request", ""},
 		"B19 connect-udp":                  {append(fields{{Name: ":protocol", Value: "connect-udp"}}, pseudo("CONNECT", "api.demo.test:7002", "/.well-known/masque/udp/10.0.0.1/53/")...), "unsupported_l7_protocol", ""},
+		"B19 connect-ip":                   {append(fields{{Name: ":protocol", Value: "connect-ip"}}, pseudo("CONNECT", "api.demo.test:7002", "/.well-known/masque/ip/*/*/")...), "unsupported_l7_protocol", ""},
 		"a denied path":                    {pseudo("GET", "api.demo.test:7002", "/denied"), "policy_denied", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -357,16 +358,12 @@ func TestStreamsAreJudgedOneByOne(t *testing.T) {
 // TestFieldsOfProxiesDoNotArrive (B31, B41, row 42).
 func TestFieldsOfProxiesDoNotArrive(t *testing.T) {
 	a := newSiege(t)
-	for _, e := range http1Entries {
-		got := a.say(t, e, "GET {abs}/ok/a HTTP/1.1\r\nHost: {host}\r\nProxy-Authorization: Basic c2VjcmV0\r\nProxy-Connection: keep-alive\r\nConnection: x-secret, keep-alive\r\nX-Secret: a\r\n"+
-			"Keep-Alive: timeout=5\r\nTE: trailers\r\nUpgrade: foo\r\nX-Kept: yes\r\n\r\n")
-		if len(got) != 1 || got[0].status != 200 {
-			t.Errorf("%s: answers %+v", e, got)
-		}
+	forwarding := []string{"X-Forwarded-For: 10.9.9.9", "Forwarded: for=10.9.9.9", "X_Forwarded_Host: evil.test", "X-Real-IP: 10.9.9.9"}
+	arrivedWithout := func(e entry) {
 		_, plain, _ := a.plain.seen()
 		_, secure, _ := a.secure.seen()
 		arrived := strings.ToLower(plain + secure)
-		for _, never := range []string{"proxy-", "x-secret", "keep-alive", "upgrade", "foo"} {
+		for _, never := range []string{"proxy-", "x-secret", "keep-alive", "upgrade", "foo", "forwarded", "10.9.9.9", "evil.test"} {
 			if strings.Contains(arrived, never) {
 				t.Errorf("%s: %q arrived: %q", e, never, arrived)
 			}
@@ -376,6 +373,24 @@ func TestFieldsOfProxiesDoNotArrive(t *testing.T) {
 		}
 		a.denials(t, 0)
 	}
+	for _, e := range http1Entries {
+		got := a.say(t, e, "GET {abs}/ok/a HTTP/1.1\r\nHost: {host}\r\nProxy-Authorization: Basic c2VjcmV0\r\nProxy-Connection: keep-alive\r\nConnection: x-secret, keep-alive\r\nX-Secret: a\r\n"+
+			"Keep-Alive: timeout=5\r\nTE: trailers\r\nUpgrade: foo\r\n"+strings.Join(forwarding, "\r\n")+"\r\nX-Kept: yes\r\n\r\n")
+		if len(got) != 1 || got[0].status != 200 {
+			t.Errorf("%s: answers %+v", e, got)
+		}
+		arrivedWithout(e)
+	}
+	fields := []hpack.HeaderField{{Name: ":method", Value: "GET"}, {Name: ":scheme", Value: "https"}, {Name: ":authority", Value: "api.demo.test:7002"}, {Name: ":path", Value: "/ok/a"},
+		{Name: "proxy-authorization", Value: "Basic c2VjcmV0"}, {Name: "te", Value: "trailers"}, {Name: "x-kept", Value: "yes"}}
+	for _, f := range forwarding {
+		name, value, _ := strings.Cut(f, ": ")
+		fields = append(fields, hpack.HeaderField{Name: strings.ToLower(name), Value: value})
+	}
+	if got := a.askHTTP2(t, fields, ""); got.status != 200 {
+		t.Errorf("%s: answer %+v", inHTTP2, got)
+	}
+	arrivedWithout(inHTTP2)
 	a.settled(t)
 }
 

@@ -24,8 +24,10 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/encoding/gzip"
 	pb "google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/tap"
 
 	"github.com/splitpod/splitpod/test/need"
 	"github.com/splitpod/splitpod/test/world"
@@ -276,7 +278,10 @@ func (w *clientWorld) calls(t *testing.T) pb.TestServiceClient {
 	must(t, err)
 	l, err := net.Listen("tcp", fmt.Sprintf("%s:%d", world.Address, grpcPort))
 	must(t, err)
-	srv := grpc.NewServer(grpc.Creds(credentials.NewServerTLSFromCert(&cert)))
+	srv := grpc.NewServer(grpc.Creds(credentials.NewServerTLSFromCert(&cert)), grpc.InTapHandle(func(ctx context.Context, info *tap.Info) (context.Context, error) {
+		w.site.note("CALL " + info.FullMethodName) // also of what it does not know
+		return ctx, nil
+	}))
 	pb.RegisterTestServiceServer(srv, callServer{})
 	go func() { _ = srv.Serve(l) }()
 	t.Cleanup(srv.Stop)
@@ -387,8 +392,9 @@ func TestGRPC(t *testing.T) {
 // case, encoded, in gRPC-Web and compressed; reflection is a method like any other.
 func TestCallsThatAreSpeltOtherwise(t *testing.T) {
 	w := newClientWorld(t)
-	w.calls(t) // opens the server
+	calls := w.calls(t)
 	c := w.client(2)
+	w.site.arrived()
 	for path, kind := range map[string]string{
 		"/grpc.testing.TestService/EmptyCall":                            "application/grpc",
 		"/grpc.testing.TestService/emptycall":                            "application/grpc",
@@ -413,6 +419,9 @@ func TestCallsThatAreSpeltOtherwise(t *testing.T) {
 		if resp.StatusCode != 200 || code != "7" && code != "3" && code != "13" { // denied, or malformed
 			t.Errorf("%s: %s, grpc-status %q", path, resp.Status, code)
 		}
+		if came := w.site.arrived(); len(came) > 0 {
+			t.Errorf("%s: the server got %q", path, came)
+		}
 	}
 	for _, kind := range []string{"application/grpc-web", "application/grpc-web-text", "application/grpc-web+proto"} {
 		resp, err := c.Post("https://api.demo.test:7012/grpc.testing.TestService/EmptyCall", kind, strings.NewReader("AAAAAAA="))
@@ -421,7 +430,47 @@ func TestCallsThatAreSpeltOtherwise(t *testing.T) {
 		if resp.StatusCode != 403 && resp.Header.Get("Grpc-Status") != "7" {
 			t.Errorf("%s: %s", kind, resp.Status)
 		}
+		if came := w.site.arrived(); len(came) > 0 {
+			t.Errorf("%s: the server got %q", kind, came)
+		}
 	}
+
+	ctx, cancel := context.WithTimeout(t.Context(), generous)
+	defer cancel()
+	compressed := grpc.UseCompressor(gzip.Name)
+	if _, err := calls.EmptyCall(ctx, &pb.Empty{}, compressed); status.Code(err) != codes.PermissionDenied {
+		t.Errorf("a denied call, compressed: %v", err)
+	}
+	if came := w.site.arrived(); len(came) > 0 {
+		t.Errorf("of the compressed call the server got %q", came)
+	}
+	if out, err := calls.UnaryCall(ctx, &pb.SimpleRequest{Payload: payload(10000)}, compressed); err != nil || len(out.Payload.Body) != 10000 {
+		t.Errorf("an allowed call, compressed: %v", err)
+	}
+	resp, err := c.Do(rawCall(t, "/grpc.testing.TestService/UnaryCall", "0n"))
+	must(t, err)
+	resp.Body.Close()
+	if code := resp.Header.Get("Grpc-Status"); resp.StatusCode != 200 || code != "4" {
+		t.Errorf("an allowed call without any time: %s, grpc-status %q", resp.Status, code)
+	}
+	resp, err = c.Do(rawCall(t, "/grpc.testing.TestService/EmptyCall", "0n"))
+	must(t, err)
+	resp.Body.Close()
+	if code := resp.Header.Get("Grpc-Status"); code != "7" {
+		t.Errorf("a denied call without any time: grpc-status %q", code)
+	}
+	if came := w.site.arrived(); !slices.Contains(came, "CALL /grpc.testing.TestService/UnaryCall") || slices.Contains(came, "CALL /grpc.testing.TestService/EmptyCall") {
+		t.Errorf("the server got %q", came)
+	}
+}
+
+// rawCall is a call with an empty message.
+func rawCall(t *testing.T, method, timeout string) *http.Request {
+	t.Helper()
+	req, err := http.NewRequest("POST", "https://api.demo.test:7012"+method, strings.NewReader("\x00\x00\x00\x00\x00"))
+	must(t, err)
+	req.Header = http.Header{"Content-Type": {"application/grpc"}, "Te": {"trailers"}, "Grpc-Timeout": {timeout}}
+	return req
 }
 
 // TestMCP (row 78, 79): a client and a server of the official library.

@@ -70,6 +70,13 @@ func (s *site) listen(t *testing.T, port int, protocols ...string) {
 	t.Cleanup(func() { srv.Close() })
 }
 
+// note keeps what came by another way than its handler.
+func (s *site) note(what string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.came = append(s.came, what)
+}
+
 // arrived is what came since the last call.
 func (s *site) arrived() []string {
 	s.mu.Lock()

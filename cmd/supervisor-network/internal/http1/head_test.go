@@ -188,6 +188,20 @@ func TestARequestHasNoFieldsThatConnectionNames(t *testing.T) {
 	}
 }
 
+// TestFieldsOfProxiesEndHere: what is not sent is not judged.
+func TestFieldsOfProxiesEndHere(t *testing.T) {
+	const gone = "Forwarded: for=127.0.0.1\r\nX-Forwarded-For: 10.0.0.1\r\nx-forwarded-host: evil.test\r\nX-Forwarded-Client-Cert: a\r\nX_Forwarded_Proto: https\r\nX-Real-IP: 10.0.0.1\r\n"
+	const kept = "X-Forwarded: a\r\nX-Forwarded-: a\r\nForward: a\r\nX-Real-IPs: a\r\nVia: 1.1 a\r\n"
+	r, err := ParseRequest([]byte("GET / HTTP/1.1\r\nHost: a\r\n" + gone + kept + "\r\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Fields{{"Host", "a"}, {"X-Forwarded", "a"}, {"X-Forwarded-", "a"}, {"Forward", "a"}, {"X-Real-IPs", "a"}, {"Via", "1.1 a"}}
+	if diff := cmp.Diff(want, r.Fields); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestAppendLeavesOutWhatConnectionNames(t *testing.T) {
 	many := Fields{{"Connection", strings.Repeat("x-m, ", 20) + "x-two"}, {"X-M", ""}, {"X-Two", ""}, {"X-Four", "4"}}
 	for name, f := range map[string]Fields{

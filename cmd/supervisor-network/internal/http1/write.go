@@ -133,6 +133,25 @@ func HopByHop(name string) bool {
 	}
 }
 
+// Forwarding reports whether a field, also one with underscores, is where proxies say whom
+// they serve (RFC 7239). An origin may believe it of whoever is near; a workload has
+// nobody behind it.
+func Forwarding(name string) bool {
+	const prefix = "X-Forwarded-"
+	if len(name) < len("Forwarded") {
+		return false
+	}
+	switch name[0] | 0x20 {
+	case 'f':
+		return strings.EqualFold(name, "Forwarded")
+	case 'x':
+		name = strings.ReplaceAll(name, "_", "-")
+		return len(name) > len(prefix) && strings.EqualFold(name[:len(prefix)], prefix) || strings.EqualFold(name, "X-Real-IP")
+	default:
+		return false
+	}
+}
+
 // options are what Connection fields list, lower-case.
 type options struct {
 	few  []string
@@ -175,17 +194,20 @@ func (f Fields) nominated() (out options) {
 	return out
 }
 
-// settled leaves out the fields that Connection names, and the options that named them:
-// a rule that is about such a field, and a credential that goes into it, would be about
-// something that is not sent. Fields that end at every proxy stay, for this one.
+// settled leaves out the fields that Connection names, and the options that named them,
+// and those of Forwarding: a rule that is about such a field, and a credential that goes
+// into it, would be about something that is not sent. Fields that end at every proxy stay,
+// for this one.
 func (f Fields) settled() Fields {
 	named := f.nominated()
-	if !slices.ContainsFunc(named.few, func(o string) bool { return !HopByHop(o) }) {
+	if !slices.ContainsFunc(named.few, func(o string) bool { return !HopByHop(o) }) &&
+		!slices.ContainsFunc(f, func(field Field) bool { return Forwarding(field.Name) }) {
 		return f
 	}
 	out := make(Fields, 0, len(f))
 	for _, field := range f {
 		switch {
+		case Forwarding(field.Name):
 		case strings.EqualFold(field.Name, "Connection"):
 			if field.Value = ownOptions(field.Value); field.Value != "" {
 				out = append(out, field)

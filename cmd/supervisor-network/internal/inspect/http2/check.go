@@ -1,6 +1,7 @@
 package http2
 
 import (
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -50,6 +51,7 @@ func (o *Options) check(r *http.Request) (path, query string, err error) {
 	if err := checkFields(r.Header); err != nil {
 		return "", "", err
 	}
+	maps.DeleteFunc(r.Header, func(name string, _ []string) bool { return http1.Forwarding(name) })
 	if err := checkTrailers(r.Trailer); err != nil {
 		return "", "", err
 	}
