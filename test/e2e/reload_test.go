@@ -380,7 +380,7 @@ func TestAnInvalidCandidate(t *testing.T) {
 			if (err != nil) != (setting == "deny") || errors.Is(err, os.ErrDeadlineExceeded) {
 				t.Errorf("the tunnel: %v", err)
 			}
-			m.swap(reloadPolicy(1, true))
+			m.swap(reloadPolicy(0, true)) // what was in force before, to the letter
 			eventually(t, "the valid version", func() bool { return expect(w.client(1), "/sometimes", 404) == nil })
 		})
 	}

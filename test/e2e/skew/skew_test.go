@@ -49,10 +49,11 @@ var newer = map[string]map[string][]string{
 		"records as OTLP":        {"TestRecordsAreCopiedToACollector", "TestADeadCollectorCostsNothing"},
 		"the live view":          {"TestTheLiveViewShowsWhatHappens"},
 		"paths that no rule reads arrive as they were sent": {"TestAPathThatNoRuleReadsIsTheOrigins"},
-		"records of SSH":               {"TestSSHIsRecorded"},
-		"a ledger of what was counted": {"TestAnEndInOrderLosesNothing", "TestAKillBetweenTheNoteAndTheRecordIsTold"},
-		"a log that nobody reads":      {"TestAHundredThousandHostsWhileNobodyReads", "TestADaemonWhoseLogNobodyReadsEnds"},
-		"metrics of what is watched":   {"TestWhatIsWatchedIsExported", "TestADamagedFenceEndsTheSandbox"},
+		"fields of proxies end at the edge":                 {"TestFieldsOfProxiesDoNotArrive"},
+		"records of SSH":                                    {"TestSSHIsRecorded"},
+		"a ledger of what was counted":                      {"TestAnEndInOrderLosesNothing", "TestAKillBetweenTheNoteAndTheRecordIsTold"},
+		"a log that nobody reads":                           {"TestAHundredThousandHostsWhileNobodyReads", "TestADaemonWhoseLogNobodyReadsEnds"},
+		"metrics of what is watched":                        {"TestWhatIsWatchedIsExported", "TestADamagedFenceEndsTheSandbox"},
 	},
 	"supervisor-process": {
 		"a flood is counted once on a busy machine, too": {"TestAFloodIsCountedExactly"},
@@ -70,7 +71,7 @@ var newer = map[string]map[string][]string{
 }
 
 // alone are the files of the suite in which the network daemon runs by itself.
-var alone = []string{"attacks_b", "attacks_names", "clients_protocols", "hangup", "otlp", "reload", "rules", "stall", "standalone", "transfer"}
+var alone = []string{"attacks_b", "attacks_names", "certificates", "clients_protocols", "hangup", "otlp", "reload", "rules", "stall", "standalone", "transfer"}
 
 // long are the tests that the ordinary run leaves out, and what of theirs it still runs.
 var long = map[string]string{
