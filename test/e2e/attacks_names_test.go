@@ -28,7 +28,7 @@ func TestNamesThatHideAnother(t *testing.T) {
 	bad := []string{
 		"evil.test\x00.api.demo.test", "api.demo.test\x00", "api.demo.test\r", "api.demo.test\n", "api.demo.test\r\nX: y", "api.demo.test\t", "api.demo.test ", "api.demo.test%00", "api.demo.test%0d%0a",
 		"api%2edemo.test", "[evil.test]", "[[evil.test]]", "[evil.test", "evil.test]", "api.demo.test@evil.test", "u:p@api.demo.test", "api。demo。test", "ⓐpi.demo.test", "аpi.demo.test",
-		"api.demo.test\xff", "0x7f.1", "0177.0.0.1", "127.1", "0", "2130706433", "1.2.3.4.5", "1.2.3.4.", "256.1.1.1", "fe80::1%25eth0", "[fe80::1%25eth0]", "[::1", "::1", ".api.demo.test", "api..demo.test",
+		"api.demo.test\xff", "0x7f.1", "0177.0.0.1", "127.1", "0", "2130706433", "1.2.3.4.5", "1.2.3.4.", "256.1.1.1", "fe80::1%25eth0", "[fe80::1%25eth0]", "[::1", "::1", ".api.demo.test", "api..demo.test", "api.demo.test.", "api.demo.test..",
 		"-api.demo.test-.", strings.Repeat("a", 64) + ".demo.test", strings.Repeat("a.", 130) + "test", "", "*", "*.demo.test", "api.demo.test/", "api.demo.test#", "api.demo.test?", "api.demo.test\\",
 	}
 	for _, host := range bad {
@@ -277,6 +277,13 @@ func TestProtocolsThatAreNotInspected(t *testing.T) {
 			}
 		})
 	}
+	t.Run("B16 curl, which knows that the origin speaks HTTP/2", func(t *testing.T) {
+		out, err := exec.Command(need.Program(t, "curl"), "-sS", "--max-time", "120", "--http2-prior-knowledge", "--proxytunnel", "-x", "http://"+standaloneAddress, "http://api.demo.test:7001/ok/a").CombinedOutput()
+		if err == nil {
+			t.Errorf("curl says %q", out)
+		}
+		a.oracle(t, nil, "unsupported_l7_protocol")
+	})
 	t.Run("row 25 first bytes in pieces", func(t *testing.T) {
 		c := a.open(t, inTunnel)
 		for _, part := range []string{"G", "E", "T /denied HTTP/1.1\r\nHost: api.demo.test:7001\r\n\r\n"} {

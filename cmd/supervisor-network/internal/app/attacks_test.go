@@ -296,6 +296,52 @@ func TestUnreadMessagesEndWithTheRightToReadOnes(t *testing.T) {
 	}
 }
 
+// TestABodyThatIsJudgedMayComeInAnyPieces (attack B32): a chunk to each byte, or more than
+// may be read, which is refused before the rest of it has come.
+func TestABodyThatIsJudgedMayComeInAnyPieces(t *testing.T) {
+	w := newWorld(t, generous, endpoint("a.example.com", 80, ", protocol: json-rpc, enforcement: enforce, json_rpc: {max_body_bytes: 100}, rules: [{allow: {method: a}}]"))
+	reached := make(chan string, 8)
+	w.origin("a.example.com", 80, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		reached <- string(body)
+	}))
+	pieces := func(text string) string {
+		var b strings.Builder
+		for _, c := range []byte(text) {
+			fmt.Fprintf(&b, "1;x=%c\r\n%c\r\n", '"', c)
+		}
+		return b.String()
+	}
+	const allowed, denied = `{"jsonrpc":"2.0","id":1,"method":"a"}`, `{"jsonrpc":"2.0","id":1,"method":"b"}`
+	const chunked = "Transfer-Encoding: chunked\r\n\r\n"
+	for name, tc := range map[string]struct {
+		rest    string
+		status  int
+		arrives string
+	}{
+		"allowed, byte by byte":             {chunked + pieces(allowed) + "0\r\n\r\n", 200, allowed},
+		"denied, byte by byte":              {chunked + pieces(denied) + "0\r\n\r\n", 403, ""},
+		"as long as it may be":              {chunked + pieces(allowed+strings.Repeat(" ", 100-len(allowed))) + "0\r\n\r\n", 200, allowed + strings.Repeat(" ", 100-len(allowed))},
+		"one byte longer, and not yet over": {chunked + pieces(allowed+strings.Repeat(" ", 101-len(allowed))), 413, ""},
+		"a length of a gibibyte":            {"Content-Length: 1073741824\r\n\r\n" + allowed, 413, ""},
+	} {
+		resp, body := said(t, w.tunnel("a.example.com", 80), "POST / HTTP/1.1\r\nHost: a.example.com\r\nContent-Type: application/json\r\n"+tc.rest)
+		if resp.StatusCode != tc.status {
+			t.Errorf("%s: %s %s, want %d", name, resp.Status, body, tc.status)
+		}
+		select {
+		case got := <-reached:
+			if got != tc.arrives {
+				t.Errorf("%s: the origin got %q", name, got)
+			}
+		default:
+			if tc.arrives != "" {
+				t.Errorf("%s: the origin got nothing", name)
+			}
+		}
+	}
+}
+
 // TestOnlyWhatIsSentIsJudged: a field that Connection names ends here, so no rule may
 // take the request for what that field says of it.
 func TestOnlyWhatIsSentIsJudged(t *testing.T) {
