@@ -478,8 +478,16 @@ func TestMCP(t *testing.T) {
 	w := newClientWorld(t)
 	c := w.client(1)
 	c.Timeout = 0
-	session, err := mcp.NewClient(&mcp.Implementation{Name: "client", Version: "1"}, nil).Connect(t.Context(), &mcp.StreamableClientTransport{Endpoint: siteURL + "/mcp", HTTPClient: c, MaxRetries: -1}, nil)
-	must(t, err)
+	begin := func() *mcp.ClientSession {
+		session, err := mcp.NewClient(&mcp.Implementation{Name: "client", Version: "1"}, nil).Connect(t.Context(), &mcp.StreamableClientTransport{Endpoint: siteURL + "/mcp", HTTPClient: c, MaxRetries: -1}, nil)
+		must(t, err)
+		return session
+	}
+	must(t, begin().Close())
+	if came := w.site.arrived(); !slices.Contains(came, "DELETE /mcp") {
+		t.Errorf("the end of a session did not arrive: %q", came)
+	}
+	session := begin()
 	defer session.Close()
 	tools, err := session.ListTools(t.Context(), nil)
 	if err != nil || len(tools.Tools) != 2 {
@@ -510,8 +518,6 @@ func TestMCP(t *testing.T) {
 	eventually(t, "the record of the denied call", func() bool {
 		return slices.ContainsFunc(w.connectionRecords(), func(r record) bool { return r.Unmapped.Reason == "policy_denied" })
 	})
-	must(t, session.Close())
-	eventually(t, "the end of the session", func() bool { return slices.Contains(w.site.arrived(), "DELETE /mcp") })
 }
 
 // TestBodiesAreJudged (B32, B34, B35, rows 73 to 77): what one request to GraphQL,

@@ -149,8 +149,12 @@ func TestInterimResponses(t *testing.T) {
 // TestOriginsThatMisbehave (H5, rows 23, 48, 51, 53): every failure is an answer that
 // the client can read, inside TLS; what an unframed response says arrives whole.
 func TestOriginsThatMisbehave(t *testing.T) {
-	bad := func(port int, cert tls.Certificate, answer string, ends bool) {
-		l, err := tls.Listen("tcp", net.JoinHostPort(world.Address, fmt.Sprint(port)), &tls.Config{Certificates: []tls.Certificate{cert}})
+	bad := func(port int, cert tls.Certificate, answer string, ends bool, change ...func(*tls.Config)) {
+		config := &tls.Config{Certificates: []tls.Certificate{cert}}
+		for _, c := range change {
+			c(config)
+		}
+		l, err := tls.Listen("tcp", net.JoinHostPort(world.Address, fmt.Sprint(port)), config)
 		must(t, err)
 		t.Cleanup(func() { l.Close() })
 		go func() {
@@ -183,6 +187,10 @@ func TestOriginsThatMisbehave(t *testing.T) {
 	bad(7031, issue(func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Hour) }), fine, false)
 	bad(7032, issue(func(c *x509.Certificate) { c.DNSNames = []string{"other.demo.test"} }), fine, false)
 	bad(7033, selfSigned(t), fine, false)
+	older := func(c *tls.Config) { c.MaxVersion = tls.VersionTLS12 }
+	bad(7034, good, fine, false, func(c *tls.Config) { c.ClientAuth = tls.RequireAnyClientCert })
+	bad(7047, good, fine, false, older, func(c *tls.Config) { c.ClientAuth = tls.RequireAnyClientCert })
+	bad(7048, good, fine, false, func(c *tls.Config) { c.ClientAuth = tls.RequestClientCert })
 	bad(7035, good, "", false)                                                                                   // silent
 	bad(7036, good, "", true)                                                                                    // hangs up
 	bad(7037, good, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: foo\r\nConnection: upgrade\r\n\r\nraw", false) // unasked
@@ -198,7 +206,7 @@ func TestOriginsThatMisbehave(t *testing.T) {
 	t.Cleanup(func() { plain.Close() })
 
 	policy := "version: 1\n" + who + "network_policies:\n  bad:\n    endpoints:\n"
-	for port := 7031; port <= 7046; port++ {
+	for port := 7031; port <= 7048; port++ {
 		policy += fmt.Sprintf("      - {host: api.demo.test, port: %d, protocol: rest, enforcement: enforce, access: full}\n", port)
 	}
 	w := &clientWorld{}
@@ -212,6 +220,9 @@ func TestOriginsThatMisbehave(t *testing.T) {
 		"a certificate that has expired":        {7031, 502, "upstream_tls_failed", 0},
 		"a certificate for another host":        {7032, 502, "upstream_tls_failed", 0},
 		"a certificate it signed itself":        {7033, 502, "upstream_tls_failed", 0},
+		"a certificate of ours, demanded":       {7034, 502, "upstream_tls_failed", 0},
+		"the same in TLS 1.2":                   {7047, 502, "upstream_tls_failed", 0},
+		"a certificate of ours, asked for":      {7048, 200, "", len("hi")},
 		"silence":                               {7035, 504, "upstream_timeout", 0},
 		"no answer, the connection ends":        {7036, 502, "", 0},
 		"row 51 a switch nobody asked for":      {7037, 502, "upstream_invalid_response", 0},

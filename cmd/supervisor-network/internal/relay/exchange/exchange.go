@@ -24,6 +24,7 @@ import (
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/origin"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/pool"
 	"github.com/splitpod/splitpod/pkg/core"
 )
@@ -152,6 +153,9 @@ type sending struct {
 func (x *running) sendFault(err error) error {
 	if x.Watch.Expired() {
 		return timeout()
+	}
+	if _, err := x.Origin.R.Peek(1); origin.Explain(x.Target.Host, err) != nil { // it was said before the connection ended
+		return x.upstream(err)
 	}
 	return &http1.SyntaxError{Status: 502, Reason: core.ReasonUpstreamUnreachable, Detail: "the origin closed the connection before the request was sent"}
 }
@@ -327,6 +331,9 @@ func (x *running) upstream(err error) error {
 	}
 	if x.Watch.Expired() || errors.Is(err, os.ErrDeadlineExceeded) {
 		return timeout()
+	}
+	if late := origin.Explain(x.Target.Host, err); late != nil && !x.result.Heard { // to the handshake, as of TLS 1.3
+		return &http1.SyntaxError{Status: 502, Reason: late.Reason(), Detail: late.Detail}
 	}
 	return errBrokenOff
 }
