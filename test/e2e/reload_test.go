@@ -183,6 +183,9 @@ func TestAHundredReloadsASecond(t *testing.T) {
 	wg.Wait()
 	t.Logf("%d swaps, %d reloads in %s; %d requests over HTTP/1, %d over HTTP/2, %d messages, %d turns of the tunnel",
 		swaps, w.loads()-before, time.Since(start), counts[0].Load(), counts[1].Load(), counts[2].Load(), counts[3].Load())
+	if slices.Contains(w.site.arrived(), "GET /never") {
+		t.Error("what no version allows arrived")
+	}
 	last := reloadPolicy(swaps+1, false) // allows no /sometimes, the one before it does
 	m.swap(reloadPolicy(swaps, true))
 	m.swap(last)
