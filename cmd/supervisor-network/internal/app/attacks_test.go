@@ -394,7 +394,7 @@ func TestAMethodThatAFieldAsksForIsJudged(t *testing.T) {
 			fields []string
 			status int
 		}{
-			{"", nil, 200}, {"", []string{"PATCH"}, 200}, {"", []string{"DELETE"}, 403}, {"", []string{"PUT", "DELETE"}, 403},
+			{"", nil, 200}, {"", []string{"PATCH"}, 200}, {"", []string{"DELETE"}, 403}, {"", []string{"PUT", "DELETE"}, 403}, {"", []string{"PUT, DELETE"}, 403}, {"", []string{"PUT, PATCH"}, 200},
 			{"", []string{"PUT", "PATCH", "GET", "PUT"}, 200}, {"", []string{"PUT", "PATCH", "GET", "PUT", "PATCH"}, 400},
 			{"?_method=patch", nil, 200}, {"?a&_method=delete", nil, 403}, {"?%5fmethod=DELETE", nil, 403}, {"?_method=PUT", []string{"DELETE"}, 403},
 			{"?_method=PUT", []string{"PUT", "PATCH", "GET", "PUT"}, 400}, {"?method=DELETE", nil, 200},

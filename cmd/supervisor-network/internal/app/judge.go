@@ -81,8 +81,8 @@ func (p *path) judge(g *grant, in *incoming, body func(limit int) ([]byte, error
 	return nil
 }
 
-// maxOverrides is how many fields and parameters may override the method: a request is
-// judged once more for each.
+// maxOverrides is how many methods may override a request's own: it is judged once more for
+// each.
 const maxOverrides = 4
 
 // asked is what the head of a request asks for.
@@ -94,7 +94,7 @@ func (in *incoming) asked() decide.Request {
 func (in *incoming) understand(body func(limit int) ([]byte, error)) *refusal {
 	if len(in.facts.Overrides) > maxOverrides {
 		return &refusal{status: 400, stage: core.StageRequest, reason: core.ReasonBadRequest,
-			detail: fmt.Sprintf("at most %d fields and parameters say which method a request shall be taken for", maxOverrides)}
+			detail: fmt.Sprintf("fields and parameters name at most %d methods that a request shall be taken for", maxOverrides)}
 	}
 	if !in.endpoint.EncodedSlash && strings.Contains(in.path, "%2F") { // it was read for all endpoints of the host
 		if _, err := http1.CanonicalPath(in.path, false); err != nil {

@@ -11,8 +11,8 @@ import (
 // as well are not answered: a form is not read.
 func Overrides(h Head) (methods []string) {
 	for i := range h.Fields {
-		if f := &h.Fields[i]; f.Value != "" && overrides(f.Name) && f.Value != h.Method {
-			methods = append(methods, f.Value)
+		if f := &h.Fields[i]; overrides(f.Name) {
+			methods = others(methods, h.Method, f.Value)
 		}
 	}
 	if h.Query == "" {
@@ -23,8 +23,16 @@ func Overrides(h Head) (methods []string) {
 		if name = parameter(name); name != "_method" && name != "_HttpMethod" {
 			continue
 		}
-		if value = unescaped(value); value != "" && value != h.Method {
-			methods = append(methods, value)
+		methods = others(methods, h.Method, unescaped(value))
+	}
+	return methods
+}
+
+// others adds the methods of a list that are not own. Of several some origins take one.
+func others(methods []string, own, list string) []string {
+	for method := range strings.SplitSeq(list, ",") {
+		if method = strings.TrimSpace(method); method != "" && method != own {
+			methods = append(methods, method)
 		}
 	}
 	return methods

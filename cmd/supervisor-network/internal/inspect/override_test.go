@@ -18,6 +18,7 @@ func TestFieldsThatOverrideTheMethodAreFound(t *testing.T) {
 		{http1.Fields{{Name: "X_HTTP-Method_Override", Value: "DELETE"}}, []string{"DELETE"}},
 		{http1.Fields{{Name: "X-HTTP-Method-Override", Value: "POST"}}, nil}, // what it is
 		{http1.Fields{{Name: "X-HTTP-Method-Override", Value: ""}}, nil},
+		{http1.Fields{{Name: "X-HTTP-Method-Override", Value: "DELETE, POST,,put"}}, []string{"DELETE", "put"}},
 		{http1.Fields{{Name: "X-HTTP-Methods", Value: "DELETE"}, {Name: "Y-HTTP-Method", Value: "DELETE"}, {Name: "X", Value: "DELETE"}}, nil},
 	} {
 		if got := Overrides(Head{Method: "POST", Fields: tt.fields}); !slices.Equal(got, tt.want) {
@@ -36,6 +37,7 @@ func TestParametersThatOverrideTheMethodAreFound(t *testing.T) {
 		"a=b;_method=DELETE":                     {"DELETE"},
 		"a=%zz&_method=DELETE":                   {"DELETE"},
 		"+_method=DELETE&%20.method=PATCH":       {"DELETE", "PATCH"}, // as PHP has it
+		"_method=+DELETE,%20PUT":                 {"DELETE", "PUT"},
 		"_method%00x=DELETE":                     {"DELETE"},
 		"_method=POST&_method=&_method":          nil, // what it is, or nothing
 		"method=DELETE&x_method=DELETE&=_method": nil,
