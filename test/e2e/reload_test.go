@@ -373,6 +373,13 @@ func TestAnInvalidCandidate(t *testing.T) {
 			if err := expect(w.client(1), "/sometimes", status); (err == nil) == (setting == "deny") {
 				t.Errorf("a new connection: %v", err) // with deny there is not even a tunnel
 			}
+			if setting == "deny" {
+				_, resp := connect(t, "api.demo.test:7011")
+				body, err := io.ReadAll(resp.Body)
+				if err != nil || resp.StatusCode != 403 || !strings.Contains(string(body), `"not_ready"`) || !strings.Contains(string(body), "no policy is in force") {
+					t.Errorf("a CONNECT is answered %s %s, %v", resp.Status, body, err)
+				}
+			}
 			err := ping(tunnel)
 			if err == nil && setting == "deny" { // it may have been quicker
 				_, err = io.ReadAll(tunnel)
