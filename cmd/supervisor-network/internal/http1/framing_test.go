@@ -97,6 +97,7 @@ var responses = []struct {
 	{"a sign", "GET", "HTTP/1.1 +20 OK\r\n\r\n", Framing{}, 400},
 	{"two spaces", "GET", "HTTP/1.1  200 OK\r\n\r\n", Framing{}, 400},
 	{"a control character in the phrase", "GET", "HTTP/1.1 200 O\x01K\r\n\r\n", Framing{}, 400},
+	{"a phrase that begins with one", "GET", "HTTP/1.1 200 \x01K\r\n\r\n", Framing{}, 400},
 	{"HTTP/2", "GET", "HTTP/2 200\r\n\r\n", Framing{}, 400},
 	{"another protocol", "GET", "ICY 200 OK\r\n\r\n", Framing{}, 400},
 	{"a banner", "GET", "220 mail.test ESMTP\r\n\r\n", Framing{}, 400},

@@ -11,6 +11,7 @@ var label63 = strings.Repeat("a", 63)
 var authorities = []struct{ rule, target, want string }{
 	{"host and port", "ok.test:443", "ok.test:443"},
 	{"upper case is lowered", "OK.Test:443", "ok.test:443"},
+	{"the first and last of each kind", "AZ.az09.ZA:443", "az.az09.za:443"},
 	{"a single label", "localhost:80", "localhost:80"},
 	{"an underscore", "_dmarc.ok.test:80", "_dmarc.ok.test:80"},
 	{"punycode", "xn--bcher-kva.test:80", "xn--bcher-kva.test:80"},
@@ -174,6 +175,10 @@ var absolutes = []struct {
 	{"a broken escape in a path", "http://ok.test/%4", Target{}},
 	{"a broken escape before a query", "http://ok.test/%4?1", Target{}},
 	{"an escape that is not hexadecimal", "http://ok.test/%zz", Target{}},
+	{"an escape that is half hexadecimal", "http://ok.test/%4z", Target{}},
+	{"an escape whose second half is", "http://ok.test/%z4", Target{}},
+	{"the edges of hexadecimal", "http://ok.test/%09%af%AF", Target{"ok.test", 80, "/%09%af%AF", ""}},
+	{"an escape just beside them", "http://ok.test/%4g", Target{}},
 	{"a backslash in a path", `http://ok.test/\evil`, Target{}},
 	{"a backslash in the authority", `http://ok.test\@evil.test/`, Target{}},
 	{"a fragment", "http://ok.test/#a", Target{}},
