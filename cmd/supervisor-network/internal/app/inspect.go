@@ -41,6 +41,8 @@ func (p *path) inspect(ctx context.Context, ev *record.Entry, c *listen.Conn, g 
 
 // establish opens the tunnel and sees what the client speaks: TLS, HTTP/1, or nothing
 // that can be served, which is refused.
+//
+//go:noinline
 func (s *session) establish(ctx context.Context, c *listen.Conn) hello.Kind {
 	if refused := s.reach(ctx, c.Target().Port == 443); refused != nil {
 		s.p.refuse(s.ev, c, refused)
@@ -185,6 +187,8 @@ func (s *session) secure(ctx context.Context) {
 
 // handshake ends the client's TLS, and returns the protocol that was agreed on; empty:
 // the client named none. tc is nil when it failed, which is on record then.
+//
+//go:noinline
 func (s *session) handshake(ctx context.Context) (tc *tls.Conn, protocol string) {
 	s.defaultPort = 443
 	s.prepare(ctx, true)

@@ -91,8 +91,10 @@ func (p *path) who(ctx context.Context, ev *record.Entry, c *listen.Conn) *core.
 }
 
 // admit decides about a tunnel, makes one that is allowed known, and says whether it is
-// looked into. It is not a part of serve, whose stack every tunnel holds while it lasts.
-// entry is nil when it refused.
+// looked into. entry is nil when it refused. It is not inlined, nor are others that end
+// before a connection waits: what they need would lie on the stack of every one that does.
+//
+//go:noinline
 func (p *path) admit(outer context.Context, ev *record.Entry, c *listen.Conn, who *core.Identity) (ctx context.Context, _ *grant, entry *liveEntry, inspected bool) {
 	ev.Event.Host, ev.Event.Port = c.Target().Host, c.Target().Port
 	g, denial := p.ask(outer, decide.Question{Who: who, Host: c.Target().Host, Port: c.Target().Port})

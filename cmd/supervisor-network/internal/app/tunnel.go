@@ -21,6 +21,8 @@ const established = "HTTP/1.1 200 Connection Established\r\n\r\n"
 // they are, unless it says tls: auto (the default) and the client speaks first, in
 // TLS or HTTP: then the requests are read all the same, so that each names the host
 // it was permitted for and leaves a record.
+//
+//go:noinline
 func (p *path) tunnel(ctx context.Context, ev *record.Entry, c *listen.Conn, g *grant, entry *liveEntry) {
 	up, err := p.dialer.Dial(ctx, g.permit)
 	if err != nil {
