@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"os"
 	"sync"
@@ -53,6 +54,7 @@ type session struct {
 	ended   atomic.Bool                             // no further request
 	lying   lying                                   // of answers; look's alone
 	revoked atomic.Bool                             // not even a first one
+	left    bool                                    // its client ended the wait for a request
 	sockets context.Context                         // of the WebSockets on its streams; only in HTTP/2
 	last    func() bool                             // ended, for exchanges
 	undo    []func() bool
@@ -115,7 +117,9 @@ func (s *session) end() {
 		s.destination.Close()
 	}
 	if tc, ok := s.stream.(*tls.Conn); ok {
-		_ = tc.Close() // says farewell first
+		if !s.left || relay.EndOf(s.conn.TCP) == relay.Open {
+			_ = tc.Close() // says farewell first
+		} // else nobody listens, or has all that was asked for
 		s.client.R.Reset(nil)
 		streamReaders.Put(s.client.R)
 	}
@@ -281,7 +285,8 @@ func (s *session) read(ctx context.Context) (*http1.Request, *refusal) {
 	if !s.first {
 		s.watch.Begin(s.p.idle)
 	}
-	if s.awaitRequest() != nil {
+	if err := s.awaitRequest(); err != nil {
+		s.left = errors.Is(err, io.EOF)
 		return nil, nil
 	}
 	if !s.first {
