@@ -50,12 +50,21 @@ type Tunnel struct {
 	// no byte of it has moved.
 	First func(prefix []byte) (take, more bool)
 
-	up, down atomic.Int64
+	up, down side
 	pausing  atomic.Bool // the upstream's direction is to stop for First
 }
 
+// side is one direction: the bytes it moved, and whether it has ended.
+type side struct {
+	moved atomic.Int64
+	over  atomic.Bool
+}
+
 // Moved returns the bytes from and to the client so far.
-func (t *Tunnel) Moved() (up, down int64) { return t.up.Load(), t.down.Load() }
+func (t *Tunnel) Moved() (up, down int64) { return t.up.moved.Load(), t.down.moved.Load() }
+
+// half reports whether one direction has ended.
+func (t *Tunnel) half() bool { return t.up.over.Load() || t.down.over.Load() }
 
 // Run copies both ways until both directions have ended, and closes both
 // connections. The end of one direction is passed on as a half-close. It fails with
@@ -73,19 +82,18 @@ func (t *Tunnel) Run(ctx context.Context) error {
 	}
 	stop := context.AfterFunc(ctx, func() { end(context.Cause(ctx)) })
 	defer stop()
-	var half atomic.Bool
-	defer t.watch(&half, end)()
+	defer t.watch(end)()
 
-	down := t.receive(&half, end)
+	down := t.receive(end)
 	if t.First != nil && t.first() {
-		if t.pause(down, &half) {
+		if t.pause(down) {
 			return ErrTaken
 		}
-		down = t.receive(&half, end) // the upstream was first after all
+		down = t.receive(end) // the upstream was first after all
 	}
 	err := t.early()
 	if err == nil {
-		err = t.direction(t.Upstream, t.Client, &t.up, &half)
+		err = direction(t.Upstream, t.Client, &t.up, &t.down)
 	}
 	if err != nil {
 		end(err)
@@ -100,11 +108,11 @@ func (t *Tunnel) Run(ctx context.Context) error {
 }
 
 // receive copies from the upstream until it has finished, or is paused.
-func (t *Tunnel) receive(half *atomic.Bool, end func(error)) <-chan struct{} {
+func (t *Tunnel) receive(end func(error)) <-chan struct{} {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		err := t.direction(t.Client, t.Upstream, &t.down, half)
+		err := direction(t.Client, t.Upstream, &t.down, &t.up)
 		if err != nil && !(t.pausing.Load() && errors.Is(err, os.ErrDeadlineExceeded)) {
 			end(err)
 		}
@@ -122,8 +130,8 @@ func (t *Tunnel) first() (take bool) {
 	prefix := append(make([]byte, 0, len(t.Early)+peekBytes), t.Early...)
 	for {
 		take, more := t.First(prefix)
-		if !more || t.down.Load() > 0 || len(prefix) == cap(prefix) {
-			return take && t.down.Load() == 0
+		if !more || t.down.moved.Load() > 0 || len(prefix) == cap(prefix) {
+			return take && t.down.moved.Load() == 0
 		}
 		have := len(prefix)
 		prefix = prefix[:have+peek(raw, prefix[len(t.Early):cap(prefix)], have-len(t.Early))]
@@ -166,7 +174,7 @@ func finished(fd uintptr) bool {
 
 // pause stops the upstream's direction; it fails when the upstream has spoken or
 // ended meanwhile.
-func (t *Tunnel) pause(down <-chan struct{}, half *atomic.Bool) bool {
+func (t *Tunnel) pause(down <-chan struct{}) bool {
 	t.pausing.Store(true)
 	for again, stopped := time.NewTicker(10*time.Millisecond), false; !stopped; {
 		_ = t.Upstream.SetReadDeadline(time.Unix(1, 0)) // a splice sets its own over it
@@ -179,7 +187,7 @@ func (t *Tunnel) pause(down <-chan struct{}, half *atomic.Bool) bool {
 	}
 	_ = t.Upstream.SetReadDeadline(time.Time{})
 	t.pausing.Store(false)
-	return t.down.Load() == 0 && !half.Load()
+	return t.down.moved.Load() == 0 && !t.half()
 }
 
 func (t *Tunnel) early() error {
@@ -187,14 +195,14 @@ func (t *Tunnel) early() error {
 		return nil // and not a system call for nothing
 	}
 	n, err := t.Upstream.Write(t.Early)
-	t.up.Add(int64(n))
+	t.up.moved.Add(int64(n))
 	t.Early = nil
 	return err
 }
 
 // watch compares the counters now and then, so that copying costs no timer. The
 // function it returns ends that.
-func (t *Tunnel) watch(half *atomic.Bool, end func(error)) func() {
+func (t *Tunnel) watch(end func(error)) func() {
 	var last int64 = -1
 	var timer *time.Timer
 	var over atomic.Bool
@@ -204,12 +212,12 @@ func (t *Tunnel) watch(half *atomic.Bool, end func(error)) func() {
 		if over.Load() { // stop came while this function set the timer anew
 			return
 		}
-		moved := t.up.Load() + t.down.Load()
+		moved := t.up.moved.Load() + t.down.moved.Load()
 		quiet += step
 		if moved != last {
 			last, quiet = moved, 0
 		}
-		if quiet >= t.Idle || half.Load() && quiet >= HalfClosedIdle {
+		if quiet >= t.Idle || t.half() && quiet >= HalfClosedIdle {
 			end(ErrIdle)
 			return
 		}
@@ -222,16 +230,20 @@ func (t *Tunnel) watch(half *atomic.Bool, end func(error)) func() {
 	}
 }
 
-// direction copies src to dst until src ends, then half-closes dst.
-func (t *Tunnel) direction(dst, src *net.TCPConn, moved *atomic.Int64, half *atomic.Bool) error {
-	err := pump(dst, src, moved)
-	if err != nil {
+// direction copies src to dst until src ends, then half-closes dst; behind the end of the
+// other direction it closes both, which tells dst the same with a system call less.
+func direction(dst, src *net.TCPConn, own, other *side) error {
+	if err := pump(dst, src, &own.moved); err != nil {
 		return err
 	}
-	half.Store(true)
+	if other.over.Load() {
+		_, _ = dst.Close(), src.Close()
+		return nil
+	}
 	if err := dst.CloseWrite(); err != nil && !errors.Is(err, syscall.ENOTCONN) {
 		return err
 	}
+	own.over.Store(true) // from now on the other direction closes them
 	return nil
 }
 

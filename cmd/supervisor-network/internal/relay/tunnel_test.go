@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -274,13 +273,11 @@ func TestTunnelEndsWhenIdle(t *testing.T) {
 }
 
 // watched runs watch in fake time until it ends the tunnel, and says after how long.
-func watched(t *testing.T, tn *Tunnel, half bool, traffic func()) (after time.Duration, err error) {
+func watched(t *testing.T, tn *Tunnel, traffic func()) (after time.Duration, err error) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		start, done := time.Now(), make(chan struct{})
-		var halfClosed atomic.Bool
-		halfClosed.Store(half)
-		defer tn.watch(&halfClosed, func(e error) {
+		defer tn.watch(func(e error) {
 			after, err = time.Since(start), e
 			close(done)
 		})()
@@ -293,10 +290,10 @@ func watched(t *testing.T, tn *Tunnel, half bool, traffic func()) (after time.Du
 func TestIdleTimeCountsFromTheLastByte(t *testing.T) {
 	const idle, active = time.Hour, 5 * time.Hour
 	tn := &Tunnel{Idle: idle}
-	after, err := watched(t, tn, false, func() {
+	after, err := watched(t, tn, func() {
 		for range 10 {
 			time.Sleep(active / 10)
-			tn.down.Add(1)
+			tn.down.moved.Add(1)
 		}
 	})
 	if err != ErrIdle || after < active+idle || after > active+2*idle {
@@ -305,11 +302,16 @@ func TestIdleTimeCountsFromTheLastByte(t *testing.T) {
 }
 
 func TestHalfClosedTunnelsEndSooner(t *testing.T) {
-	after, err := watched(t, &Tunnel{Idle: 24 * time.Hour}, true, func() {})
+	half := func(idle time.Duration) *Tunnel {
+		tn := &Tunnel{Idle: idle}
+		tn.up.over.Store(true)
+		return tn
+	}
+	after, err := watched(t, half(24*time.Hour), func() {})
 	if err != ErrIdle || after < HalfClosedIdle || after > 2*HalfClosedIdle {
 		t.Errorf("ended after %s with %v", after, err)
 	}
-	after, err = watched(t, &Tunnel{Idle: time.Minute}, true, func() {})
+	after, err = watched(t, half(time.Minute), func() {})
 	if err != ErrIdle || after > 2*time.Minute {
 		t.Errorf("a shorter idle time: ended after %s with %v", after, err)
 	}
