@@ -186,7 +186,8 @@ func (s *session) secure(ctx context.Context) {
 }
 
 // handshake ends the client's TLS, and returns the protocol that was agreed on; empty:
-// the client named none. tc is nil when it failed, which is on record then.
+// the client named none. tc is nil when it failed, which is on record then. It is bounded
+// by the session's watch, and by cut.
 //
 //go:noinline
 func (s *session) handshake(ctx context.Context) (tc *tls.Conn, protocol string) {

@@ -105,7 +105,7 @@ func newWorld(t testing.TB, idle time.Duration, endpoints ...string) *world {
 	}
 	w.roots = x509.NewCertPool()
 	w.roots.AppendCertsFromPEM(ca.PEM())
-	minter, err := mint.NewServer(ca, mint.Options{Timeout: generous})
+	minter, err := mint.NewServer(ca, mint.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -137,7 +137,7 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) er
 	if err := d.openCA(); err != nil {
 		return &problem{exitConfig, err}
 	}
-	if d.mint, err = mint.NewServer(d.ca, mint.Options{Timeout: cfg.HeadTimeout}); err != nil {
+	if d.mint, err = mint.NewServer(d.ca, mint.Options{}); err != nil {
 		return &problem{exitConfig, err}
 	}
 	if err := d.openOrigins(); err != nil {

@@ -70,9 +70,7 @@ func (e *Error) Reason() core.Reason {
 	}
 }
 
-var errTimeout = errors.New("the handshake took too long")
-
-// explain says why the handshake ended with err. ctx is the handshake's own.
+// explain says why the handshake ended with err.
 func (a *attempt) explain(ctx context.Context, err error) *Error {
 	switch {
 	case a.refused != nil:
@@ -82,10 +80,10 @@ func (a *attempt) explain(ctx context.Context, err error) *Error {
 		return a.fail(Busy, err, "too many new host names at one time; try again later")
 	case a.failed != nil:
 		return a.fail(Internal, a.failed, "no certificate could be made")
-	case errors.Is(context.Cause(ctx), errTimeout), errors.Is(err, os.ErrDeadlineExceeded):
-		return a.fail(Timeout, err, "the TLS handshake was not complete in time")
 	case ctx.Err() != nil:
 		return a.fail(Stopped, context.Cause(ctx), "the connection was ended during its TLS handshake")
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return a.fail(Timeout, err, "the TLS handshake was not complete in time")
 	case closed(err):
 		return a.fail(Closed, err, "the client closed the connection during its TLS handshake")
 	}
