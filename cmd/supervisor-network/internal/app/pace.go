@@ -17,7 +17,7 @@ const (
 	maxGCPercent = 400
 	minGCPercent = 100
 	garbage      = 32 << 20 // bytes, where that is within both
-	worthIt      = 8 << 20  // bytes of garbage that a quiet daemon does not keep
+	atMost       = 2        // collections behind each time of much work, so that it does
 	quietFor     = time.Second / 2
 	work         = 1 << 20 // bytes allocated within quietFor
 )
@@ -34,6 +34,7 @@ type pace struct {
 	quiet   *time.Timer // of giveBack
 
 	allocated atomic.Uint64 // bytes, since the start of the daemon; at giveBack's last look
+	given     atomic.Int32  // collections by giveBack since there was much work
 }
 
 // newPace begins with a pace that is set already.
@@ -70,10 +71,19 @@ func (p *pace) giveBack() {
 	switch before := p.allocated.Swap(allocated); {
 	case p.ctx.Err() != nil:
 	case allocated-before > work:
+		p.given.Store(0)
 		p.quiet.Reset(quietFor)
-	case memoryIn("/memory/classes/heap/objects:bytes") > live+max(worthIt, live/4): // to collect is to read all that lives
+	case live > garbage && memoryIn("/memory/classes/heap/objects:bytes")+emptyStack() < live+live/4: // to collect is to read all that lives
+	case p.given.Add(1) <= atMost: // the first one finds stacks of 16 KB for each of a thousand handshakes, and halves them
 		debug.FreeOSMemory()
 	}
+}
+
+// emptyStack is what a collection may give back of all stacks: it halves those of which
+// less than a quarter is in use, with a kilobyte in reserve.
+func emptyStack() uint64 {
+	stacks, used := memoryIn("/memory/classes/heap/stacks:bytes"), memoryIn("/gc/scan/stack:bytes")
+	return stacks - min(stacks, 4*(used+memoryIn("/sched/goroutines:goroutines")<<10))
 }
 
 // memoryIn reads one of runtime/metrics, in bytes.

@@ -4,6 +4,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
+	"sync"
 	"testing"
 	"time"
 )
@@ -44,20 +45,88 @@ func TestAQuietDaemonKeepsNoGarbage(t *testing.T) {
 	before := debug.SetGCPercent(-1) // nobody else collects
 	defer debug.SetGCPercent(before)
 	forced := memoryIn("/gc/cycles/forced:gc-cycles")
-	for range 4 * worthIt >> 20 {
+	for range 32 {
 		waste = make([]byte, 1<<20)
 	}
 	waste = nil
 	newPace(t.Context(), maxGCPercent)
-	look := time.NewTicker(50 * time.Millisecond)
-	defer look.Stop()
-	for deadline := time.After(patience * 30); memoryIn("/gc/cycles/forced:gc-cycles") == forced; {
-		select {
-		case <-look.C:
-		case <-deadline:
-			t.Fatal("nothing was collected")
-		}
-	}
+	await(t, "nothing was collected", func() bool { return memoryIn("/gc/cycles/forced:gc-cycles") > forced })
 }
 
 var waste []byte
+
+// TestAQuietDaemonKeepsNoEmptyStacks: one in which much lives, so that it does not collect
+// without a reason, and next to no garbage.
+func TestAQuietDaemonKeepsNoEmptyStacks(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // nobody else collects
+	held := make([]byte, garbage+1<<20)
+	defer runtime.KeepAlive(held)
+	runtime.GC()
+	over := make(chan struct{})
+	defer close(over)
+	var deep sync.WaitGroup
+	for range 1000 {
+		deep.Add(1)
+		go func() {
+			useStack()
+			deep.Done()
+			<-over
+		}()
+	}
+	deep.Wait()
+	before, forced := emptyStack(), memoryIn("/gc/cycles/forced:gc-cycles")
+	if before < 1<<20 {
+		t.Fatalf("stacks have %d bytes that nothing uses", before)
+	}
+	looks(t)
+	if n := memoryIn("/gc/cycles/forced:gc-cycles") - forced; n != 1 {
+		t.Errorf("%d collections, the second for little", n)
+	}
+	if after := emptyStack(); after > before/2 {
+		t.Errorf("of %d bytes that nothing used %d are left", before, after)
+	}
+}
+
+// TestAQuietDaemonComesToRest: whatever it has not given back by then.
+func TestAQuietDaemonComesToRest(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // nobody else collects
+	runtime.GC()
+	forced := memoryIn("/gc/cycles/forced:gc-cycles")
+	looks(t)
+	if n := memoryIn("/gc/cycles/forced:gc-cycles") - forced; n != atMost {
+		t.Errorf("%d collections", n)
+	}
+}
+
+// looks is several looks of a daemon, of which the first sees much work.
+func looks(t *testing.T) {
+	p := &pace{ctx: t.Context(), quiet: time.NewTimer(time.Hour)}
+	for range 2 + atMost {
+		p.giveBack()
+	}
+}
+
+const stackNeeded = 12 << 10
+
+//go:noinline
+func useStack() byte {
+	var room [stackNeeded]byte
+	for i := range room {
+		room[i] = byte(i)
+	}
+	return room[len(room)-1]
+}
+
+// await looks for a state that comes by itself.
+func await(t *testing.T, missing string, there func() bool) {
+	t.Helper()
+	look := time.NewTicker(50 * time.Millisecond)
+	defer look.Stop()
+	for deadline := time.After(patience * 30); !there(); {
+		select {
+		case <-look.C:
+		case <-deadline:
+			t.Fatal(missing)
+		}
+	}
+}
