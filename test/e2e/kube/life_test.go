@@ -50,7 +50,7 @@ func (s *space) container(pod, name string) string {
 	return ""
 }
 
-// TestAKilledWorkload: its container is restarted, the network daemon is not, and
+// TestAKilledContainer: the workload's is restarted, the network daemon is not, and
 // serves the new instance within two seconds of its start.
 func TestAKilledContainer(t *testing.T) {
 	t.Parallel()
