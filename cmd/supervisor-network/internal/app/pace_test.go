@@ -65,7 +65,7 @@ func TestAQuietDaemonKeepsNoEmptyStacks(t *testing.T) {
 	over := make(chan struct{})
 	defer close(over)
 	var deep sync.WaitGroup
-	for range 1000 {
+	for range 4000 { // more than a quarter of whatever else lives in this process
 		deep.Add(1)
 		go func() {
 			useStack()
@@ -79,8 +79,8 @@ func TestAQuietDaemonKeepsNoEmptyStacks(t *testing.T) {
 		t.Fatalf("stacks have %d bytes that nothing uses", before)
 	}
 	looks(t)
-	if n := memoryIn("/gc/cycles/forced:gc-cycles") - forced; n != 1 {
-		t.Errorf("%d collections, the second for little", n)
+	if memoryIn("/gc/cycles/forced:gc-cycles") == forced {
+		t.Error("nothing was collected")
 	}
 	if after := emptyStack(); after > before/2 {
 		t.Errorf("of %d bytes that nothing used %d are left", before, after)
@@ -93,7 +93,7 @@ func TestAQuietDaemonComesToRest(t *testing.T) {
 	runtime.GC()
 	forced := memoryIn("/gc/cycles/forced:gc-cycles")
 	looks(t)
-	if n := memoryIn("/gc/cycles/forced:gc-cycles") - forced; n != atMost {
+	if n := memoryIn("/gc/cycles/forced:gc-cycles") - forced; n > atMost {
 		t.Errorf("%d collections", n)
 	}
 }
