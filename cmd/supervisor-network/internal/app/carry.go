@@ -125,7 +125,9 @@ func (s *session) begin() *record.Entry {
 }
 
 func (s *session) incoming(req *http1.Request) *incoming {
-	return &incoming{method: placeholder.Redact(req.Method), held: holding{of: s.p.bodies}, head: headOf(req)}
+	in := &s.memory().in
+	*in = incoming{method: placeholder.Redact(req.Method), held: holding{of: s.p.bodies}, head: headOf(req)}
+	return in
 }
 
 func headOf(req *http1.Request) inspect.Head {
@@ -149,7 +151,7 @@ func (s *session) request(ctx context.Context, req *http1.Request, t http1.Targe
 		return false
 	}
 	ctx = s.underWay(ctx, in)
-	if s.grant.permit.Inspected() && s.p.policy.Current() != s.grant.snap && !s.entry.allowedBy(ctx, s.p.policy.Current()) {
+	if s.grant.permit.Inspected() && s.p.policy.Current() != s.grant.snap && !s.entry.allows(ctx, s.p.policy.Current(), in) {
 		s.answer(s.interrupted(ctx, errRevoked), in) // changed before it could be known of
 		return s.leave(false)
 	}

@@ -37,7 +37,7 @@ type incoming struct {
 	target   http1.Target
 	original []byte // the body in which placeholders were replaced
 
-	turn      turn                 // when it is under way; only in HTTP/1.1
+	turn      *turn                // when it is under way; only in HTTP/1.1
 	sent      http1.Request        // as it goes to the origin, when it is sealed; only in HTTP/1.1
 	handshake *websocket.Handshake // it asks for a WebSocket, properly
 	omit      []string             // fields that do not go to the origin, lower-case; only in HTTP/1.1
@@ -45,7 +45,7 @@ type incoming struct {
 }
 
 // alone reports whether the request can end without its connection.
-func (in *incoming) alone() bool { return in.turn.session != nil && in.turn.session.tunnel }
+func (in *incoming) alone() bool { return in.turn != nil && in.turn.session.tunnel }
 
 // describe notes what was asked for, as far as it is known.
 func (in *incoming) describe(ev *record.Entry) {

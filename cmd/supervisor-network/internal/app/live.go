@@ -32,11 +32,13 @@ type liveEntry struct {
 	id       uint64
 	question decide.Question
 	permit   decide.Permit
-	request  atomic.Pointer[incoming] // under way; nil: none, or none that is judged
 	end      context.CancelCauseFunc
 	begun    time.Time
 	// uninspected is set while its bytes pass unread.
 	uninspected atomic.Bool
+
+	mu      sync.Mutex
+	request *incoming // guarded by mu; under way; nil: none, or none that is judged
 }
 
 // add registers an allowed connection and returns its context. The entry is left
@@ -53,6 +55,14 @@ func (e *liveEntry) leave() {
 	e.of.entries.Delete(e.id)
 	e.of.count.Add(-1)
 	e.end(nil)
+}
+
+// carries makes in the request under way; nil: none is. When it returns nobody judges the
+// one before any more, whose memory may be used again.
+func (e *liveEntry) carries(in *incoming) {
+	e.mu.Lock()
+	e.request = in
+	e.mu.Unlock()
 }
 
 // active is what is under way, by destination and program.
@@ -88,28 +98,32 @@ func (l *live) active() view.Active {
 // checked again. Of a connection that may go on only the request under way ends.
 func (l *live) recheck(ctx context.Context, snap *decide.Snapshot) (ended int) {
 	l.entries.Range(func(_, v any) bool {
-		e := v.(*liveEntry)
-		in := e.request.Load()
-		switch {
-		case e.allows(ctx, snap, in):
-			return true
-		case in != nil && in.alone() && e.allows(ctx, snap, nil):
-			in.turn.cut(errRevoked)
-		default:
-			e.end(errRevoked)
+		if !v.(*liveEntry).stands(ctx, snap) {
+			ended++
 		}
-		ended++
 		return true
 	})
 	return ended
 }
 
-// allowedBy judges the connection and the request on it; a nil snapshot denies all.
-func (e *liveEntry) allowedBy(ctx context.Context, snap *decide.Snapshot) bool {
-	return e.allows(ctx, snap, e.request.Load())
+// stands reports whether an entry may go on as it is, and ends what of it may not. The
+// request on it is not over before that.
+func (e *liveEntry) stands(ctx context.Context, snap *decide.Snapshot) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	in := e.request
+	switch {
+	case e.allows(ctx, snap, in):
+		return true
+	case in != nil && in.alone() && e.allows(ctx, snap, nil):
+		in.turn.cut(errRevoked)
+	default:
+		e.end(errRevoked)
+	}
+	return false
 }
 
-// allows judges the connection with a request on it; nil: none.
+// allows judges the connection with a request on it; nil: none. A nil snapshot denies all.
 func (e *liveEntry) allows(ctx context.Context, snap *decide.Snapshot, in *incoming) bool {
 	if in != nil {
 		_, _, ruling := snap.Again(ctx, e.question, e.permit, in.endpoint, &in.facts)

@@ -39,6 +39,7 @@ type session struct {
 	destination *pool.Destination
 	spare       spare
 
+	scratch *scratch      // nil: there was no request yet
 	ev      *record.Entry // of the present request
 	first   bool          // ev is still the tunnel's
 	further record.Entry  // of every request but the first
@@ -155,21 +156,22 @@ func (s *session) cut() {
 // underWay makes the present request one that ends when ctx does, and in a tunnel when
 // a new policy forbids it alone.
 func (s *session) underWay(ctx context.Context, in *incoming) context.Context {
-	in.turn.Context, in.turn.session = ctx, s
-	s.present.Store(&in.turn)
+	t := &turn{Context: ctx, session: s}
+	in.turn = t
+	s.present.Store(t)
 	if !s.tunnel { // otherwise the tunnel's end is seen by the session
-		s.uncut = context.AfterFunc(ctx, func() { in.turn.cut(context.Cause(ctx)) })
+		s.uncut = context.AfterFunc(ctx, func() { t.cut(context.Cause(ctx)) })
 	}
 	if s.grant.permit.Inspected() {
-		s.entry.request.Store(in)
+		s.entry.carries(in)
 	}
-	return &in.turn
+	return t
 }
 
 // leave ends the present request and says whether the connection goes on: a request
 // that was complete before a cut has not hurt it.
 func (s *session) leave(goesOn bool) bool {
-	s.entry.request.Store(nil)
+	s.entry.carries(nil)
 	if s.uncut != nil {
 		s.uncut()
 		s.uncut = nil
@@ -278,6 +280,9 @@ func (s *session) nothing(ctx context.Context) {
 // read waits for a request head; neither result is set when the connection ended
 // between two requests.
 func (s *session) read(ctx context.Context) (*http1.Request, *refusal) {
+	if s.scratch != nil {
+		s.scratch.forget()
+	}
 	s.waiting.Store(!s.first) // a tunnel without a request yet may still have one
 	if s.revoked.Load() || s.watch.Expired() {
 		return nil, nil // a watch that expired does not look again
@@ -303,11 +308,19 @@ func (s *session) read(ctx context.Context) (*http1.Request, *refusal) {
 	if err != nil {
 		return nil, s.unread(ctx, err)
 	}
-	req, err := http1.ParseRequest(head)
-	if err != nil {
+	req := &s.memory().request
+	if err := req.Parse(head); err != nil {
 		return nil, s.unread(ctx, err)
 	}
 	return req, nil
+}
+
+// memory is the session's scratch.
+func (s *session) memory() *scratch {
+	if s.scratch == nil {
+		s.scratch = &scratch{}
+	}
+	return s.scratch
 }
 
 // unread is a request that cannot be read.

@@ -152,8 +152,8 @@ func (s *session) stream2(ctx context.Context, st *http2.Stream) {
 	}
 	defer entry.leave()
 	in.describe(ev)
-	entry.request.Store(in)
-	if s.p.policy.Current() != judged && !entry.allowedBy(ctx, s.p.policy.Current()) {
+	entry.carries(in)
+	if s.p.policy.Current() != judged && !entry.allows(ctx, s.p.policy.Current(), in) {
 		deny(&refusal{status: 403, stage: core.StageRequest, reason: core.ReasonPolicyChanged, detail: revoked})
 		return
 	}

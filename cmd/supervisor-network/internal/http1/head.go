@@ -65,30 +65,40 @@ type Request struct {
 
 // ParseRequest reads one request head, its final empty line included.
 func ParseRequest(head []byte) (*Request, error) {
-	line, fields, plain := plainHead(head, nil)
-	rest, err := "", error(nil)
+	r := &Request{}
+	if err := r.Parse(head); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// Parse is ParseRequest into r, of which nothing but the memory of its fields is used
+// again. When it fails, r is no request.
+func (r *Request) Parse(head []byte) (err error) {
+	line, fields, plain := plainHead(head, r.Fields)
+	rest := ""
 	if !plain {
 		if line, rest, err = splitHead(head); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	r := &Request{Fields: fields}
+	*r = Request{Fields: fields}
 	if err := r.parseLine(line); err != nil {
-		return nil, err
+		return err
 	}
 	if !plain {
 		if r.Fields, err = parseFields(rest); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	if _, n := r.Fields.Get("Host"); n > 1 || n == 0 && r.Minor == 1 {
-		return nil, bad("an HTTP/1.1 request has exactly one Host field")
+		return bad("an HTTP/1.1 request has exactly one Host field")
 	}
 	if r.Framing, err = requestFraming(r.Fields, r.Minor); err != nil {
-		return nil, err
+		return err
 	}
 	r.Fields = r.Fields.settled()
-	return r, nil
+	return nil
 }
 
 // splitHead checks what holds for every head and separates its first line.
