@@ -37,7 +37,7 @@ type bodies struct {
 }
 
 func newBodies(limit int64) *bodies {
-	return &bodies{limit: limit, turns: make(chan struct{}, 2*runtime.GOMAXPROCS(0))}
+	return &bodies{limit: limit, turns: make(chan struct{}, 2*min(runtime.NumCPU(), runtime.GOMAXPROCS(0)))}
 }
 
 // heldLimit is the limit in this container.

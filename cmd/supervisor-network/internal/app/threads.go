@@ -1,6 +1,8 @@
 package app
 
 import (
+	"os"
+	"runtime"
 	"syscall"
 	"time"
 
@@ -18,4 +20,17 @@ const timerSlack = 500 * time.Microsecond
 // them. A kernel that refuses leaves the daemon as right, and slower.
 func relax() {
 	_, _, _ = syscall.AllThreadsSyscall(syscall.SYS_PRCTL, unix.PR_SET_TIMERSLACK, uintptr(timerSlack), 0)
+}
+
+// spareThreads are threads beyond one a processor that may run Go code. A thread that
+// writes to a socket wakes who reads it, and often has to leave it its processor there
+// and then, inside of the system call: without a spare one, nobody goes on in its place.
+const spareThreads = 2
+
+// spread allows for the spare threads. It leaves alone what an operator has set, and
+// daemons that may not use all processors there are: they would only be throttled sooner.
+func spread() {
+	if n := runtime.NumCPU(); os.Getenv("GOMAXPROCS") == "" && runtime.GOMAXPROCS(0) == n {
+		runtime.GOMAXPROCS(n + spareThreads)
+	}
 }
