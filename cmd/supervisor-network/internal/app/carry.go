@@ -126,7 +126,7 @@ func (s *session) begin() *record.Entry {
 
 func (s *session) incoming(req *http1.Request) *incoming {
 	in := &s.memory().in
-	*in = incoming{method: placeholder.Redact(req.Method), held: holding{of: s.p.bodies}, head: headOf(req)}
+	in.method, in.held, in.head = placeholder.Redact(req.Method), holding{of: s.p.bodies}, headOf(req)
 	return in
 }
 

@@ -77,6 +77,8 @@ var (
 
 // session begins on the plain connection. For a tunnel, ctx is the permitted
 // connection's.
+//
+//go:noinline
 func (p *path) session(ctx context.Context, ev *record.Entry, c *listen.Conn, g *grant, entry *liveEntry) *session {
 	s := &session{p: p, drained: make(chan struct{}), conn: c, stream: c.TCP, grant: g, entry: entry, tunnel: g != nil, defaultPort: 80, ev: ev, first: g != nil}
 	s.last = s.ended.Load

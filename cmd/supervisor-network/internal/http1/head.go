@@ -12,8 +12,11 @@ type Field struct{ Name, Value string }
 
 // Is reports whether the field has that name, in whatever case. Most others differ in
 // their length or first letter.
-func (f *Field) Is(name string) bool {
-	return len(f.Name) == len(name) && (name == "" || f.Name[0]|0x20 == name[0]|0x20) && strings.EqualFold(f.Name, name)
+func (f *Field) Is(name string) bool { return len(f.Name) == len(name) && same(f.Name, name) }
+
+// same reports whether two names of one length are one, in whatever case.
+func same(a, b string) bool {
+	return a == "" || a[0]|0x20 == b[0]|0x20 && strings.EqualFold(a, b)
 }
 
 // Fields are header fields in order.

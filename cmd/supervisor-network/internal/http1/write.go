@@ -113,21 +113,21 @@ func appendEnd(b []byte, o *Outgoing) []byte {
 func HopByHop(name string) bool {
 	switch len(name) {
 	case 2:
-		return strings.EqualFold(name, "TE")
+		return same(name, "TE")
 	case 7:
-		return strings.EqualFold(name, "Trailer") || strings.EqualFold(name, "Upgrade")
+		return same(name, "Trailer") || same(name, "Upgrade")
 	case 10:
-		return strings.EqualFold(name, "Connection") || strings.EqualFold(name, "Keep-Alive")
+		return same(name, "Connection") || same(name, "Keep-Alive")
 	case 14:
-		return strings.EqualFold(name, "HTTP2-Settings")
+		return same(name, "HTTP2-Settings")
 	case 16:
-		return strings.EqualFold(name, "Proxy-Connection")
+		return same(name, "Proxy-Connection")
 	case 17:
-		return strings.EqualFold(name, "Transfer-Encoding")
+		return same(name, "Transfer-Encoding")
 	case 18:
-		return strings.EqualFold(name, "Proxy-Authenticate")
+		return same(name, "Proxy-Authenticate")
 	case 19:
-		return strings.EqualFold(name, "Proxy-Authorization")
+		return same(name, "Proxy-Authorization")
 	default:
 		return false
 	}

@@ -259,7 +259,10 @@ func serveOne(ctx context.Context, tcp *net.TCPConn, opt Options, handle func(co
 	handle(ctx, c)
 }
 
-// read takes the head and finds the target.
+// read takes the head and finds the target. It is not inlined: what it needs would lie on
+// the stack of every connection that waits.
+//
+//go:noinline
 func (c *Conn) read(ctx context.Context, limit time.Duration) {
 	_ = c.TCP.SetReadDeadline(c.Accepted.Add(limit))
 	// A client that is silent does not hold up the end of the daemon.

@@ -27,6 +27,9 @@ func (j *Job) Fields(fields http1.Fields) (http1.Fields, error) {
 		if len(f.Name) >= len(placeholder.AliasMarker) && strings.Contains(strings.ToUpper(f.Name), placeholder.AliasMarker) {
 			return nil, inject.Misplaced("the name of a header field")
 		}
+		if len(f.Value) < len(placeholder.Marker) {
+			continue // no encoding is shorter than what it encodes
+		}
 		value, err := j.field(f.Name, f.Value)
 		if err != nil {
 			return nil, err

@@ -194,9 +194,9 @@ func readProtocols(f http1.Fields) ([]string, error) {
 // values returns the values of all fields of a name.
 func values(f http1.Fields, name string) []string {
 	var out []string
-	for _, field := range f {
-		if strings.EqualFold(field.Name, name) {
-			out = append(out, field.Value)
+	for i := range f {
+		if f[i].Is(name) {
+			out = append(out, f[i].Value)
 		}
 	}
 	return out
