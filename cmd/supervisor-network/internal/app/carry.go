@@ -50,9 +50,12 @@ func (s *session) serve(ctx context.Context, req *http1.Request) bool {
 		return false
 	}
 	permit := s.grant.permit
-	t, err := req.OriginVerbatim(permit.Host(), permit.Port(), s.defaultPort)
+	var t http1.Target
+	var err error
 	if s.p.pathsCount(permit) {
 		t, err = req.Origin(permit.Host(), permit.Port(), s.defaultPort, permit.EncodedSlash())
+	} else {
+		t, err = req.OriginVerbatim(permit.Host(), permit.Port(), s.defaultPort)
 	}
 	if err != nil {
 		s.answer(s.unread(ctx, err), in)

@@ -191,7 +191,7 @@ func (r *Request) origin(t Target, defaultPort uint16, readPath func(string) (st
 		if strings.Contains(query, "#") {
 			return Target{}, badTarget("a request target has no fragment")
 		}
-		t.Query = "?" + query
+		t.Query = tail[len(path):]
 	}
 	return t, nil
 }
