@@ -1,8 +1,10 @@
 package app
 
 import (
+	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"syscall"
 	"time"
 
@@ -29,8 +31,29 @@ const spareThreads = 2
 
 // spread allows for the spare threads. It leaves alone what an operator has set, and
 // daemons that may not use all processors there are: they would only be throttled sooner.
-func spread() {
-	if n := runtime.NumCPU(); os.Getenv("GOMAXPROCS") == "" && runtime.GOMAXPROCS(0) == n {
-		runtime.GOMAXPROCS(n + spareThreads)
+// The runtime has followed a limit of the container by itself, but never below two threads,
+// and follows none that is set after this.
+func spread(cgroup string) {
+	n := runtime.NumCPU()
+	if limit, limited := processorTime(cgroup); os.Getenv("GOMAXPROCS") != "" || runtime.GOMAXPROCS(0) != n || limited && limit < float64(n) {
+		return
 	}
+	runtime.GOMAXPROCS(n + spareThreads)
+}
+
+// cgroups is where this container's cgroup is.
+const cgroups = "/sys/fs/cgroup"
+
+// processorTime reads how many processors' time a cgroup, of either version, may take
+// (Documentation/admin-guide/cgroup-v2.rst and scheduler/sched-bwc.rst of the kernel).
+func processorTime(cgroup string) (processors float64, limited bool) {
+	data, err := os.ReadFile(cgroup + "/cpu.max")
+	if err != nil {
+		quota, _ := os.ReadFile(cgroup + "/cpu/cpu.cfs_quota_us")
+		period, _ := os.ReadFile(cgroup + "/cpu/cpu.cfs_period_us")
+		data = slices.Concat(quota, []byte(" "), period)
+	}
+	var quota, period int64
+	n, _ := fmt.Sscan(string(data), &quota, &period) // "max" and -1 are no limit
+	return float64(quota) / float64(period), n == 2 && quota > 0 && period > 0
 }
