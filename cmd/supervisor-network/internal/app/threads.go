@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/config"
 )
 
 // timerSlack is how much later than asked for the kernel may wake a thread of this
@@ -35,7 +37,7 @@ const spareThreads = 2
 // and follows none that is set after this.
 func spread(cgroup string) {
 	n := runtime.NumCPU()
-	if limit, limited := processorTime(cgroup); os.Getenv("GOMAXPROCS") != "" || runtime.GOMAXPROCS(0) != n || limited && limit < float64(n) {
+	if limit, limited := processorTime(cgroup); config.Threads() != "" || runtime.GOMAXPROCS(0) != n || limited && limit < float64(n) {
 		return
 	}
 	runtime.GOMAXPROCS(n + spareThreads)

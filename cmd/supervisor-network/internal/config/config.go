@@ -162,6 +162,10 @@ const maxLearn = 7 * 24 * time.Hour
 // Environ is the process's environment, read here and nowhere else.
 func Environ() []string { return os.Environ() }
 
+// Threads is what an operator said of the threads that run Go code, to the runtime; empty:
+// nothing.
+func Threads() string { return os.Getenv("GOMAXPROCS") }
+
 // Validate returns every problem with the values, joined.
 func (c *Config) Validate() error {
 	var errs []error
