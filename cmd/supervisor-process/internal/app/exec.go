@@ -118,12 +118,12 @@ func (d *daemon) refuseExec(c *net.UnixConn) {
 // exec runs one request.
 func (d *daemon) exec(ctx context.Context, c *net.UnixConn) {
 	defer c.Close()
-	stop := context.AfterFunc(ctx, func() { c.Close() })
-	defer stop()
-	if err := link.CheckPeer(c, uint32(os.Geteuid())); err != nil {
+	if err := link.CheckPeer(c, uint32(os.Geteuid())); err != nil { // while the end of the daemon does not close c
 		d.Refused(err)
 		return
 	}
+	stop := context.AfterFunc(ctx, func() { c.Close() })
+	defer stop()
 	code, err := d.execOne(ctx, c)
 	end := execMessage{Done: true, Code: code}
 	if err != nil {
