@@ -20,14 +20,24 @@ import (
 // frames is one connection of an origin that says what a test wants.
 type frames struct {
 	*http2.Framer
-	t   testing.TB
-	buf bytes.Buffer
-	enc *hpack.Encoder
+	t    testing.TB
+	conn net.Conn
+	buf  bytes.Buffer
+	enc  *hpack.Encoder
 }
 
 // scripted is such an origin; script is called for each of its connections, once the
 // settings are said, and ends it by returning.
 func scripted(t testing.TB, script func(*frames)) string {
+	t.Helper()
+	return unsettled(t, func(f *frames) {
+		_ = f.WriteSettings()
+		script(f)
+	})
+}
+
+// unsettled is one whose script has to say the settings, too.
+func unsettled(t testing.TB, script func(*frames)) string {
 	t.Helper()
 	l := secured(listen(t), "h2")
 	go func() {
@@ -41,10 +51,9 @@ func scripted(t testing.TB, script func(*frames)) string {
 				if _, err := io.ReadFull(c, make([]byte, len(http2.ClientPreface))); err != nil {
 					return
 				}
-				f := &frames{Framer: http2.NewFramer(c, c), t: t}
+				f := &frames{Framer: http2.NewFramer(c, c), t: t, conn: c}
 				f.enc = hpack.NewEncoder(&f.buf)
 				f.AllowIllegalWrites, f.ReadMetaHeaders = true, hpack.NewDecoder(4096, nil)
-				_ = f.WriteSettings()
 				script(f)
 				_, _ = io.Copy(io.Discard, c) // until the client has read what was written
 			}()
@@ -69,6 +78,29 @@ func (f *frames) head() (stream uint32) {
 			return fr.StreamID
 		}
 	}
+}
+
+// arrivals are the requests that begin, as they do. Whoever asks for them reads nothing else.
+func (f *frames) arrivals() <-chan uint32 {
+	streams := make(chan uint32, 1000)
+	go func() {
+		defer close(streams)
+		for {
+			fr, err := f.ReadFrame()
+			if err != nil {
+				return
+			}
+			if head, ok := fr.(*http2.MetaHeadersFrame); ok {
+				streams <- head.StreamID
+			}
+		}
+	}()
+	return streams
+}
+
+// limit says how many streams the origin takes at a time.
+func (f *frames) limit(n uint32) {
+	_ = f.WriteSettings(http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: n})
 }
 
 // fields writes a header or trailer section; more are names and values.

@@ -4,135 +4,185 @@ import (
 	"context"
 	"errors"
 	"net"
-	"net/http"
 	"slices"
 	"strconv"
 	"sync"
-	"time"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
 )
 
-// origin is one destination under one set of terms.
+// origin is one destination under one set of terms. It counts what each of its connections
+// carries, and has those wait for which there is no place: a request that waits in net/http
+// keeps all others from its connection, also those whose places were reserved, and these
+// keep it waiting.
 type origin struct {
 	pool *Pool
 	key  key
 
-	mu    sync.Mutex
-	gone  bool // forgotten by the pool, or closed
-	conns []*conn
-	dial  *flight // nil when nobody dials
+	mu       sync.Mutex
+	gone     bool // forgotten by the pool, or closed
+	dialling bool // at most one connection is opened at a time
+	conns    []*conn
+	waiting  []*waiter // the first came first
 }
 
-// conn is a connection, and what lies below it.
-type conn struct {
-	*http.ClientConn
-	wire *wire
+// waiter is a request for which there is no place.
+type waiter struct {
+	turn chan turn // has room for one
 }
 
-// exchange sends a request; what comes back of it is counted until its body is closed.
-func (c *conn) exchange(r *http.Request) (*http.Response, error) {
-	c.wire.enter()
-	resp, err := c.RoundTrip(r)
-	if err != nil || resp.Body == http.NoBody {
-		c.wire.leave()
-		return resp, err
-	}
-	resp.Body = c.wire.pool.watch(resp.Body, c.wire)
-	return resp, nil
+// turn ends the wait for a place: it is here, or the one who waited has to open a
+// connection, or neither is to be had.
+type turn struct {
+	conn *conn
+	err  error
 }
 
-// errGone is an origin that was forgotten between being found and being used.
-var errGone = errors.New("the destination was forgotten")
+// errGone is an origin that was forgotten between being found and being used, errFull one
+// that takes no more connections, but has some.
+var (
+	errGone = errors.New("the destination was forgotten")
+	errFull = errors.New("there is no other connection")
+)
 
-// flight is one attempt to connect, which others wait for.
-type flight struct {
-	done chan struct{}
-	err  error // set before done is closed
-	ctx  context.Context
-}
-
-// acquire returns a connection with a place for one request, reserved unless every
-// connection is full, and whether it was opened for this one. At most one connection
-// is opened at a time: streams that come together share it.
+// acquire returns a connection with a place for one request, which has to be given back
+// with leave, and whether it was opened for this one. It waits while every connection is
+// full: streams that come together share one.
 func (o *origin) acquire(ctx context.Context, permit decide.Permit) (c *conn, fresh bool, err error) {
-	for {
-		o.mu.Lock()
-		gone := o.gone
-		c, f, mine := o.look(ctx)
+	o.mu.Lock()
+	if o.gone {
 		o.mu.Unlock()
-		switch {
-		case gone:
-			return nil, false, errGone
-		case c != nil:
+		return nil, false, errGone
+	}
+	if len(o.waiting) == 0 {
+		if c, _ = o.place(); c != nil {
+			c.take()
+			o.mu.Unlock()
 			return c, false, nil
-		case mine:
-			c, err := o.connect(ctx, permit, f)
-			return c, true, err
 		}
+	}
+	w := &waiter{turn: make(chan turn, 1)}
+	o.waiting = append(o.waiting, w)
+	o.serve(true)
+	o.mu.Unlock()
+	for {
+		var t turn
 		select {
-		case <-f.done:
+		case t = <-w.turn:
 		case <-ctx.Done():
+			o.giveUp(w)
 			return nil, false, context.Cause(ctx)
 		}
-		// Another request's end is no reason for this one's.
-		if f.err != nil && f.ctx.Err() == nil {
-			return nil, false, f.err
+		if t.conn != nil || t.err != nil {
+			return t.conn, false, t.err
+		}
+		if c, err = o.connect(ctx, permit, w); err != errFull {
+			return c, true, err
 		}
 	}
 }
 
-// look finds a connection, or the flight to wait for, or starts one.
-func (o *origin) look(ctx context.Context) (c *conn, f *flight, mine bool) {
-	if o.gone {
-		return nil, nil, false
+// serve gives those who wait the places there are, and has the next one open a connection
+// where there is none, or if there shall be more. The caller holds the lock.
+func (o *origin) serve(more bool) {
+	for len(o.waiting) > 0 {
+		c, later := o.place()
+		switch {
+		case c != nil:
+			c.take()
+		case later > 0 && !more || later >= o.pool.cfg.MaxConns || o.opening():
+			return
+		default:
+			o.dialling = true
+		}
+		o.waiting[0].turn <- turn{conn: c}
+		o.waiting = o.waiting[1:]
 	}
-	var least *conn
+}
+
+// place finds a connection that can take a request. If there is none, later is how many
+// will. The caller holds the lock.
+func (o *origin) place() (c *conn, later int) {
 	for _, c := range o.conns {
-		n := c.InFlight()
-		if n < perConn && c.Reserve() == nil {
-			return c, nil, false
+		switch {
+		case c.wire.leaving.Load():
+		case c.hasPlace():
+			return c, 1
+		default:
+			later++
 		}
-		if c.Err() == nil && (least == nil || n < least.InFlight()) {
-			least = c
-		}
 	}
-	if o.dial != nil {
-		return nil, o.dial, false
-	}
-	if len(o.conns) >= o.pool.cfg.MaxConns && least != nil {
-		return least, nil, false // its RoundTrip waits for a place
-	}
-	o.dial = &flight{done: make(chan struct{}), ctx: ctx}
-	return nil, o.dial, true
+	return nil, later
 }
 
-// connect opens a connection and reserves its first place.
-func (o *origin) connect(ctx context.Context, permit decide.Permit, f *flight) (c *conn, err error) {
-	if c, err = o.open(ctx, permit); err == nil {
-		awaitSettings(ctx, c.ClientConn)
-	}
+// opening reports whether a connection is being opened. It is until the origin has said how
+// many requests it takes.
+func (o *origin) opening() bool {
+	return o.dialling || slices.ContainsFunc(o.conns, (*conn).isNew)
+}
+
+// giveUp ends a wait. What came in the meantime is the next one's.
+func (o *origin) giveUp(w *waiter) {
 	o.mu.Lock()
-	o.dial = nil
-	f.err = err
-	switch {
-	case err != nil:
-	case o.gone:
-		_ = c.Close()
-		c, err, f.err = nil, ErrClosed, ErrClosed
-	default:
-		_ = c.Reserve() // a new connection has places; if not, RoundTrip waits
-		o.conns = append(o.conns, c)
-		o.pool.conns.Add(1)
+	if i := slices.Index(o.waiting, w); i >= 0 {
+		o.waiting = slices.Delete(o.waiting, i, i+1)
+		o.mu.Unlock()
+		return
+	}
+	t := <-w.turn
+	if t.conn == nil && t.err == nil {
+		o.dialling = false
+		o.serve(true)
 	}
 	o.mu.Unlock()
-	close(f.done)
+	if t.conn != nil {
+		o.leave(t.conn)
+	} else {
+		o.pool.forget(o)
+	}
+}
+
+// connect opens a connection and takes its first place. With errFull w waits again.
+func (o *origin) connect(ctx context.Context, permit decide.Permit, w *waiter) (*conn, error) {
+	c, err := o.open(ctx, permit)
+	o.mu.Lock()
+	o.dialling = false
+	_, later := o.place()
+	switch {
+	case err == nil && o.gone:
+		err = ErrClosed
+	case err == nil:
+		c.take()
+		o.conns = append(o.conns, c)
+		o.pool.conns.Add(1)
+		o.serve(true) // the limit may have been said already
+	case ctx.Err() != nil:
+		o.serve(true) // this one's end is no reason for the others'
+	case later > 0:
+		err = errFull
+		o.waiting = slices.Insert(o.waiting, 0, w)
+		o.serve(false)
+	default:
+		o.refuse(err)
+	}
+	o.mu.Unlock()
 	if err != nil {
+		if c != nil {
+			_ = c.Close()
+		}
 		o.pool.forget(o)
 		return nil, err
 	}
-	c.SetStateHook(func(*http.ClientConn) { o.changed(c) })
+	c.SetStateHook(c.changed)
 	return c, nil
+}
+
+// refuse ends every wait. The caller holds the lock.
+func (o *origin) refuse(err error) {
+	for _, w := range o.waiting {
+		w.turn <- turn{err: err}
+	}
+	o.waiting = nil
 }
 
 func (o *origin) open(ctx context.Context, permit decide.Permit) (*conn, error) {
@@ -144,7 +194,8 @@ func (o *origin) open(ctx context.Context, permit decide.Permit) (*conn, error) 
 		_ = tc.Close()
 		return nil, ErrNoHTTP2
 	}
-	c := &conn{wire: newWire(tc, o.pool)}
+	c := &conn{wire: newWire(tc, o.pool), origin: o}
+	c.wire.look = func() { o.look(true) }
 	address := net.JoinHostPort(o.key.host, strconv.Itoa(int(o.key.port)))
 	c.ClientConn, err = o.pool.transport.NewClientConn(context.WithValue(ctx, dialled{}, c.wire), "https", address)
 	if err != nil {
@@ -153,70 +204,55 @@ func (o *origin) open(ctx context.Context, permit decide.Permit) (*conn, error) 
 	return c, nil
 }
 
-// Limits of awaitSettings.
-const (
-	assumedStreams = 100 // what net/http takes for the limit until the origin has said it
-	settingsWait   = 20 * time.Millisecond
-)
-
-// awaitSettings waits a moment for the origin's SETTINGS, which come with the end of
-// its handshake: many streams that begin together would otherwise go beyond a limit
-// that is lower than the assumed one, and be refused.
-func awaitSettings(ctx context.Context, c *http.ClientConn) {
-	tick := time.NewTicker(settingsWait / 40)
-	defer tick.Stop()
-	for range 40 {
-		if c.Available() != assumedStreams {
-			return
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-// changed is called by net/http when a connection's state has, also in the middle of
-// look, which holds the lock.
-func (o *origin) changed(c *conn) {
-	switch {
-	case c.Err() != nil:
-		go o.remove(c)
-	case c.InFlight() == 0 && o.pool.conns.Load() > maxKept:
-		go o.retire(c)
-	}
-}
-
-func (o *origin) remove(c *conn) {
+// look serves those who wait.
+func (o *origin) look(more bool) {
 	o.mu.Lock()
-	o.without(c)
-	empty := len(o.conns) == 0
-	o.mu.Unlock()
-	if empty {
-		o.pool.forget(o)
-	}
+	defer o.mu.Unlock()
+	o.serve(more)
 }
 
-// without takes a connection out. The caller holds the lock.
-func (o *origin) without(c *conn) {
-	if i := slices.Index(o.conns, c); i >= 0 {
-		o.conns = slices.Delete(o.conns, i, i+1)
-		o.pool.conns.Add(-1)
-	}
-}
-
-// retire closes a connection that carries nothing, of which there are many.
-func (o *origin) retire(c *conn) {
+// leave gives a place back. A connection that carries nothing is closed when there are
+// many, and after a while.
+func (o *origin) leave(c *conn) {
 	o.mu.Lock()
-	unused := c.InFlight() == 0 && o.pool.conns.Load() > maxKept
-	if unused {
-		o.without(c) // nobody finds it any more
-	}
+	unused := c.leave() && o.pool.conns.Load() > maxKept && o.without(c)
+	o.serve(false)
 	o.mu.Unlock()
 	if unused {
 		_ = c.Close() // which is a change
 	}
+}
+
+// retire closes a connection that has carried nothing for long.
+func (o *origin) retire(c *conn) {
+	o.mu.Lock()
+	unused := c.used == 0 && o.without(c) // nobody finds it any more
+	o.mu.Unlock()
+	if unused {
+		_ = c.Close()
+	}
+}
+
+// remove drops a connection that has ended.
+func (o *origin) remove(c *conn) {
+	o.mu.Lock()
+	o.without(c)
+	o.serve(false)
+	o.mu.Unlock()
+	o.pool.forget(o)
+}
+
+// without takes a connection out, and reports whether it was there. The caller holds the
+// lock.
+func (o *origin) without(c *conn) bool {
+	i := slices.Index(o.conns, c)
+	if i < 0 {
+		return false
+	}
+	o.conns = slices.Delete(o.conns, i, i+1)
+	o.pool.conns.Add(-1)
+	c.drop()
+	return true
 }
 
 func (o *origin) close() {
@@ -225,6 +261,10 @@ func (o *origin) close() {
 	conns := o.conns
 	o.conns = nil
 	o.pool.conns.Add(-int64(len(conns)))
+	for _, c := range conns {
+		c.drop()
+	}
+	o.refuse(ErrClosed)
 	o.mu.Unlock()
 	for _, c := range conns {
 		_ = c.Close()

@@ -135,7 +135,6 @@ func New(cfg Config) *Pool {
 			DialTLSContext:         handedOver,
 			Protocols:              protocols,
 			DisableCompression:     true,
-			IdleConnTimeout:        cfg.Idle,
 			MaxResponseHeaderBytes: maxResponseHead,
 			ExpectContinueTimeout:  continueWait,
 			HTTP2: &http.HTTP2Config{
@@ -299,7 +298,7 @@ func (p *Pool) forget(o *origin) {
 	defer p.mu.Unlock()
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if len(o.conns) == 0 && o.dial == nil && p.origins[o.key] == o {
+	if len(o.conns) == 0 && !o.dialling && len(o.waiting) == 0 && p.origins[o.key] == o {
 		delete(p.origins, o.key)
 		o.gone = true
 	}

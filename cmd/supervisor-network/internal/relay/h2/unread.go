@@ -31,7 +31,7 @@ var (
 // answer is the body of a response.
 type answer struct {
 	io.ReadCloser
-	wire  *wire
+	conn  *conn
 	since atomic.Int64 // when somebody last stopped reading, since the pool's start
 	ended atomic.Bool  // for the sake of others
 	left  atomic.Bool
@@ -41,8 +41,8 @@ type answer struct {
 const reading = math.MaxInt64
 
 // watch knows of an answer, of which as much as comes may be unread until it is closed.
-func (p *Pool) watch(body io.ReadCloser, w *wire) io.ReadCloser {
-	a := &answer{ReadCloser: body, wire: w}
+func (p *Pool) watch(body io.ReadCloser, c *conn) io.ReadCloser {
+	a := &answer{ReadCloser: body, conn: c}
 	a.since.Store(p.now())
 	p.answers.Store(a, nil)
 	return a
@@ -52,12 +52,12 @@ func (p *Pool) now() int64 { return int64(time.Since(p.start)) }
 
 // Read implements io.Reader.
 func (a *answer) Read(p []byte) (int, error) {
-	over := a.wire.over()
+	over := a.conn.wire.over()
 	a.since.Store(reading)
 	n, err := a.ReadCloser.Read(p)
-	a.since.Store(a.wire.pool.now())
+	a.since.Store(a.conn.wire.pool.now())
 	if over {
-		a.wire.read(n)
+		a.conn.wire.read(n)
 	}
 	if err != nil && !errors.Is(err, io.EOF) && a.ended.Load() {
 		err = ErrUnread
@@ -69,8 +69,8 @@ func (a *answer) Read(p []byte) (int, error) {
 func (a *answer) Close() error {
 	err := a.ReadCloser.Close()
 	if a.left.CompareAndSwap(false, true) {
-		a.wire.pool.answers.Delete(a)
-		a.wire.leave()
+		a.conn.wire.pool.answers.Delete(a)
+		a.conn.done()
 	}
 	return err
 }

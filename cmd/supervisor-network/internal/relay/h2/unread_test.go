@@ -118,7 +118,7 @@ func TestWhatAnEndedConnectionLeftIsCounted(t *testing.T) {
 	one, other := begin(t, p, permit(t, host, 1), size), begin(t, p, permit(t, host, 1), size)
 	until(t, "both are here", func() bool { return b.held.Load() == 2*size-unreturned })
 	(<-conns).Close()
-	<-one.(*answer).wire.ended
+	<-one.(*answer).conn.wire.ended
 	if n := b.held.Load(); n != 2*size-unreturned {
 		t.Errorf("%d bytes are held", n)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -32,6 +33,10 @@ type wire struct {
 	pool    *Pool
 	in, out walker // each for one goroutine at a time
 	ended   chan struct{}
+	look    func()      // called when one of the following has changed
+	settled atomic.Bool // the origin's first settings are known
+	leaving atomic.Bool // the origin takes no more requests on this connection
+	heads   int         // Read's: how many frames have begun, up to two
 
 	mu       sync.Mutex
 	closed   bool  // nothing is returned any more
@@ -46,11 +51,22 @@ func newWire(conn *tls.Conn, p *Pool) *wire {
 
 // Read implements net.Conn.
 func (w *wire) Read(p []byte) (int, error) {
+	if (w.heads == 2 || w.heads == 1 && w.in.skip == 0) && w.settled.CompareAndSwap(false, true) {
+		w.look() // who reads on has read what came
+	}
 	n, err := w.Conn.Read(p)
 	came := 0
 	for b, seen := p[:n], false; len(b) > 0; {
-		if b, seen = w.in.next(b); seen && w.in.kind() == typeData {
+		if b, seen = w.in.next(b); !seen {
+			continue
+		}
+		w.heads = min(w.heads+1, 2)
+		switch w.in.kind() {
+		case typeData:
 			came += w.in.length()
+		case typeGoAway:
+			w.leaving.Store(true)
+			w.look()
 		}
 	}
 	if came > 0 {
@@ -204,6 +220,7 @@ const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 // Frames that are told apart (RFC 9113 section 6), and sizes (section 4.1).
 const (
 	typeData         = 0x0
+	typeGoAway       = 0x7
 	typeWindowUpdate = 0x8
 	frameHead        = 9
 	incrementSize    = 4

@@ -1,0 +1,100 @@
+package h2
+
+import (
+	"net/http"
+	"time"
+)
+
+// conn is a connection, and what lies below it.
+type conn struct {
+	*http.ClientConn
+	origin *origin
+	wire   *wire
+
+	// Guarded by the origin's lock.
+	used int         // requests that have a place
+	gone bool        // nobody finds it any more
+	idle *time.Timer // retires the connection; nil: it was in use ever since
+}
+
+// hasPlace reports whether a request may begin. Before the origin has said its limit of
+// streams, one may: those beyond it would be refused (RFC 9113 section 5.1.2). Afterwards
+// it is what net/http counts, streams included whose end the origin has not confirmed.
+func (c *conn) hasPlace() bool {
+	available := c.Available()
+	switch {
+	case available == 0 || c.used >= perConn:
+		return false
+	case c.used == 0:
+		return true
+	case !c.wire.settled.Load():
+		return false
+	}
+	for streams := c.InFlight(); ; {
+		available = c.Available()
+		again := c.InFlight()
+		if again == streams { // none began or ended meanwhile
+			return c.used < available+streams
+		}
+		streams = again
+	}
+}
+
+// isNew reports whether the limit of streams is still to come.
+func (c *conn) isNew() bool { return !c.wire.settled.Load() && !c.wire.leaving.Load() }
+
+func (c *conn) take() {
+	if c.used++; c.used == 1 && c.idle != nil {
+		c.idle.Stop()
+	}
+}
+
+// leave gives a place back, and reports whether the connection is one that carries nothing
+// now.
+func (c *conn) leave() bool {
+	if c.used--; c.used > 0 || c.gone {
+		return false
+	}
+	after := c.origin.pool.cfg.Idle
+	if c.idle == nil {
+		c.idle = time.AfterFunc(after, func() { c.origin.retire(c) })
+	} else {
+		c.idle.Reset(after)
+	}
+	return true
+}
+
+func (c *conn) drop() {
+	c.gone = true
+	if c.idle != nil {
+		c.idle.Stop()
+	}
+}
+
+// exchange sends a request, which has a place; the place is given back, and what comes
+// back of it is counted, until its body is closed.
+func (c *conn) exchange(r *http.Request) (*http.Response, error) {
+	c.wire.enter()
+	resp, err := c.RoundTrip(r)
+	if err != nil || resp.Body == http.NoBody {
+		c.done()
+		return resp, err
+	}
+	resp.Body = c.wire.pool.watch(resp.Body, c)
+	return resp, nil
+}
+
+// done ends a request, and its answer.
+func (c *conn) done() {
+	c.wire.leave()
+	c.origin.leave(c)
+}
+
+// changed is called by net/http when more requests may be sent, or none any more.
+func (c *conn) changed(*http.ClientConn) {
+	if c.Err() != nil {
+		c.origin.remove(c)
+	} else {
+		c.origin.look(false)
+	}
+}
