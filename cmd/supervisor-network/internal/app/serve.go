@@ -108,7 +108,7 @@ func serveCommand(ctx context.Context, args []string, stdout, stderr io.Writer) 
 func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) error {
 	tuneMemory(ctx)
 	relax()
-	spread(cgroups)
+	go spreadOn(ctx, cgroups)
 	if err := harden(); err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"runtime"
@@ -31,16 +32,37 @@ func relax() {
 // and then, inside of the system call: without a spare one, nobody goes on in its place.
 const spareThreads = 2
 
+// respread is how often a limit is looked for: one may be set on a pod that runs.
+const respread = 10 * time.Second
+
+// spreadOn allows for the spare threads as long as ctx lasts.
+func spreadOn(ctx context.Context, cgroup string) {
+	tick := time.NewTicker(respread)
+	defer tick.Stop()
+	for {
+		spread(cgroup)
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // spread allows for the spare threads. It leaves alone what an operator has set, and
 // daemons that may not use all processors there are: they would only be throttled sooner.
-// The runtime has followed a limit of the container by itself, but never below two threads,
-// and follows none that is set after this.
+// The runtime follows their limit by itself, but never below two threads.
 func spread(cgroup string) {
-	n := runtime.NumCPU()
-	if limit, limited := processorTime(cgroup); config.Threads() != "" || runtime.GOMAXPROCS(0) != n || limited && limit < float64(n) {
-		return
+	processors := runtime.NumCPU()
+	limit, limited := processorTime(cgroup)
+	fewer := limited && limit < float64(processors)
+	switch threads := runtime.GOMAXPROCS(0); {
+	case config.Threads() != "":
+	case fewer && threads == processors+spareThreads:
+		runtime.SetDefaultGOMAXPROCS()
+	case !fewer && threads == processors:
+		runtime.GOMAXPROCS(processors + spareThreads)
 	}
-	runtime.GOMAXPROCS(n + spareThreads)
 }
 
 // cgroups is where this container's cgroup is.

@@ -21,10 +21,10 @@ func TestThreadsAreSparedWhereNobodySaidHowMany(t *testing.T) {
 		before, now int
 		cgroup      map[string]string
 	}{
-		"nothing":                   {"", processors, processors + spareThreads, nil},
-		"the operator":              {"any", processors, processors, nil},
-		"a limit below":             {"", processors + 7, processors + 7, nil}, // other than what there is, as a limit makes it
-		"spare threads are no base": {"", processors + spareThreads, processors + spareThreads, nil},
+		"nothing":             {"", processors, processors + spareThreads, nil},
+		"the operator":        {"any", processors, processors, nil},
+		"a limit below":       {"", processors + 7, processors + 7, nil}, // other than what there is, as a limit makes it
+		"spare threads, once": {"", processors + spareThreads, processors + spareThreads, nil},
 
 		"a limit of half a processor":            {"", processors, processors, quota(50_000)},
 		"a limit just below all processors":      {"", processors, processors, quota(processors*100_000 - 1)},
@@ -52,5 +52,29 @@ func TestThreadsAreSparedWhereNobodySaidHowMany(t *testing.T) {
 				t.Errorf("%d threads, want %d", got, c.now)
 			}
 		})
+	}
+}
+
+// TestALimitOfARunningPodIsFollowed when it is set, and when it is lifted.
+func TestALimitOfARunningPodIsFollowed(t *testing.T) {
+	processors := runtime.NumCPU()
+	was := runtime.GOMAXPROCS(processors)
+	defer runtime.GOMAXPROCS(was)
+	t.Setenv("GOMAXPROCS", "")
+	dir := t.TempDir()
+	for _, c := range []struct {
+		limit string
+		spare bool
+	}{
+		{"max 100000\n", true},
+		{"50000 100000\n", false},
+		{"50000 100000\n", false},
+		{"max 100000\n", true},
+	} {
+		write(t, filepath.Join(dir, "cpu.max"), c.limit)
+		spread(dir)
+		if got := runtime.GOMAXPROCS(0); (got == processors+spareThreads) != c.spare {
+			t.Errorf("limit %q: %d threads", c.limit, got)
+		}
 	}
 }
