@@ -10,12 +10,14 @@ import (
 // canonical paths, so such a pattern would never match, and one that denies would let
 // through what it names. Characters in brackets are left alone.
 func (v value) checkCanonical(s string, encodedSlash bool) {
-	if strings.Contains(s, "[") {
+	if strings.Contains(literalBrackets.Replace(s), "[") {
 		return
 	}
-	for i, c := range s {
-		if c <= ' ' || c >= 0x7f || strings.ContainsRune(`"<>#;`, c) {
-			v.fail("%s would never match, no path has a %q; write it as an escape, such as %%20 for a space", quoted(s), s[i:i+len(string(c))])
+	text := redacted.Replace(s)
+	for i, c := range text {
+		brace := (c == '{' || c == '}') && i > 0 && text[i-1] == '\\'
+		if c <= ' ' || c >= 0x7f || strings.ContainsRune("\"<>#;^`|[]", c) || brace {
+			v.fail("%s would never match, no path has a %q; write it as an escape, such as %%20 for a space", quoted(s), text[i:i+len(string(c))])
 			return
 		}
 	}
@@ -29,6 +31,13 @@ func (v value) checkCanonical(s string, encodedSlash bool) {
 	}
 	v.checkEscapes(s, encodedSlash)
 }
+
+// literalBrackets takes out the brackets of a pattern that mean themselves.
+var literalBrackets = strings.NewReplacer(`\[`, "", "[[]", "")
+
+// redacted takes out what rules see of a placeholder in a path. Nobody else can write it
+// there: brackets that are sent are escaped.
+var redacted = strings.NewReplacer(`\[CREDENTIAL\]`, "", `\[CREDENTIAL]`, "", `[[]CREDENTIAL\]`, "", "[[]CREDENTIAL]", "")
 
 // checkEscapes refuses percent escapes that a path is never spelt with.
 func (v value) checkEscapes(s string, encodedSlash bool) {

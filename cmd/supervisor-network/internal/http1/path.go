@@ -7,8 +7,8 @@ import (
 
 // CanonicalPath gives every path one spelling, which both the rules and the origin
 // see: no path parameters, no dot segments, no empty segments, no escape of a
-// character that needs none, every other escape in upper case. Nothing is decoded
-// twice. It fails for a path that origins read in different ways: that climbs above
+// character that needs none, one of every character that does, escapes in upper case.
+// Nothing is decoded twice. It fails for a path that origins read in different ways: that climbs above
 // its root, hides a control character, a dot segment behind an encoded separator, or
 // bytes that are no UTF-8. Encoded slashes fail unless slash is true; then they stay.
 //
@@ -68,7 +68,7 @@ func plainByte(c byte) bool {
 }
 
 func canonicalSegment(s string, slash bool) (string, error) {
-	if !strings.ContainsAny(s, "%\\#\"<>^`{|}") {
+	if !strings.ContainsAny(s, "%\\#\"<>[]^`{|}") {
 		return s, nil
 	}
 	var out, decoded []byte
@@ -77,8 +77,11 @@ func canonicalSegment(s string, slash bool) (string, error) {
 		switch {
 		case c == '\\' || c == '#':
 			return "", badTarget("a path has no backslash and no fragment")
-		case c != '%':
+		case c != '%' && plainByte(c):
 			out, decoded = append(out, c), append(decoded, c)
+			continue
+		case c != '%': // many clients do not escape it, and many origins do not mind
+			out, decoded = append(out, '%', upperHex[c>>4], upperHex[c&15]), append(decoded, c)
 			continue
 		case i+2 >= len(s) || !isHex(s[i+1]) || !isHex(s[i+2]):
 			return "", badTarget("a percent sign in a path is followed by two hexadecimal digits")

@@ -13,7 +13,7 @@ func TestCanonicalPath(t *testing.T) {
 		"/a/%2e%2e/b": "/b", "/a/.%2E/b": "/b", "/a;v=1/b": "/a/b", "/a/..;x/b": "/b", "/a/;/b": "/a/b", "/a%2Fb": "", "/a%2f..%2fb": "",
 		"/%41": "/A", "/%7e": "/~", "/a%20b": "/a%20b", "/a%252e": "/a%252e", "/a%00": "", "/a%0a": "", "/a%7f": "", "/%c0%ae": "", "/%C3%A9": "/%C3%A9",
 		"/a\\b": "", "/a%5cb": "/a%5Cb", "/..%5cb": "", "/a%3bx": "/a%3Bx", "/..%3bx/b": "", "/a/.%3b": "", "/a/%2e%2e%3Bx": "", "/a/x..%3b": "/a/x..%3B", "/a/...%3b": "/a/...%3B", "/a/..%253b": "/a/..%253b", "/a/.": "/a/", "/a/..": "/", "/a/": "/a/", "/.well-known/x": "/.well-known/x",
-		"/...": "/...", "/a..b": "/a..b", "/a%zz": "", "/a%2": "", "/a%4z": "", "/a%z4": "", "/az09AZ": "/az09AZ", "/%61%7A%41%5a%30%39": "/azAZ09", "a": "", "": "", "*": "", "/a|b": "/a|b", "/a#b": "", "/A/%2b": "/A/+", "/%2e": "/", "/%2e%2e": "", "/a/%2e%2e/%2e%2e": "",
+		"/...": "/...", "/a..b": "/a..b", "/a%zz": "", "/a%2": "", "/a%4z": "", "/a%z4": "", "/az09AZ": "/az09AZ", "/%61%7A%41%5a%30%39": "/azAZ09", "a": "", "": "", "*": "", "/a|b": "/a%7Cb", "/a%7cb": "/a%7Cb", "/[x]{y}": "/%5Bx%5D%7By%7D", "/\"<>^`": "/%22%3C%3E%5E%60", "/a|..": "/a%7C..", "/[]/..": "/", "/a#b": "", "/A/%2b": "/A/+", "/%2e": "/", "/%2e%2e": "", "/a/%2e%2e/%2e%2e": "",
 	} {
 		got, err := CanonicalPath(in, false)
 		if got != want || (err != nil) != (want == "") {
@@ -51,6 +51,9 @@ func FuzzCanonicalPath(f *testing.F) {
 			if part, _, _ = strings.Cut(part, ";"); part == "." || part == ".." {
 				t.Fatalf("%q became %q, which has a dot segment", in, out)
 			}
+		}
+		if strings.ContainsAny(out, "\"<>[]^`{|}") {
+			t.Fatalf("%q became %q, which has another spelling", in, out)
 		}
 		if strings.Contains(out, "//") || strings.Contains(out, ";") || !slash && strings.Contains(out, "%2F") {
 			t.Fatalf("%q became %q", in, out)
