@@ -80,7 +80,7 @@ func (p *path) take(ctx context.Context, ev *record.Entry, c *listen.Conn, g *gr
 		s.plain(ctx)
 		return
 	}
-	if speaksOtherThanHTTP(s.client.R) {
+	if speaksOtherThanHTTP(s.client.R, g.permit.Host()) {
 		s.release()
 		p.unread(entry)
 		raw := relay.Tunnel{Client: c.TCP, Upstream: t.up, Early: c.Early(), Idle: p.idle}
@@ -95,8 +95,9 @@ func (p *path) take(ctx context.Context, ev *record.Entry, c *listen.Conn, g *gr
 }
 
 // speaksOtherThanHTTP reports whether a client names the protocols it speaks, and
-// they are others. What cannot be read is left to the handshake to refuse.
-func speaksOtherThanHTTP(r *bufio.Reader) bool {
+// they are others. What cannot be read is left to the handshake to refuse, and so is a
+// client that names another host, or hides one: its origin would serve it that host.
+func speaksOtherThanHTTP(r *bufio.Reader, host string) bool {
 	for n := 1; ; n = r.Buffered() + 1 {
 		_, err := r.Peek(n)
 		stream, _ := r.Peek(r.Buffered()) // it is buffered
@@ -107,7 +108,7 @@ func speaksOtherThanHTTP(r *bufio.Reader) bool {
 		case parseErr != nil:
 			return false
 		default:
-			return len(h.Protocols) > 0 && !slices.ContainsFunc(h.Protocols, func(a string) bool { return slices.Contains(protocols, a) })
+			return len(h.Protocols) > 0 && h.Names(host) && !h.ECH && !slices.ContainsFunc(h.Protocols, func(a string) bool { return slices.Contains(protocols, a) })
 		}
 	}
 }

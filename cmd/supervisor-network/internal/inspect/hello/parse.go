@@ -45,6 +45,15 @@ type Hello struct {
 	EarlyData bool // the client means to send data before the handshake ends
 }
 
+// Names reports whether the hello is for host: a lower-case name, or an address, for
+// which TLS has no name.
+func (h *Hello) Names(host string) bool {
+	if _, err := netip.ParseAddr(host); err == nil {
+		return h.Name == ""
+	}
+	return h.Name == host
+}
+
 // Parse reads the ClientHello at the start of a stream. It fails with ErrMore as long
 // as the answer needs more of the stream, and never asks for more than MaxBytes;
 // with an error that wraps ErrMalformed as soon as it can. What follows the record
