@@ -205,7 +205,7 @@ func (c ruleCompiler) call() (m callRule, err error) {
 		if err != nil {
 			return m, err
 		}
-		m.params = append(m.params, paramRule{key, p})
+		m.params = append(m.params, paramRule{key, Folded(key), p})
 	}
 	return m, nil
 }

@@ -3,6 +3,7 @@ package decide
 import (
 	"strings"
 	"testing"
+	"unicode"
 )
 
 // refusal is a request with the detail of its refusal; "" if it is allowed.
@@ -317,4 +318,20 @@ func TestDetailsDoNotRepeatMuchOfTheClient(t *testing.T) {
 	if len(got.Detail) > 200 || strings.ContainsAny(got.Detail, "\n\x1b\u202e") {
 		t.Errorf("%q", got.Detail)
 	}
+}
+
+// TestNamesInAnyCaseAreFoundAlike: as encoding/json finds them, for which the long s is an s
+// and the Kelvin sign a k.
+func TestNamesInAnyCaseAreFoundAlike(t *testing.T) {
+	for c := rune(0); c <= unicode.MaxRune; c++ {
+		if other := unicode.SimpleFold(c); Folded(string(other)) != Folded(string(c)) {
+			t.Errorf("%q and %q", c, other)
+		}
+	}
+	s := inspected(t, one(`protocol: json-rpc, rules: [{allow: {method: send}}], deny_rules: [{method: send, params: {class: a}}, {method: send, params: {ς: a}}]`))
+	refusals(t, s, []refusal{
+		{"the denied parameter with a long s", calls(Call{Method: "send", Params: map[string]string{"cla\u017fs": "a"}, Names: []string{Folded("cla\u017fs")}}), "POST /p blocked by deny rule: send"},
+		{"one beyond ASCII", calls(Call{Method: "send", Names: []string{Folded("Σ")}}), "POST /p blocked by deny rule: send"},
+		{"another parameter", calls(Call{Method: "send", Params: map[string]string{"glass": "a"}, Names: []string{"glass"}}), ""},
+	})
 }

@@ -43,7 +43,7 @@ type Call struct {
 	Method   string
 	Tool     string            // of MCP's tools/call
 	Params   map[string]string // top-level parameters that are texts
-	Names    []string          // of all top-level parameters, in lower case
+	Names    []string          // of all top-level parameters, Folded
 	Unnamed  bool              // the parameters are a list
 	Response bool              // it answers the server and calls nothing
 }

@@ -155,9 +155,13 @@ type callRule struct {
 
 // paramRule is about one parameter. An MCP tool is the parameter called name.
 type paramRule struct {
-	key     string
-	pattern *glob.Pattern
+	key, folded string
+	pattern     *glob.Pattern
 }
+
+// Folded is one text for all case variants of a name. Some servers find them alike, also
+// those beyond ASCII: the long s is an s to them.
+func Folded(name string) string { return strings.ToLower(strings.ToUpper(name)) }
 
 const (
 	toolCall  = "tools/call"
@@ -194,7 +198,7 @@ func (m *callRule) denies(c *Call) bool {
 	}
 	for i := range m.params {
 		v, ok := c.param(m.params[i].key)
-		if ok && !m.params[i].pattern.Match(v) || !ok && !c.Unnamed && !slices.Contains(c.Names, strings.ToLower(m.params[i].key)) {
+		if ok && !m.params[i].pattern.Match(v) || !ok && !c.Unnamed && !slices.Contains(c.Names, m.params[i].folded) {
 			return false
 		}
 	}

@@ -455,7 +455,7 @@ param_denied(_, key, call) if {
 
 hidden_param(call, _) if call.unnamed
 
-hidden_param(call, key) if lower(key) in call.names
+hidden_param(call, key) if lower(upper(key)) in call.names
 
 # -- the verdict
 

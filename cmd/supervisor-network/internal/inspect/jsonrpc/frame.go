@@ -1,8 +1,6 @@
 package jsonrpc
 
 import (
-	"strings"
-
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/strictjson"
 )
@@ -119,10 +117,10 @@ func (in *reader) call(f *frame) error {
 	return nil
 }
 
-// names are those of all parameters, in lower case.
+// names are those of all parameters, as rules compare them.
 func names(all []parameter) (out []string) {
 	for _, p := range all {
-		out = append(out, strings.ToLower(p.name))
+		out = append(out, decide.Folded(p.name))
 	}
 	return out
 }

@@ -138,10 +138,11 @@ func TestResponsesOfClientsAreTold(t *testing.T) {
 
 func TestNamesOfParametersAreKnown(t *testing.T) {
 	for params, want := range map[string]decide.Call{
-		`{"Path":"/x","n":1}`: {Method: "a", Params: map[string]string{"Path": "/x"}, Names: []string{"path", "n"}},
-		`[1,"x"]`:             {Method: "a", Unnamed: true},
-		`{}`:                  {Method: "a"},
-		`null`:                {Method: "a"},
+		`{"Path":"/x","n":1}`:           {Method: "a", Params: map[string]string{"Path": "/x"}, Names: []string{"path", "n"}},
+		`{"cla\u017fs":"x","\u212a":1}`: {Method: "a", Params: map[string]string{"cla\u017fs": "x"}, Names: []string{"class", "k"}},
+		`[1,"x"]`:                       {Method: "a", Unnamed: true},
+		`{}`:                            {Method: "a"},
+		`null`:                          {Method: "a"},
 	} {
 		got, err := Read(head(), []byte(`{"jsonrpc":"2.0","method":"a","params":`+params+`}`), Dialect{})
 		if diff := cmp.Diff(calls(want), got); diff != "" || err != nil {
