@@ -19,7 +19,7 @@
 //
 // Where a rule that denies could be dodged it reaches further than the pattern says: its
 // wildcards do not stop at dots in names and values, GET is HEAD as well, a path counts
-// in every reading that origins have of its slashes, a method that overrides the request's
+// in every reading that origins have of its slashes and semicolons, a method that overrides the request's
 // own counts beside it, a GraphQL operation whose fields
 // are not known and a parameter that is no text match.
 //

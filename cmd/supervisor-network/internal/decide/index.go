@@ -75,17 +75,12 @@ func (x *httpRules) allows(r *Request) bool {
 }
 
 // denies tries every reading that an origin could have of the path: many take no
-// notice of a slash at the end, and some take an encoded slash for a slash, and several
-// for one.
+// notice of a slash at the end, and some undo escapes too early.
 func (x *httpRules) denies(r *Request) bool {
 	if len(x.rules) == 0 {
 		return false
 	}
-	if x.deniesEither(r, r.Path) {
-		return true
-	}
-	decoded, some := slashesDecoded(r.Path)
-	return some && (x.deniesEither(r, decoded) || x.deniesEither(r, slashesMerged(decoded)))
+	return x.deniesEither(r, r.Path) || slices.ContainsFunc(decodings(r.Path), func(path string) bool { return x.deniesEither(r, path) })
 }
 
 // deniesEither tries a path with and without a slash at its end.

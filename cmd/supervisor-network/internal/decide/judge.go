@@ -99,29 +99,50 @@ func (j *judgement) unjudgeable() why {
 	return ""
 }
 
-// ambiguous reports whether an origin that takes an encoded slash for a slash could
-// find the request where another endpoint says what may be done.
+// ambiguous reports whether an origin that undoes escapes too early could find the
+// request where another endpoint says what may be done.
 func (j *judgement) ambiguous() bool {
-	decoded, some := slashesDecoded(j.r.Path)
-	if !some {
-		return false
-	}
-	merged := slashesMerged(decoded)
-	for _, id := range j.permit.endpoints {
-		if e := j.s.endpoints[id].l7; e != nil && (e.scope.Match(j.r.Path) != e.scope.Match(decoded) || e.scope.Match(decoded) != e.scope.Match(merged)) {
-			return true
+	for _, decoded := range decodings(j.r.Path) {
+		for _, id := range j.permit.endpoints {
+			if e := j.s.endpoints[id].l7; e != nil && e.scope.Match(j.r.Path) != e.scope.Match(decoded) {
+				return true
+			}
 		}
 	}
 	return false
 }
 
-// slashesDecoded is a canonical path with its encoded slashes as slashes, and whether there
-// are some. A backslash is a slash to origins of Windows, which undo its escape before.
-func slashesDecoded(path string) (decoded string, some bool) {
-	if !strings.Contains(path, "%2F") && !strings.Contains(path, "%5C") {
-		return path, false
+// decodings are what a canonical path is to origins that undo an escape before they take
+// it apart: that of a slash; of a backslash, which is a slash to those of Windows; of a
+// semicolon, which begins a parameter that is no part of the path, as it is to servlets
+// behind a proxy that has undone the escape. Most paths have none.
+func decodings(path string) (out []string) {
+	if !strings.Contains(path, "%2F") && !strings.Contains(path, "%5C") && !strings.Contains(path, "%3B") {
+		return nil
 	}
-	return encodedSlashes.Replace(path), true
+	slashes := encodedSlashes.Replace(path)
+	for _, p := range [...]string{slashes, withoutParameters(path), withoutParameters(slashes)} {
+		for _, p := range [...]string{p, slashesMerged(p)} {
+			if p != path && !slices.Contains(out, p) {
+				out = append(out, p)
+			}
+		}
+	}
+	return out
+}
+
+var encodedSlashes = strings.NewReplacer("%2F", "/", "%5C", "/")
+
+// withoutParameters is a path whose segments end at their first encoded semicolon.
+func withoutParameters(path string) string {
+	if !strings.Contains(path, "%3B") {
+		return path
+	}
+	segments := strings.Split(path, "/")
+	for i, s := range segments {
+		segments[i], _, _ = strings.Cut(s, "%3B")
+	}
+	return strings.Join(segments, "/")
 }
 
 // slashesMerged is a path with one slash where there are several.
@@ -131,8 +152,6 @@ func slashesMerged(path string) string {
 	}
 	return path
 }
-
-var encodedSlashes = strings.NewReplacer("%2F", "/", "%5C", "/")
 
 // readsQuery reports whether a rule that could apply looks at the query.
 func (j *judgement) readsQuery() bool {

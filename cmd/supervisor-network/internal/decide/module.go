@@ -164,15 +164,6 @@ func readings(path string) (out []string) {
 	return out
 }
 
-// decodings are those of an origin that takes encoded slashes for slashes.
-func decodings(path string) []string {
-	decoded, some := slashesDecoded(path)
-	if !some {
-		return nil
-	}
-	return []string{decoded, slashesMerged(decoded)}
-}
-
 // errNoRequests is asked about requests where the policy judges none.
 var errNoRequests = errors.New("the policy judges no requests")
 

@@ -7,7 +7,8 @@
 #   input.method            in upper case
 #   input.path              canonical
 #   input.decoded           the path with its encoded slashes and backslashes as slashes,
-#                           and with these merged; [] without any
+#                           without what an encoded semicolon begins, both, and each with
+#                           slashes merged; [] without any
 #   input.readings          the path as origins could read it, for rules that deny
 #   input.query             parameter → its values, decoded, in each reading of the query: a
 #                           semicolon may separate, and may not; {} if it cannot be read
