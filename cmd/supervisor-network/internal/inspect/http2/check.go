@@ -154,7 +154,7 @@ func checkFields(h http.Header) error {
 func checkTrailers(announced http.Header) error {
 	for name := range announced {
 		name = http.CanonicalHeaderKey(strings.ReplaceAll(name, "_", "-"))
-		if !isToken(name) || !httpguts.ValidTrailerHeader(name) || slices.Contains(headOnly, name) {
+		if !isToken(name) || !httpguts.ValidTrailerHeader(name) || slices.Contains(headOnly, name) || http1.Forwarding(name) {
 			return bad("a trailer does not frame, address, authorize or modify its request")
 		}
 	}
@@ -162,7 +162,7 @@ func checkTrailers(announced http.Header) error {
 }
 
 // headOnly is what the library's list of forbidden trailers lacks.
-var headOnly = []string{"Content-Length", "Cookie", "Upgrade", "X-Http-Method", "X-Http-Method-Override", "X-Method-Override"}
+var headOnly = []string{"Content-Length", "Cookie", "Upgrade", "X-Http-Method", "X-Http-Method-Override", "X-Method-Override", "X-Original-Url", "X-Rewrite-Url"}
 
 func checkValue(v string) error {
 	if v == "" {
