@@ -29,8 +29,9 @@ type incoming struct {
 	held     holding
 
 	// binary says that messages pass unread on the WebSocket behind it.
-	binary atomic.Bool
-	sealed *sealed // what credentials did to it; nil: not yet
+	binary  atomic.Bool
+	running running // on the WebSocket behind it
+	sealed  *sealed // what credentials did to it; nil: not yet
 	// came, target and original are what the request to the origin was made of, in case
 	// that it has to be made anew.
 	came     *http1.Request // only in HTTP/1.1

@@ -130,7 +130,11 @@ func (e *liveEntry) allows(ctx context.Context, snap *decide.Snapshot, in *incom
 		if ruling.Allowed && in.binary.Load() { // messages that nobody reads ride on those that are
 			_, _, ruling = snap.Again(ctx, e.question, e.permit, in.endpoint, textOf(in))
 		}
-		return ruling.Allowed
+		started, known := in.running.message(in.path)
+		if ruling.Allowed && started != nil {
+			_, _, ruling = snap.Again(ctx, e.question, e.permit, in.endpoint, started)
+		}
+		return ruling.Allowed && known
 	}
 	permit, denial := snap.Connection(ctx, e.question)
 	return denial == nil && permit.SameTerms(e.permit)

@@ -86,6 +86,7 @@ func (j *messageJudge) judged(ctx context.Context, text []byte) ([]byte, error) 
 			return j.seal(text)
 		}
 		r.Operations = operations
+		j.in.running.start(operations)
 	}
 	if err := j.judge(ctx, &r); err != nil {
 		return nil, err
