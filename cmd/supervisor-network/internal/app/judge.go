@@ -73,6 +73,9 @@ func (p *path) judge(g *grant, in *incoming, body func(limit int) ([]byte, error
 		return refused
 	}
 	ruling := g.snap.Request(g.permit, endpoint, &in.facts)
+	if ruling.Detail != "" && len(in.facts.Overrides) > 0 {
+		ruling.Detail += " (a field or parameter overrides the method " + in.method + ")"
+	}
 	if !ruling.Allowed {
 		return byRules(ruling)
 	}
