@@ -134,12 +134,14 @@ func (in *reader) tool(all []parameter) error {
 // stands in front of them, act on either.
 func (in *reader) mirrored(h *content.Head) error {
 	for _, name := range []string{"Mcp-Method", "Mcp-Name"} {
-		value, n := h.Fields.Get(name)
-		if n == 0 {
-			continue
-		}
-		if n > 1 || len(in.calls) != 1 || !in.says(name, value) {
-			return bad(name + " says what the one call of the body says")
+		n := 0
+		for _, f := range h.Fields {
+			if !strings.EqualFold(strings.ReplaceAll(f.Name, "_", "-"), name) { // as CGI and WSGI read it
+				continue
+			}
+			if n++; n > 1 || len(in.calls) != 1 || !in.says(name, f.Value) {
+				return bad(name + " says what the one call of the body says")
+			}
 		}
 	}
 	return nil
