@@ -150,3 +150,23 @@ func TestAResponseIsReadAlikeInUsedMemory(t *testing.T) {
 		}
 	}
 }
+
+// TestAResponseMayBeInLatin1: its fields go to the client as they are. A request may not,
+// which rules read.
+func TestAResponseMayBeInLatin1(t *testing.T) {
+	const fields = "Content-Disposition: attachment; filename=\xe9\r\nContent-Length: 0\r\n\r\n"
+	r, err := ParseResponse([]byte("HTTP/1.1 200 \xd6K\r\n"+fields), "GET")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := string(AppendResponse(nil, r, Outgoing{ZeroLength: true})); got != "HTTP/1.1 200 \xd6K\r\n"+fields {
+		t.Errorf("it is passed on as %q", got)
+	}
+	for _, bad := range []string{"\x00", "\x7f", "\r", "\n", "\x1b"} {
+		if _, err := ParseResponse([]byte("HTTP/1.1 200 \xd6K\r\nX: \xe9"+bad+"\r\n\r\n"), "GET"); err == nil {
+			t.Errorf("%q in it is accepted", bad)
+		}
+	}
+	_, err = ParseRequest([]byte("GET / HTTP/1.1\r\nHost: a\r\nX: \xe9\r\n\r\n"))
+	wantStatus(t, err, 400)
+}

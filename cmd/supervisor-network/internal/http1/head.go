@@ -81,6 +81,9 @@ func (r *Request) Parse(head []byte) (err error) {
 	line, fields, plain := plainHead(head, r.Fields)
 	rest := ""
 	if !plain {
+		if !utf8.Valid(head) { // of a response Latin-1 is nobody's risk, and some origins' habit
+			return bad("a message head is UTF-8")
+		}
 		if line, rest, err = splitHead(head); err != nil {
 			return err
 		}
@@ -106,9 +109,6 @@ func (r *Request) Parse(head []byte) (err error) {
 
 // splitHead checks what holds for every head and separates its first line.
 func splitHead(head []byte) (line, rest string, err error) {
-	if !utf8.Valid(head) {
-		return "", "", bad("a message head is UTF-8")
-	}
 	s := string(head)
 	if !strings.HasSuffix(s, "\r\n\r\n") {
 		return "", "", bad("a message head ends with an empty line")
