@@ -94,7 +94,8 @@ func (b *body) Read(p []byte) (int, error) {
 // from, the handler's.
 func (s *Stream) ToOrigin(ctx context.Context) *http.Request {
 	s.passed = true
-	u := &url.URL{Scheme: "https", Host: s.r.Host, Opaque: s.Path}
+	host := http1.Target{Host: s.server.o.Host, Port: s.server.o.Port}.Authority(443) // in its one spelling
+	u := &url.URL{Scheme: "https", Host: host, Opaque: s.Path}
 	if strings.HasPrefix(s.Path, "//") {
 		u.Opaque, u.Path, u.RawPath = "", s.r.URL.Path, s.Path
 	}
@@ -103,7 +104,7 @@ func (s *Stream) ToOrigin(ctx context.Context) *http.Request {
 		u.ForceQuery = u.RawQuery == ""
 	}
 	out := new(http.Request).WithContext(ctx)
-	out.Method, out.URL, out.Host = s.Method, u, s.r.Host
+	out.Method, out.URL, out.Host = s.Method, u, host
 	out.Proto, out.ProtoMajor = "HTTP/2.0", 2
 	out.Header = make(http.Header, len(s.Header))
 	out.Body, out.ContentLength = s.Body, s.Length
