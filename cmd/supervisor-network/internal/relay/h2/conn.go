@@ -34,7 +34,7 @@ func (c *conn) hasPlace() bool {
 		available = c.Available()
 		again := c.InFlight()
 		if again == streams { // none began or ended meanwhile
-			return c.used < available+streams
+			return available > 0 && c.used < available+streams
 		}
 		streams = again
 	}

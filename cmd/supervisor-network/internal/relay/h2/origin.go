@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
 )
@@ -24,7 +25,13 @@ type origin struct {
 	dialling bool // at most one connection is opened at a time
 	conns    []*conn
 	waiting  []*waiter // the first came first
+	again    *time.Timer
 }
+
+// lookAgain is how long those who wait do at most before they look by themselves. net/http
+// tells of places that become free only if there are more of them than when it looked
+// last, and it does not look when a request begins.
+const lookAgain = 100 * time.Millisecond
 
 // waiter is a request for which there is no place.
 type waiter struct {
@@ -91,6 +98,7 @@ func (o *origin) serve(more bool) {
 		case c != nil:
 			c.take()
 		case later > 0 && !more || later >= o.pool.cfg.MaxConns || o.opening():
+			o.lookLater()
 			return
 		default:
 			o.dialling = true
@@ -202,6 +210,15 @@ func (o *origin) open(ctx context.Context, permit decide.Permit) (*conn, error) 
 		return nil, err
 	}
 	return c, nil
+}
+
+// lookLater has those who wait look again. The caller holds the lock.
+func (o *origin) lookLater() {
+	if o.again == nil {
+		o.again = time.AfterFunc(lookAgain, func() { o.look(false) })
+	} else {
+		o.again.Reset(lookAgain)
+	}
 }
 
 // look serves those who wait.

@@ -1,0 +1,103 @@
+package h2
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"sync"
+	"testing"
+
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
+)
+
+// Places that net/http has, and does not tell of.
+
+// gated is a connection whose writes wait while the gate is held.
+type gated struct {
+	net.Conn
+	gate *sync.Mutex
+}
+
+func (g gated) Write(p []byte) (int, error) {
+	g.gate.Lock()
+	defer g.gate.Unlock()
+	return g.Conn.Write(p)
+}
+
+// gatedPool is a pool of one connection, and the gate before that one's writes.
+func gatedPool(t testing.TB, addr string) (*Pool, *sync.Mutex) {
+	t.Helper()
+	gate := new(sync.Mutex)
+	p, _ := pool(t, addr, Config{MaxConns: 1, Dial: func(ctx context.Context, p decide.Permit) (*tls.Conn, error) {
+		c, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+		if err != nil {
+			return nil, err
+		}
+		tc := tls.Client(gated{c, gate}, &tls.Config{ServerName: p.Host(), RootCAs: roots(), NextProtos: []string{"h2"}})
+		return tc, tc.HandshakeContext(ctx)
+	}})
+	return p, gate
+}
+
+// TestAStreamThatEndsAfterItsPlaceIsGivenBack: its reset is still to be written when nobody
+// waits for it any more, and another one began meanwhile that is not answered.
+func TestAStreamThatEndsAfterItsPlaceIsGivenBack(t *testing.T) {
+	secondThere, done := make(chan bool), make(chan bool)
+	addr := unsettled(t, func(f *frames) {
+		f.limit(2)
+		streams := f.arrivals()
+		f.fields(<-streams, false, ":status", "200")
+		second := <-streams
+		close(secondThere)
+		f.fields(<-streams, true, ":status", "200")
+		<-done
+		f.fields(second, true, ":status", "200")
+	})
+	p, gate := gatedPool(t, addr)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	resp, err := p.RoundTrip(ctx, permit(t, host, 1), request(t, "GET", nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	waitSecond := posts(t, p, 1)
+	<-secondThere
+	waitThird := posts(t, p, 1)
+	untilWaiting(t, p, 1)
+	gate.Lock()
+	cancel()
+	resp.Body.Close()
+	if waiting, taken := waits(p); waiting != 1 || taken != 1 {
+		t.Errorf("%d wait, %d places are taken", waiting, taken)
+	}
+	gate.Unlock()
+	waitThird()
+	close(done)
+	waitSecond()
+}
+
+// TestALimitThatRisesALittleIsUsed, also when fewer places become free than there once were.
+func TestALimitThatRisesALittleIsUsed(t *testing.T) {
+	othersWait := make(chan bool)
+	addr := unsettled(t, func(f *frames) {
+		f.limit(5)
+		streams := f.arrivals()
+		var all []uint32
+		for len(all) < 5 {
+			all = append(all, <-streams)
+		}
+		<-othersWait
+		f.limit(8)
+		for len(all) < 8 {
+			all = append(all, <-streams)
+		}
+		for _, s := range all {
+			f.fields(s, true, ":status", "200")
+		}
+	})
+	p, _ := pool(t, addr, Config{MaxConns: 1})
+	wait := posts(t, p, 8)
+	untilWaiting(t, p, 3)
+	close(othersWait)
+	wait()
+}
