@@ -1,7 +1,9 @@
 package h2
 
 import (
+	"context"
 	"net/http"
+	"net/url"
 	"time"
 )
 
@@ -89,6 +91,23 @@ func (c *conn) done() {
 	c.wire.leave()
 	c.origin.leave(c)
 }
+
+// wake has requests that wait in net/http look at the limit: the first one of a connection
+// may, if it is zero, and those for which it fell a moment too late. When it rises nobody
+// tells them, but when a request ends.
+func (c *conn) wake() {
+	if c.Available() > 0 {
+		_, _ = c.RoundTrip(over)
+	}
+}
+
+// over is a request that has ended before it began. Nothing of it is sent.
+var over = func() *http.Request {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	r := &http.Request{Method: http.MethodGet, URL: &url.URL{Scheme: "https", Host: "over.invalid"}, Header: make(http.Header)}
+	return r.WithContext(ctx)
+}()
 
 // changed is called by net/http when more requests may be sent, or none any more.
 func (c *conn) changed(*http.ClientConn) {

@@ -203,7 +203,7 @@ func (o *origin) open(ctx context.Context, permit decide.Permit) (*conn, error) 
 		return nil, ErrNoHTTP2
 	}
 	c := &conn{wire: newWire(tc, o.pool), origin: o}
-	c.wire.look = func() { o.look(true) }
+	c.wire.look = func() { o.said(c) }
 	address := net.JoinHostPort(o.key.host, strconv.Itoa(int(o.key.port)))
 	c.ClientConn, err = o.pool.transport.NewClientConn(context.WithValue(ctx, dialled{}, c.wire), "https", address)
 	if err != nil {
@@ -226,6 +226,18 @@ func (o *origin) look(more bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.serve(more)
+}
+
+// said is called when an origin has said how many requests it takes, or that it takes none
+// any more.
+func (o *origin) said(c *conn) {
+	o.mu.Lock()
+	o.serve(true)
+	known := slices.Contains(o.conns, c)
+	o.mu.Unlock()
+	if known {
+		c.wake()
+	}
 }
 
 // leave gives a place back. A connection that carries nothing is closed when there are

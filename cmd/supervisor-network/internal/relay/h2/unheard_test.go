@@ -101,3 +101,33 @@ func TestALimitThatRisesALittleIsUsed(t *testing.T) {
 	close(othersWait)
 	wait()
 }
+
+// TestALimitOfZeroIsForAWhile, also for the first request of a connection, which waits in
+// net/http if the limit is known before it begins.
+func TestALimitOfZeroIsForAWhile(t *testing.T) {
+	rise := make(chan bool)
+	addr := unsettled(t, func(f *frames) {
+		f.limit(0)
+		<-rise
+		f.limit(2)
+		for s := range f.arrivals() {
+			f.fields(s, true, ":status", "200")
+		}
+	})
+	p, _ := pool(t, addr, Config{MaxConns: 1})
+	p.transport.DialTLSContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+		w := ctx.Value(dialled{}).(*wire)
+		o, err := p.origin(keyOf(permit(t, host, 1)))
+		o.mu.Lock()
+		go func() {
+			defer o.mu.Unlock()
+			until(t, "the limit is known", w.settled.Load)
+		}()
+		return w, err
+	}
+	wait := posts(t, p, 3)
+	until(t, "one has its place", func() bool { _, taken := waits(p); return taken == 1 })
+	untilWaiting(t, p, 2)
+	close(rise)
+	wait()
+}

@@ -33,10 +33,10 @@ type wire struct {
 	pool    *Pool
 	in, out walker // each for one goroutine at a time
 	ended   chan struct{}
-	look    func()      // called when one of the following has changed
+	look    func()      // called when one of the following has changed, and at new settings
 	settled atomic.Bool // the origin's first settings are known
 	leaving atomic.Bool // the origin takes no more requests on this connection
-	heads   int         // Read's: how many frames have begun, up to two
+	unheard bool        // Read's: there are settings that net/http may not have seen yet
 
 	mu       sync.Mutex
 	closed   bool  // nothing is returned any more
@@ -51,8 +51,10 @@ func newWire(conn *tls.Conn, p *Pool) *wire {
 
 // Read implements net.Conn.
 func (w *wire) Read(p []byte) (int, error) {
-	if (w.heads == 2 || w.heads == 1 && w.in.skip == 0) && w.settled.CompareAndSwap(false, true) {
-		w.look() // who reads on has read what came
+	if w.unheard && (w.in.skip == 0 || w.in.kind() != typeSettings) { // who reads on has read what came
+		w.unheard = false
+		w.settled.Store(true)
+		w.look()
 	}
 	n, err := w.Conn.Read(p)
 	came := 0
@@ -60,10 +62,11 @@ func (w *wire) Read(p []byte) (int, error) {
 		if b, seen = w.in.next(b); !seen {
 			continue
 		}
-		w.heads = min(w.heads+1, 2)
 		switch w.in.kind() {
 		case typeData:
 			came += w.in.length()
+		case typeSettings:
+			w.unheard = w.unheard || w.in.flags()&ack == 0
 		case typeGoAway:
 			w.leaving.Store(true)
 			w.look()
@@ -220,8 +223,10 @@ const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 // Frames that are told apart (RFC 9113 section 6), and sizes (section 4.1).
 const (
 	typeData         = 0x0
+	typeSettings     = 0x4
 	typeGoAway       = 0x7
 	typeWindowUpdate = 0x8
+	ack              = 0x1
 	frameHead        = 9
 	incrementSize    = 4
 )
@@ -261,5 +266,6 @@ func (f *walker) size() int {
 
 func (f *walker) length() int       { return int(f.head[0])<<16 | int(f.head[1])<<8 | int(f.head[2]) }
 func (f *walker) kind() byte        { return f.head[3] }
+func (f *walker) flags() byte       { return f.head[4] }
 func (f *walker) stream() uint32    { return binary.BigEndian.Uint32(f.head[5:]) & (1<<31 - 1) }
 func (f *walker) increment() uint32 { return binary.BigEndian.Uint32(f.head[frameHead:]) & (1<<31 - 1) }
