@@ -265,8 +265,7 @@ func (o *origin) retire(c *conn) {
 // remove drops a connection that has ended.
 func (o *origin) remove(c *conn) {
 	o.mu.Lock()
-	o.without(c)
-	o.serve(false)
+	o.serve(o.without(c)) // there may be another one in its place
 	o.mu.Unlock()
 	o.pool.forget(o)
 }

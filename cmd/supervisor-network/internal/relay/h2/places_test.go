@@ -405,3 +405,39 @@ func TestALimitThatIsSaidAtOnce(t *testing.T) {
 		t.Errorf("%d connections", n)
 	}
 }
+
+// TestAConnectionThatBreaksMakesRoomForAnother, when one is left that stays full.
+func TestAConnectionThatBreaksMakesRoomForAnother(t *testing.T) {
+	breaks, done := make(chan bool), make(chan bool)
+	var conns atomic.Int32
+	addr := unsettled(t, func(f *frames) {
+		f.limit(1)
+		n := conns.Add(1)
+		first := f.head()
+		switch n {
+		case 1:
+			<-breaks
+			f.conn.Close()
+			return
+		case 2:
+			<-done
+		}
+		f.fields(first, true, ":status", "200")
+	})
+	p, _ := pool(t, addr, Config{MaxConns: 2})
+	right := permit(t, host, 1)
+	lost := make(chan error)
+	go func() { lost <- post(t.Context(), t, p, right, "") }()
+	until(t, "one is opened", func() bool { return conns.Load() == 1 })
+	waitSecond := posts(t, p, 1)
+	until(t, "another is opened", func() bool { return conns.Load() == 2 })
+	waitThird := posts(t, p, 1)
+	untilWaiting(t, p, 1)
+	close(breaks)
+	if <-lost == nil {
+		t.Error("a connection that broke has answered")
+	}
+	waitThird()
+	close(done)
+	waitSecond()
+}
