@@ -51,11 +51,9 @@ func (c *conn) take() {
 	}
 }
 
-// leave gives a place back, and reports whether the connection is one that carries nothing
-// now.
-func (c *conn) leave() bool {
+func (c *conn) leave() {
 	if c.used--; c.used > 0 || c.gone {
-		return false
+		return
 	}
 	after := c.origin.pool.cfg.Idle
 	if c.idle == nil {
@@ -63,7 +61,6 @@ func (c *conn) leave() bool {
 	} else {
 		c.idle.Reset(after)
 	}
-	return true
 }
 
 func (c *conn) drop() {

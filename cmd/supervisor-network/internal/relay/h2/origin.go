@@ -244,8 +244,9 @@ func (o *origin) said(c *conn) {
 // many, and after a while.
 func (o *origin) leave(c *conn) {
 	o.mu.Lock()
-	unused := c.leave() && o.pool.conns.Load() > maxKept && o.without(c)
+	c.leave()
 	o.serve(false)
+	unused := c.used == 0 && o.pool.conns.Load() > maxKept && o.without(c)
 	o.mu.Unlock()
 	if unused {
 		_ = c.Close() // which is a change

@@ -441,3 +441,27 @@ func TestAConnectionThatBreaksMakesRoomForAnother(t *testing.T) {
 	close(done)
 	waitSecond()
 }
+
+// TestAConnectionThatIsWaitedForIsKept, also when there are many.
+func TestAConnectionThatIsWaitedForIsKept(t *testing.T) {
+	held := make(chan bool)
+	p, dialled := pool(t, few(t, 1, held), Config{MaxConns: 2})
+	right := permit(t, host, 1)
+	var full []*http.Response
+	for range 2 {
+		resp, err := p.RoundTrip(t.Context(), right, request(t, "GET", nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		full = append(full, resp)
+	}
+	p.conns.Add(maxKept) // to others
+	wait := posts(t, p, 1)
+	untilWaiting(t, p, 1)
+	full[0].Body.Close()
+	wait()
+	if n := dialled.Load(); n != 2 {
+		t.Errorf("%d connections", n)
+	}
+}
