@@ -204,6 +204,7 @@ func (o *origin) open(ctx context.Context, permit decide.Permit) (*conn, error) 
 	}
 	c := &conn{wire: newWire(tc, o.pool), origin: o}
 	c.wire.look = func() { o.said(c) }
+	c.wire.left = func() { o.retire(c) }
 	address := net.JoinHostPort(o.key.host, strconv.Itoa(int(o.key.port)))
 	c.ClientConn, err = o.pool.transport.NewClientConn(context.WithValue(ctx, dialled{}, c.wire), "https", address)
 	if err != nil {
@@ -228,8 +229,7 @@ func (o *origin) look(more bool) {
 	o.serve(more)
 }
 
-// said is called when an origin has said how many requests it takes, or that it takes none
-// any more.
+// said is called when an origin has said how many requests it takes.
 func (o *origin) said(c *conn) {
 	o.mu.Lock()
 	o.serve(true)
@@ -240,23 +240,24 @@ func (o *origin) said(c *conn) {
 	}
 }
 
-// leave gives a place back. A connection that carries nothing is closed when there are
-// many, and after a while.
+// leave gives a place back. A connection that carries nothing is closed when it goes away
+// or there are many, and after a while.
 func (o *origin) leave(c *conn) {
 	o.mu.Lock()
 	c.leave()
 	o.serve(false)
-	unused := c.used == 0 && o.pool.conns.Load() > maxKept && o.without(c)
+	unused := c.used == 0 && (c.wire.leaving.Load() || o.pool.conns.Load() > maxKept) && o.without(c)
 	o.mu.Unlock()
 	if unused {
 		_ = c.Close() // which is a change
 	}
 }
 
-// retire closes a connection that has carried nothing for long.
+// retire closes a connection if it carries nothing: it did not for long, or goes away.
 func (o *origin) retire(c *conn) {
 	o.mu.Lock()
 	unused := c.used == 0 && o.without(c) // nobody finds it any more
+	o.serve(true)
 	o.mu.Unlock()
 	if unused {
 		_ = c.Close()

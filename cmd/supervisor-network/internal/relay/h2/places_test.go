@@ -465,3 +465,44 @@ func TestAConnectionThatIsWaitedForIsKept(t *testing.T) {
 		t.Errorf("%d connections", n)
 	}
 }
+
+// TestAnUnusedConnectionThatGoesAwayIsClosed: with others of its kind it would take the
+// place of those that are of use.
+func TestAnUnusedConnectionThatGoesAwayIsClosed(t *testing.T) {
+	for name, early := range map[string]bool{"when it is unused": false, "when its last answer is read still": true} {
+		t.Run(name, func(t *testing.T) {
+			goAway, ended := make(chan bool), make(chan bool)
+			addr := scripted(t, func(f *frames) {
+				defer close(ended)
+				s := f.head()
+				f.fields(s, false, ":status", "200")
+				_ = f.WriteData(s, true, []byte("body"))
+				<-goAway
+				_ = f.WriteGoAway(s, 0, nil)
+				f.head() // or the end
+			})
+			p, _ := pool(t, addr, Config{})
+			right := permit(t, host, 1)
+			resp, err := p.RoundTrip(t.Context(), right, request(t, "GET", nil))
+			if err != nil {
+				t.Fatal(err)
+			}
+			o, err := p.origin(keyOf(right))
+			if err != nil {
+				t.Fatal(err)
+			}
+			c := o.conns[0]
+			until(t, "its stream has ended", func() bool { return c.InFlight() == 0 })
+			if early {
+				close(goAway)
+				until(t, "it goes away", c.wire.leaving.Load)
+			}
+			resp.Body.Close()
+			if !early {
+				close(goAway)
+			}
+			<-ended
+			until(t, "it is forgotten", func() bool { p.mu.RLock(); defer p.mu.RUnlock(); return len(p.origins) == 0 })
+		})
+	}
+}

@@ -33,8 +33,9 @@ type wire struct {
 	pool    *Pool
 	in, out walker // each for one goroutine at a time
 	ended   chan struct{}
-	look    func()      // called when one of the following has changed, and at new settings
+	look    func()      // called when there are new settings
 	settled atomic.Bool // the origin's first settings are known
+	left    func()      // called when the origin goes away
 	leaving atomic.Bool // the origin takes no more requests on this connection
 	unheard bool        // Read's: there are settings that net/http may not have seen yet
 
@@ -69,7 +70,7 @@ func (w *wire) Read(p []byte) (int, error) {
 			w.unheard = w.unheard || w.in.flags()&ack == 0
 		case typeGoAway:
 			w.leaving.Store(true)
-			w.look()
+			w.left()
 		}
 	}
 	if came > 0 {
