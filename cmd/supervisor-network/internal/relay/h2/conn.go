@@ -21,11 +21,12 @@ type conn struct {
 
 // hasPlace reports whether a request may begin. Before the origin has said its limit of
 // streams, one may: those beyond it would be refused (RFC 9113 section 5.1.2). Afterwards
-// it is what net/http counts, streams included whose end the origin has not confirmed.
+// it is what net/http counts, streams included whose end the origin has not confirmed. It
+// counts one of a connection that ended before its first stream, too, so that it can fail.
 func (c *conn) hasPlace() bool {
 	available := c.Available()
 	switch {
-	case available == 0 || c.used >= perConn:
+	case available == 0 || c.used >= perConn || c.Err() != nil:
 		return false
 	case c.used == 0:
 		return true

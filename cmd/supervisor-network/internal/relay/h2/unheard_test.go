@@ -131,3 +131,48 @@ func TestALimitOfZeroIsForAWhile(t *testing.T) {
 	close(rise)
 	wait()
 }
+
+// TestAConnectionThatBrokeUnusedTakesNothing: net/http says it would take one request, which
+// fails, while it is being closed.
+func TestAConnectionThatBrokeUnusedTakesNothing(t *testing.T) {
+	for range 20 { // half of the requests that have ended count as the first
+		breaks := make(chan bool)
+		first := make(chan bool, 1)
+		first <- true
+		addr := scripted(t, func(f *frames) {
+			select {
+			case <-first:
+				<-breaks
+				f.conn.Close()
+			default:
+				f.fields(f.head(), true, ":status", "200")
+			}
+		})
+		p, gate := gatedPool(t, addr)
+		ctx, cancel := context.WithCancel(t.Context())
+		dial := p.cfg.Dial
+		p.cfg.Dial = func(ctx context.Context, right decide.Permit) (*tls.Conn, error) {
+			defer cancel()
+			return dial(ctx, right)
+		}
+		if err := post(ctx, t, p, permit(t, host, 1), ""); err == nil {
+			t.Fatal("a request that has ended is answered")
+		}
+		o, err := p.origin(keyOf(permit(t, host, 1)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := o.conns[0]
+		until(t, "it is settled", c.wire.settled.Load)
+		gate.Lock()
+		close(breaks)
+		until(t, "it broke", func() bool { return c.Err() != nil })
+		told := make(chan error, 1)
+		go func() { told <- post(t.Context(), t, p, permit(t, host, 1), "") }()
+		until(t, "the next one waits", func() bool { waiting, _ := waits(p); return waiting == 1 || len(told) == 1 })
+		gate.Unlock()
+		if err := <-told; err != nil {
+			t.Fatal(err)
+		}
+	}
+}
