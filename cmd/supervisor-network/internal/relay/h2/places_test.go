@@ -506,3 +506,41 @@ func TestAnUnusedConnectionThatGoesAwayIsClosed(t *testing.T) {
 		})
 	}
 }
+
+// TestSettingsThatComeInPieces are known when the last one has come, whatever came of the
+// frame behind it.
+func TestSettingsThatComeInPieces(t *testing.T) {
+	settings := []byte{0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 2}
+	behind := []byte{0, 0, 4, 0xfa, 0, 0, 0, 0, 0} // and four bytes
+	for _, piece := range []int{1, 8, 9, 10, 14} {
+		t.Run(strconv.Itoa(piece), func(t *testing.T) {
+			othersWait := make(chan bool)
+			var most atomic.Int32
+			addr := unsettled(t, func(f *frames) {
+				_, _ = f.conn.Write(settings[:piece])
+				streams := f.arrivals()
+				all := []uint32{<-streams}
+				<-othersWait
+				_, _ = f.conn.Write(append(settings[piece:len(settings):len(settings)], behind...))
+				all = append(all, <-streams)
+				_, _ = f.conn.Write(make([]byte, 4))
+				for range 4 {
+					most.Store(max(most.Load(), int32(len(all)+len(streams))))
+					f.fields(all[0], true, ":status", "200")
+					all = append(all[1:], <-streams)
+				}
+				for _, s := range all {
+					f.fields(s, true, ":status", "200")
+				}
+			})
+			p, _ := pool(t, addr, Config{MaxConns: 1})
+			wait := posts(t, p, 6)
+			untilWaiting(t, p, 5)
+			close(othersWait)
+			wait()
+			if n := most.Load(); n > 2 {
+				t.Errorf("%d came at a time", n)
+			}
+		})
+	}
+}
