@@ -62,8 +62,8 @@ var ErrWrongPermit = errors.New("BUG: the request is for another destination tha
 var ErrClosed = errors.New("the pool is closed")
 
 // Dial opens a connection to the Permit's destination, its TLS handshake done and
-// its certificate verified. Its error reaches the caller of RoundTrip unchanged, so
-// it may carry a connection that negotiated something else.
+// its certificate verified. Its error reaches all who wait for the connection, or nobody:
+// it carries nothing that has to be closed.
 type Dial func(ctx context.Context, p decide.Permit) (*tls.Conn, error)
 
 // Config configures a Pool. Dial is required.
