@@ -76,9 +76,9 @@ func (c *conn) drop() {
 func (c *conn) exchange(r *http.Request) (*http.Response, error) {
 	c.wire.enter()
 	resp, err := c.RoundTrip(r)
-	if err != nil || resp.Body == http.NoBody {
+	if err != nil {
 		c.done()
-		return resp, err
+		return nil, err
 	}
 	resp.Body = c.wire.pool.watch(resp.Body, c)
 	return resp, nil
