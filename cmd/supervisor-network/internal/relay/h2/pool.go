@@ -70,7 +70,6 @@ type Dial func(ctx context.Context, p decide.Permit) (*tls.Conn, error)
 type Config struct {
 	Dial     Dial
 	Idle     time.Duration // an unused connection, default 90 s
-	Ping     time.Duration // silence after which an origin is asked for life, default 30 s
 	MaxConns int           // per destination, default 8
 
 	// Unread bounds what is unread of all answers; nil: nothing does. Where it has no room
@@ -114,9 +113,6 @@ func New(cfg Config) *Pool {
 	if cfg.Idle <= 0 {
 		cfg.Idle = 90 * time.Second
 	}
-	if cfg.Ping <= 0 {
-		cfg.Ping = 30 * time.Second
-	}
 	if cfg.MaxConns <= 0 {
 		cfg.MaxConns = 8
 	}
@@ -141,9 +137,9 @@ func New(cfg Config) *Pool {
 				MaxReadFrameSize:              maxFrame,
 				MaxReceiveBufferPerConnection: connectionWindow,
 				MaxReceiveBufferPerStream:     streamWindow,
-				SendPingTimeout:               cfg.Ping,
-				PingTimeout:                   cfg.Ping,
-				WriteByteTimeout:              cfg.Ping,
+				SendPingTimeout:               ping,
+				PingTimeout:                   answerPing,
+				WriteByteTimeout:              takeBytes,
 			},
 		},
 	}
@@ -155,6 +151,7 @@ type dialled struct{}
 // handedOver is the transport's dialer: it has none of its own.
 func handedOver(ctx context.Context, _, _ string) (net.Conn, error) {
 	if conn, ok := ctx.Value(dialled{}).(*wire); ok {
+		attended(conn.NetConn())
 		return conn, nil
 	}
 	return nil, errors.New("BUG: a connection that was not dialled by the pool's owner")
