@@ -128,8 +128,7 @@ func (f *frames) flood(stream uint32, first ...string) (sent int) {
 }
 
 // TestAnOriginThatGoesAwayFinishesWhatItTook: an upload that is under way arrives whole,
-// one that came too late fails and is not sent again, and the next request has another
-// connection.
+// one that came too late has another connection.
 func TestAnOriginThatGoesAwayFinishesWhatItTook(t *testing.T) {
 	began, arrived := make(chan bool), make(chan string, 1)
 	first := make(chan bool, 1)
@@ -180,19 +179,18 @@ func TestAnOriginThatGoesAwayFinishesWhatItTook(t *testing.T) {
 	}()
 	_, _ = io.WriteString(upload, "begun, ")
 	<-began
-	if resp, err := p.RoundTrip(t.Context(), right, request(t, "POST", strings.NewReader("too late"))); err == nil {
-		t.Errorf("an upload that was refused is answered with %s", resp.Status)
+	resp, err := p.RoundTrip(t.Context(), right, request(t, "POST", strings.NewReader("too late")))
+	if err != nil {
+		t.Fatal(err)
 	}
+	resp.Body.Close()
 	_, _ = io.WriteString(upload, "and finished")
 	upload.Close()
 	if status, got := <-answered, <-arrived; status != 201 || got != "begun, and finished" {
 		t.Errorf("%d, %q arrived", status, got)
 	}
-	if n := dialled.Load(); n != 1 {
-		t.Errorf("%d connections: something was sent again", n)
-	}
-	if resp, _ := get(t, p, right); resp.StatusCode != 200 || dialled.Load() != 2 {
-		t.Errorf("what comes later: %s, %d connections", resp.Status, dialled.Load())
+	if n := dialled.Load(); n != 2 {
+		t.Errorf("%d connections", n)
 	}
 }
 

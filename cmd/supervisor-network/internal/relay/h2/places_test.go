@@ -17,7 +17,7 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
 )
 
-// post sends a request with a body, which is never sent twice, and reads its answer.
+// post sends a request with a body, and reads its answer.
 func post(ctx context.Context, t testing.TB, p *Pool, right decide.Permit, name string) error {
 	r := request(t, "POST", strings.NewReader("body"))
 	r.Header.Set("X-Name", name)

@@ -90,6 +90,7 @@ type Pool struct {
 	waiting   atomic.Int32  // connections on which something came for which there is no room
 	room      chan struct{} // wakes one of them
 	ended     atomic.Uint64 // answers, for want of it
+	begins    atomic.Int64  // of bodies, in bytes
 
 	mu      sync.RWMutex
 	closed  bool
@@ -160,13 +161,15 @@ func handedOver(ctx context.Context, _, _ string) (net.Conn, error) {
 // RoundTrip sends the request and returns the head of its answer; the body streams.
 // The request ends with ctx, which has to end at the latest when the answer is done
 // with. It is sent again only if the origin has said
-// that it did nothing, or if it is safe to repeat and its connection was an old one
-// that broke, and never when it has a body.
+// that it did nothing, or if it is safe to repeat, has no body, and its connection was an
+// old one that broke. Of a body no more may have been read than is kept.
 func (p *Pool) RoundTrip(ctx context.Context, permit decide.Permit, r *http.Request) (*http.Response, error) {
 	if !permit.Valid() || r.URL == nil || r.URL.Scheme != "https" || !names(permit, r.URL.Host) || r.Host != "" && !names(permit, r.Host) {
 		return nil, ErrWrongPermit
 	}
 	r = prepared(ctx, r)
+	b := p.keepBody(r)
+	defer b.settle()
 	for attempt := 0; ; attempt++ {
 		o, err := p.origin(keyOf(permit))
 		if err != nil {
@@ -187,7 +190,7 @@ func (p *Pool) RoundTrip(ctx context.Context, permit decide.Permit, r *http.Requ
 			return resp, nil
 		case ctx.Err() != nil:
 			return nil, context.Cause(ctx)
-		case !repeatable(r, err, fresh, attempt):
+		case !repeatable(r, b, err, fresh, attempt):
 			return nil, fmt.Errorf("send an HTTP/2 request to the origin: %w", err)
 		}
 	}
@@ -223,15 +226,15 @@ func prepared(ctx context.Context, r *http.Request) *http.Request {
 const maxAttempts = 4
 
 // repeatable reports whether a request that failed may be sent again.
-func repeatable(r *http.Request, err error, fresh bool, attempt int) bool {
-	if r.Body != nil && r.Body != http.NoBody {
-		return false
-	}
+func repeatable(r *http.Request, b *body, err error, fresh bool, attempt int) bool {
 	if attempt == maxAttempts-1 {
 		return false
 	}
-	if refused, ok := errors.AsType[streamError](err); ok {
-		return refused.Code == refusedStream
+	if undone(err) {
+		return b.again()
+	}
+	if _, ok := errors.AsType[streamError](err); ok || b != nil {
+		return false
 	}
 	switch r.Method {
 	case http.MethodGet, http.MethodHead, http.MethodOptions:
@@ -240,9 +243,6 @@ func repeatable(r *http.Request, err error, fresh bool, attempt int) bool {
 		return false
 	}
 }
-
-// refusedStream says that nothing was done (RFC 9113 section 8.7).
-const refusedStream = 7
 
 // streamError has the shape that net/http's error converts itself to.
 type streamError struct {
