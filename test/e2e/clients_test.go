@@ -201,6 +201,36 @@ func TestHTTPClients(t *testing.T) {
 	}
 }
 
+// TestARefusedUploadIsAnswered, also where a client reads nothing before it has sent
+// everything.
+func TestARefusedUploadIsAnswered(t *testing.T) {
+	w := newClientWorld(t)
+	w.libraries(t)
+	code, out, errs := w.run(t, w.python(), "testdata/clients/upload.py", siteURL+"/denied")
+	if code != 0 {
+		t.Fatalf("exit code %d: %s%s", code, out, errs)
+	}
+	got := results(t, out)
+	if len(got) != 6 {
+		t.Errorf("%d cases", len(got))
+	}
+	for _, r := range got {
+		structured(t, r, "POST", "/denied", "rest")
+	}
+	for _, version := range []string{"--http1.1", "--http2"} {
+		for name, argv := range map[string]string{"whole": "--data-binary @data -H Expect:", "in pieces": "-X POST -T - <data"} {
+			code, out, errs := w.run(t, "bash", "-c", "cd && head -c 4000000 /dev/zero >data && curl -sS "+version+" "+siteURL+"/denied "+argv)
+			if code != 0 {
+				t.Errorf("curl %s, %s: exit code %d: %s", version, name, code, errs)
+			}
+			structured(t, result{Case: "curl " + version + ", " + name, Status: 403, Policy: "site", Body: out}, "POST", "/denied", "rest")
+		}
+	}
+	if came := w.site.arrived(); len(came) > 0 {
+		t.Errorf("the origin got %q", came)
+	}
+}
+
 // client is a Go client that goes through the daemon.
 func (w *clientWorld) client(version int) *http.Client {
 	proxy, _ := url.Parse("http://" + standaloneAddress)

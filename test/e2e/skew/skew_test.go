@@ -49,6 +49,7 @@ var newer = map[string]map[string][]string{
 		"records as OTLP":        {"TestRecordsAreCopiedToACollector", "TestADeadCollectorCostsNothing"},
 		"the live view":          {"TestTheLiveViewShowsWhatHappens"},
 		"paths that no rule reads arrive as they were sent": {"TestAPathThatNoRuleReadsIsTheOrigins"},
+		"answers behind whole uploads":                      {"TestARefusedUploadIsAnswered"},
 		"fields of proxies end at the edge":                 {"TestFieldsOfProxiesDoNotArrive"},
 		"records of SSH":                                    {"TestSSHIsRecorded"},
 		"a ledger of what was counted":                      {"TestAnEndInOrderLosesNothing", "TestAKillBetweenTheNoteAndTheRecordIsTold"},

@@ -345,8 +345,7 @@ func (s *session) unread(ctx context.Context, err error) *refusal {
 //go:noinline
 func (s *session) refuse(r *refusal) { s.answer(r, &incoming{}) }
 
-// answer refuses a request that was read. What the client still sends is read for a
-// moment, so that a reset does not overtake the answer.
+// answer refuses a request that was read.
 func (s *session) answer(r *refusal, in *incoming) {
 	in.held.release()
 	s.describe(in)
@@ -360,13 +359,7 @@ func (s *session) answer(r *refusal, in *incoming) {
 	if w, ok := s.stream.(interface{ CloseWrite() error }); !ok || w.CloseWrite() != nil {
 		return
 	}
-	_ = s.conn.TCP.SetReadDeadline(time.Now().Add(time.Second))
-	buf := make([]byte, 4096)
-	for range 64 {
-		if _, err := s.conn.TCP.Read(buf); err != nil {
-			return
-		}
-	}
+	http1.Linger(s.conn.TCP)
 }
 
 // answerDeadline bounds the writing of a refusal.

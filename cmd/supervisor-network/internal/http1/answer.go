@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"time"
 
 	"github.com/splitpod/splitpod/pkg/core"
 )
@@ -38,4 +40,29 @@ func Answer(w io.Writer, method string, status int, id core.RequestID, body any,
 	}
 	_, err = w.Write(b)
 	return err
+}
+
+// Limits of Linger.
+const (
+	lingerQuiet = time.Second     // between two pieces
+	lingerLimit = 5 * time.Second // for all of them
+)
+
+// Linger reads what a client still sends behind its answer: a reset would overtake it, and
+// many clients read nothing before they have sent everything.
+func Linger(c net.Conn) {
+	end := time.Now().Add(lingerLimit)
+	for buf := make([]byte, 4096); ; {
+		now := time.Now()
+		if !now.Before(end) || c.SetReadDeadline(now.Add(min(lingerQuiet, end.Sub(now)))) != nil {
+			return
+		}
+		n, err := c.Read(buf)
+		if err != nil {
+			return
+		}
+		if n == len(buf) && n < 64<<10 {
+			buf = make([]byte, 64<<10)
+		}
+	}
 }

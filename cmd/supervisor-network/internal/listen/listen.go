@@ -133,8 +133,7 @@ func (r *replay) Read(p []byte) (int, error) {
 // answerTimeout bounds the writing of a refusal.
 const answerTimeout = 5 * time.Second
 
-// Answer refuses the connection with a readable error. What the client still
-// sends is read for a moment, so that a reset does not overtake the answer.
+// Answer refuses the connection with a readable error.
 func (c *Conn) Answer(status int, body any) {
 	_ = c.TCP.SetDeadline(time.Now().Add(answerTimeout))
 	method := ""
@@ -144,13 +143,7 @@ func (c *Conn) Answer(status int, body any) {
 	if http1.Answer(c.TCP, method, status, c.ID, body) != nil || c.TCP.CloseWrite() != nil || !c.linger {
 		return
 	}
-	_ = c.TCP.SetReadDeadline(time.Now().Add(time.Second))
-	buf := make([]byte, 4096)
-	for range 64 {
-		if _, err := c.TCP.Read(buf); err != nil {
-			return
-		}
-	}
+	http1.Linger(c.TCP)
 }
 
 // Serve accepts on l and calls handle, each in its own goroutine, until ctx ends;

@@ -119,6 +119,10 @@ func dial(t testing.TB, f *front) *raw {
 	}
 	t.Cleanup(func() { conn.Close() })
 	conn.SetDeadline(time.Now().Add(time.Minute))
+	return newRaw(t, conn)
+}
+
+func newRaw(t testing.TB, conn *tls.Conn) *raw {
 	r := &raw{t: t, conn: conn, fr: http2.NewFramer(conn, conn)}
 	r.enc = hpack.NewEncoder(&r.buf)
 	r.fr.ReadMetaHeaders = hpack.NewDecoder(4096, nil)

@@ -33,7 +33,8 @@ const (
 	connectionWindow = 1 << 20
 	narrowWindow     = 1<<16 - 1 // the least there is (RFC 9113 section 6.9.2)
 	streamWindow     = 256 << 10
-	drainTime        = time.Second // for a short body that nobody read
+	drainTime        = time.Second     // between two pieces of a body that nobody reads
+	drainLimit       = 5 * time.Second // for all of them
 )
 
 // Options are what a connection is served with. Host is required.

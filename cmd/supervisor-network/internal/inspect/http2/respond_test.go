@@ -9,12 +9,16 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/net/http2"
+	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
 	"github.com/splitpod/splitpod/pkg/core"
@@ -449,4 +453,92 @@ func benchmark(b *testing.B, f *front) {
 		}
 	})
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "req/s")
+}
+
+// TestADeniedUploadIsTaken: clients that send all of it first get to the answer, without a
+// reset behind it.
+func TestADeniedUploadIsTaken(t *testing.T) {
+	for name, length := range map[string]string{"of no known length": "", "of more than a window": strconv.Itoa(streamWindow + 1)} {
+		t.Run(name, func(t *testing.T) {
+			f := serve(t, Options{}, func(_ context.Context, s *Stream) {
+				_ = s.Deny(403, core.ReasonPolicyDenied, "", "", http1.ErrorBody{Error: core.ReasonPolicyDenied})
+			})
+			r := dial(t, f).hello()
+			head := append(fields(":method", "POST"), get()[1:]...)
+			if length != "" {
+				head = append(head, fields("content-length", length)...)
+			}
+			r.headers(1, false, head)
+			until := func(found func(http2.Frame) bool) {
+				for {
+					g, err := r.fr.ReadFrame()
+					if r.ok(err); found(g) {
+						return
+					}
+					if _, reset := g.(*http2.RSTStreamFrame); reset {
+						t.Fatal("nobody takes the rest")
+					}
+				}
+			}
+			until(func(g http2.Frame) bool { _, is := g.(*http2.MetaHeadersFrame); return is })
+			for range streamWindow / maxFrame {
+				r.ok(r.fr.WriteData(1, false, make([]byte, maxFrame)))
+			}
+			until(func(g http2.Frame) bool { _, is := g.(*http2.WindowUpdateFrame); return is && g.Header().StreamID == 1 })
+			r.ok(r.fr.WriteData(1, true, []byte("x")))
+			if a := r.answer(1); a.reset != 0 || a.closed {
+				t.Errorf("%+v", a)
+			}
+		})
+	}
+}
+
+// TestTakingADeniedUploadEnds after a silence, and after a while.
+func TestTakingADeniedUploadEnds(t *testing.T) {
+	cert, trusted := certificate(), roots()
+	for name, c := range map[string]struct{ every, lasts time.Duration }{
+		"a slow client":          {drainTime - time.Millisecond, drainLimit},
+		"one that is slower":     {drainTime + time.Millisecond, drainTime},
+		"one that stays, silent": {time.Hour, drainTime},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := bufconn.Listen(1 << 16)
+				var served sync.WaitGroup
+				served.Go(func() {
+					conn, err := l.Accept()
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					tc := tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2"}})
+					if err := tc.Handshake(); err != nil {
+						t.Error(err)
+						return
+					}
+					Serve(t.Context(), tc, Options{Host: host, Port: 443}, func(_ context.Context, s *Stream) {
+						_ = s.Deny(403, core.ReasonPolicyDenied, "", "", http1.ErrorBody{Error: core.ReasonPolicyDenied})
+					})
+				})
+				conn, err := l.Dial()
+				if err != nil {
+					t.Fatal(err)
+				}
+				tc := tls.Client(conn, &tls.Config{ServerName: host, RootCAs: trusted, NextProtos: []string{"h2"}})
+				r := newRaw(t, tc).hello()
+				start := time.Now()
+				r.headers(1, false, append(fields(":method", "POST"), get()[1:]...))
+				served.Go(func() {
+					for err := error(nil); err == nil; err = r.fr.WriteData(1, false, []byte("x")) {
+						<-time.After(c.every)
+					}
+				})
+				if a := r.answer(1); a.status != "403" || time.Since(start) != c.lasts {
+					t.Errorf("it lasts %s, want %s: %+v", time.Since(start), c.lasts, a)
+				}
+				tc.NetConn().Close()
+				served.Wait()
+			})
+		})
+	}
 }

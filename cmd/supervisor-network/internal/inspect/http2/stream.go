@@ -156,20 +156,28 @@ func (s *Stream) Deny(status int, reason core.Reason, detail string, id core.Req
 	return err
 }
 
-// drain takes what is left of a short body that is on its way and went to no origin,
+// drain takes what is left of a body that is on its way and went to no origin,
 // which may read it still. The library resets a
-// stream whose body was not read, with NO_ERROR behind the answer, and some clients
-// (curl among them) call that a failure.
+// stream whose body was not read, with NO_ERROR behind the answer, which some clients
+// (curl among them) call a failure, and others (httpx) do not see while they wait to send.
 func (s *Stream) drain() {
-	if s.passed || s.GRPC || s.Length <= 0 || s.Length > streamWindow {
+	if s.passed || s.GRPC || s.Length == 0 || s.Method == http.MethodConnect {
 		return
 	}
 	// The answer goes first: then no client is told to continue.
 	if _, err := s.watch.write(s.ctx, s.w, nil); err != nil {
 		return
 	}
-	if s.watch.control.SetReadDeadline(time.Now().Add(drainTime)) == nil {
-		_, _ = io.Copy(io.Discard, s.r.Body)
+	buf := buffers.Get().(*[]byte)
+	defer buffers.Put(buf)
+	for end := time.Now().Add(drainLimit); ; {
+		now := time.Now()
+		if !now.Before(end) || s.watch.control.SetReadDeadline(now.Add(min(drainTime, end.Sub(now)))) != nil {
+			return
+		}
+		if _, err := s.r.Body.Read(*buf); err != nil {
+			return
+		}
 	}
 }
 
