@@ -1,9 +1,11 @@
 package http2
 
 import (
+	"math"
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/splitpod/splitpod/pkg/core"
 )
@@ -13,6 +15,7 @@ type code int
 
 const (
 	unknown           code = 2
+	deadlineExceeded  code = 4
 	permissionDenied  code = 7
 	resourceExhausted code = 8
 	unimplemented     code = 12
@@ -42,6 +45,33 @@ func codeOf(status int) code {
 	}
 }
 
+// failed is the status of a call that failed with c. An origin whose client's time is over
+// resets the stream, often a moment before the client's own clock says so: that is no
+// reason to call again.
+func (s *Stream) failed(c code) code {
+	limit, ok := timeout(s.r.Header.Get("Grpc-Timeout"))
+	if c == unavailable && ok && time.Since(s.watch.start) >= limit {
+		return deadlineExceeded
+	}
+	return c
+}
+
+// timeout reads a call's time: up to eight digits and a unit.
+func timeout(s string) (time.Duration, bool) {
+	if len(s) < 2 || len(s) > 9 {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(s[:len(s)-1], 10, 32)
+	if err != nil {
+		return 0, false
+	}
+	unit, ok := map[byte]time.Duration{'H': time.Hour, 'M': time.Minute, 'S': time.Second, 'm': time.Millisecond, 'u': time.Microsecond, 'n': time.Nanosecond}[s[len(s)-1]]
+	if ok && n > uint64(math.MaxInt64/unit) {
+		return math.MaxInt64, true
+	}
+	return time.Duration(n) * unit, ok
+}
+
 const grpcType, webType = "application/grpc", "application/grpc-web"
 
 // isGRPC accepts what servers do: the type alone, with a codec, or with parameters.
@@ -62,7 +92,7 @@ func (s *Stream) denyCall(h http.Header, status int, reason core.Reason, detail 
 	if strings.HasPrefix(strings.ToLower(s.Header.Get("Content-Type")), webType) {
 		h.Set("Content-Type", webType+"+proto")
 	}
-	h.Set("Grpc-Status", strconv.Itoa(int(codeOf(status))))
+	h.Set("Grpc-Status", strconv.Itoa(int(s.failed(codeOf(status)))))
 	h.Set("Grpc-Message", percentEncode(string(reason)+": "+detail))
 	s.w.WriteHeader(http.StatusOK)
 }

@@ -126,12 +126,12 @@ func (s *Stream) cut(ctx context.Context, err error) error {
 		s.reset = true
 		return cause
 	}
-	detail := "the origin's answer ended early"
+	status, detail := s.failed(unavailable), "the origin's answer ended early"
 	if r, ok := errors.AsType[*Revoked](cause); ok {
-		detail = r.Error()
+		status, detail = unavailable, r.Error()
 	}
 	h := s.w.Header()
-	h[http.TrailerPrefix+"Grpc-Status"] = []string{strconv.Itoa(int(unavailable))}
+	h[http.TrailerPrefix+"Grpc-Status"] = []string{strconv.Itoa(int(status))}
 	h[http.TrailerPrefix+"Grpc-Message"] = []string{percentEncode(detail)}
 	return cause
 }
