@@ -203,10 +203,14 @@ func TestTheSizeOfAHeaderListIsLimited(t *testing.T) {
 		t.Errorf("a list of the limit: %+v", a)
 	}
 	r.headers(3, true, get("x", strings.Repeat("v", room+1)))
-	if a := r.answer(3); a.status != "431" {
+	if a := r.answer(3); a.status != "431" || !strings.Contains(a.body, `"header_too_large"`) {
 		t.Errorf("a list of the limit and one byte: %+v", a)
 	}
-	r.alive(5)
+	r.headers(5, true, append(get("x", strings.Repeat("v", room+1)), fields("content-type", "application/grpc")...))
+	if a := r.answer(5); a.fields["grpc-status"] != "8" {
+		t.Errorf("a call of more: %+v", a)
+	}
+	r.alive(7)
 }
 
 // TestHeaderBombsStaySmall: a block of few bytes that stands for very many, and a

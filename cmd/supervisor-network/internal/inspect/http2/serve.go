@@ -103,7 +103,7 @@ func (s *server) config() *http.Server {
 			PingTimeout:                   s.o.Ping,
 			WriteByteTimeout:              s.o.Stall,
 		},
-		MaxHeaderBytes: MaxHeaderList - 320, // room for the overhead of ten fields is added
+		MaxHeaderBytes: 2*MaxHeaderList - 320, // room for the overhead of ten fields is added
 		IdleTimeout:    s.o.Idle,
 		ErrorLog:       log.New(logger(s.o), "", 0),
 	}
