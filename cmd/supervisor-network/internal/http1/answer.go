@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"time"
 
@@ -46,13 +45,17 @@ func Answer(w io.Writer, method string, status int, id core.RequestID, body any,
 const (
 	lingerQuiet = time.Second     // between two pieces
 	lingerLimit = 5 * time.Second // for all of them
+	lingerPiece = 32 << 10
 )
 
 // Linger reads what a client still sends behind its answer: a reset would overtake it, and
 // many clients read nothing before they have sent everything.
-func Linger(c net.Conn) {
+func Linger(c interface {
+	io.Reader
+	SetReadDeadline(t time.Time) error
+}) {
 	end := time.Now().Add(lingerLimit)
-	for buf := make([]byte, 4096); ; {
+	for buf := make([]byte, 4<<10); ; {
 		now := time.Now()
 		if !now.Before(end) || c.SetReadDeadline(now.Add(min(lingerQuiet, end.Sub(now)))) != nil {
 			return
@@ -61,8 +64,8 @@ func Linger(c net.Conn) {
 		if err != nil {
 			return
 		}
-		if n == len(buf) && n < 64<<10 {
-			buf = make([]byte, 64<<10)
+		if n == len(buf) && n < lingerPiece {
+			buf = make([]byte, lingerPiece)
 		}
 	}
 }

@@ -71,3 +71,26 @@ func TestLingeringEnds(t *testing.T) {
 		})
 	}
 }
+
+// endless is a client that has something to send whenever it is read.
+type endless struct{ pieces, longest int }
+
+func (e *endless) Read(p []byte) (int, error) {
+	e.pieces, e.longest = e.pieces+1, max(e.longest, len(p))
+	if e.pieces == 100 {
+		return 0, io.EOF
+	}
+	return len(p), nil
+}
+
+func (*endless) SetReadDeadline(time.Time) error { return nil }
+
+// TestLingeringHoldsAPiece, however much comes: that is what docs/operations.md counts for
+// a connection.
+func TestLingeringHoldsAPiece(t *testing.T) {
+	var e endless
+	Linger(&e)
+	if e.pieces != 100 || e.longest != 32<<10 {
+		t.Errorf("%d pieces, the longest of %d bytes", e.pieces, e.longest)
+	}
+}
