@@ -33,8 +33,7 @@ const (
 	connectionWindow = 1 << 20
 	narrowWindow     = 1<<16 - 1 // the least there is (RFC 9113 section 6.9.2)
 	streamWindow     = 256 << 10
-	drainTime        = time.Second     // between two pieces of a body that nobody reads
-	drainLimit       = 5 * time.Second // for all of them
+	drainTime        = time.Second // for what a client sends on a WebSocket behind its end
 )
 
 // Options are what a connection is served with. Host is required.

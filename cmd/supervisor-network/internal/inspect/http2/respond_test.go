@@ -495,11 +495,12 @@ func TestADeniedUploadIsTaken(t *testing.T) {
 
 // TestTakingADeniedUploadEnds after a silence, and after a while.
 func TestTakingADeniedUploadEnds(t *testing.T) {
+	const silence, while = time.Second, 5 * time.Second // those of http1.Linger
 	cert, trusted := certificate(), roots()
 	for name, c := range map[string]struct{ every, lasts time.Duration }{
-		"a slow client":          {drainTime - time.Millisecond, drainLimit},
-		"one that is slower":     {drainTime + time.Millisecond, drainTime},
-		"one that stays, silent": {time.Hour, drainTime},
+		"a slow client":          {silence - time.Millisecond, while},
+		"one that is slower":     {silence + time.Millisecond, silence},
+		"one that stays, silent": {time.Hour, silence},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -539,6 +540,58 @@ func TestTakingADeniedUploadEnds(t *testing.T) {
 				tc.NetConn().Close()
 				served.Wait()
 			})
+		})
+	}
+}
+
+// TestFewDeniedUploadsAreTaken at one time, by all connections: they hold memory, and the
+// places that bound it for other streams are given back.
+func TestFewDeniedUploadsAreTaken(t *testing.T) {
+	for name, c := range map[string]struct {
+		others int64
+		taken  bool
+	}{
+		"the last that may be": {maxDrained - 1, true},
+		"one too many":         {maxDrained, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var w Windows
+			w.drained.Store(c.others)
+			f := serve(t, Options{Windows: &w}, func(_ context.Context, s *Stream) {
+				_ = s.Deny(403, core.ReasonPolicyDenied, "", "", http1.ErrorBody{Error: core.ReasonPolicyDenied})
+			})
+			r := dial(t, f).hello()
+			r.headers(1, false, append(fields(":method", "POST"), get()[1:]...))
+			sent := make([]byte, maxFrame)
+			for range 4 {
+				r.ok(r.fr.WriteData(1, false, sent))
+			}
+			taken, ended, status := false, false, ""
+			for !ended {
+				g, err := r.fr.ReadFrame()
+				r.ok(err)
+				switch g := g.(type) {
+				case *http2.MetaHeadersFrame:
+					status = g.PseudoValue("status")
+				case *http2.WindowUpdateFrame:
+					if g.StreamID == 1 && !taken {
+						taken = true
+						r.ok(r.fr.WriteData(1, true, sent))
+					}
+				case *http2.DataFrame:
+					ended = g.StreamEnded()
+				case *http2.RSTStreamFrame:
+					t.Fatal("it is reset before its end")
+				}
+			}
+			if status != "403" || taken != c.taken {
+				t.Errorf("%s, taken: %t", status, taken)
+			}
+			r.conn.Close()
+			<-f.stats
+			if n := w.drained.Load(); n != c.others {
+				t.Errorf("%d places are taken, %d before", n, c.others)
+			}
 		})
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
 	"github.com/splitpod/splitpod/pkg/core"
@@ -160,6 +159,7 @@ func (s *Stream) Deny(status int, reason core.Reason, detail string, id core.Req
 // which may read it still. The library resets a
 // stream whose body was not read, with NO_ERROR behind the answer, which some clients
 // (curl among them) call a failure, and others (httpx) do not see while they wait to send.
+// So it does here where many others are taken.
 func (s *Stream) drain() {
 	if s.passed || s.GRPC || s.Length == 0 || s.Method == http.MethodConnect {
 		return
@@ -168,17 +168,13 @@ func (s *Stream) drain() {
 	if _, err := s.watch.write(s.ctx, s.w, nil); err != nil {
 		return
 	}
-	buf := buffers.Get().(*[]byte)
-	defer buffers.Put(buf)
-	for end := time.Now().Add(drainLimit); ; {
-		now := time.Now()
-		if !now.Before(end) || s.watch.control.SetReadDeadline(now.Add(min(drainTime, end.Sub(now)))) != nil {
-			return
-		}
-		if _, err := s.r.Body.Read(*buf); err != nil {
-			return
-		}
-	}
+	s.server.o.Windows.drain(func() { http1.Linger(upload{s.r.Body, s.watch.control}) })
+}
+
+// upload is a body that nobody wants, and its deadlines.
+type upload struct {
+	io.Reader
+	*http.ResponseController
 }
 
 // refuse answers what check found.

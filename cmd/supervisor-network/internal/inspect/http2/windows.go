@@ -9,6 +9,10 @@ import (
 // clients send and nobody reads yet, because an origin takes nothing, lies in memory.
 const maxWide = 64
 
+// maxDrained is how many refused bodies of a process are taken at one time: their streams
+// have given back all other places.
+const maxDrained = 256
+
 // Windows gives connections the window in which their clients may send: the first ones
 // a wide one, and the rest, of which there can be thousands, the least there is. A
 // connection for whose least window there is no room is offered no HTTP/2 at all: who
@@ -21,6 +25,7 @@ type Windows struct {
 
 	held, wide atomic.Int64
 	unoffered  atomic.Uint64
+	drained    atomic.Int64 // bodies that are taken because they were refused
 }
 
 // Enter takes the least window for one more connection, which Leave gives back. Without
@@ -79,4 +84,15 @@ func (w *Windows) widen() (size int, give func()) {
 		w.held.Add(-more)
 		w.wide.Add(-1)
 	}
+}
+
+// drain calls take for a refused body, unless as many as may be are taken already.
+func (w *Windows) drain(take func()) {
+	if w != nil {
+		defer w.drained.Add(-1)
+		if w.drained.Add(1) > maxDrained {
+			return
+		}
+	}
+	take()
 }
