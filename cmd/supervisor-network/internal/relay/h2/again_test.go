@@ -106,6 +106,22 @@ func TestWhatAnOriginDidNotDoIsSentAgain(t *testing.T) {
 	}
 }
 
+// TestARequestThatNeverBeganIsKnown by what net/http says of it, for which it has no name.
+// TestWhatAnOriginDidNotDoIsSentAgain is about its other words.
+func TestARequestThatNeverBeganIsKnown(t *testing.T) {
+	p, _ := pool(t, httpOrigin(t, ok, nil), Config{})
+	get(t, p, permit(t, host, 1))
+	o, err := p.origin(keyOf(permit(t, host, 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := o.conns[0]
+	c.Close()
+	if _, err := c.RoundTrip(request(t, "POST", strings.NewReader("x"))); err == nil || !undone(err) {
+		t.Errorf("%v", err)
+	}
+}
+
 // TestAnOriginThatTakesNothingIsGivenUp, however often it says that it did nothing.
 func TestAnOriginThatTakesNothingIsGivenUp(t *testing.T) {
 	var attempts atomic.Int32

@@ -160,9 +160,9 @@ func handedOver(ctx context.Context, _, _ string) (net.Conn, error) {
 
 // RoundTrip sends the request and returns the head of its answer; the body streams.
 // The request ends with ctx, which has to end at the latest when the answer is done
-// with. It is sent again only if the origin has said
-// that it did nothing, or if it is safe to repeat, has no body, and its connection was an
-// old one that broke. Of a body no more may have been read than is kept.
+// with. It is sent again only if the origin has said that it did nothing, and of its body
+// no more was read than is kept; or if it is safe to repeat, has no body, and its
+// connection was an old one that broke.
 func (p *Pool) RoundTrip(ctx context.Context, permit decide.Permit, r *http.Request) (*http.Response, error) {
 	if !permit.Valid() || r.URL == nil || r.URL.Scheme != "https" || !names(permit, r.URL.Host) || r.Host != "" && !names(permit, r.Host) {
 		return nil, ErrWrongPermit
@@ -221,8 +221,8 @@ func prepared(ctx context.Context, r *http.Request) *http.Request {
 	return out
 }
 
-// maxAttempts is how often a request is sent at most. An origin refuses some until its
-// limit of streams is known, which on a new connection is not at once.
+// maxAttempts is how often a request is sent at most: what is given back once, by a limit
+// of streams that fell or a connection that went away, may be so again.
 const maxAttempts = 4
 
 // repeatable reports whether a request that failed may be sent again.
