@@ -108,7 +108,6 @@ func serveCommand(ctx context.Context, args []string, stdout, stderr io.Writer) 
 func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) error {
 	tuneMemory(ctx)
 	relax()
-	go spreadOn(ctx, cgroups)
 	if err := harden(); err != nil {
 		return err
 	}
@@ -252,6 +251,7 @@ func (d *daemon) run(ctx context.Context, digest string) (err error) {
 	g.Go(func() error { return d.refusals.run(ctx) })
 	g.Go(func() error { return d.runVault(ctx) })
 	g.Go(func() error { d.state.watch(ctx, d.log); return nil })
+	g.Go(func() error { spreadOn(ctx, cgroups); return nil })
 	g.Go(func() error { return watchPolicy(ctx, d.cfg.Policy, digest, d.log, d.reload) })
 	return g.Wait()
 }
