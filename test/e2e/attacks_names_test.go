@@ -365,7 +365,7 @@ func TestStreamsAreJudgedOneByOne(t *testing.T) {
 // TestFieldsOfProxiesDoNotArrive (B31, B41, row 42).
 func TestFieldsOfProxiesDoNotArrive(t *testing.T) {
 	a := newSiege(t)
-	forwarding := []string{"X-Forwarded-For: 10.9.9.9", "Forwarded: for=10.9.9.9", "X_Forwarded_Host: evil.test", "X-Real-IP: 10.9.9.9"}
+	forwarding := []string{"X-Forwarded-For: 10.9.9.9", "Forwarded: for=10.9.9.9", "X_Forwarded_Host: evil.test", "X-Real-IP: 10.9.9.9", "True-Client-IP: 10.9.9.9", "CF-Connecting-IP: 10.9.9.9"}
 	arrivedWithout := func(e entry) {
 		_, plain, _ := a.plain.seen()
 		_, secure, _ := a.secure.seen()

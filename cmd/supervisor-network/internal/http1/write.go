@@ -134,22 +134,26 @@ func HopByHop(name string) bool {
 }
 
 // Forwarding reports whether a field, also one with underscores, is where proxies say whom
-// they serve (RFC 7239). An origin may believe it of whoever is near; a workload has
-// nobody behind it.
+// they serve: that of RFC 7239, and those that are older. An origin may believe it of
+// whoever is near; a workload has nobody behind it.
 func Forwarding(name string) bool {
 	const prefix = "X-Forwarded-"
 	if len(name) < len("Forwarded") {
 		return false
 	}
-	switch name[0] | 0x20 {
-	case 'f':
-		return strings.EqualFold(name, "Forwarded")
-	case 'x':
-		name = strings.ReplaceAll(name, "_", "-")
-		return len(name) > len(prefix) && strings.EqualFold(name[:len(prefix)], prefix) || strings.EqualFold(name, "X-Real-IP")
-	default:
+	if first, last := name[0]|0x20, name[len(name)-1]|0x20; first != 'x' && first != 'f' && last != 'p' && last != '6' {
 		return false
 	}
+	name = strings.ReplaceAll(name, "_", "-")
+	return len(name) > len(prefix) && strings.EqualFold(name[:len(prefix)], prefix) ||
+		slices.ContainsFunc(forwarding[:], func(f string) bool { return strings.EqualFold(f, name) })
+}
+
+// forwarding are those that proxies and delivery networks set, and frameworks read. They
+// begin with X or F, or end with P or 6.
+var forwarding = [...]string{
+	"Forwarded", "X-Real-IP", "X-Client-IP", "Client-IP", "True-Client-IP", "X-Cluster-Client-IP", "CF-Connecting-IP", "CF-Connecting-IPv6",
+	"Fastly-Client-IP", "X-Original-Forwarded-For", "X-Azure-ClientIP", "X-Remote-IP", "X-Remote-Addr", "WL-Proxy-Client-IP", "Proxy-Client-IP",
 }
 
 // options are what Connection fields list, lower-case.

@@ -88,7 +88,7 @@ func TestTheOriginGetsWhatWasJudged(t *testing.T) {
 	})
 	r := dial(t, f).hello()
 	r.headers(1, true, append(instead(with(":path", "/a/./b;x=1/%7e?q=%2f&&"), ":authority", "Origin.TEST:443"), fields("x-kept", "1", "te", "trailers", "proxy-authorization", "Basic eA==", "host", "Origin.TEST:443", "cookie", "a=1", "cookie", "b=2",
-		"forwarded", "for=a", "x-forwarded-for", "10.0.0.1", "x_forwarded_host", "evil.test", "x-real-ip", "10.0.0.1")...))
+		"forwarded", "for=a", "x-forwarded-for", "10.0.0.1", "x_forwarded_host", "evil.test", "x-real-ip", "10.0.0.1", "true-client-ip", "10.0.0.1")...))
 	r.answer(1)
 	want := http.Header{"X-Kept": {"1"}, "Te": {"trailers"}, "Cookie": {"a=1; b=2"}}
 	if diff := cmp.Diff(want, got.Header); diff != "" {
