@@ -3,6 +3,7 @@ package app
 import (
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/placeholder"
 	"github.com/splitpod/splitpod/pkg/core"
 )
 
@@ -55,7 +56,13 @@ func (r *refusal) body(req *asked) any {
 		Protocol: req.protocol, Method: req.method, Path: req.path, Host: req.host, Port: req.port, Binary: req.binary,
 		NextSteps: []step{}, RequestID: string(req.id),
 	}
-	out.Missing = missing{"rest_allow", "l7", req.method, req.path, req.host, req.port, req.binary}
+	if !r.ruling.Denied {
+		method := req.method
+		if r.ruling.Override != "" {
+			method = placeholder.Redact(r.ruling.Override)
+		}
+		out.Missing = &missing{"rest_allow", "l7", method, req.path, req.host, req.port, req.binary}
+	}
 	if req.advise {
 		out.NextSteps, out.Guidance = nextSteps, guidance
 	}
@@ -86,13 +93,13 @@ type ruleBody struct {
 	Host      string      `json:"host,omitempty"`
 	Port      uint16      `json:"port,omitempty"`
 	Binary    string      `json:"binary,omitempty"`
-	Missing   missing     `json:"rule_missing"`
+	Missing   *missing    `json:"rule_missing,omitempty"`
 	NextSteps []step      `json:"next_steps"`
 	Guidance  string      `json:"agent_guidance,omitempty"`
 	RequestID string      `json:"request_id"`
 }
 
-// missing is the rule that would have allowed the request.
+// missing is the rule that would have allowed the request; there is none where one denies.
 type missing struct {
 	Type   string `json:"type"`
 	Layer  string `json:"layer"`

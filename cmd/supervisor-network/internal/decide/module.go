@@ -228,5 +228,5 @@ func (s *Snapshot) ExplainRequest(ctx context.Context, p Permit, r *Request) (Ru
 	if err != nil {
 		return Ruling{}, err
 	}
-	return s.ruling(selected, taken, v), nil
+	return s.ruling(selected, r, taken, v), nil
 }

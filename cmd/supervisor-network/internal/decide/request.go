@@ -126,7 +126,7 @@ func (s *Snapshot) Request(p Permit, e Endpoint, r *Request) Ruling {
 		j := judgement{s: s, permit: &p, e: selected, r: r}
 		return j.judge(), nil
 	})
-	return s.ruling(selected, taken, v)
+	return s.ruling(selected, r, taken, v)
 }
 
 // worst judges a request as what its origin may take it for: by its own method and by each

@@ -15,6 +15,8 @@ type Ruling struct {
 	Rule     string          // of the endpoint that refuses, or else takes the request; may be ""
 	Protocol policy.Protocol // of the endpoint that takes the request
 	Detail   string          // why not; "" when nothing refuses
+	Denied   bool            // by a rule that denies, which outweighs every other one
+	Override string          // the method that is refused, where it is not the request's own
 	reason   core.Reason
 }
 
@@ -86,8 +88,8 @@ func (v *verdict) before(o *verdict) bool {
 	}
 }
 
-// ruling puts a verdict into words.
-func (s *Snapshot) ruling(e *l7, r *Request, v verdict) Ruling {
+// ruling puts a verdict into words. It is about r, for which the request asked was taken.
+func (s *Snapshot) ruling(e *l7, asked, r *Request, v verdict) Ruling {
 	out := Ruling{Allowed: v.passes()}
 	if e != nil {
 		out.Protocol, out.Rule = e.public.Protocol, s.endpoints[e.id].rule
@@ -98,7 +100,10 @@ func (s *Snapshot) ruling(e *l7, r *Request, v verdict) Ruling {
 	if v.by != none {
 		out.Rule = s.endpoints[v.by].rule
 	}
-	out.Audited = out.Allowed
+	out.Audited, out.Denied = out.Allowed, v.why == whyDenied
+	if r != asked {
+		out.Override = clip(r.Method)
+	}
 	out.Detail = detail(e, r, v)
 	return out
 }
