@@ -296,6 +296,66 @@ func TestUnreadMessagesEndWithTheRightToReadOnes(t *testing.T) {
 	}
 }
 
+// TestUnreadMessagesNeedTheRightOfTheirMoment: the origin takes its time for a handshake,
+// and meanwhile the policy takes the right to messages away, but not that to the handshake.
+func TestUnreadMessagesNeedTheRightOfTheirMoment(t *testing.T) {
+	w := newWorld(t, generous, endpoint("ws.example.com", 80, anyText))
+	asked, goOn, received := make(chan bool, 1), make(chan bool), make(chan byte, 16)
+	origin := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c, rw, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		asked <- true
+		<-goOn
+		_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: "+acceptOf(r.Header.Get("Sec-WebSocket-Key"))+"\r\n\r\n")
+		first, _ := rw.ReadByte()
+		received <- first
+	})
+	w.origin("ws.example.com", 80, origin)
+	w.origin("ws.example.com", 443, origin, "http/1.1")
+	both := func(options string) {
+		w.publish(endpoint("ws.example.com", 80, options), endpoint("ws.example.com", 443, options))
+	}
+	meanwhile := func() {
+		<-asked
+		both(noText)
+		goOn <- true
+	}
+	check := func(form string, code int) {
+		t.Helper()
+		if first := <-received; code != 1008 || first == 0x82 {
+			t.Errorf("%s: the client is told %d, and the origin got a frame of %x", form, code, first)
+		}
+	}
+
+	both(anyText)
+	c := w.tunnel("ws.example.com", 80)
+	fmt.Fprintf(c, handshake, "/", "ws.example.com")
+	meanwhile()
+	in := bufio.NewReader(c)
+	if resp, _ := answer(t, in, "GET"); resp.StatusCode != 101 {
+		t.Fatal(resp.Status)
+	}
+	_, _ = io.WriteString(c, "\x82\x81\x00\x00\x00\x00x\x88\x80\x00\x00\x00\x00")
+	closing := make([]byte, 4)
+	_, _ = io.ReadFull(in, closing)
+	check("HTTP/1.1", int(closing[2])<<8|int(closing[3]))
+
+	both(anyText)
+	s := w.streams("ws.example.com")
+	stream := s.ask("ws.example.com", "/")
+	meanwhile()
+	if h := s.await(stream, told); h.status != "200" {
+		t.Fatal(h.status)
+	}
+	s.say(stream, 0x82, "x")
+	s.say(stream, 0x88, "")
+	_, payload := s.hear(stream)
+	check("HTTP/2", int(payload[0])<<8|int(payload[1]))
+}
+
 // TestABodyThatIsJudgedMayComeInAnyPieces (attack B32): a chunk to each byte, or more than
 // may be read, which is refused before the rest of it has come.
 func TestABodyThatIsJudgedMayComeInAnyPieces(t *testing.T) {

@@ -55,8 +55,7 @@ func (k *socket) messages(ctx context.Context, early []byte) {
 	j := &messageJudge{p: k.p, grant: *k.grant, in: k.in, secure: k.secure, used: k.ev.Used, echoes: echoesOf(k.in.sealed)}
 	j.audits.write = func(r decide.Ruling, n uint64) { k.auditMessage(j.grant.permit.Generation(), r, n) }
 	defer j.audits.end()
-	binary := j.binary()
-	k.in.binary.Store(binary && k.in.endpoint.Protocol == policy.ProtocolWebSocket) // elsewhere no rule is about messages
+	binary := j.binary(ctx)
 	ws := &websocket.Session{
 		Client: k.client, ClientEarly: early, Upstream: k.upstream,
 		Deflate: k.deflate, Judge: j.text, Binary: binary, Assemblies: k.p.assemblies, Idle: k.p.idle,

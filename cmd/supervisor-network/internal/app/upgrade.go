@@ -95,16 +95,25 @@ func (j *messageJudge) judged(ctx context.Context, text []byte) ([]byte, error) 
 }
 
 // binary says whether binary messages may pass, which nobody reads: where any text
-// message may.
-func (j *messageJudge) binary() bool {
+// message may, by the policy of the moment. The origin may have taken its time for the
+// handshake. Every later policy finds in the request what it has to judge.
+func (j *messageJudge) binary(ctx context.Context) bool {
 	switch {
 	case j.in.endpoint.GraphQL, j.in.sealed.watched:
 		return false
 	case j.in.endpoint.Protocol != policy.ProtocolWebSocket:
 		return true // its rules are about the handshake
 	}
-	j.unread = j.grant.snap.Request(j.grant.permit, j.in.endpoint, textOf(j.in))
-	return j.unread.Allowed
+	for {
+		if j.p.renew(ctx, &j.grant) != nil {
+			return false // it ends
+		}
+		j.unread = j.ruled(textOf(j.in))
+		j.in.binary.Store(j.unread.Allowed)
+		if j.p.policy.Current() == j.grant.snap {
+			return j.unread.Allowed
+		}
+	}
 }
 
 // textOf is some text message on the WebSocket that in opens.
@@ -119,11 +128,7 @@ func (j *messageJudge) judge(ctx context.Context, r *decide.Request) error {
 	if j.in.endpoint.Protocol != policy.ProtocolWebSocket {
 		return nil // its rules are about the handshake
 	}
-	endpoint, ok := j.grant.snap.Endpoint(j.grant.permit, r.Path)
-	ruling := decide.Ruling{Detail: "no endpoint takes the path any more"}
-	if ok {
-		ruling = j.grant.snap.Request(j.grant.permit, endpoint, r)
-	}
+	ruling := j.ruled(r)
 	if ruling.Audited {
 		j.audits.add(ruling)
 	}
@@ -131,6 +136,15 @@ func (j *messageJudge) judge(ctx context.Context, r *decide.Request) error {
 		return nil
 	}
 	return j.refuse(byRules(ruling))
+}
+
+// ruled is what rules say about a message.
+func (j *messageJudge) ruled(r *decide.Request) decide.Ruling {
+	endpoint, ok := j.grant.snap.Endpoint(j.grant.permit, r.Path)
+	if !ok {
+		return decide.Ruling{Detail: "no endpoint takes the path any more"}
+	}
+	return j.grant.snap.Request(j.grant.permit, endpoint, r)
 }
 
 func (j *messageJudge) refuse(r *refusal) error {
