@@ -17,6 +17,7 @@ package credentials
 import (
 	"time"
 
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/placeholder"
 	"github.com/splitpod/splitpod/pkg/core/policy"
 )
@@ -85,7 +86,15 @@ type Grant struct {
 	Header        string        // "": Authorization, as a bearer
 	TTL           time.Duration // 0: as the answer says
 	At            policy.Position
+	revision      uint64 // of what it says
 }
+
+// Use is that a token of the grant went into a request.
+func (g *Grant) Use() inject.Use { return inject.Use{Key: grantUse + g.Name, Revision: g.revision} }
+
+// grantUse is in front of the names of grants where they stand among keys, which have no
+// space.
+const grantUse = "grant "
 
 // Field is the name of the request field that the token goes into.
 func (g *Grant) Field() string {

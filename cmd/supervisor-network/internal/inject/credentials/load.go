@@ -131,10 +131,15 @@ func settingsOf(doc *Document) string {
 		fmt.Fprintf(h, "%q\x00", s)
 	}
 	for _, g := range doc.Grants {
-		g.At = policy.Position{}
-		bindings := g.Bindings
-		g.Bindings = nil // they hold pointers
-		fmt.Fprintf(h, "%+v\x00%v\x00", g, bindings)
+		fmt.Fprintf(h, "%s\x00", g.text())
 	}
 	return hex.EncodeToString(h.Sum(nil))
+}
+
+// text is all that a grant says.
+func (g Grant) text() string {
+	g.At, g.revision = policy.Position{}, 0
+	bindings := g.Bindings
+	g.Bindings = nil // they hold pointers
+	return fmt.Sprintf("%+v\x00%v", g, bindings)
 }

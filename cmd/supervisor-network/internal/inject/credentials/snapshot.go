@@ -1,6 +1,7 @@
 package credentials
 
 import (
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -140,8 +141,11 @@ func (k *held) expired(now time.Time) bool { return !k.expires.IsZero() && !now.
 // the newest Snapshot, directly before the first byte is sent.
 func (s *Snapshot) Recheck(uses []inject.Use) error {
 	for _, u := range uses {
-		if strings.HasPrefix(u.Key, "grant ") {
-			continue // a token, which was just checked
+		if strings.HasPrefix(u.Key, grantUse) { // a token, which was just checked
+			if !s.grantsAs(u) {
+				return inject.Unavailable("the %s changed while the request was prepared", u.Key)
+			}
+			continue
 		}
 		k := s.key(u.Key)
 		if k == nil || k.revision != u.Revision || k.problem != "" || k.expired(s.now()) {
@@ -149,6 +153,11 @@ func (s *Snapshot) Recheck(uses []inject.Use) error {
 		}
 	}
 	return nil
+}
+
+// grantsAs reports whether a grant is still as it was when it was used.
+func (s *Snapshot) grantsAs(u inject.Use) bool {
+	return s != nil && slices.ContainsFunc(s.grants, func(g Grant) bool { return g.Use() == u })
 }
 
 // Credentialed reports whether credentials are bound to some path of host and port:

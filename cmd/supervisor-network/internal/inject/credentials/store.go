@@ -2,6 +2,8 @@ package credentials
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -109,6 +111,10 @@ func (s *Store) logProblem(err error) {
 // hold makes a Snapshot of a valid document. mu is held.
 func (s *Store) hold(doc *Document) *Snapshot {
 	out := &Snapshot{keys: make(map[string]*held, len(doc.Keys)), signing: doc.Signing, grants: doc.Grants, settings: settingsOf(doc), gates: gated(doc), now: s.cfg.Now}
+	for i := range out.grants {
+		sum := sha256.Sum256([]byte(out.grants[i].text()))
+		out.grants[i].revision = binary.BigEndian.Uint64(sum[:])
+	}
 	s.files = []string{s.cfg.File}
 	for _, k := range doc.Keys {
 		h := s.history[k.Name]

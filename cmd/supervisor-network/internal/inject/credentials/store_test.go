@@ -271,6 +271,44 @@ func TestNothingStaleIsUsed(t *testing.T) {
 	}
 }
 
+// TestATokenOfAGrantThatChangedIsNotSent: what the grant says counts, not where it stands
+// in the file, nor what else is in it.
+func TestATokenOfAGrantThatChangedIsNotSent(t *testing.T) {
+	w := newWorld(t)
+	w.write("key", "one")
+	const grants = "token_grants: [{name: g, token_endpoint: 'https://a.test', workload_api: 'unix:///s', bindings: [{host: g.test, port: 443}]}]\n"
+	w.keys(bound + grants)
+	store := w.open()
+	grant, err := store.Current().Grant(permit(t, "g.test", 443), "/")
+	if err != nil || grant == nil {
+		t.Fatal(err)
+	}
+	uses := []inject.Use{grant.Use()}
+	for _, step := range []struct {
+		name string
+		do   func()
+		want bool
+	}{
+		{"a key has another value", func() { w.write("key", "two") }, true},
+		{"it stands in another line", func() { w.keys(bound + "\n\n" + grants) }, true},
+		{"the file is broken, and grants stay", func() { w.keys("  KEY: {}\n") }, true},
+		{"it is bound to another host", func() { w.keys(bound + strings.Replace(grants, "g.test", "h.test", 1)) }, false},
+		{"it is as it was", func() { w.keys(bound + grants) }, true},
+		{"its tokens come from elsewhere", func() { w.keys(bound + strings.Replace(grants, "a.test", "b.test", 1)) }, false},
+		{"it is gone", func() { w.keys(bound) }, false},
+	} {
+		step.do()
+		store.Reload()
+		if err := store.Current().Recheck(uses); (err == nil) != step.want {
+			t.Errorf("%s: %v", step.name, err)
+		}
+	}
+	var none *Snapshot
+	if none.Recheck(uses) == nil {
+		t.Error("without a file")
+	}
+}
+
 func TestAnExpiredValueIsRefused(t *testing.T) {
 	w := newWorld(t)
 	jwt := func(exp string) string {

@@ -127,11 +127,11 @@ func (e *Exchange) Apply(ctx context.Context, p decide.Permit, s *credentials.Sn
 	if g.Header != "" {
 		field = http1.Field{Name: g.Header, Value: token.Expose()}
 	}
-	name := "grant " + g.Name
+	use := g.Use()
 	return Applied{
 		Fields: append(fields.Without(strings.ToLower(field.Name)), field),
-		Use:    inject.Use{Key: name},
-		Echo:   credentials.Echo{Value: token, Placeholder: placeholder.Redacted, Key: name},
+		Use:    use,
+		Echo:   credentials.Echo{Value: token, Placeholder: placeholder.Redacted, Key: use.Key},
 	}, nil
 }
 
