@@ -249,6 +249,38 @@ func TestWithoutAFilePlaceholdersAreRefused(t *testing.T) {
 	}
 }
 
+// TestUnreadMessagesEndWhereCredentialsAreBound: on a WebSocket that is open binary messages
+// pass until its endpoint gets credentials. One on which none pass stays.
+func TestUnreadMessagesEndWhereCredentialsAreBound(t *testing.T) {
+	w := newWorld(t, generous, endpoint("ws.example.com", 443, anyText), endpoint("text.example.com", 443, noText))
+	dir := t.TempDir()
+	write(t, dir+"/key", "REALvalue12345")
+	write(t, dir+"/c.yaml", "version: 1\ncredentials: {}\n")
+	store, _, err := credentials.Open(credentials.Config{File: dir + "/c.yaml"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.vault = &vault{store: store}
+	w.origin("ws.example.com", 443, echoes(t, nil), "http/1.1")
+	w.origin("text.example.com", 443, echoes(t, nil), "http/1.1")
+	text := w.streams("text.example.com")
+	text.open("text.example.com", "/")
+	c := w.streams("ws.example.com")
+	stream := c.open("ws.example.com", "/")
+	c.say(stream, 0x82, "x")
+	if op, payload := c.hear(stream); op != 0x82 || payload != "x" {
+		t.Fatalf("%x %q came back", op, payload)
+	}
+	write(t, dir+"/c.yaml", "version: 1\ncredentials:\n  KEY: {file: "+dir+"/key, bindings: [{host: '*.example.com', port: 443}]}\n")
+	store.Reload()
+	if n := w.live.gate(store.Current().Credentialed); n != 1 {
+		t.Fatalf("%d connections ended", n)
+	}
+	if code, reason := c.closed(stream); code != 1008 || !strings.HasPrefix(gated, reason) || reason == "" {
+		t.Errorf("told %d %q", code, reason)
+	}
+}
+
 func TestTheForwardPathHasItsOwnWord(t *testing.T) {
 	for tunnel, want := range map[bool]core.Reason{true: core.ReasonCredentialUnavailable, false: core.ReasonCredentialInjection} {
 		s := &session{tunnel: tunnel}

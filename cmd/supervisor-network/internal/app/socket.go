@@ -56,6 +56,9 @@ func (k *socket) messages(ctx context.Context, early []byte) {
 	j.audits.write = func(r decide.Ruling, n uint64) { k.auditMessage(j.grant.permit.Generation(), r, n) }
 	defer j.audits.end()
 	binary := j.binary(ctx)
+	if binary {
+		k.p.unread(k.entry) // those messages
+	}
 	ws := &websocket.Session{
 		Client: k.client, ClientEarly: early, Upstream: k.upstream,
 		Deflate: k.deflate, Judge: j.text, Binary: binary, Assemblies: k.p.assemblies, Idle: k.p.idle,
@@ -93,8 +96,11 @@ func (k *socket) bytes(ctx context.Context, pipe *relay.Pipe) {
 
 // goodbye is how a WebSocket is told why it ends.
 func goodbye(cause error) *websocket.CloseError {
-	if errors.Is(cause, errRevoked) {
+	switch {
+	case errors.Is(cause, errRevoked):
 		return &websocket.CloseError{Code: websocket.CodePolicyChanged, Reason: core.ReasonPolicyChanged, Detail: revoked}
+	case errors.Is(cause, errGated):
+		return &websocket.CloseError{Code: websocket.CodePolicy, Reason: core.ReasonUninspectedCredentials, Detail: gated}
 	}
 	return &websocket.CloseError{Code: websocket.CodeGoingAway, Reason: core.ReasonShutdown, Detail: "the daemon is stopping"}
 }
