@@ -266,3 +266,16 @@ func (v *vault) recheck(in *incoming) *refusal {
 	}
 	return nil
 }
+
+// still is recheck for a request that waits for its turn; nil: nothing went into it.
+func (v *vault) still(in *incoming) func() error {
+	if in.sealed == nil || len(in.sealed.uses) == 0 {
+		return nil
+	}
+	return func() error {
+		if changed := v.recheck(in); changed != nil {
+			return changed
+		}
+		return nil
+	}
+}

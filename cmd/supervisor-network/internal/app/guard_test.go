@@ -43,13 +43,15 @@ func grantFor(t testing.TB, endpoint string) *grant {
 }
 
 // keys is a vault whose file binds KEY, and what signs, to api.test:443.
-func keys(t testing.TB) *vault {
+func keys(t testing.TB) *vault { return keysOf(t, "api.test") }
+
+func keysOf(t testing.TB, host string) *vault {
 	t.Helper()
 	dir := t.TempDir()
 	write(t, dir+"/key", "REALvalue12345")
 	text := "version: 1\ncredentials:\n"
 	for _, key := range []string{"KEY", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} {
-		text += "  " + key + ": {file: " + dir + "/key, bindings: [{host: api.test, port: 443}]}\n"
+		text += "  " + key + ": {file: " + dir + "/key, bindings: [{host: " + host + ", port: 443}]}\n"
 	}
 	write(t, dir+"/c.yaml", text)
 	store, _, err := credentials.Open(credentials.Config{File: dir + "/c.yaml"})

@@ -52,7 +52,12 @@ func (s *session) overHTTP2(ctx context.Context, req *http1.Request, t http1.Tar
 	if s.newer.Store(&end); s.watch.Expired() { // late does not come again
 		return exchange.Result{}, silent()
 	}
-	resp, err := s.p.http2.RoundTrip(exchangeCtx, s.grant.permit, out)
+	resp, err := s.p.http2.RoundTripWhile(exchangeCtx, s.grant.permit, out, s.p.vault.still(in))
+	if changed, ok := errors.AsType[*refusal](err); ok && (in.read || body.n.Load() == 0) {
+		return s.overHTTP2(ctx, req, t, in) // with what goes in now
+	} else if ok {
+		return exchange.Result{Up: body.n.Load()}, s.inPlace(changed)
+	}
 	if err != nil {
 		return exchange.Result{Up: body.n.Load()}, s.unheard(ctx, body, err)
 	}

@@ -1,14 +1,21 @@
 package app
 
 import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/record"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/h2"
 )
 
 // TestAReplacedValueGoesInAnew: a value that is replaced between sealing and sending
@@ -59,5 +66,60 @@ func TestAReplacedValueGoesInAnew(t *testing.T) {
 	v.store.Reload()
 	if _, _, refused := s.renewed(t.Context(), sent, target, in); answered(refused) != 500 {
 		t.Errorf("without a value: %v", refused)
+	}
+}
+
+// TestTheNewestValueGoesInWhenThereIsAPlace: a request to an origin of HTTP/2 waits for a
+// connection, and the key is replaced, or loses its value, meanwhile.
+func TestTheNewestValueGoesInWhenThereIsAPlace(t *testing.T) {
+	const host = "api.example.com"
+	for _, newer := range []bool{false, true} {
+		for _, length := range []int64{0, 4, -1} {
+			for _, value := range []string{"REALother12345", ""} {
+				t.Run(fmt.Sprintf("HTTP2 %v length %d to %s", newer, length, value), func(t *testing.T) {
+					w := newWorld(t, generous, endpoint(host, 443, ", protocol: rest, enforcement: enforce, access: full"))
+					w.vault = keysOf(t, host)
+					came := make(chan string, 4)
+					w.origin(host, 443, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+						body, _ := io.ReadAll(r.Body)
+						came <- r.Header.Get("Authorization") + " " + string(body)
+					}), "h2")
+					dial := w.newer.Dial
+					w.newer.Dial = func(ctx context.Context, p decide.Permit) (*tls.Conn, error) {
+						write(t, w.vault.current().List()[0].Source, value)
+						w.vault.store.Reload()
+						return dial(ctx, p)
+					}
+					w.http2 = h2.New(w.newer)
+					sent := "body"[:max(length, -4*length)]
+					req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://"+host+"/", io.NopCloser(strings.NewReader(sent)))
+					if err != nil {
+						t.Fatal(err)
+					}
+					req.ContentLength = length
+					if length == 0 {
+						req.Body = http.NoBody
+					}
+					req.Header.Set("Authorization", "Bearer "+marker)
+					resp, err := w.client(newer).Do(req)
+					if err != nil {
+						t.Fatal(err)
+					}
+					resp.Body.Close()
+					if value == "" {
+						if resp.StatusCode != 500 || len(came) > 0 {
+							t.Errorf("without a value: %s, %d requests came", resp.Status, len(came))
+						}
+						return
+					}
+					if resp.StatusCode != 200 {
+						t.Fatal(resp.Status)
+					}
+					if got := <-came; got != "Bearer "+value+" "+sent {
+						t.Errorf("the origin got %q", got)
+					}
+				})
+			}
+		}
 	}
 }

@@ -271,13 +271,13 @@ func (p *path) roundTrip(ctx context.Context, s *session, g *grant, in *incoming
 		return nil, changed
 	}
 	if st.GRPC || len(req.Trailer) > 0 || s.destination.HTTP2.Load() {
-		return p.http2.RoundTrip(ctx, g.permit, req)
+		return s.inHTTP2(ctx, g, in, st, req, up)
 	}
 	for again := true; ; again = false {
 		o, err := s.destination.Get(ctx, g.permit, !repeatable(req.Method))
 		if e, ok := errors.AsType[*origin.Error](err); ok && e.Kind == origin.NoProtocol {
 			s.destination.HTTP2.Store(true)
-			return p.http2.RoundTrip(ctx, g.permit, req)
+			return s.inHTTP2(ctx, g, in, st, req, up)
 		}
 		if err != nil {
 			return nil, err
@@ -296,6 +296,21 @@ func (p *path) roundTrip(ctx context.Context, s *session, g *grant, in *incoming
 		resp, stale, err := exchange.RoundTrip(ctx, o, req)
 		if err == nil || !again || !stale || !repeatable(req.Method) || ctx.Err() != nil {
 			return resp, err
+		}
+	}
+}
+
+// inHTTP2 sends a stream's request in HTTP/2, where it may wait for a place. What goes in
+// is looked at behind that, and made anew while nothing was read of the body.
+func (s *session) inHTTP2(ctx context.Context, g *grant, in *incoming, st *http2.Stream, req *http.Request, up *counted) (*http.Response, error) {
+	for {
+		resp, err := s.p.http2.RoundTripWhile(ctx, g.permit, req, s.p.vault.still(in))
+		if _, changed := errors.AsType[*refusal](err); !changed || !in.read && up.n.Load() > 0 {
+			return resp, err
+		}
+		var gone *refusal
+		if req, gone = s.renewedStream(ctx, g, st, in, req, up); gone != nil {
+			return nil, gone
 		}
 	}
 }

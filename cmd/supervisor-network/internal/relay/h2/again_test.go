@@ -3,6 +3,7 @@ package h2
 import (
 	"bytes"
 	"crypto/rand"
+	"errors"
 	"io"
 	"net/http"
 	"strings"
@@ -120,6 +121,61 @@ func TestARequestThatNeverBeganIsKnown(t *testing.T) {
 	if _, err := c.RoundTrip(request(t, "POST", strings.NewReader("x"))); err == nil || !undone(err) {
 		t.Errorf("%v", err)
 	}
+}
+
+// TestWhatMayNotBeSentAnyMoreIsNot: that is asked directly before each attempt, when there
+// is a place for it, which goes to the next one.
+func TestWhatMayNotBeSentAnyMoreIsNot(t *testing.T) {
+	gone := errors.New("it may not be sent any more")
+	right := permit(t, host, 1)
+	t.Run("when it has waited for a place", func(t *testing.T) {
+		held := make(chan bool)
+		p, _ := pool(t, few(t, 1, held), Config{MaxConns: 1})
+		first, err := p.RoundTrip(t.Context(), right, request(t, "GET", nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var asked atomic.Int32
+		done := make(chan error)
+		go func() {
+			_, err := p.RoundTripWhile(t.Context(), right, request(t, "POST", strings.NewReader("x")), func() error {
+				asked.Add(1)
+				return gone
+			})
+			done <- err
+		}()
+		untilWaiting(t, p, 1)
+		if n := asked.Load(); n > 0 {
+			t.Errorf("asked %d times before there is a place", n)
+		}
+		close(held)
+		_, _ = io.Copy(io.Discard, first.Body)
+		first.Body.Close()
+		if err := <-done; err != gone || asked.Load() != 1 {
+			t.Errorf("asked %d times, %v", asked.Load(), err)
+		}
+		if waiting, taken := waits(p); waiting != 0 || taken != 0 {
+			t.Errorf("%d wait, %d places are taken", waiting, taken)
+		}
+	})
+	t.Run("when it is to be sent again", func(t *testing.T) {
+		var attempts, asked atomic.Int32
+		p, _ := pool(t, scripted(t, func(f *frames) {
+			f.bodies(func(stream uint32, _ []byte) {
+				attempts.Add(1)
+				_ = f.WriteRSTStream(stream, http2.ErrCodeRefusedStream)
+			})
+		}), Config{})
+		_, err := p.RoundTripWhile(t.Context(), right, request(t, "POST", strings.NewReader("x")), func() error {
+			if asked.Add(1) > 1 {
+				return gone
+			}
+			return nil
+		})
+		if err != gone || attempts.Load() != 1 {
+			t.Errorf("%d attempts, %v", attempts.Load(), err)
+		}
+	})
 }
 
 // TestAnOriginThatTakesNothingIsGivenUp, however often it says that it did nothing.

@@ -164,6 +164,13 @@ func handedOver(ctx context.Context, _, _ string) (net.Conn, error) {
 // no more was read than is kept; or if it is safe to repeat, has no body, and its
 // connection was an old one that broke.
 func (p *Pool) RoundTrip(ctx context.Context, permit decide.Permit, r *http.Request) (*http.Response, error) {
+	return p.RoundTripWhile(ctx, permit, r, nil)
+}
+
+// RoundTripWhile is RoundTrip for a request that may not be sent any more when it has
+// waited for its place: fit is asked directly before each attempt, and an error of it is
+// what is returned. The body is not closed by that.
+func (p *Pool) RoundTripWhile(ctx context.Context, permit decide.Permit, r *http.Request, fit func() error) (*http.Response, error) {
 	if !permit.Valid() || r.URL == nil || r.URL.Scheme != "https" || !names(permit, r.URL.Host) || r.Host != "" && !names(permit, r.Host) {
 		return nil, ErrWrongPermit
 	}
@@ -179,6 +186,11 @@ func (p *Pool) RoundTrip(ctx context.Context, permit decide.Permit, r *http.Requ
 		if err == errGone {
 			attempt-- // nothing was tried
 			continue
+		}
+		if err == nil && fit != nil {
+			if err = fit(); err != nil {
+				o.leave(c)
+			}
 		}
 		if err != nil {
 			return nil, err
