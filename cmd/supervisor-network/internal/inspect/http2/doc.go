@@ -48,7 +48,7 @@ type Options struct {
 	Idle       time.Duration // a connection without streams, default 5 min
 	StreamIdle time.Duration // a stream in which nothing moved, default 1 h
 	Stall      time.Duration // a client that does not take what is sent, default 1 min
-	Ping       time.Duration // silence after which the client is asked for life, default 30 s
+	Ping       time.Duration // silence after which the client is asked for life, which it shows within Stall, default 30 s
 	Drain      time.Duration // for streams to end after the context has, default 10 s
 
 	// Windows bounds what all connections that share it may hold unread; nil: nobody

@@ -3,12 +3,15 @@ package http2
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"runtime"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -341,16 +344,16 @@ func TestSilenceEnds(t *testing.T) {
 		act  func(*raw)
 	}{
 		{"a connection without a stream", Options{Idle: short}, func(r *raw) { r.hello() }},
-		{"a client that answers no ping", Options{Ping: short}, func(r *raw) {
+		{"a client that answers no ping", Options{Ping: short, Stall: short}, func(r *raw) {
 			r.hello()
 			r.headers(1, true, get())
 		}},
-		{"a header block that does not go on", Options{Ping: short}, func(r *raw) {
+		{"a header block that does not go on", Options{Ping: short, Stall: short}, func(r *raw) {
 			r.hello()
 			r.headers(1, true, get())
 			r.ok(r.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 3, BlockFragment: r.block(get())}))
 		}},
-		{"half a frame", Options{Ping: short}, func(r *raw) {
+		{"half a frame", Options{Ping: short, Stall: short}, func(r *raw) {
 			r.hello()
 			_, err := r.conn.Write([]byte{0, 0})
 			r.ok(err)
@@ -376,6 +379,30 @@ func TestSilenceEnds(t *testing.T) {
 			left()
 		})
 	}
+}
+
+// TestAClientThatPausesIsWaitedFor: some read nothing, pings included, while they work on
+// what they have read, or are stopped. They have as long as for any answer.
+func TestAClientThatPausesIsWaitedFor(t *testing.T) {
+	server := &tls.Config{Certificates: []tls.Certificate{certificate()}, NextProtos: []string{"h2"}, SessionTicketsDisabled: true}
+	client := &tls.Config{RootCAs: roots(), ServerName: host, NextProtos: []string{"h2"}}
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		served := make(chan Stats)
+		go func() {
+			conn := tls.Server(near, server)
+			if err := conn.Handshake(); err != nil {
+				t.Error(err)
+			}
+			served <- Serve(t.Context(), conn, Options{Host: host, Port: 443, Idle: time.Hour, Stall: 5 * time.Minute}, hello)
+		}()
+		conn := tls.Client(far, client)
+		r := newRaw(t, conn).hello()
+		time.Sleep(5 * time.Minute)
+		r.alive(1)
+		far.Close()
+		<-served
+	})
 }
 
 func TestAStreamOnWhichNothingMovesEnds(t *testing.T) {

@@ -100,7 +100,7 @@ func (s *server) config() *http.Server {
 			MaxReceiveBufferPerConnection: s.window,
 			MaxReceiveBufferPerStream:     streamWindow,
 			SendPingTimeout:               s.o.Ping,
-			PingTimeout:                   s.o.Ping,
+			PingTimeout:                   max(s.o.Ping, s.o.Stall), // who reads nothing for a while answers nothing
 			WriteByteTimeout:              s.o.Stall,
 		},
 		MaxHeaderBytes: 2*MaxHeaderList - 320, // room for the overhead of ten fields is added
