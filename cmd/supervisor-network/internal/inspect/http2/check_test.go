@@ -323,7 +323,7 @@ func FuzzTarget(f *testing.F) {
 		if i := strings.IndexByte(target, '?'); i < 0 && query != "" || i >= 0 && target[i:] != query {
 			t.Errorf("%q gives the query %q", target, query)
 		}
-		u := (&Stream{server: &server{o: o}, r: &http.Request{Host: host}, Path: path, Query: query}).ToOrigin(context.Background()).URL
+		u := (&Stream{server: &server{o: o, meter: &meter{}}, r: &http.Request{Host: host}, Path: path, Query: query}).ToOrigin(context.Background()).URL
 		if u.RequestURI() != path+query {
 			t.Errorf("%q is sent as %q, and was judged as %q", target, u.RequestURI(), path+query)
 		}

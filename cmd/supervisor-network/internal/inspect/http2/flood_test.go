@@ -90,6 +90,71 @@ func TestWorkPaysForItsControlFrames(t *testing.T) {
 	}
 }
 
+// TestCancelledStreamsAreNoFlood: clients cancel what takes them too long, one after the
+// other, and get no budget back for it while it is work that they cancel.
+func TestCancelledStreamsAreNoFlood(t *testing.T) {
+	judged := make(chan struct{})
+	f := serve(t, Options{}, func(ctx context.Context, s *Stream) {
+		if s.Path == "/" {
+			hello(ctx, s)
+			return
+		}
+		s.ToOrigin(ctx)
+		judged <- struct{}{}
+		<-ctx.Done()
+	})
+	r := dial(t, f).hello()
+	head := fields(":method", "GET", ":scheme", "https", ":authority", host, ":path", "/slow")
+	for i := range uint32(2 * resetBurst) {
+		r.headers(2*i+1, true, head)
+		select {
+		case <-judged:
+		case stats := <-f.stats:
+			t.Fatalf("the connection has ended: %+v", stats)
+		}
+		r.ok(r.fr.WriteRSTStream(2*i+1, http2.ErrCodeCancel))
+	}
+	r.alive(4*resetBurst + 1)
+}
+
+// TestOnlyWantedStreamsPayForResets: one that was reset before it was judged did not.
+func TestOnlyWantedStreamsPayForResets(t *testing.T) {
+	for what, c := range map[string]struct {
+		late bool
+		do   func(context.Context, *Stream)
+		paid int64
+	}{
+		"sent":              {false, func(ctx context.Context, s *Stream) { s.ToOrigin(ctx) }, 1},
+		"answered":          {false, hello, 1},
+		"sent and answered": {false, func(ctx context.Context, s *Stream) { s.ToOrigin(ctx); hello(ctx, s) }, 1},
+		"refused":           {false, func(_ context.Context, s *Stream) { _ = s.Deny(403, "", "", "", nil) }, 1},
+		"not judged":        {false, func(context.Context, *Stream) {}, 0},
+		"sent, too late":    {true, func(ctx context.Context, s *Stream) { s.ToOrigin(ctx) }, 0},
+		"refused, too late": {true, func(_ context.Context, s *Stream) { _ = s.Deny(403, "", "", "", nil) }, 0},
+	} {
+		t.Run(what, func(t *testing.T) {
+			paid := make(chan int64, 1)
+			begun := make(chan struct{})
+			f := serve(t, Options{}, func(ctx context.Context, s *Stream) {
+				close(begun)
+				if c.late {
+					<-ctx.Done()
+				}
+				c.do(ctx, s)
+				paid <- s.server.meter.wanted.Load()
+			})
+			r := dial(t, f).hello()
+			r.headers(1, true, get())
+			if <-begun; c.late {
+				r.ok(r.fr.WriteRSTStream(1, http2.ErrCodeCancel))
+			}
+			if n := <-paid; n != c.paid {
+				t.Errorf("%d resets are paid for, not %d", n, c.paid)
+			}
+		})
+	}
+}
+
 func TestDataIsNoFlood(t *testing.T) {
 	m := newMeter(nil, time.Now().Add(time.Hour))
 	m.skip = 0

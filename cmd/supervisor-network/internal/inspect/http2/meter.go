@@ -10,7 +10,9 @@ import (
 )
 
 // Budgets of frames that cost this side more than the client, or carry nothing.
-// nghttp2 ships the same numbers.
+// nghttp2 ships the same numbers. A stream that its client still wanted when it had been
+// judged pays for its reset: it made its client wait, and us do nothing that any other
+// would not. One that is reset in the breath that opens it pays nothing.
 const (
 	glitchBurst = 10000
 	glitchRate  = 330 // per second
@@ -32,6 +34,7 @@ var errFlood error = http2.ConnectionError(http2.ErrCodeEnhanceYourCalm)
 type meter struct {
 	*tls.Conn
 	earned  atomic.Int64 // credits, by handlers
+	wanted  atomic.Int64 // streams that pay for a reset
 	handled atomic.Int64 // streams that were understood
 	opened  atomic.Int64 // streams the client began
 	flooded atomic.Bool
@@ -162,6 +165,9 @@ func (m *meter) charge(kind, flags byte, stream uint32) bool {
 			return true
 		}
 	case typeReset:
+		if m.resets.tokens < 1 {
+			return m.resets.take(m.wanted.Swap(0))
+		}
 		return m.resets.take(0)
 	case typeHeaders:
 		if stream > m.last {

@@ -45,6 +45,7 @@ func (s *Stream) Respond(ctx context.Context, resp *http.Response) error {
 		return ErrStatus
 	}
 	s.answered = true
+	s.pay()
 	h := s.w.Header()
 	copyFields(h, resp.Header)
 	declareTrailers(h, resp.Trailer)

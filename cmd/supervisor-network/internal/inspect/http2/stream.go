@@ -37,6 +37,7 @@ type Stream struct {
 	r        *http.Request
 	ctx      context.Context
 	watch    *watch
+	paid     bool    // it pays for its reset
 	passed   bool    // ToOrigin was called
 	answered bool    // Deny, Respond or Accept was called
 	sent     int     // of a body to the client
@@ -93,6 +94,7 @@ func (b *body) Read(p []byte) (int, error) {
 // from, the handler's.
 func (s *Stream) ToOrigin(ctx context.Context) *http.Request {
 	s.passed = true
+	s.pay()
 	host := http1.Target{Host: s.server.o.Host, Port: s.server.o.Port}.Authority(443) // in its one spelling
 	u := &url.URL{Scheme: "https", Host: host, Opaque: s.Path}
 	if strings.HasPrefix(s.Path, "//") {
@@ -123,6 +125,7 @@ func (s *Stream) ToOrigin(ctx context.Context) *http.Request {
 // that has no window open for the body gets the head alone: a refusal waits for nobody.
 func (s *Stream) Deny(status int, reason core.Reason, detail string, id core.RequestID, body any, fields ...http1.Field) error {
 	s.answered = true
+	s.pay()
 	h := s.w.Header()
 	if id != "" {
 		h.Set("X-Splitpod-Request-Id", string(id))
@@ -153,6 +156,14 @@ func (s *Stream) Deny(status int, reason core.Reason, detail string, id core.Req
 	}
 	s.reset = s.reset || err != nil
 	return err
+}
+
+// pay is called when it is known what comes of the stream.
+func (s *Stream) pay() {
+	if !s.paid && s.r.Context().Err() == nil {
+		s.paid = true
+		s.server.meter.wanted.Add(1)
+	}
 }
 
 // drain takes what is left of a body that is on its way and went to no origin,
