@@ -174,6 +174,7 @@ func (s *session) stream2(ctx context.Context, st *http2.Stream) {
 	resp, err := s.p.roundTrip(ctx, s, &g, in, st, req, up)
 	up.watch.Stop()
 	if err != nil {
+		st.Lost(err)
 		deny(s.unanswered(ctx, &g, in, up, err))
 		return
 	}

@@ -1,11 +1,14 @@
 package http2
 
 import (
+	"errors"
 	"math"
 	"net/http"
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/net/http2"
 
 	"github.com/splitpod/splitpod/pkg/core"
 )
@@ -14,6 +17,7 @@ import (
 type code int
 
 const (
+	cancelled         code = 1
 	unknown           code = 2
 	deadlineExceeded  code = 4
 	permissionDenied  code = 7
@@ -45,15 +49,37 @@ func codeOf(status int) code {
 	}
 }
 
-// failed is the status of a call that failed with c. An origin whose client's time is over
-// resets the stream, often a moment before the client's own clock says so: that is no
-// reason to call again.
-func (s *Stream) failed(c code) code {
-	limit, ok := timeout(s.r.Header.Get("Grpc-Timeout"))
-	if c == unavailable && ok && time.Since(s.watch.start) >= limit {
+// failed is the status of a call that failed with c, where that is for err. An origin whose
+// client's time is over resets the stream, often a moment before the client's own clock says
+// so: that is no reason to call again. With what else an origin resets a stream, its clients
+// have statuses for.
+func (s *Stream) failed(c code, err error) code {
+	if c != unavailable {
+		return c
+	}
+	if limit, ok := timeout(s.r.Header.Get("Grpc-Timeout")); ok && time.Since(s.watch.start) >= limit {
 		return deadlineExceeded
 	}
+	if reset, ok := errors.AsType[http2.StreamError](err); ok {
+		return codeOfReset(reset.Code)
+	}
 	return c
+}
+
+// codeOfReset is the gRPC project's reading of resets.
+func codeOfReset(c http2.ErrCode) code {
+	switch c {
+	case http2.ErrCodeRefusedStream:
+		return unavailable
+	case http2.ErrCodeCancel:
+		return cancelled
+	case http2.ErrCodeEnhanceYourCalm:
+		return resourceExhausted
+	case http2.ErrCodeInadequateSecurity:
+		return permissionDenied
+	default:
+		return internal
+	}
 }
 
 // timeout reads a call's time: up to eight digits and a unit.
@@ -92,7 +118,7 @@ func (s *Stream) denyCall(h http.Header, status int, reason core.Reason, detail 
 	if strings.HasPrefix(strings.ToLower(s.Header.Get("Content-Type")), webType) {
 		h.Set("Content-Type", webType+"+proto")
 	}
-	h.Set("Grpc-Status", strconv.Itoa(int(s.failed(codeOf(status)))))
+	h.Set("Grpc-Status", strconv.Itoa(int(s.failed(codeOf(status), s.lost))))
 	h.Set("Grpc-Message", percentEncode(string(reason)+": "+detail))
 	s.w.WriteHeader(http.StatusOK)
 }

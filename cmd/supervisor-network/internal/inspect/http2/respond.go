@@ -127,7 +127,7 @@ func (s *Stream) cut(ctx context.Context, err error) error {
 		s.reset = true
 		return cause
 	}
-	status, detail := s.failed(unavailable), "the origin's answer ended early"
+	status, detail := s.failed(unavailable, err), "the origin's answer ended early"
 	if r, ok := errors.AsType[*Revoked](cause); ok {
 		status, detail = unavailable, r.Error()
 	}

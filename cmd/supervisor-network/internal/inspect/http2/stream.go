@@ -38,6 +38,7 @@ type Stream struct {
 	ctx      context.Context
 	watch    *watch
 	paid     bool    // it pays for its reset
+	lost     error   // with which the origin's answer failed
 	passed   bool    // ToOrigin was called
 	answered bool    // Deny, Respond or Accept was called
 	sent     int     // of a body to the client
@@ -119,6 +120,10 @@ func (s *Stream) ToOrigin(ctx context.Context) *http.Request {
 	}
 	return out
 }
+
+// Lost says why there is no answer of the origin, before Deny is called for that: to a gRPC
+// client each reset of a stream is another status.
+func (s *Stream) Lost(err error) { s.lost = err }
 
 // Deny answers with a status and body as JSON; a gRPC client gets a status in the
 // trailers instead, with the detail as its message. fields go with the answer. A client

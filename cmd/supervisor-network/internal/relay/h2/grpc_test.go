@@ -104,7 +104,12 @@ func calls(t testing.TB, j judge) pb.TestServiceClient {
 	}()
 	t.Cleanup(func() { srv.Stop(); <-served })
 	p, _ := pool(t, l.Addr().String(), Config{})
-	front := tunnel(t, p, j)
+	return caller(t, tunnel(t, p, j))
+}
+
+// caller is a gRPC client of whoever listens there.
+func caller(t testing.TB, front string) pb.TestServiceClient {
+	t.Helper()
 	cc, err := grpc.NewClient("passthrough:///"+host, grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{ServerName: host, RootCAs: roots()})),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "tcp", front)

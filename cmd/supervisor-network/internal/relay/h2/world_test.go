@@ -159,6 +159,7 @@ func tunnel(t testing.TB, p *Pool, judge func(context.Context, *http2.Stream) (c
 					}
 					resp, err := p.RoundTrip(ctx, right, s.ToOrigin(ctx))
 					if err != nil {
+						s.Lost(err)
 						_ = s.Deny(http.StatusBadGateway, core.ReasonUpstreamInvalid, err.Error(), "", http1.ErrorBody{Error: core.ReasonUpstreamInvalid, Detail: err.Error()})
 						return
 					}
