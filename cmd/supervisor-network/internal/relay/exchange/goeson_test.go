@@ -108,6 +108,30 @@ func TestWhatGoesOnAfterAnExchange(t *testing.T) {
 	}
 }
 
+// TestAnOriginsTimeIsNoted: in which it keeps its connection between two requests.
+func TestAnOriginsTimeIsNoted(t *testing.T) {
+	for fields, want := range map[string]time.Duration{
+		"":                                     0,
+		"Keep-Alive: timeout=5\r\n":            5 * time.Second,
+		"keep-alive: max=100 , Timeout=75\r\n": 75 * time.Second,
+		"Keep-Alive: timeout\r\n":              0,
+		"Keep-Alive: timeout=-5\r\n":           0,
+		"Keep-Alive: timeout=99999999\r\n":     0,
+		"Keep-Alive: timeout=5.5, x=\"=\"\r\n": 0,
+		"Connection: keep-alive, Keep-Alive\r\nKeep-Alive: timeout=7\r\n": 7 * time.Second,
+	} {
+		reply := "HTTP/1.1 200 OK\r\n" + fields + "Content-Length: 0\r\n\r\n"
+		l := newLink(t)
+		if _, err := l.do("GET / HTTP/1.1\r\nHost: ok.test\r\n\r\n", reply); err != nil || l.conn.KeptFor != want {
+			t.Errorf("%q: %s, %v", fields, l.conn.KeptFor, err)
+		}
+		l = newLink(t)
+		if _, _, err := l.roundTrip(t.Context(), request("GET", 0, "", nil), reply); err != nil || l.conn.KeptFor != want {
+			t.Errorf("%q, as a round trip: %s, %v", fields, l.conn.KeptFor, err)
+		}
+	}
+}
+
 // TestExchangesFollowEachOther: on the same two connections, bodies and pipelining
 // included, nothing of one is taken for another's.
 func TestExchangesFollowEachOther(t *testing.T) {

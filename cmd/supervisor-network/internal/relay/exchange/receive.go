@@ -4,8 +4,12 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"strconv"
+	"strings"
+	"time"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/pool"
 )
 
 // maxInterim bounds the interim responses of one exchange.
@@ -100,6 +104,7 @@ func (x *running) respond(resp *http1.Response) error {
 			out.ZeroLength, out.Framing.Length = true, length
 		}
 	}
+	heed(x.Origin, resp.Fields)
 	x.responding.Store(true)
 	if err := x.writeHead(resp, out); err != nil {
 		return err
@@ -112,6 +117,22 @@ func (x *running) respond(resp *http1.Response) error {
 	x.result.ClientGoesOn = goesOn
 	x.result.OriginGoesOn = whole && !resp.Close && resp.Framing.Kind != http1.UntilClose
 	return nil
+}
+
+// heed takes an origin at its word that it ends the connection when that is not used for
+// some time (RFC 2068 section 19.7.1.1). Clients that do, and get no word of it from us,
+// would lose what they ask for in that moment.
+func heed(origin *pool.Conn, fields http1.Fields) {
+	value, n := fields.Get("Keep-Alive")
+	if n == 0 {
+		return
+	}
+	for parameter := range strings.SplitSeq(value, ",") {
+		name, seconds, _ := strings.Cut(strings.TrimSpace(parameter), "=")
+		if n, err := strconv.ParseUint(seconds, 10, 16); err == nil && strings.EqualFold(name, "timeout") {
+			origin.KeptFor = time.Duration(n) * time.Second
+		}
+	}
 }
 
 // copyContent passes the content on. What is wrong with it is the origin's fault, unless

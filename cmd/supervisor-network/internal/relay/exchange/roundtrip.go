@@ -67,6 +67,7 @@ func (x *roundTrip) response(r *http.Request, head *http1.Response) *http.Respon
 		resp.ContentLength = 0
 	}
 	x.body, x.keeps = http1.NewBodyReader(x.origin.R, head.Framing), !head.Close && head.Framing.Kind != http1.UntilClose
+	heed(x.origin, head.Fields)
 	resp.Body = x
 	if head.Framing.Kind == http1.NoBody {
 		x.finish()

@@ -166,12 +166,22 @@ func (d *Destination) kept(careful bool) *Conn {
 		d.idle = d.idle[:n-1]
 		d.mu.Unlock()
 		d.pool.idle.Add(-1)
-		if !careful && time.Since(c.since) < fresh || c.quiet() {
+		if c.usable(careful) {
 			c.Reused = true
 			return c
 		}
 		c.raw.Close()
 	}
+}
+
+// usable reports whether a connection that waited can carry another request. One that its
+// origin is about to close would lose it.
+func (c *Conn) usable(careful bool) bool {
+	waited := time.Since(c.since)
+	if most := c.KeptFor; most > 0 && waited >= max(most-closing, most/2) {
+		return false
+	}
+	return !careful && waited < fresh || c.quiet()
 }
 
 // Get takes a kept connection or opens one. careful is for a request that cannot be
@@ -243,6 +253,9 @@ type Conn struct {
 	// Personal is set when the origin may take whoever uses the connection for the client
 	// that did (see Personal). Release does not keep it.
 	Personal bool
+	// KeptFor is how long the origin says that it keeps the connection between two
+	// requests; 0: it does not say.
+	KeptFor time.Duration
 
 	raw         net.Conn
 	tcp         *net.TCPConn
@@ -252,6 +265,13 @@ type Conn struct {
 	watch       *relay.Watch
 	since       time.Time
 }
+
+// closing is how long before its end, by the origin's word, a connection is not used any
+// more: as much as its last request takes to get there. Node's clients have the same.
+const closing = time.Second
+
+// Ended reports whether the origin ended the connection.
+func (c *Conn) Ended() bool { return relay.EndOf(c.tcp) != relay.Open }
 
 // Watch makes every byte that moves count for w.
 func (c *Conn) Watch(w *relay.Watch) { c.watch = w }

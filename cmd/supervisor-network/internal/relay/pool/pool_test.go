@@ -166,6 +166,31 @@ func TestAConnectionThatIsNotQuietIsNotUsed(t *testing.T) {
 	}
 }
 
+// TestAConnectionIsNotUsedNearTheEndThatItsOriginTold: what is sent on it then is lost.
+func TestAConnectionIsNotUsedNearTheEndThatItsOriginTold(t *testing.T) {
+	for _, c := range []struct {
+		keptFor, waited time.Duration
+		used            bool
+	}{
+		{0, time.Hour, true},
+		{time.Hour, time.Minute, true},
+		{time.Hour, time.Hour - closing, false},
+		{time.Second, 0, true},
+		{time.Second, time.Second / 2, false},
+	} {
+		w := newWorld(t)
+		p := w.permit(t, "a.test", 80)
+		d := w.Destination(p, false)
+		kept := w.get(t, d, p)
+		kept.KeptFor = c.keptFor
+		kept.Release()
+		kept.since = time.Now().Add(-c.waited)
+		if got := d.Kept(); (got == kept) != c.used {
+			t.Errorf("kept for %s, after %s: used %v", c.keptFor, c.waited, got == kept)
+		}
+	}
+}
+
 func TestBytesThatWereReadAheadEndAConnection(t *testing.T) {
 	w := newWorld(t)
 	p := w.permit(t, "a.test", 80)
