@@ -394,10 +394,11 @@ func (s *session) prepare(ctx context.Context, tls bool) {
 	s.spare.wrap(ctx, s.destination)
 }
 
-// get takes a connection to the origin.
+// get takes a connection to the origin. The one that the tunnel was opened with may have
+// ended by now: nobody waits for a client's first request for ever.
 func (s *session) get(ctx context.Context, careful bool) (*pool.Conn, error) {
 	c, err := s.spare.take(ctx)
-	if c != nil && c.Personal && !c.Fit() {
+	if c != nil && (c.Ended() || c.Personal && !c.Fit()) {
 		c.Close()
 		c = nil
 	}

@@ -275,7 +275,7 @@ func (p *path) roundTrip(ctx context.Context, s *session, g *grant, in *incoming
 		return s.inHTTP2(ctx, g, in, st, req, up)
 	}
 	for again := true; ; again = false {
-		o, err := s.destination.Get(ctx, g.permit, !repeatable(req.Method))
+		o, err := s.fetch(ctx, g, !again, !repeatable(req.Method))
 		if e, ok := errors.AsType[*origin.Error](err); ok && e.Kind == origin.NoProtocol {
 			s.destination.HTTP2.Store(true)
 			return s.inHTTP2(ctx, g, in, st, req, up)
@@ -314,6 +314,15 @@ func (s *session) inHTTP2(ctx context.Context, g *grant, in *incoming, st *http2
 			return nil, gone
 		}
 	}
+}
+
+// fetch takes a connection to the origin. Where one had been closed while it was kept,
+// the others may have been, too.
+func (s *session) fetch(ctx context.Context, g *grant, fresh, careful bool) (*pool.Conn, error) {
+	if fresh {
+		return s.destination.Open(ctx, g.permit)
+	}
+	return s.destination.Get(ctx, g.permit, careful)
 }
 
 // readStream reads a stream's whole body, which takes no longer than within: a client

@@ -165,7 +165,7 @@ func (s *session) shake(ctx context.Context, g *grant, st *http2.Stream, in *inc
 		if s.destination.HTTP2.Load() {
 			return nil, nil, nil, noSockets()
 		}
-		up, err := s.destination.Get(ctx, g.permit, false)
+		up, err := s.fetch(ctx, g, !again, false)
 		if e, ok := errors.AsType[*origin.Error](err); ok && e.Kind == origin.NoProtocol {
 			s.destination.HTTP2.Store(true)
 			return nil, nil, nil, noSockets()
