@@ -29,6 +29,7 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/mint"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/observe"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/record"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/h2"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/origin"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/pool"
@@ -189,7 +190,7 @@ func (w *world) Dial(ctx context.Context, p decide.Permit) (*net.TCPConn, error)
 	var d net.Dialer
 	c, err := d.DialContext(ctx, "tcp", address)
 	if err != nil {
-		return nil, err
+		return nil, &relay.Error{Reason: core.ReasonUpstreamUnreachable, Detail: "nobody answers there", Err: err}
 	}
 	return c.(*net.TCPConn), nil
 }

@@ -124,7 +124,7 @@ func (s *session) stream2(ctx context.Context, st *http2.Stream) {
 		ev.End()
 		a := s.asked(in)
 		a.id = ev.Event.RequestID
-		_ = st.Deny(r.status, r.reason, r.detail, ev.Event.RequestID, r.body(a), r.fields()...) // a client that is gone needs no answer
+		_ = st.Deny(r.status, r.reason, r.detail, ev.Event.RequestID, r.body(a), fieldsOn(st, r)...) // a client that is gone needs no answer
 	}
 	if !s.p.places.take() {
 		deny(tooManyStreams())
@@ -201,6 +201,17 @@ func (s *session) stream2(ctx context.Context, st *http2.Stream) {
 	if reason, detail := s.p.streamOutcome(ctx, err); reason != "" {
 		ev.Fail(reason, detail)
 	}
+}
+
+// fieldsOn are those of a refusal on a stream. Calls that wait until their server is there
+// wait for a connection to it: this one leads nowhere, and goes away; the next one is
+// refused for as long as it would lead nowhere.
+func fieldsOn(st *http2.Stream, r *refusal) []http1.Field {
+	fields := r.fields()
+	if st.GRPC && r.reason == core.ReasonUpstreamUnreachable {
+		fields = append(fields, http1.Field{Name: "Connection", Value: "close"}) // which the library takes for GOAWAY
+	}
+	return fields
 }
 
 // patience is a stream's wait for the head of a response, which ends when nothing moves
