@@ -56,13 +56,11 @@ func (r *refusal) body(req *asked) any {
 		Protocol: req.protocol, Method: req.method, Path: req.path, Host: req.host, Port: req.port, Binary: req.binary,
 		NextSteps: []step{}, RequestID: string(req.id),
 	}
-	if !r.ruling.Denied {
-		method := req.method
-		if r.ruling.Override != "" {
-			method = placeholder.Redact(r.ruling.Override)
-		}
-		out.Missing = &missing{"rest_allow", "l7", method, req.path, req.host, req.port, req.binary}
+	method := req.method
+	if r.ruling.Override != "" {
+		method = placeholder.Redact(r.ruling.Override)
 	}
+	out.Missing = missing{"rest_allow", "l7", method, req.path, req.host, req.port, req.binary}
 	if req.advise {
 		out.NextSteps, out.Guidance = nextSteps, guidance
 	}
@@ -93,13 +91,13 @@ type ruleBody struct {
 	Host      string      `json:"host,omitempty"`
 	Port      uint16      `json:"port,omitempty"`
 	Binary    string      `json:"binary,omitempty"`
-	Missing   *missing    `json:"rule_missing,omitempty"`
+	Missing   missing     `json:"rule_missing"`
 	NextSteps []step      `json:"next_steps"`
 	Guidance  string      `json:"agent_guidance,omitempty"`
 	RequestID string      `json:"request_id"`
 }
 
-// missing is the rule that would have allowed the request; there is none where one denies.
+// missing is the rule that would have allowed the request, where none denies it.
 type missing struct {
 	Type   string `json:"type"`
 	Layer  string `json:"layer"`

@@ -15,7 +15,6 @@ type Ruling struct {
 	Rule     string          // of the endpoint that refuses, or else takes the request; may be ""
 	Protocol policy.Protocol // of the endpoint that takes the request
 	Detail   string          // why not; "" when nothing refuses
-	Denied   bool            // by a rule that denies, which outweighs every other one
 	Override string          // the method that is refused, where it is not the request's own
 	reason   core.Reason
 }
@@ -100,7 +99,7 @@ func (s *Snapshot) ruling(e *l7, asked, r *Request, v verdict) Ruling {
 	if v.by != none {
 		out.Rule = s.endpoints[v.by].rule
 	}
-	out.Audited, out.Denied = out.Allowed, v.why == whyDenied
+	out.Audited = out.Allowed
 	if r != asked {
 		out.Override = clip(r.Method)
 	}
