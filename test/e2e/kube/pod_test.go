@@ -166,6 +166,7 @@ func (p *subject) leavesRecordsAndMetrics() {
 type record struct {
 	Time  int64 // milliseconds
 	Count int
+	Why   string                  `json:"status_detail"`
 	Dst   struct{ Domain string } `json:"dst_endpoint"`
 
 	Unmapped struct {

@@ -175,11 +175,16 @@ func changeNetworkImage(t *testing.T, held int) {
 	}
 }
 
-// reasons counts the records of a log by their reasons.
+// reasons counts the records of a log by their reasons and, where they are not what the
+// tests here bring about, by what they say.
 func reasons(log string) map[string]int {
 	out := make(map[string]int)
 	for _, r := range records(log) {
-		out[r.Unmapped.Reason] += max(r.Count, 1)
+		why := r.Unmapped.Reason
+		if why != "allowed" && why != "policy_denied" {
+			why += " (" + r.Why + ")"
+		}
+		out[why] += max(r.Count, 1)
 	}
 	return out
 }

@@ -12,8 +12,10 @@ import (
 	"github.com/splitpod/splitpod/pkg/core"
 )
 
-// identifyTimeout bounds one question; the process daemon's own budget is shorter.
-const identifyTimeout = 5 * time.Second
+// identifyTimeout bounds one question. It is longer than the process daemon takes to hash
+// the largest program on a slow disk, and than a crowd waits on a busy machine. One that
+// has stopped answering is noticed by its connection's pings.
+const identifyTimeout = 40 * time.Second
 
 // Identify asks the process daemon instance whose listener took the connection who
 // owns it. It never fails: every failure is a status that denies.

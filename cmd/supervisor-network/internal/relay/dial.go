@@ -58,7 +58,7 @@ type Resolver interface {
 type Config struct {
 	Resolver   Resolver      // default: the system's, in pure Go
 	Timeout    time.Duration // resolving and dialling together, default 30 s
-	DNSTimeout time.Duration // default 5 s
+	DNSTimeout time.Duration // default 20 s: a resolver waits 5 s for each datagram (resolv.conf(5))
 	Attempt    time.Duration // one address, default 10 s
 	Stagger    time.Duration // until the next address is tried beside it, default 250 ms
 	// Dialled is told how long each attempt to reach a destination took, and how it
@@ -85,7 +85,7 @@ func New(cfg Config) *Dialer {
 	for _, d := range []struct {
 		field *time.Duration
 		value time.Duration
-	}{{&cfg.Timeout, 30 * time.Second}, {&cfg.DNSTimeout, 5 * time.Second}, {&cfg.Attempt, 10 * time.Second}, {&cfg.Stagger, 250 * time.Millisecond}} {
+	}{{&cfg.Timeout, 30 * time.Second}, {&cfg.DNSTimeout, 20 * time.Second}, {&cfg.Attempt, 10 * time.Second}, {&cfg.Stagger, 250 * time.Millisecond}} {
 		if *d.field <= 0 {
 			*d.field = d.value
 		}

@@ -108,3 +108,32 @@ func TestADialEndsWithItsContext(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// slow answers after a while.
+type slow time.Duration
+
+func (s slow) LookupNetIP(ctx context.Context, _, _ string) ([]netip.Addr, error) {
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-time.After(time.Duration(s)):
+		return []netip.Addr{netip.MustParseAddr("1.0.0.1")}, nil
+	}
+}
+
+// TestALostDatagramIsAskedAgain: the resolver waits five seconds for each, and asks twice.
+func TestALostDatagramIsAskedAgain(t *testing.T) {
+	for took, want := range map[time.Duration]core.Reason{
+		5*time.Second + time.Millisecond:  "",
+		10*time.Second + time.Millisecond: "",
+		20*time.Second + time.Millisecond: core.ReasonUpstreamTimeout,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			_, err := New(Config{Resolver: slow(took)}).resolve(t.Context(), destination{host: "a.test"})
+			var why *Error
+			if errors.As(err, &why); want == "" && err != nil || want != "" && (why == nil || why.Reason != want) {
+				t.Errorf("after %s: %v", took, err)
+			}
+		})
+	}
+}

@@ -138,14 +138,14 @@ var (
 // else by a pass that started after the question.
 func (r *Resolver) owner(ctx context.Context, inode uint64, asked time.Time) (core.Identity, error) {
 	if p := r.last.Load(); p != nil && len(p.holders[inode]) == 0 {
-		for _, pid := range r.recent.list() {
-			before, ok := p.known[pid]
-			if !ok || !r.fs.holds(pid, inode, maxHeld) {
+		for _, c := range r.recent.all() {
+			before, ok := p.known[c.pid]
+			if !ok || !c.holds(r.fs, inode, asked, maxHeld) {
 				continue
 			}
-			now, err := r.fs.read(pid)
+			now, err := r.fs.read(c.pid)
 			if err == nil && now.sameProgram(&before) && (p.newest != 0 && p.newest == r.fs.lastPID() || !r.fs.childIsUnknown(&now, p.known)) {
-				r.recent.add(pid)
+				r.recent.add(c.pid)
 				return r.describe(ctx, now)
 			}
 		}
@@ -276,34 +276,4 @@ func (r *Resolver) ancestors(ctx context.Context, who *core.Identity, p process)
 		p = parent
 	}
 	return line, nil
-}
-
-// recent are the pids that connected last, newest first.
-type recent struct {
-	mu   sync.Mutex
-	pids []int // guarded by mu; replaced, never changed
-}
-
-// maxRecent bounds how many processes are tried before a pass.
-const maxRecent = 16
-
-func (l *recent) list() []int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.pids
-}
-
-func (l *recent) add(pid int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.pids) > 0 && l.pids[0] == pid {
-		return
-	}
-	next := []int{pid}
-	for _, old := range l.pids {
-		if old != pid && len(next) < maxRecent {
-			next = append(next, old)
-		}
-	}
-	l.pids = next
 }

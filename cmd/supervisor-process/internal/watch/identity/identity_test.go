@@ -18,6 +18,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -669,6 +670,61 @@ func TestManyAskAtOnce(t *testing.T) {
 	})
 }
 
+// TestACrowdIsLookedForTogether: what a process held is listed once for all who asked
+// before, and again for whoever asks later.
+func TestACrowdIsLookedForTogether(t *testing.T) {
+	sandboxed(t, func(t *testing.T) {
+		s := newStand(t)
+		crowd := s.start(s.program("crowd"), "again", s.address)
+		next := func() (core.Tuple, uint64) {
+			fmt.Fprintln(crowd.in)
+			tuple := crowd.tuple()
+			of, err := s.r.diag.lookup(tuple)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return tuple, of.inode
+		}
+		oldest, first := next()
+		if who := s.r.Identify(t.Context(), oldest); who.Status != core.IdentityKnown {
+			t.Fatalf("got %+v", who)
+		}
+		pass := s.r.last.Load()
+		var tuples []core.Tuple
+		for range 3 * newestHeld {
+			tuple, _ := next()
+			tuples = append(tuples, tuple)
+		}
+		s.askAll(t, tuples)
+		if s.r.last.Load() != pass {
+			t.Error("a crowd of a known process needed another pass")
+		}
+
+		c := s.r.recent.all()[0]
+		before := time.Now()
+		if c.holds(s.r.fs, first, before, 1) {
+			t.Error("a list of one descriptor has the first of many")
+		}
+		if !c.holds(s.r.fs, first, before, maxHeld) || !c.started.After(before) {
+			t.Error("the oldest of many connections is not found by listing all")
+		}
+		list := c.started
+		if !c.holds(s.r.fs, first, before, maxHeld) || c.started != list {
+			t.Error("who asked before the list does not use it")
+		}
+		if c.holds(s.r.fs, 1, before, maxHeld) {
+			t.Error("the list has what nobody holds")
+		}
+		_, last := next()
+		if c.holds(s.r.fs, last, before, maxHeld) {
+			t.Error("the list has what came later")
+		}
+		if !c.holds(s.r.fs, last, time.Now(), maxHeld) {
+			t.Error("who asks after the list is answered by it")
+		}
+	})
+}
+
 // A copy of a descriptor costs a process next to nothing, and whoever looks for its
 // sockets has to look at each of them.
 func TestDescriptorsThatAreLookedAtAreBounded(t *testing.T) {
@@ -702,7 +758,7 @@ func TestDescriptorsThatAreLookedAtAreBounded(t *testing.T) {
 			t.Fatal(held, err)
 		}
 		for limit, enough := range map[int]bool{len(held): true, len(held) - 1: false} {
-			if got := s.r.fs.holds(cmd.Process.Pid, st.Ino, limit); got != enough {
+			if got := (&connector{pid: cmd.Process.Pid}).holds(s.r.fs, st.Ino, time.Now(), limit); got != enough {
 				t.Errorf("asked at a limit of %d: %t", limit, got)
 			}
 			s.r.descriptors = limit
@@ -881,4 +937,36 @@ func BenchmarkIdentify(b *testing.B) {
 			}
 		}
 	})
+	for _, n := range []int{100, 1000} {
+		b.Run(fmt.Sprintf("crowd_of_%d", n), func(b *testing.B) {
+			crowd := s.start(s.program("crowd"), "again", s.address)
+			line := func() core.Tuple { fmt.Fprintln(crowd.in); return crowd.tuple() }
+			s.r.last.Store(nil)
+			s.r.Identify(b.Context(), line())
+			tuples := make([]core.Tuple, n)
+			for i := range tuples {
+				tuples[i] = line()
+			}
+			for b.Loop() {
+				s.askAll(b, tuples)
+			}
+		})
+	}
+}
+
+// askAll asks for many connections at a time, as many at once as the network daemon.
+func (s *stand) askAll(t testing.TB, tuples []core.Tuple) {
+	t.Helper()
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, 64)
+	for _, tuple := range tuples {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			if who := s.r.Identify(t.Context(), tuple); who.Status != core.IdentityKnown {
+				t.Errorf("got %+v", who)
+			}
+		})
+	}
+	wg.Wait()
 }

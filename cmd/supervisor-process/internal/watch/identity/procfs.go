@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -237,25 +236,20 @@ func socketAt(folder int, name string) (inode uint64, ok bool) {
 	return inode, err == nil
 }
 
-// maxHeld bounds the descriptors of a process that is asked whether it holds a socket.
-// One that has more is left to a pass.
-const maxHeld = 16 << 10
+// is reports whether a descriptor is of the socket.
+func (fs procfs) is(folder string, n int, inode uint64) bool {
+	of, ok := socketAt(fs.fd, folder+"/"+strconv.Itoa(n))
+	return ok && of == inode
+}
 
-// holds reports whether a process of at most limit descriptors has one of the socket. It
-// looks at the newest descriptors first.
-func (fs procfs) holds(pid int, inode uint64, limit int) bool {
-	folder := strconv.Itoa(pid) + "/fd"
-	fds, err := fs.numbers(folder, limit)
-	if err != nil {
-		return false
-	}
-	slices.SortFunc(fds, func(a, b int) int { return b - a })
+// inodes are those of the descriptors that are sockets.
+func (fs procfs) inodes(folder string, fds []int) (out []uint64) {
 	for _, n := range fds {
-		if of, ok := socketAt(fs.fd, folder+"/"+strconv.Itoa(n)); ok && of == inode {
-			return true
+		if inode, ok := socketAt(fs.fd, folder+"/"+strconv.Itoa(n)); ok {
+			out = append(out, inode)
 		}
 	}
-	return false
+	return out
 }
 
 // childIsUnknown reports whether a process has a child that known does not have:
