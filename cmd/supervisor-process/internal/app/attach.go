@@ -33,6 +33,7 @@ func attachCommand(ctx context.Context, args []string, stdout, stderr io.Writer)
 	if err := harden(); err != nil {
 		return exitCode(err, stderr)
 	}
+	gather()
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	d := &daemon{cfg: cfg, instance: core.NewInstanceID(), environ: config.Environ(),

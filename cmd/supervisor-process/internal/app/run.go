@@ -48,6 +48,7 @@ func runCommand(ctx context.Context, args []string, stdout, stderr io.Writer) in
 	if err := harden(); err != nil {
 		return exitCode(err, stderr)
 	}
+	gather()
 	d := &daemon{cfg: cfg, instance: core.NewInstanceID(), environ: config.Environ(),
 		configs: make(chan core.Config, 1), fatal: make(chan error, 1), signals: make(chan os.Signal, 16)}
 	d.log = newLogger(stderr, cfg.LogLevel, d.instance)

@@ -123,6 +123,10 @@ func Load(name string, args, environ []string) (*Config, []string, error) {
 // Environ is the process's environment, read here and nowhere else.
 func Environ() []string { return os.Environ() }
 
+// Threads is what an operator said of the threads that run Go code, to the runtime; empty:
+// nothing.
+func Threads() string { return os.Getenv("GOMAXPROCS") }
+
 // Term is the kind of terminal that the caller of exec has.
 func Term() string { return os.Getenv("TERM") }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/singleflight"
@@ -34,6 +35,7 @@ var (
 type trust struct {
 	flight  singleflight.Group
 	hashing chan struct{} // of maxHashing places
+	hashed  atomic.Uint64 // files
 
 	mu    sync.RWMutex
 	first map[string]trusted // guarded by mu
@@ -68,6 +70,7 @@ func (t *trust) check(ctx context.Context, fs procfs, p *process) (string, error
 			return "", err
 		}
 		defer f.Close()
+		defer t.hashed.Add(1)
 		return sum(f)
 	})
 	select {

@@ -45,7 +45,7 @@ type Resolver struct {
 
 // Open makes a Resolver.
 func Open(cfg Config) (*Resolver, error) {
-	r := &Resolver{cfg: cfg, tree: cfg.Tree, descriptors: maxDescriptors, trust: trust{hashing: make(chan struct{}, maxHashing)}, commands: make(commands, maxCommandLines)}
+	r := &Resolver{cfg: cfg, tree: cfg.Tree, descriptors: maxDescriptors, trust: trust{hashing: make(chan struct{}, maxHashing)}, commands: newCommands()}
 	var err error
 	if r.diag.fd, err = number(cfg.Diag); err != nil {
 		return nil, fmt.Errorf("identify: %w", err)
@@ -143,8 +143,9 @@ func (r *Resolver) owner(ctx context.Context, inode uint64, asked time.Time) (co
 			if !ok || !c.holds(r.fs, inode, asked, maxHeld) {
 				continue
 			}
+			newest := r.fs.lastPID()
 			now, err := r.fs.read(c.pid)
-			if err == nil && now.sameProgram(&before) && (p.newest != 0 && p.newest == r.fs.lastPID() || !r.fs.childIsUnknown(&now, p.known)) {
+			if err == nil && now.sameProgram(&before) && (p.newest.same(newest) || c.hasNoNewChild(r.fs, p, &now, newest)) {
 				r.recent.add(c.pid)
 				return r.describe(ctx, now)
 			}
@@ -183,7 +184,11 @@ func (r *Resolver) agreed(ctx context.Context, p *pass, pids []int) (core.Identi
 		if r.tree != 0 && !p.inside[pid] {
 			return core.Identity{}, errOutside
 		}
-		who, err := r.describe(ctx, p.known[pid])
+		known := p.known[pid]
+		who, err := r.describe(ctx, known)
+		if err == nil {
+			err = r.still(&known) // it was looked at when the pass came by
+		}
 		if err != nil {
 			return core.Identity{}, err
 		}
@@ -217,9 +222,10 @@ func samePrograms(a, b core.Identity) bool {
 	return slices.Equal(set(a), set(b))
 }
 
-// describe turns a process into an identity, and checks that it still is what it was
-// when that is done.
+// describe turns a process into an identity. Where a file had to be hashed for it, which
+// takes a while, it checks that the process still is what it was.
 func (r *Resolver) describe(ctx context.Context, p process) (core.Identity, error) {
+	hashed := r.trust.hashed.Load()
 	if p.deleted() {
 		return core.Identity{}, fmt.Errorf("%w: %s", errDeleted, p.exe)
 	}
@@ -238,15 +244,22 @@ func (r *Resolver) describe(ctx context.Context, p process) (core.Identity, erro
 	if err != nil {
 		return core.Identity{}, err
 	}
-	now, err := r.fs.read(p.pid)
-	if err != nil {
-		return core.Identity{}, err
-	}
-	if !now.sameProgram(&p) {
-		return core.Identity{}, errChanged
+	if r.trust.hashed.Load() != hashed {
+		if err := r.still(&p); err != nil {
+			return core.Identity{}, err
+		}
 	}
 	who.CommandPaths = r.commands.paths(r.fs, line[:min(len(line), 8)], who)
 	return who, nil
+}
+
+// still checks that a process runs what it ran.
+func (r *Resolver) still(p *process) error {
+	now, err := r.fs.read(p.pid)
+	if err == nil && !now.sameProgram(p) {
+		err = errChanged
+	}
+	return err
 }
 
 // ancestors adds the programs of the parents and returns the pids of the whole line.

@@ -500,9 +500,17 @@ func TestAKnownProcessDoesNotVouchForItsChild(t *testing.T) {
 		s := newStand(t)
 		a, b := s.program("a"), s.program("b")
 		twice := s.start(a, "twice", s.address, b)
-		s.want(twice, core.IdentityKnown, a)
+		who := s.want(twice, core.IdentityKnown, a)
+		c, last := s.r.recent.all()[0], s.r.last.Load()
+		now, err := s.r.fs.read(who.Process.PID)
+		if err != nil || !c.hasNoNewChild(s.r.fs, last, &now, s.r.fs.lastPID()) {
+			t.Error("a process without a child has a new one", err)
+		}
 		fmt.Fprintln(twice.in)
 		s.want(twice, core.IdentityAmbiguous, "")
+		if c.hasNoNewChild(s.r.fs, last, &now, s.r.fs.lastPID()) {
+			t.Error("a new child is not seen behind a look that saw none")
+		}
 	})
 }
 
@@ -667,6 +675,62 @@ func TestManyAskAtOnce(t *testing.T) {
 			})
 		}
 		wg.Wait()
+	})
+}
+
+// TestTheNewestProcessSaysNothingForLong: pids come round.
+func TestTheNewestProcessSaysNothingForLong(t *testing.T) {
+	at := time.Now()
+	for name, c := range map[string]struct {
+		before, now newest
+		want        bool
+	}{
+		"the same at once":         {newest{7, at}, newest{7, at}, true},
+		"the same a little later":  {newest{7, at}, newest{7, at.Add(newestLasts - 1)}, true},
+		"the same too late":        {newest{7, at}, newest{7, at.Add(newestLasts)}, false},
+		"another":                  {newest{7, at}, newest{8, at}, false},
+		"two that cannot be said":  {newest{0, at}, newest{0, at}, false},
+		"one that cannot be said ": {newest{7, at}, newest{}, false},
+	} {
+		if got := c.before.same(c.now); got != c.want {
+			t.Errorf("%s: %t", name, got)
+		}
+	}
+}
+
+// TestCommandLinesAreReadOnce, for each process with its programs.
+func TestCommandLinesAreReadOnce(t *testing.T) {
+	sandboxed(t, func(t *testing.T) {
+		s := newStand(t)
+		program := s.program("a")
+		ask := func(a *actor, want ...string) {
+			t.Helper()
+			who := s.r.Identify(t.Context(), a.tuple())
+			if who.Status != core.IdentityKnown || !slices.Equal(who.CommandPaths, want) {
+				t.Errorf("got %+v, want %v", who, want)
+			}
+		}
+		// A role ignores what it needs not.
+		one, two := s.start(program, "again", s.address, "/one"), s.start(program, "again", s.address, "/two")
+		for range 2 {
+			for want, a := range map[string]*actor{"/one": one, "/two": two} {
+				fmt.Fprintln(a.in)
+				ask(a, want)
+			}
+		}
+		if len(s.r.commands.read) != 2 {
+			t.Errorf("%d were read", len(s.r.commands.read))
+		}
+		for range maxExplained {
+			a := s.start(program, "connect", s.address)
+			ask(a)
+			a.stop()
+			if n := len(s.r.commands.read); n > maxExplained {
+				t.Fatalf("%d are remembered", n)
+			}
+		}
+		fmt.Fprintln(one.in)
+		ask(one, "/one") // it was forgotten meanwhile
 	})
 }
 

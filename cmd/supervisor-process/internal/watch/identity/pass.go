@@ -20,7 +20,7 @@ const (
 // pass is what one look at all processes of the workload found. Immutable.
 type pass struct {
 	started time.Time
-	newest  int              // the pid given out last before the last listing
+	newest  newest           // before the last listing
 	known   map[int]process  // every process, by pid
 	inside  map[int]bool     // the pids of Config.Tree, when there is one
 	holders map[uint64][]int // socket inode → pids that hold it

@@ -2,12 +2,14 @@ package identity
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
+	"math"
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -162,10 +164,8 @@ func gone(err error) bool {
 // numbers lists the names below a folder that are decimal numbers. It fails with
 // errTooMany when there are more than limit.
 func (fs procfs) numbers(folder string, limit int) (out []int, err error) {
-	err = fs.each(folder, func(_ int, name string) bool {
-		if n, err := strconv.Atoi(name); err == nil {
-			out = append(out, n)
-		}
+	err = fs.each(folder, func(_, n int) bool {
+		out = append(out, n)
 		return len(out) <= limit
 	})
 	if err == nil && len(out) > limit {
@@ -174,43 +174,61 @@ func (fs procfs) numbers(folder string, limit int) (out []int, err error) {
 	return out, err
 }
 
-// namesAtATime is how many names of a folder are held: a process may have as many
-// descriptors as the machine lets it, and a copy of one costs it next to nothing.
-const namesAtATime = 1024
-
-// each calls found for every name below a folder, with a descriptor of the folder, until
-// it returns false.
-func (fs procfs) each(folder string, found func(folder int, name string) bool) error {
+// each calls found for every name below a folder that is a decimal number, with a
+// descriptor of the folder, until it returns false. It holds few names at a time: a process
+// may have as many descriptors as the machine lets it, and a copy of one costs it next to
+// nothing.
+func (fs procfs) each(folder string, found func(folder, n int) bool) error {
 	fd, err := unix.Openat(fs.fd, folder, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return &os.PathError{Op: "open", Path: folder, Err: err}
 	}
-	f := os.NewFile(uintptr(fd), folder)
-	defer f.Close()
+	defer unix.Close(fd)
+	var buf [4096]byte
 	for {
-		names, err := f.Readdirnames(namesAtATime)
-		for _, name := range names {
-			if !found(fd, name) {
+		size, err := unix.Getdents(fd, buf[:])
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return &os.PathError{Op: "getdents", Path: folder, Err: err}
+		}
+		if size == 0 {
+			return nil
+		}
+		for rest := buf[:size]; len(rest) > 0; {
+			var n int
+			var ok bool
+			if n, ok, rest = entry(rest); ok && !found(fd, n) {
 				return nil
 			}
 		}
-		switch {
-		case errors.Is(err, io.EOF):
-			return nil
-		case err != nil:
-			return err
-		}
 	}
+}
+
+// entry reads the first struct linux_dirent64 of a buffer (getdents64(2)): its name, if
+// that is a decimal number, and what follows it.
+func entry(b []byte) (n int, ok bool, rest []byte) {
+	const length, name = 16, 19
+	size := int(binary.NativeEndian.Uint16(b[length:]))
+	text, _, _ := bytes.Cut(b[name:size], []byte{0})
+	for _, c := range text {
+		if c < '0' || c > '9' || n > math.MaxInt32/10 {
+			return 0, false, b[size:]
+		}
+		n = n*10 + int(c-'0')
+	}
+	return n, len(text) > 0, b[size:]
 }
 
 // sockets calls found for every socket inode below a descriptor folder. Each descriptor,
 // of whatever kind, takes one of what is left; it fails with errTooMany where none is.
 func (fs procfs) sockets(folder string, left *int, found func(inode uint64)) error {
-	err := fs.each(folder, func(folder int, name string) bool {
+	err := fs.each(folder, func(folder, n int) bool {
 		if *left--; *left < 0 {
 			return false
 		}
-		if inode, ok := socketAt(folder, name); ok {
+		if inode, ok := socketAt(folder, strconv.Itoa(n)); ok {
 			found(inode)
 		}
 		return true
@@ -236,16 +254,15 @@ func socketAt(folder int, name string) (inode uint64, ok bool) {
 	return inode, err == nil
 }
 
-// is reports whether a descriptor is of the socket.
-func (fs procfs) is(folder string, n int, inode uint64) bool {
-	of, ok := socketAt(fs.fd, folder+"/"+strconv.Itoa(n))
-	return ok && of == inode
+// socket is the inode of a descriptor that is a socket.
+func (fs procfs) socket(folder string, n int) (inode uint64, ok bool) {
+	return socketAt(fs.fd, folder+"/"+strconv.Itoa(n))
 }
 
 // inodes are those of the descriptors that are sockets.
 func (fs procfs) inodes(folder string, fds []int) (out []uint64) {
 	for _, n := range fds {
-		if inode, ok := socketAt(fs.fd, folder+"/"+strconv.Itoa(n)); ok {
+		if inode, ok := fs.socket(folder, n); ok {
 			out = append(out, inode)
 		}
 	}
@@ -293,15 +310,29 @@ func (fs procfs) started(pid int) uint64 {
 	return p.start
 }
 
-// lastPID is the pid given out last, as the kernel counts for this daemon; 0 when it
-// cannot be said. While it stays the same, there is no new process.
-func (fs procfs) lastPID() int {
+// newest is the pid given out last, as the kernel counts for this daemon, at a time. While
+// it stays the same there is no new process.
+type newest struct {
+	pid int // 0 when it cannot be said
+	at  time.Time
+}
+
+// newestLasts is for how long two of the same mean anything: pids come round.
+const newestLasts = 100 * time.Millisecond
+
+// same reports whether no process is new since n.
+func (n newest) same(now newest) bool {
+	return n.pid != 0 && n.pid == now.pid && now.at.Sub(n.at) < newestLasts
+}
+
+func (fs procfs) lastPID() newest {
 	var buf [128]byte
-	n, err := unix.Pread(fs.loadavg, buf[:], 0)
+	at := time.Now()
+	size, err := unix.Pread(fs.loadavg, buf[:], 0)
 	if err != nil {
-		return 0
+		return newest{}
 	}
-	text := strings.TrimSpace(string(buf[:n]))
-	last, _ := strconv.Atoi(text[strings.LastIndexByte(text, ' ')+1:])
-	return last
+	text := bytes.TrimSpace(buf[:size])
+	pid, _ := strconv.Atoi(string(text[bytes.LastIndexByte(text, ' ')+1:]))
+	return newest{pid, at}
 }

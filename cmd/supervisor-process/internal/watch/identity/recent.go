@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -43,13 +44,17 @@ func (l *recent) add(pid int) {
 	l.list = next
 }
 
-// connector is a process that connects, with what it held when that was listed last.
+// connector is a process that connects, with what was found out about it before.
 type connector struct {
 	pid int
 
 	looking sync.Mutex // held while its descriptors are read
+	folder  string     // guarded by looking; of its descriptors
+	places  []int      // guarded by looking; the descriptors that were sockets asked for, newest first
 	started time.Time  // guarded by looking; of the last list
 	held    []uint64   // guarded by looking; the inodes of its sockets, sorted
+
+	childless atomic.Pointer[newest] // before it was seen to have no new child
 }
 
 const (
@@ -58,38 +63,94 @@ const (
 	maxHeld = 16 << 10
 	// newestHeld is how many of them are read for one question alone.
 	newestHeld = 64
+	// maxPlaces bounds the descriptors that are tried before a list is made. A process
+	// gets the lowest number that is free, so that it uses few of them again and again.
+	maxPlaces = 16
 )
 
 // holds reports whether the process has a descriptor of the socket, at some moment after
-// asked, and has at most limit descriptors. A connection that comes alone is among the
-// newest. Those that come together share a list: else each of a crowd would be looked for
-// among all the others.
+// asked, and has at most limit descriptors. A connection that comes alone has a number
+// that others had before, or is among the newest. Those that come together share a list:
+// else each of a crowd would be looked for among all the others.
 func (c *connector) holds(fs procfs, inode uint64, asked time.Time, limit int) bool {
 	alone := c.looking.TryLock()
 	if !alone {
 		c.looking.Lock()
 	}
 	defer c.looking.Unlock()
-	if !c.started.After(asked) {
-		started := time.Now()
-		folder := strconv.Itoa(c.pid) + "/fd"
-		fds, err := fs.numbers(folder, limit)
-		if err != nil {
-			return false
-		}
-		slices.SortFunc(fds, func(a, b int) int { return b - a })
-		if alone {
-			newest := fds[:min(len(fds), newestHeld)]
-			if slices.ContainsFunc(newest, func(n int) bool { return fs.is(folder, n, inode) }) {
+	if c.started.After(asked) {
+		return c.listed(inode)
+	}
+	if c.folder == "" {
+		c.folder = strconv.Itoa(c.pid) + "/fd"
+	}
+	if c.again(fs, inode) {
+		return true
+	}
+	started := time.Now()
+	fds, err := fs.numbers(c.folder, limit)
+	if err != nil {
+		return false
+	}
+	slices.SortFunc(fds, func(a, b int) int { return b - a })
+	if alone {
+		newest := fds[:min(len(fds), newestHeld)]
+		for _, n := range newest {
+			if of, ok := fs.socket(c.folder, n); ok && of == inode {
+				c.use(n)
 				return true
 			}
-			if len(newest) == len(fds) {
-				return false
-			}
 		}
-		c.held, c.started = fs.inodes(folder, fds), started
-		slices.Sort(c.held)
+		if len(newest) == len(fds) {
+			return false
+		}
 	}
+	c.held, c.started = fs.inodes(c.folder, fds), started
+	slices.Sort(c.held)
+	return c.listed(inode)
+}
+
+func (c *connector) listed(inode uint64) bool {
 	_, found := slices.BinarySearch(c.held, inode)
 	return found
+}
+
+// again looks for the socket where others were: at the number used last, which a client of
+// one connection at a time uses again, then at those not used for longest, which a client
+// of several has closed since.
+func (c *connector) again(fs procfs, inode uint64) bool {
+	for i := range c.places {
+		n := c.places[(len(c.places)-i)%len(c.places)]
+		if of, ok := fs.socket(c.folder, n); ok && of == inode {
+			c.use(n)
+			return true
+		}
+	}
+	return false
+}
+
+// use puts a descriptor's number before the others.
+func (c *connector) use(n int) {
+	i := slices.Index(c.places, n)
+	if i < 0 && len(c.places) < maxPlaces {
+		c.places = append(c.places, n)
+	}
+	if i < 0 {
+		i = len(c.places) - 1
+	}
+	copy(c.places[1:i+1], c.places[:i])
+	c.places[0] = n
+}
+
+// hasNoNewChild reports whether the process has no child that the pass does not have. It
+// looks only where there is a new process, of whomever.
+func (c *connector) hasNoNewChild(fs procfs, p *pass, now *process, newest newest) bool {
+	if before := c.childless.Load(); before != nil && before.same(newest) {
+		return true
+	}
+	if fs.childIsUnknown(now, p.known) {
+		return false
+	}
+	c.childless.Store(&newest)
+	return true
 }
