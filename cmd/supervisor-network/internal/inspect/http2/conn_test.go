@@ -25,6 +25,36 @@ import (
 
 const host = "origin.test"
 
+// patience is what a test has for what comes at once where nothing else runs. It ends a
+// test that failed, and is no part of what is asserted.
+const patience = 4 * time.Minute
+
+// next is what comes on a channel; the test fails when nothing does.
+func next[T any](t testing.TB, from <-chan T) (v T) {
+	t.Helper()
+	late := time.NewTimer(patience)
+	defer late.Stop()
+	select {
+	case v = <-from:
+	case <-late.C:
+		t.Fatalf("nothing came\n%s", stacks())
+	}
+	return v
+}
+
+// held keeps a handler until the test lets it go on, or has failed.
+func held(t testing.TB, release <-chan struct{}) {
+	select {
+	case <-release:
+	case <-t.Context().Done():
+	}
+}
+
+func stacks() []byte {
+	buf := make([]byte, 1<<20)
+	return buf[:runtime.Stack(buf, true)]
+}
+
 // certificate makes one for the test's host.
 var certificate = sync.OnceValue(func() tls.Certificate {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -96,7 +126,16 @@ func serve(t testing.TB, o Options, handle Handler) *front {
 	f.stop = func() {
 		cancel()
 		l.Close()
-		running.Wait()
+		ended := make(chan struct{})
+		go func() {
+			running.Wait()
+			close(ended)
+		}()
+		select {
+		case <-ended:
+		case <-time.After(patience):
+			t.Errorf("a connection or a handler does not end\n%s", stacks())
+		}
 	}
 	t.Cleanup(f.stop)
 	return f
@@ -113,12 +152,12 @@ type raw struct {
 
 func dial(t testing.TB, f *front) *raw {
 	t.Helper()
-	conn, err := tls.Dial("tcp", f.addr, &tls.Config{ServerName: host, RootCAs: roots(), NextProtos: []string{"h2"}})
+	conn, err := tls.DialWithDialer(&net.Dialer{Timeout: patience}, "tcp", f.addr, &tls.Config{ServerName: host, RootCAs: roots(), NextProtos: []string{"h2"}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	conn.SetDeadline(time.Now().Add(time.Minute))
+	conn.SetDeadline(time.Now().Add(patience))
 	return newRaw(t, conn)
 }
 
@@ -288,11 +327,10 @@ func baseline(t *testing.T) func() {
 	before := runtime.NumGoroutine()
 	return func() {
 		t.Helper()
-		deadline := time.Now().Add(time.Minute)
+		deadline := time.Now().Add(patience)
 		for runtime.NumGoroutine() > before {
 			if time.Now().After(deadline) {
-				buf := make([]byte, 1<<16)
-				t.Fatalf("%d goroutines, before %d\n%s", runtime.NumGoroutine(), before, buf[:runtime.Stack(buf, true)])
+				t.Fatalf("%d goroutines, before %d\n%s", runtime.NumGoroutine(), before, stacks())
 			}
 			runtime.Gosched()
 			time.Sleep(time.Millisecond) // not a wait for an event: the check is repeated

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -128,7 +129,7 @@ func TestAcceptingSaysNothingOfOneConnection(t *testing.T) {
 func TestAReaderThatWaitsHoldsUpItsClient(t *testing.T) {
 	read, total := make(chan struct{}), make(chan int64, 1)
 	r := accepted(t, Options{}, func(d *Duplex) {
-		<-read
+		held(t, read)
 		n, _ := io.Copy(io.Discard, d)
 		total <- n
 	})
@@ -151,14 +152,14 @@ func TestAReaderThatWaitsHoldsUpItsClient(t *testing.T) {
 	}
 	close(read)
 	r.ok(r.fr.WriteData(1, true, nil))
-	if n := <-total; n != streamWindow {
+	if n := next(t, total); n != streamWindow {
 		t.Errorf("%d bytes arrived", n)
 	}
 }
 
 func TestMoreThanTheWindowResetsTheStream(t *testing.T) {
 	read := make(chan struct{})
-	r := accepted(t, Options{}, func(d *Duplex) { <-read })
+	r := accepted(t, Options{}, func(*Duplex) { held(t, read) })
 	defer close(read)
 	r.open(1)
 	for range streamWindow / maxFrame {
@@ -224,7 +225,7 @@ func TestDeadlinesOfAnAcceptedStream(t *testing.T) {
 			got := make(chan error, 1)
 			r := accepted(t, Options{}, func(d *Duplex) { got <- c.use(d) })
 			r.open(1)
-			if err := <-got; !errors.Is(err, c.want) {
+			if err := next(t, got); !errors.Is(err, c.want) {
 				t.Errorf("got %v, want %v", err, c.want)
 			}
 			r.answer(1)
@@ -259,7 +260,7 @@ func TestDeadlinesBehindTheHandlerTouchNothing(t *testing.T) {
 	r := accepted(t, Options{}, func(d *Duplex) { left <- d })
 	r.open(1)
 	r.answer(1)
-	d := <-left
+	d := next(t, left)
 	if err := d.SetDeadline(time.Now()); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("a deadline behind the handler: %v", err)
 	}
@@ -272,18 +273,19 @@ func TestDeadlinesBehindTheHandlerTouchNothing(t *testing.T) {
 func TestAResetEndsReadingAndWriting(t *testing.T) {
 	reads, writes := make(chan error, 1), make(chan error, 1)
 	r := accepted(t, Options{}, func(d *Duplex) {
-		go func() {
+		var reading sync.WaitGroup
+		defer reading.Wait() // before the handler returns
+		reading.Go(func() {
 			_, err := d.Read(make([]byte, 1))
 			reads <- err
-		}()
+		})
 		_, err := d.Write(make([]byte, 1<<20)) // more than the window
 		writes <- err
-		reads <- <-reads // before the handler returns
 	})
 	r.open(1)
 	r.data(1, 1)
 	r.ok(r.fr.WriteRSTStream(1, http2.ErrCodeCancel))
-	if read, write := <-reads, <-writes; read == nil || errors.Is(read, io.EOF) || write == nil {
+	if read, write := next(t, reads), next(t, writes); read == nil || errors.Is(read, io.EOF) || write == nil {
 		t.Errorf("read %v, written %v", read, write)
 	}
 	r.open(3)
@@ -347,7 +349,7 @@ func TestOnlyAnExtendedConnectIsAccepted(t *testing.T) {
 	r.alive(1)
 	r.open(3)
 	for range 2 {
-		if <-again == nil {
+		if next(t, again) == nil {
 			t.Error("a stream is accepted that cannot be")
 		}
 	}

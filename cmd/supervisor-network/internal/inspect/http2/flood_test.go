@@ -107,14 +107,16 @@ func TestCancelledStreamsAreNoFlood(t *testing.T) {
 		<-ctx.Done()
 	})
 	r := dial(t, f).hello()
-	r.ok(r.conn.SetDeadline(time.Time{})) // so many streams, one by one, take long on a busy machine
 	head := fields(":method", "GET", ":scheme", "https", ":authority", host, ":path", "/slow")
 	for i := range uint32(2 * resetBurst) {
+		r.ok(r.conn.SetDeadline(time.Now().Add(patience))) // so many streams, one by one, take long on a busy machine
 		r.headers(2*i+1, true, head)
 		select {
 		case <-judged:
 		case stats := <-f.stats:
 			t.Fatalf("the connection has ended: %+v", stats)
+		case <-time.After(patience):
+			t.Fatalf("stream %d is not judged", 2*i+1)
 		}
 		r.ok(r.fr.WriteRSTStream(2*i+1, http2.ErrCodeCancel))
 	}
@@ -149,10 +151,10 @@ func TestOnlyWantedStreamsPayForResets(t *testing.T) {
 			})
 			r := dial(t, f).hello()
 			r.headers(1, true, get())
-			if <-begun; c.late {
+			if next(t, begun); c.late {
 				r.ok(r.fr.WriteRSTStream(1, http2.ErrCodeCancel))
 			}
-			if n := <-paid; n != c.paid {
+			if n := next(t, paid); n != c.paid {
 				t.Errorf("%d resets are paid for, not %d", n, c.paid)
 			}
 		})
@@ -196,7 +198,7 @@ func TestFloodsEndTheConnection(t *testing.T) {
 			}
 			go func() { _, _ = r.conn.Write(b) }()
 			r.ended()
-			s := <-f.stats
+			s := next(t, f.stats)
 			if !s.Flooded && c.name != "RST_STREAM" && c.name != "PING acknowledgements" { // the library has limits too
 				t.Errorf("the connection ended for another reason: %+v", s)
 			}
@@ -218,7 +220,7 @@ func TestRapidResetRunsNoMoreHandlersThanStreams(t *testing.T) {
 		n := <-running + 1
 		most = max(most, n)
 		running <- n
-		<-release // a handler that is slow to notice
+		held(t, release) // a handler that is slow to notice
 		running <- <-running - 1
 	})
 	r := dial(t, f).hello()
@@ -234,7 +236,7 @@ func TestRapidResetRunsNoMoreHandlersThanStreams(t *testing.T) {
 		t.Errorf("the connection ended with %v", away)
 	}
 	close(release)
-	<-f.stats
+	next(t, f.stats)
 	if most > MaxStreams {
 		t.Errorf("%d handlers ran", most)
 	}
@@ -243,7 +245,7 @@ func TestRapidResetRunsNoMoreHandlersThanStreams(t *testing.T) {
 func TestTheNumberOfStreamsIsLimited(t *testing.T) {
 	release := make(chan struct{})
 	f := serve(t, Options{}, func(ctx context.Context, s *Stream) {
-		<-release
+		held(t, release)
 		hello(ctx, s)
 	})
 	r := dial(t, f).hello()
@@ -321,7 +323,7 @@ func TestHeaderBombsStaySmall(t *testing.T) {
 		if away := r.ended(); away == http2.ErrCodeNo {
 			t.Error("no error was given")
 		}
-		<-f.stats
+		next(t, f.stats)
 		if n := allocated() - before; n > 8<<20 {
 			t.Errorf("the block took %d bytes", n)
 		}
@@ -363,7 +365,7 @@ func TestAClientThatOpensNoWindowIsNotWaitedFor(t *testing.T) {
 	if a := r.answer(1); a.reset == 0 {
 		t.Errorf("the stream was not reset: %+v", a)
 	}
-	if err := <-result; !errors.Is(err, ErrStalled) {
+	if err := next(t, result); !errors.Is(err, ErrStalled) {
 		t.Errorf("the handler was told %v", err)
 	}
 	r.conn.Close()
@@ -378,10 +380,10 @@ func TestAClientThatReadsNothingIsNotWaitedFor(t *testing.T) {
 	r := dial(t, f).hello(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1<<31 - 1})
 	r.ok(r.fr.WriteWindowUpdate(0, 1<<30))
 	r.headers(1, true, get())
-	if err := <-result; err == nil {
+	if err := next(t, result); err == nil {
 		t.Error("the handler ended without an error")
 	}
-	<-f.stats
+	next(t, f.stats)
 	r.conn.Close()
 	f.stop()
 	left()
@@ -397,10 +399,10 @@ func TestWindowsOfOneByteAreAFlood(t *testing.T) {
 		}
 	}()
 	r.ended()
-	if err := <-result; err == nil {
+	if err := next(t, result); err == nil {
 		t.Error("the handler ended without an error")
 	}
-	if s := <-f.stats; !s.Flooded {
+	if s := next(t, f.stats); !s.Flooded {
 		t.Errorf("%+v", s)
 	}
 }
@@ -442,7 +444,7 @@ func TestSilenceEnds(t *testing.T) {
 			r := dial(t, f)
 			c.act(r)
 			r.ended()
-			<-f.stats
+			next(t, f.stats)
 			r.conn.Close()
 			f.stop()
 			left()
@@ -457,7 +459,8 @@ func TestAClientThatPausesIsWaitedFor(t *testing.T) {
 	client := &tls.Config{RootCAs: roots(), ServerName: host, NextProtos: []string{"h2"}}
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
-		served := make(chan Stats)
+		t.Cleanup(func() { near.Close() })
+		served := make(chan Stats, 1)
 		go func() {
 			conn := tls.Server(near, server)
 			if err := conn.Handshake(); err != nil {
@@ -470,7 +473,7 @@ func TestAClientThatPausesIsWaitedFor(t *testing.T) {
 		time.Sleep(5 * time.Minute)
 		r.alive(1)
 		far.Close()
-		<-served
+		next(t, served)
 	})
 }
 
@@ -485,7 +488,7 @@ func TestAStreamOnWhichNothingMovesEnds(t *testing.T) {
 	if a := r.answer(1); a.reset == 0 {
 		t.Errorf("the stream was not reset: %+v", a)
 	}
-	if err := <-cause; !errors.Is(err, ErrIdle) {
+	if err := next(t, cause); !errors.Is(err, ErrIdle) {
 		t.Errorf("the handler was told %v", err)
 	}
 }
@@ -495,12 +498,12 @@ func TestTheEndOfTheContextDrains(t *testing.T) {
 		started, release := make(chan struct{}), make(chan struct{})
 		f := serve(t, Options{}, func(ctx context.Context, s *Stream) {
 			close(started)
-			<-release
+			held(t, release)
 			hello(ctx, s)
 		})
 		r := dial(t, f).hello()
 		r.headers(1, true, get())
-		<-started
+		next(t, started)
 		f.cancel()
 		for {
 			g, err := r.fr.ReadFrame()
@@ -518,7 +521,7 @@ func TestTheEndOfTheContextDrains(t *testing.T) {
 			t.Errorf("%+v", a)
 		}
 		r.ended()
-		if s := <-f.stats; s.Handled != 1 {
+		if s := next(t, f.stats); s.Handled != 1 {
 			t.Errorf("%+v", s)
 		}
 	})
@@ -530,9 +533,9 @@ func TestTheEndOfTheContextDrains(t *testing.T) {
 		})
 		r := dial(t, f).hello()
 		r.headers(1, true, get())
-		<-started
+		next(t, started)
 		f.cancel()
 		r.ended()
-		<-f.stats
+		next(t, f.stats)
 	})
 }

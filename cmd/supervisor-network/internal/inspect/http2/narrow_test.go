@@ -53,12 +53,12 @@ func TestTheEndOfAnAnswerIsWaitedForInItsHandler(t *testing.T) {
 	if a := r.answer(1); a.reset == 0 {
 		t.Errorf("the stream was not reset: %+v", a)
 	}
-	if err := <-result; !errors.Is(err, ErrStalled) {
+	if err := next(t, result); !errors.Is(err, ErrStalled) {
 		t.Errorf("the handler was told %v", err)
 	}
 	r.headers(3, true, get())
 	r.ok(r.fr.WriteWindowUpdate(3, 5))
-	if a := r.answer(3); a.status != "200" || a.body != "hello" || <-result != nil {
+	if a := r.answer(3); a.status != "200" || a.body != "hello" || next(t, result) != nil {
 		t.Errorf("a window of just as much: %+v", a)
 	}
 }

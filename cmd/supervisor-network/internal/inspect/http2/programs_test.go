@@ -32,7 +32,9 @@ func TestH2spec(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			out, _ := exec.CommandContext(t.Context(), program, "-t", "-k", "-h", "127.0.0.1", "-p", port, "--timeout", "5", part).CombinedOutput()
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			out, _ := exec.CommandContext(ctx, program, "-t", "-k", "-h", "127.0.0.1", "-p", port, "--timeout", "5", part).CombinedOutput()
 			summary := regexp.MustCompile(`(\d+) tests, (\d+) passed, (\d+) skipped, (\d+) failed`).FindStringSubmatch(string(out))
 			if summary == nil || summary[1] == "0" {
 				t.Fatalf("h2spec ran no test:\n%s", out)
@@ -69,7 +71,7 @@ func TestCurl(t *testing.T) {
 		t.Fatal(err)
 	}
 	run := func(more ...string) string {
-		args := append([]string{"-sS", "--http2", "--max-time", "20", "--cacert", ca, "--connect-to", host + ":443:" + f.addr, "-w", " %{http_code} %{http_version}"}, more...)
+		args := append([]string{"-sS", "--http2", "--max-time", "200", "--cacert", ca, "--connect-to", host + ":443:" + f.addr, "-w", " %{http_code} %{http_version}"}, more...)
 		out, err := exec.CommandContext(t.Context(), program, args...).CombinedOutput()
 		if err != nil {
 			t.Fatalf("curl %.200q: %v\n%s", more, err, out)

@@ -36,7 +36,7 @@ func client(t testing.TB, f *front) *http.Client {
 		DisableCompression: true,
 	}
 	t.Cleanup(transport.CloseIdleConnections)
-	return &http.Client{Transport: transport, Timeout: time.Minute}
+	return &http.Client{Transport: transport, Timeout: patience}
 }
 
 func do(t testing.TB, c *http.Client, method string, body io.Reader) *http.Response {
@@ -102,7 +102,10 @@ func TestTheOriginGetsWhatWasJudged(t *testing.T) {
 func TestPathsThatDecideNothingAreTheOrigins(t *testing.T) {
 	got := make(chan string, 1)
 	f := serve(t, Options{Verbatim: true}, func(ctx context.Context, s *Stream) {
-		got <- s.ToOrigin(ctx).URL.RequestURI()
+		select {
+		case got <- s.ToOrigin(ctx).URL.RequestURI():
+		case <-ctx.Done(): // one that should have been refused came before
+		}
 		hello(ctx, s)
 	})
 	for target, status := range map[string]string{
@@ -114,7 +117,7 @@ func TestPathsThatDecideNothingAreTheOrigins(t *testing.T) {
 		if reply := r.answer(1); reply.status != status {
 			t.Errorf("%s is answered %s", target, reply.status)
 		} else if status == "200" {
-			if sent := <-got; sent != target {
+			if sent := next(t, got); sent != target {
 				t.Errorf("%s is sent as %s", target, sent)
 			}
 		}
@@ -193,6 +196,8 @@ func TestANonFinalStatusIsNoAnswer(t *testing.T) {
 
 func TestEventsAreNotHeldBack(t *testing.T) {
 	in, out := io.Pipe()
+	defer out.Close()
+	defer time.AfterFunc(patience, func() { in.CloseWithError(errors.New("nobody reads")) }).Stop()
 	f := serve(t, Options{}, func(ctx context.Context, s *Stream) {
 		resp := response("", "Content-Type", "text/event-stream")
 		resp.Body = in
@@ -292,7 +297,7 @@ func TestARevokedStreamEndsInItsOwnForm(t *testing.T) {
 			f := serve(t, Options{}, func(ctx context.Context, s *Stream) {
 				ctx, cancel := context.WithCancelCause(ctx)
 				defer cancel(nil)
-				go func() { <-revoke; cancel(&Revoked{core.ReasonPolicyChanged, "no longer"}) }()
+				go func() { held(t, revoke); cancel(&Revoked{core.ReasonPolicyChanged, "no longer"}) }()
 				resp := response("")
 				resp.Body = io.NopCloser(io.MultiReader(strings.NewReader("begun"), until{ctx}))
 				result <- s.Respond(ctx, resp)
@@ -313,7 +318,7 @@ func TestARevokedStreamEndsInItsOwnForm(t *testing.T) {
 			if diff := cmp.Diff(c.want, r.answer(1), cmp.AllowUnexported(reply{})); diff != "" {
 				t.Error(diff)
 			}
-			if _, ok := errors.AsType[*Revoked](<-result); !ok {
+			if _, ok := errors.AsType[*Revoked](next(t, result)); !ok {
 				t.Error("the handler was not told")
 			}
 		})
@@ -332,7 +337,7 @@ func TestARevokedStreamWaitsForNoWindow(t *testing.T) {
 	f := serve(t, Options{}, func(ctx context.Context, s *Stream) {
 		ctx, cancel := context.WithCancelCause(ctx)
 		defer cancel(nil)
-		go func() { <-revoke; cancel(&Revoked{core.ReasonPolicyChanged, "no longer"}) }()
+		go func() { held(t, revoke); cancel(&Revoked{core.ReasonPolicyChanged, "no longer"}) }()
 		resp := response("")
 		resp.Body = io.NopCloser(zeros{})
 		result <- s.Respond(ctx, resp)
@@ -350,7 +355,7 @@ func TestARevokedStreamWaitsForNoWindow(t *testing.T) {
 	if a := r.answer(1); a.reset == 0 {
 		t.Errorf("%+v", a)
 	}
-	if _, ok := errors.AsType[*Revoked](<-result); !ok {
+	if _, ok := errors.AsType[*Revoked](next(t, result)); !ok {
 		t.Error("the handler was not told")
 	}
 }
@@ -525,6 +530,10 @@ func TestTakingADeniedUploadEnds(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
+				t.Cleanup(func() {
+					conn.Close()
+					served.Wait()
+				})
 				tc := tls.Client(conn, &tls.Config{ServerName: host, RootCAs: trusted, NextProtos: []string{"h2"}})
 				r := newRaw(t, tc).hello()
 				start := time.Now()
@@ -537,8 +546,6 @@ func TestTakingADeniedUploadEnds(t *testing.T) {
 				if a := r.answer(1); a.status != "403" || time.Since(start) != c.lasts {
 					t.Errorf("it lasts %s, want %s: %+v", time.Since(start), c.lasts, a)
 				}
-				tc.NetConn().Close()
-				served.Wait()
 			})
 		})
 	}
@@ -588,7 +595,7 @@ func TestFewDeniedUploadsAreTaken(t *testing.T) {
 				t.Errorf("%s, taken: %t", status, taken)
 			}
 			r.conn.Close()
-			<-f.stats
+			next(t, f.stats)
 			if n := w.drained.Load(); n != c.others {
 				t.Errorf("%d places are taken, %d before", n, c.others)
 			}

@@ -37,7 +37,7 @@ func TestFewConnectionsHaveAWideWindow(t *testing.T) {
 		t.Errorf("one too many has %d", size)
 	}
 	first.conn.Close()
-	<-f.stats
+	next(t, f.stats)
 	if _, size := announced(); size != connectionWindow {
 		t.Errorf("behind one that ended, it has %d", size)
 	}
