@@ -224,14 +224,13 @@ func TestRapidResetRunsNoMoreHandlersThanStreams(t *testing.T) {
 		running <- <-running - 1
 	})
 	r := dial(t, f).hello()
-	go func() {
-		for id := uint32(1); id < 1600; id += 2 {
-			b := r.block(get())
-			if r.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: b, EndStream: true, EndHeaders: true}) != nil || r.fr.WriteRSTStream(id, http2.ErrCodeCancel) != nil {
-				return
-			}
+	b := frames(t, 800, func(fr *http2.Framer, id uint32) error {
+		if err := fr.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: r.block(get()), EndStream: true, EndHeaders: true}); err != nil {
+			return err
 		}
-	}()
+		return fr.WriteRSTStream(id, http2.ErrCodeCancel)
+	})
+	go func() { _, _ = r.conn.Write(b) }()
 	if away := r.ended(); away != http2.ErrCodeEnhanceYourCalm {
 		t.Errorf("the connection ended with %v", away)
 	}
@@ -313,9 +312,9 @@ func TestHeaderBombsStaySmall(t *testing.T) {
 	t.Run("a block without an end", func(t *testing.T) {
 		f := serve(t, Options{}, hello)
 		r := dial(t, f).hello()
-		before := allocated()
+		before, first := allocated(), r.block(get())
 		go func() {
-			_ = r.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: r.block(get())})
+			_ = r.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: first})
 			piece := bytes.Repeat([]byte{0x82}, maxFrame) // :method GET
 			for r.fr.WriteContinuation(1, false, piece) == nil {
 			}
