@@ -1,9 +1,12 @@
 package app
 
 import (
+	"net/http"
+
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/placeholder"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/websocket"
 	"github.com/splitpod/splitpod/pkg/core"
 )
 
@@ -32,12 +35,28 @@ func malformed(stage core.Stage, e *http1.SyntaxError) *refusal {
 	return &refusal{status: e.Status, stage: stage, reason: e.Reason, detail: e.Detail}
 }
 
-// fields are what the answer says in its head: the rule that refused.
+// fields are what the answer says in its head, in whatever version of HTTP: the rule that
+// refused, or the version of WebSocket that would have done (RFC 6455 section 4.4), which is
+// what every 426 here is about.
 func (r *refusal) fields() []http1.Field {
-	if r.ruling == nil {
+	switch {
+	case r.ruling != nil:
+		return []http1.Field{{Name: "X-OpenShell-Policy", Value: r.ruling.Rule}}
+	case r.status == http.StatusUpgradeRequired:
+		return []http1.Field{{Name: "Sec-WebSocket-Version", Value: websocket.Version}}
+	default:
 		return nil
 	}
-	return []http1.Field{{Name: "X-OpenShell-Policy", Value: r.ruling.Rule}}
+}
+
+// fieldsOfHTTP1 are fields, and those that only HTTP/1.1 has: there a 426 names what to
+// upgrade to (RFC 9110 section 15.5.22).
+func (r *refusal) fieldsOfHTTP1() []http1.Field {
+	fields := r.fields()
+	if r.status == http.StatusUpgradeRequired {
+		fields = append(fields, http1.Field{Name: "Upgrade", Value: "websocket"}, http1.Field{Name: "Connection", Value: "Upgrade"})
+	}
+	return fields
 }
 
 // body is what the workload reads. Refusals by rules carry what an agent needs to

@@ -353,7 +353,7 @@ func (s *session) answer(r *refusal, in *incoming) {
 	s.ev.End()
 	s.ended.Store(true)
 	_ = s.stream.SetDeadline(answerDeadline())
-	if http1.Answer(s.stream, in.method, r.status, s.ev.Event.RequestID, r.body(s.asked(in)), r.fields()...) != nil {
+	if http1.Answer(s.stream, in.method, r.status, s.ev.Event.RequestID, r.body(s.asked(in)), r.fieldsOfHTTP1()...) != nil {
 		return
 	}
 	if w, ok := s.stream.(interface{ CloseWrite() error }); !ok || w.CloseWrite() != nil {

@@ -311,6 +311,43 @@ func TestHandshakesAreJudgedAlikeInBothForms(t *testing.T) {
 	}
 }
 
+// TestAnotherVersionIsToldTheOneThereIs (RFC 6455 section 4.4), and nothing else is.
+func TestAnotherVersionIsToldTheOneThereIs(t *testing.T) {
+	const host = "chat.example.com"
+	w := newWorld(t, generous, endpoint(host, 443, `, protocol: rest, enforcement: enforce, rules: [{allow: {method: GET, path: "/chat"}}]`))
+	w.origin(host, 443, echoes(t, nil), "http/1.1")
+	for _, c := range []struct{ path, version, key, status, says string }{
+		{"/chat", "8", "dGhlIHNhbXBsZSBub25jZQ==", "426", "13"},
+		{"/chat", "", "dGhlIHNhbXBsZSBub25jZQ==", "426", "13"},
+		{"/other", "8", "dGhlIHNhbXBsZSBub25jZQ==", "403", ""},
+		{"/chat", "13", "short", "400", ""},
+	} {
+		conn := w.secure(host, "http/1.1")
+		fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: %s\r\nSec-WebSocket-Key: %s\r\n\r\n", c.path, host, c.version, c.key)
+		raw, err := io.ReadAll(conn) // it ends with the answer
+		if err != nil {
+			t.Fatal(err)
+		}
+		head, _, _ := strings.Cut(string(raw), "\r\n\r\n")
+		lines := strings.Split(head, "\r\n")
+		if !strings.HasPrefix(head, "HTTP/1.1 "+c.status) || !slices.Contains(lines, "Connection: close") {
+			t.Errorf("%v: answered %q", c, head)
+		}
+		for _, field := range []string{"Sec-WebSocket-Version: 13", "Upgrade: websocket", "Connection: Upgrade"} {
+			if slices.Contains(lines, field) != (c.says != "") {
+				t.Errorf("%v: %s is wrong in %q", c, field, head)
+			}
+		}
+		if c.key == "short" {
+			continue // there is no key in HTTP/2
+		}
+		h := w.streams(host).refused(host, c.path, "sec-websocket-version", c.version)
+		if h.status != c.status || h.fields["sec-websocket-version"] != c.says || h.fields["upgrade"]+h.fields["connection"] != "" {
+			t.Errorf("%v: in HTTP/2 answered %s with %v", c, h.status, h.fields)
+		}
+	}
+}
+
 // verdict is streams.verdict in HTTP/1.1, with the status that HTTP/2 has for it.
 func (w *world) verdict(client *http.Client, host, target string, field [2]string) string {
 	w.t.Helper()

@@ -18,6 +18,9 @@ const DetailRequired = "websocket endpoint requires a valid WebSocket upgrade re
 // acceptGUID is the constant of RFC 6455 section 1.3.
 const acceptGUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
+// Version is the one version of the protocol there is (RFC 6455 section 4.1).
+const Version = "13"
+
 // Handshake is a client's valid request for a WebSocket.
 type Handshake struct {
 	extended   bool // RFC 8441
@@ -67,8 +70,8 @@ func ReadExtended(f http1.Fields) (*Handshake, error) {
 
 // read checks what both forms have.
 func read(h *Handshake, f http1.Fields) (*Handshake, error) {
-	if version, n := f.Get("Sec-WebSocket-Version"); n != 1 || version != "13" {
-		return nil, &http1.SyntaxError{Status: 426, Reason: core.ReasonBadRequest, Detail: "the version of WebSocket is 13"}
+	if version, n := f.Get("Sec-WebSocket-Version"); n != 1 || version != Version {
+		return nil, &http1.SyntaxError{Status: 426, Reason: core.ReasonBadRequest, Detail: "the version of WebSocket is " + Version}
 	}
 	if _, n := f.Get("Sec-WebSocket-Accept"); n > 0 {
 		return nil, bad("Sec-WebSocket-Accept belongs to the answer")
@@ -135,7 +138,7 @@ func (o *Offer) Fields() http1.Fields {
 
 // ExtendedFields are those towards an origin that is asked by extended CONNECT.
 func (o *Offer) ExtendedFields() http1.Fields {
-	f := http1.Fields{{Name: "Sec-WebSocket-Version", Value: "13"}}
+	f := http1.Fields{{Name: "Sec-WebSocket-Version", Value: Version}}
 	if p := o.handshake.protocols; len(p) > 0 {
 		f = append(f, http1.Field{Name: "Sec-WebSocket-Protocol", Value: strings.Join(p, ", ")})
 	}
