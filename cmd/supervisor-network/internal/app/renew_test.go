@@ -5,9 +5,13 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
+	"log/slog"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -122,4 +126,78 @@ func TestTheNewestValueGoesInWhenThereIsAPlace(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestAHandshakeTakesTheNewestValue: a key is replaced, or loses its value, while a
+// WebSocket waits for the connection to its origin. The forms of HTTP/1.1 and HTTP/2 come
+// to the same.
+func TestAHandshakeTakesTheNewestValue(t *testing.T) {
+	const host = "api.example.com"
+	for form, newer := range map[string]bool{"HTTP/1.1": false, "HTTP/2": true} {
+		for value, want := range map[string]string{"REALother12345": "200", "": "500"} {
+			t.Run(fmt.Sprintf("%s to %q", form, value), func(t *testing.T) {
+				w := newWorld(t, generous, endpoint(host, 443, ", protocol: rest, enforcement: enforce, access: full"))
+				w.vault = keysOf(t, host)
+				came := make(chan *http.Request, 2)
+				var replaces atomic.Bool
+				w.originThatSees(host, func() {
+					if replaces.Load() {
+						write(t, w.vault.current().List()[0].Source, value)
+						w.vault.store.Reload()
+					}
+				}, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+					if r.URL.Path == "/no" { // on the connection that the tunnel was opened with
+						rw.Header().Set("Connection", "close")
+						http.Error(rw, "no", http.StatusForbidden)
+						return
+					}
+					echoes(t, came).ServeHTTP(rw, r)
+				}))
+				ask := w.asker(host, newer)
+				if got := ask("/no", "Bearer "+marker); !strings.HasPrefix(got, "403 ") {
+					t.Fatalf("the first is answered %s", got)
+				}
+				replaces.Store(true)
+				if got := ask("/chat", "Bearer "+marker); !strings.HasPrefix(got, want) {
+					t.Errorf("answered %s, want %s", got, want)
+				}
+				close(came)
+				r := <-came
+				if value == "" && r != nil {
+					t.Error("without a value it came to the origin")
+				}
+				if value != "" && (r == nil || r.Header.Get("Authorization") != "Bearer "+value || r.Header.Get("Te") != "" || r.Method != http.MethodGet) {
+					t.Errorf("the origin got %v", r)
+				}
+			})
+		}
+	}
+}
+
+// asker is a client that asks for WebSockets, on one connection.
+func (w *world) asker(host string, newer bool) func(path, authorization string) string {
+	if newer {
+		c := w.streams(host)
+		return func(path, authorization string) string { return c.verdict(host, path, "authorization", authorization) }
+	}
+	c := w.client(false)
+	return func(path, authorization string) string {
+		return w.verdict(c, host, path, [2]string{"authorization", authorization})
+	}
+}
+
+// originThatSees is an origin of HTTP/1.1 that calls met for each connection, before its
+// handshake.
+func (w *world) originThatSees(host string, met func(), handler http.Handler) {
+	s := httptest.NewUnstartedServer(handler)
+	s.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0)
+	s.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			met()
+		}
+	}
+	s.TLS = &tls.Config{NextProtos: []string{"http/1.1"}}
+	s.StartTLS()
+	w.t.Cleanup(s.Close)
+	w.lead(host, 443, s.Listener.Addr().String())
 }

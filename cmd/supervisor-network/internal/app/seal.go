@@ -83,14 +83,24 @@ func (s *session) sealStream(ctx context.Context, ev *record.Entry, g *grant, st
 // renewedStream is renewed for a stream. req, which it returns or makes anew, has up as
 // its body.
 func (s *session) renewedStream(ctx context.Context, g *grant, st *http2.Stream, in *incoming, req *http.Request, up *counted) (*http.Request, *refusal) {
+	again, refused := s.resealed(ctx, g, st, in)
+	if !again || refused != nil {
+		return req, refused
+	}
+	return in.toOrigin(ctx, st, up), nil
+}
+
+// resealed seals a stream once more, of what came, when what goes in no longer is what
+// would. again says that the request has to be made anew.
+func (s *session) resealed(ctx context.Context, g *grant, st *http2.Stream, in *incoming) (again bool, refused *refusal) {
 	if s.p.vault.recheck(in) == nil {
-		return req, nil
+		return false, nil
 	}
 	st.Path, st.Query, st.Header = in.target.Path, in.target.Query, headersOf(in.head.Fields)
 	if refused := s.sealStreamAs(ctx, g, st, in); refused != nil {
-		return nil, refused
+		return false, refused
 	}
-	return in.toOrigin(ctx, st, up), s.p.vault.recheck(in)
+	return true, s.p.vault.recheck(in)
 }
 
 // toOrigin is a sealed stream as a request, with up as its body.

@@ -155,12 +155,7 @@ func (s *session) declined(ctx context.Context, ev *record.Entry, st *http2.Stre
 // shake asks the origin for a WebSocket. It answers with resp, or it has switched and
 // the connection is the caller's.
 func (s *session) shake(ctx context.Context, g *grant, st *http2.Stream, in *incoming) (resp *http.Response, switched *http1.Response, up *pool.Conn, err error) {
-	req := st.ToOrigin(ctx)
-	req.Method = in.head.Method
-	for _, name := range websocket.Fields() {
-		delete(req.Header, http.CanonicalHeaderKey(name))
-	}
-	delete(req.Header, "Te")
+	req := in.shakes(ctx, st)
 	for again := true; ; again = false {
 		if s.destination.HTTP2.Load() {
 			return nil, nil, nil, noSockets()
@@ -173,9 +168,13 @@ func (s *session) shake(ctx context.Context, g *grant, st *http2.Stream, in *inc
 		if err != nil {
 			return nil, nil, nil, err
 		}
-		if changed := s.p.vault.recheck(in); changed != nil {
+		anew, changed := s.resealed(ctx, g, st, in)
+		if changed != nil {
 			up.Close()
 			return nil, nil, nil, changed
+		}
+		if anew {
+			req = in.shakes(ctx, st)
 		}
 		resp, switched, stale, err := exchange.Upgrade(ctx, up, req, in.add)
 		if err == nil || !again || !stale || ctx.Err() != nil {
@@ -185,6 +184,18 @@ func (s *session) shake(ctx context.Context, g *grant, st *http2.Stream, in *inc
 			return resp, switched, up, err
 		}
 	}
+}
+
+// shakes is a sealed handshake as the request that the origin gets, without the fields that
+// are added to it.
+func (in *incoming) shakes(ctx context.Context, st *http2.Stream) *http.Request {
+	req := st.ToOrigin(ctx)
+	req.Method = in.head.Method
+	for _, name := range websocket.Fields() {
+		delete(req.Header, http.CanonicalHeaderKey(name))
+	}
+	delete(req.Header, "Te")
+	return req
 }
 
 // noSockets is an origin that speaks nothing but HTTP/2.
