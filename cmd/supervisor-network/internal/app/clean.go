@@ -82,6 +82,14 @@ func (s *sealed) clean(resp *http.Response) *refusal {
 	return nil
 }
 
+// interim is clean for the fields of an interim response.
+func (s *sealed) interim(h http.Header) http.Header {
+	if s == nil || s.filter == nil {
+		return h
+	}
+	return s.header(h)
+}
+
 // content cleans the body of a response with these fields.
 func (b *cleanedResponse) content(fields http1.Fields) error {
 	how := b.s.filter.Treatment(fields)

@@ -305,7 +305,9 @@ func (p *path) roundTrip(ctx context.Context, s *session, g *grant, in *incoming
 		}
 		o.Personal = slices.ContainsFunc(req.Header["Authorization"], pool.Personal)
 		delete(req.Header, "Te") // browsers say it whether they read trailers or not
-		resp, stale, err := exchange.RoundTrip(ctx, o, req)
+		resp, stale, err := exchange.RoundTrip(ctx, o, req, func(status int, h http.Header) error {
+			return st.Inform(ctx, status, in.sealed.interim(h))
+		})
 		if err == nil || !again || !stale || !repeatable(req.Method) || ctx.Err() != nil {
 			return resp, err
 		}

@@ -65,6 +65,26 @@ func (s *Stream) Respond(ctx context.Context, resp *http.Response) error {
 	return nil
 }
 
+// Inform gives an interim response of the origin to the client, before Respond. One that
+// asks for the body, or switches protocols, is nobody's but the library's, and none comes
+// where a WebSocket is asked for. ctx is as for Respond.
+func (s *Stream) Inform(ctx context.Context, status int, fields http.Header) error {
+	if status <= http.StatusSwitchingProtocols || status > 199 || s.answered || s.Protocol != "" {
+		return nil
+	}
+	stop := context.AfterFunc(ctx, s.watch.interrupt)
+	defer stop()
+	h := s.w.Header()
+	copyFields(h, fields)
+	// With a length to leave out the library writes a copy of the fields, and not these,
+	// which it may read still when the stream has ended meanwhile.
+	h["Content-Length"] = []string{"0"}
+	s.server.meter.credit(creditWrite)
+	err := s.watch.inform(ctx, s.w, status)
+	clear(h) // they are not the answer's
+	return err
+}
+
 // stream copies the body; what has come is sent before more is read.
 func (s *Stream) stream(ctx context.Context, resp *http.Response, length int64) error {
 	if length == 0 || s.Method == http.MethodHead {

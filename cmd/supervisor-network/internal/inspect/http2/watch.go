@@ -99,14 +99,32 @@ func (w *watch) write(ctx context.Context, to http.ResponseWriter, p []byte) (n 
 	} else {
 		n, err = to.Write(p)
 	}
-	w.mu.Lock()
-	w.writing = 0
-	w.mu.Unlock()
-	w.moved()
+	w.wrote()
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
 	return n, err
+}
+
+// inform writes the head of an interim response under the watch. The library says nothing
+// of how that went.
+func (w *watch) inform(ctx context.Context, to http.ResponseWriter, status int) error {
+	if err := w.begin(ctx); err != nil {
+		return err
+	}
+	to.WriteHeader(status)
+	w.wrote()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+func (w *watch) wrote() {
+	w.mu.Lock()
+	w.writing = 0
+	w.mu.Unlock()
+	w.moved()
 }
 
 func (w *watch) begin(ctx context.Context) error {

@@ -3,6 +3,7 @@ package exchange
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -10,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
@@ -173,7 +176,7 @@ func (l *link) roundTrip(ctx context.Context, r *http.Request, reply string) (*h
 		got <- head + body
 		_, _ = io.WriteString(l.origin, reply)
 	}()
-	resp, _, err := RoundTrip(ctx, l.conn, r)
+	resp, _, err := RoundTrip(ctx, l.conn, r, nil)
 	return resp, <-got, err
 }
 
@@ -322,8 +325,52 @@ func TestOnlyWhatMayBeRepeatedIsCalledStale(t *testing.T) {
 			_, _ = http1.ReadHead(l.fromOrigin, 64<<10)
 			l.origin.Close()
 		}()
-		if _, stale, err := RoundTrip(t.Context(), l.conn, c.r); err == nil || stale != c.want {
+		if _, stale, err := RoundTrip(t.Context(), l.conn, c.r, nil); err == nil || stale != c.want {
 			t.Errorf("%s: %v, stale %v, want %v", c.r.Method, err, stale, c.want)
+		}
+	}
+}
+
+// TestInterimResponsesAreGivenOn without what belongs to one hop, and as they come. Leave
+// to send the body is not: nobody else asked for it.
+func TestInterimResponsesAreGivenOn(t *testing.T) {
+	reply := "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\nLink: </b>\r\nConnection: x-hop\r\nX-Hop: 1\r\nKeep-Alive: 5\r\nContent-Length: 5\r\n\r\n" +
+		"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+	l := newLink(t)
+	go func() {
+		_, _ = http1.ReadHead(l.fromOrigin, 64<<10)
+		_, _ = io.WriteString(l.origin, reply)
+	}()
+	var got []string
+	resp, _, err := RoundTrip(t.Context(), l.conn, request("GET", 0, "", nil), func(status int, h http.Header) error {
+		got = append(got, fmt.Sprint(status, h))
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if diff := cmp.Diff([]string{"103 map[Link:[</a> </b>]]", "102 map[]"}, got); diff != "" || resp.StatusCode != 200 {
+		t.Errorf("%d\n%s", resp.StatusCode, diff)
+	}
+}
+
+// TestBehindAnInterimResponseNothingIsStale: the origin has begun with the request.
+func TestBehindAnInterimResponseNothingIsStale(t *testing.T) {
+	for rule, interim := range map[string]Interim{
+		"nobody is told":               nil,
+		"who is told":                  func(int, http.Header) error { return nil },
+		"who is told cannot be either": func(int, http.Header) error { return io.ErrClosedPipe },
+	} {
+		l := newLink(t)
+		l.conn.Reused = true
+		go func() {
+			_, _ = http1.ReadHead(l.fromOrigin, 64<<10)
+			_, _ = io.WriteString(l.origin, "HTTP/1.1 102 Processing\r\n\r\n")
+			l.origin.Close()
+		}()
+		if _, stale, err := RoundTrip(t.Context(), l.conn, request("GET", 0, "", nil), interim); err == nil || stale {
+			t.Errorf("%s: %v, stale %v", rule, err, stale)
 		}
 	}
 }

@@ -17,10 +17,11 @@ import (
 
 // RoundTrip sends a request that came in another version of HTTP and returns the
 // head of its response; the body streams, and gives the connection back at its end.
-// It owns origin, whose exchange ends with ctx. Interim responses are dropped. stale
-// says that a kept connection had been closed by the origin, and nothing was done.
-func RoundTrip(ctx context.Context, origin *pool.Conn, r *http.Request) (resp *http.Response, stale bool, err error) {
-	x := &roundTrip{origin: origin}
+// It owns origin, whose exchange ends with ctx. Interim responses are given to interim,
+// which may be nil: then they are dropped. stale says that a kept connection had been
+// closed by the origin, and nothing was done.
+func RoundTrip(ctx context.Context, origin *pool.Conn, r *http.Request, interim Interim) (resp *http.Response, stale bool, err error) {
+	x := &roundTrip{origin: origin, interim: interim}
 	x.stop = context.AfterFunc(ctx, func() { _ = origin.SetDeadline(time.Unix(1, 0)) })
 	head, err := x.start(r)
 	if err != nil {
@@ -28,6 +29,11 @@ func RoundTrip(ctx context.Context, origin *pool.Conn, r *http.Request) (resp *h
 	}
 	return x.response(r, head), false, nil
 }
+
+// Interim is given an interim response, without the fields of one hop, before anything
+// that comes behind it is read; its error ends the exchange. A leave to send the body, 100,
+// is for whoever asked for it, and not given.
+type Interim func(status int, h http.Header) error
 
 // Upgrade is RoundTrip for a request that asks its origin to switch protocols, by the
 // fields of ask. When the origin does, switched is its answer and resp is nil; the
@@ -53,7 +59,7 @@ func Upgrade(ctx context.Context, origin *pool.Conn, r *http.Request, ask http1.
 func (x *roundTrip) fail(ctx context.Context, r *http.Request, head *http1.Response) (stale bool) {
 	x.stop()
 	x.origin.Abort()
-	return x.origin.Reused && head == nil && repeatable(r) && x.origin.R.Buffered() == 0 && ctx.Err() == nil
+	return x.origin.Reused && head == nil && !x.heard && repeatable(r) && x.origin.R.Buffered() == 0 && ctx.Err() == nil
 }
 
 // response is what net/http has for a head, with a body that streams.
@@ -104,13 +110,15 @@ func repeatable(r *http.Request) bool {
 
 // roundTrip is the body of a response, and what happens to its connection.
 type roundTrip struct {
-	origin *pool.Conn
-	ask    http1.Fields // to switch protocols; nil: nothing is asked for
-	sent   chan error   // how the request's body went; nil: there is none
-	stop   func() bool
-	body   *http1.BodyReader
-	keeps  bool
-	over   bool
+	origin  *pool.Conn
+	ask     http1.Fields // to switch protocols; nil: nothing is asked for
+	interim Interim      // nil: nobody is told
+	heard   bool         // an interim response came
+	sent    chan error   // how the request's body went; nil: there is none
+	stop    func() bool
+	body    *http1.BodyReader
+	keeps   bool
+	over    bool
 }
 
 // start sends the request and reads the head of the final response.
@@ -139,8 +147,23 @@ func (x *roundTrip) start(r *http.Request) (*http1.Response, error) {
 		case resp.Status >= 200:
 			return resp, nil
 		}
+		x.heard = true
+		if err := x.passOn(resp); err != nil {
+			return resp, err
+		}
 	}
 	return &http1.Response{}, errors.New("too many interim responses")
+}
+
+// passOn gives an interim response to whoever wants it.
+func (x *roundTrip) passOn(resp *http1.Response) error {
+	if x.interim == nil || resp.Status == http.StatusContinue {
+		return nil
+	}
+	h := make(http.Header, len(resp.Fields))
+	addFields(h, resp.Fields.EndToEnd())
+	delete(h, "Content-Length") // of nothing
+	return x.interim(resp.Status, h)
 }
 
 // send writes the head.
