@@ -62,6 +62,30 @@ func few(t testing.TB, limit int, held <-chan bool) string {
 	}, func(hs *http.Server) { hs.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: limit} })
 }
 
+// changing is an origin that takes so many streams at a time, and other ones when it is told.
+// It answers none before as many are there as it ever takes.
+func changing(t testing.TB, before, after uint32, told <-chan bool) string {
+	return unsettled(t, func(f *frames) {
+		streams := f.arrivals()
+		var all []uint32
+		come := func(n uint32) {
+			f.limit(n)
+			for uint32(len(all)) < n {
+				all = append(all, <-streams)
+			}
+		}
+		come(before)
+		<-told
+		come(after)
+		for _, s := range all {
+			f.fields(s, true, ":status", "200")
+		}
+		for s := range streams {
+			f.fields(s, true, ":status", "200")
+		}
+	})
+}
+
 // waits is how many requests wait for a place, and taken how many places are taken.
 func waits(p *Pool) (waiting, taken int) {
 	p.mu.RLock()
@@ -137,20 +161,7 @@ func TestTheFirstRequestNeedsNoLimit(t *testing.T) {
 
 func TestALimitThatRisesIsUsed(t *testing.T) {
 	othersWait := make(chan bool)
-	addr := unsettled(t, func(f *frames) {
-		f.limit(1)
-		streams := f.arrivals()
-		all := []uint32{<-streams}
-		<-othersWait
-		f.limit(10)
-		for len(all) < 10 {
-			all = append(all, <-streams)
-		}
-		for _, s := range all {
-			f.fields(s, true, ":status", "200")
-		}
-	})
-	p, _ := pool(t, addr, Config{MaxConns: 1})
+	p, _ := pool(t, changing(t, 1, 10, othersWait), Config{MaxConns: 1})
 	wait := posts(t, p, 10)
 	untilWaiting(t, p, 9)
 	close(othersWait)
@@ -161,23 +172,7 @@ func TestALimitThatRisesIsUsed(t *testing.T) {
 // one.
 func TestALimitThatFallsHoldsNobodyUp(t *testing.T) {
 	othersWait := make(chan bool)
-	addr := unsettled(t, func(f *frames) {
-		f.limit(8)
-		streams := f.arrivals()
-		var all []uint32
-		for len(all) < 8 {
-			all = append(all, <-streams)
-		}
-		<-othersWait
-		f.limit(1)
-		for _, s := range all {
-			f.fields(s, true, ":status", "200")
-		}
-		for s := range streams {
-			f.fields(s, true, ":status", "200")
-		}
-	})
-	p, _ := pool(t, addr, Config{MaxConns: 1})
+	p, _ := pool(t, changing(t, 8, 1, othersWait), Config{MaxConns: 1})
 	wait := posts(t, p, 30)
 	untilWaiting(t, p, 22)
 	close(othersWait)

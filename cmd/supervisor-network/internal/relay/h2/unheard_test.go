@@ -79,23 +79,7 @@ func TestAStreamThatEndsAfterItsPlaceIsGivenBack(t *testing.T) {
 // TestALimitThatRisesALittleIsUsed, also when fewer places become free than there once were.
 func TestALimitThatRisesALittleIsUsed(t *testing.T) {
 	othersWait := make(chan bool)
-	addr := unsettled(t, func(f *frames) {
-		f.limit(5)
-		streams := f.arrivals()
-		var all []uint32
-		for len(all) < 5 {
-			all = append(all, <-streams)
-		}
-		<-othersWait
-		f.limit(8)
-		for len(all) < 8 {
-			all = append(all, <-streams)
-		}
-		for _, s := range all {
-			f.fields(s, true, ":status", "200")
-		}
-	})
-	p, _ := pool(t, addr, Config{MaxConns: 1})
+	p, _ := pool(t, changing(t, 5, 8, othersWait), Config{MaxConns: 1})
 	wait := posts(t, p, 8)
 	untilWaiting(t, p, 3)
 	close(othersWait)
