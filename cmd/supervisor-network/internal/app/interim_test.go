@@ -128,3 +128,35 @@ func TestAWebSocketIsToldNothingBefore(t *testing.T) {
 		t.Errorf("it says %q", said)
 	}
 }
+
+// TestTrailersOfAnswers pass where both sides speak HTTP/2, without those that would be of
+// the head, and cleaned as it is. Elsewhere none does.
+func TestTrailersOfAnswers(t *testing.T) {
+	const host = "api.example.com"
+	for _, client := range []bool{false, true} {
+		for _, origin := range []string{"http/1.1", "h2"} {
+			t.Run(fmt.Sprintf("to HTTP/2 %t from %s", client, origin), func(t *testing.T) {
+				w := newWorld(t, generous, endpoint(host, 443, ", protocol: rest, enforcement: enforce, access: full"))
+				w.vault = keysOf(t, host)
+				w.origin(host, 443, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+					key := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
+					rw.Header().Set("Trailer", "X-Sum, X-Echo")
+					_, _ = io.WriteString(rw, "done")
+					rw.Header().Set("X-Sum", "1")
+					rw.Header().Set("X-Echo", key)
+					for name, value := range map[string]string{"Content-Length": "999", "Transfer-Encoding": "chunked", "Set-Cookie": "k=" + key, "Www-Authenticate": "Basic", "Alt-Svc": "h3", "X-Late": "2"} {
+						rw.Header().Set(http.TrailerPrefix+name, value)
+					}
+				}), origin)
+				resp := w.traced(client, host, new([]string))
+				want := http.Header(nil)
+				if client && origin == "h2" {
+					want = http.Header{"X-Sum": {"1"}, "X-Echo": {marker}, "X-Late": {"2"}}
+				}
+				if diff := cmp.Diff(want, resp.Trailer); diff != "" || resp.StatusCode != 200 {
+					t.Errorf("%s\n%s", resp.Status, diff)
+				}
+			})
+		}
+	}
+}

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 
+	"golang.org/x/net/http/httpguts"
+
 	"github.com/splitpod/splitpod/pkg/core"
 )
 
@@ -58,7 +60,7 @@ func (s *Stream) Respond(ctx context.Context, resp *http.Response) error {
 		return s.cut(ctx, err)
 	}
 	for name, values := range resp.Trailer {
-		if !endsHere(name) && len(values) > 0 {
+		if trails(name) && len(values) > 0 {
 			h[http.TrailerPrefix+name] = values
 		}
 	}
@@ -171,10 +173,16 @@ func copyFields(to, from http.Header) {
 // declareTrailers announces what the origin announced.
 func declareTrailers(h, trailer http.Header) {
 	for name := range trailer {
-		if !endsHere(name) {
+		if trails(name) {
 			h["Trailer"] = append(h["Trailer"], name)
 		}
 	}
+}
+
+// trails reports whether a field may stand behind a body: one that frames, addresses or
+// authenticates is none that a client may find there (RFC 9110 section 6.5.1).
+func trails(name string) bool {
+	return !endsHere(name) && name != "Set-Cookie" && httpguts.ValidTrailerHeader(name)
 }
 
 // declareLength leaves one length that the origin declared and means, and returns

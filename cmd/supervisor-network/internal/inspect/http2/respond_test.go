@@ -67,7 +67,7 @@ func TestNothingIsAddedToAnAnswerAndHopFieldsAreRemoved(t *testing.T) {
 		resp := response("<html>", "Connection", "X-Hop, close", "X-Hop", "1", "Keep-Alive", "timeout=5", "Proxy-Authenticate", "Basic",
 			"Transfer-Encoding", "chunked", "Upgrade", "h2c", "Alt-Svc", `h3=":443"`, "Location", "http://169.254.169.254/", "X-Kept", "1", "Set-Cookie", "a=1", "Set-Cookie", "b=2")
 		resp.StatusCode = 302
-		resp.Trailer = http.Header{"X-End": {"1"}, "Alt-Svc": {"h3"}, "Connection": {"x"}}
+		resp.Trailer = http.Header{"X-End": {"1"}, "Alt-Svc": {"h3"}, "Connection": {"x"}, "Set-Cookie": {"a=1"}, "Www-Authenticate": {"Basic"}, "Content-Type": {"x"}, "Content-Length": {"1"}, "If-Match": {"*"}, "Authorization": {"x"}}
 		_ = s.Respond(ctx, resp)
 	})
 	r := dial(t, f).hello()
