@@ -53,7 +53,11 @@ func (s *Stream) Respond(ctx context.Context, resp *http.Response) error {
 	declareTrailers(h, resp.Trailer)
 	length := declareLength(h, resp)
 	bare(h)
-	stop := context.AfterFunc(ctx, s.watch.interrupt)
+	interrupt := s.watch.interrupt
+	if s.GRPC {
+		interrupt = s.watch.hurry // or the call is reset, whose client knows what to do with a status
+	}
+	stop := context.AfterFunc(ctx, interrupt)
 	defer stop()
 	s.w.WriteHeader(resp.StatusCode)
 	if err := s.stream(ctx, resp, length); err != nil {

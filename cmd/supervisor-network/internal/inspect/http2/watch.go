@@ -81,6 +81,27 @@ func (w *watch) interrupt() {
 	w.breakWrite()
 }
 
+// lastMoment is what a write has that runs when a call of gRPC is revoked: where the client
+// takes what is sent to it, the call can still be told why it ends.
+const lastMoment = 250 * time.Millisecond
+
+// hurry is interrupt for a write that is not over in a moment.
+func (w *watch) hurry() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	running := w.writing
+	if running == 0 || w.ended {
+		return
+	}
+	time.AfterFunc(lastMoment, func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.writing == running { // the same, as nothing else is written when the context has ended
+			w.breakWrite()
+		}
+	})
+}
+
 // breakWrite resets the stream when the handler is blocked in a write. The handler
 // cannot return meanwhile: it needs the lock to leave the write.
 func (w *watch) breakWrite() {
