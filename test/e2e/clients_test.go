@@ -194,6 +194,9 @@ func TestHTTPClients(t *testing.T) {
 			if strings.Contains(name, "HTTP/2") && got["get"].Version != "HTTP/2" {
 				t.Errorf("it spoke %q", got["get"].Version)
 			}
+			if r := got["bare"]; strings.Contains(name, "Node") && r.Status != 200 {
+				t.Errorf("a CONNECT that names the proxy: %+v", r)
+			}
 		})
 	}
 	for name, version := range map[string]int{"Go, HTTP/1.1": 1, "Go, HTTP/2": 2} {

@@ -46,17 +46,29 @@ func (r *Request) Authority() (Target, error) {
 }
 
 // checkHostField requires the Host field, when there is one, to name the target: a
-// receiver that believes the field and one that believes the target must agree.
+// receiver that believes the field and one that believes the target must agree. It may
+// name this proxy, as a client says that has connected to it and knows of no proxies
+// (Node's http.request): nobody takes that for another origin, and origins are told the
+// target (RFC 9112 section 3.2.2).
 func (r *Request) checkHostField(t Target, defaultPort uint16) error {
 	value, n := r.Fields.Get("Host")
 	if n == 0 {
 		return nil // HTTP/1.0
 	}
 	h, err := parseAuthority(value, defaultPort)
-	if err != nil || h.Host != t.Host || h.Port != t.Port {
-		return bad("the Host field names the same host and port as the request target")
+	if err == nil && (h.Host == t.Host && h.Port == t.Port || loopback(h.Host)) {
+		return nil
 	}
-	return nil
+	return bad("the Host field names the same host and port as the request target, or this proxy")
+}
+
+// loopback reports whether a host is where the workload reaches this proxy, and no origin.
+func loopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	a, err := netip.ParseAddr(host)
+	return err == nil && a.IsLoopback()
 }
 
 // Absolute reads the absolute-form target of a proxied request and requires its Host
@@ -198,6 +210,9 @@ func asciiLower(s string) string {
 func checkName(host string) error {
 	if len(host) == 0 || len(host) > 253 {
 		return badTarget("a host name has 1 to 253 characters")
+	}
+	if len(host) > 1 && strings.HasSuffix(host, ".") {
+		return badTarget("a host name is written without a dot at its end")
 	}
 	last := ""
 	for label := range strings.SplitSeq(host, ".") {

@@ -123,6 +123,12 @@ func TestHostFieldNamesTheTarget(t *testing.T) {
 		{"a list", "ok.test:443", "ok.test:443, evil.test:443", false, false},
 		{"userinfo", "ok.test:443", "evil@ok.test:443", false, false},
 		{"IPv6 in another spelling", "[::1]:443", "[0::1]:443", true, true},
+		{"this proxy", "ok.test:443", "127.0.0.1:3128", true, true},
+		{"this proxy, in IPv6", "ok.test:443", "[::1]:3128", true, true},
+		{"this proxy, by its name", "ok.test:443", "LocalHost:3128", true, true},
+		{"no proxy, but a name that begins like it", "ok.test:443", "localhost.evil.test:3128", false, false},
+		{"no proxy, but a number that one could read like it", "ok.test:443", "127.1:3128", false, false},
+		{"another address", "ok.test:443", "128.0.0.1:3128", false, false},
 	} {
 		t.Run(c.rule, func(t *testing.T) {
 			for _, form := range []struct {
