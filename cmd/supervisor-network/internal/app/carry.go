@@ -187,6 +187,10 @@ func (s *session) body(ctx context.Context, req *http1.Request, in *incoming, li
 			return nil, err
 		}
 	}
+	if in.unhurried {
+		s.watch.Begin(s.p.idle)
+		defer s.watch.Begin(s.p.headTimeout)
+	}
 	content, err := in.held.read(http1.NewBodyReader(s.client.R, req.Framing), length, limit)
 	switch {
 	case errors.Is(err, http1.ErrBody):

@@ -65,7 +65,9 @@ func (x *sealing) bodyContent() error {
 		return x.inflated(coding)
 	}
 	if n := x.out.framing.Length; !x.in.read && x.out.framing.Kind == http1.Length && n <= maxAhead && x.in.held.spare(n+1) {
-		if err := x.whole(maxAhead, nil); err != nil {
+		x.in.unhurried = true // what it holds is spare
+		err := x.whole(maxAhead, nil)
+		if x.in.unhurried = false; err != nil {
 			return err
 		}
 	}

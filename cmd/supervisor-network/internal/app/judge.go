@@ -27,6 +27,9 @@ type incoming struct {
 	facts    decide.Request
 	audited  string // what rules say against it, and are not enforced
 	held     holding
+	// unhurried says that the body is read ahead of its turn only: its client has as long
+	// as for one that streams.
+	unhurried bool
 
 	// binary says that messages pass unread on the WebSocket behind it.
 	binary  atomic.Bool

@@ -137,7 +137,7 @@ func (s *session) stream2(ctx context.Context, st *http2.Stream) {
 	}
 	judged := g.snap // enter may take a newer one, which has not judged the request
 	malformed := in.asks(st)
-	refused := s.p.judge(&g, in, func(limit int) ([]byte, error) { return readStream(st, in, limit, s.p.headTimeout) })
+	refused := s.p.judge(&g, in, func(limit int) ([]byte, error) { return s.p.readStream(st, in, limit) })
 	if refused == nil && malformed != nil {
 		refused = unreadable(malformed)
 	}
@@ -338,9 +338,13 @@ func (s *session) fetch(ctx context.Context, g *grant, fresh, careful bool) (*po
 	return s.destination.Get(ctx, g.permit, careful)
 }
 
-// readStream reads a stream's whole body, which takes no longer than within: a client
+// readStream reads a stream's whole body, which takes no longer than a head does: a client
 // that sends a byte now and then would make us hold the rest.
-func readStream(st *http2.Stream, in *incoming, limit int, within time.Duration) ([]byte, error) {
+func (p *path) readStream(st *http2.Stream, in *incoming, limit int) ([]byte, error) {
+	within := p.headTimeout
+	if in.unhurried {
+		within = p.idle
+	}
 	late := time.AfterFunc(within, func() { _ = st.Body.Close() })
 	defer late.Stop()
 	content, err := in.held.read(st.Body, st.Length, limit)
