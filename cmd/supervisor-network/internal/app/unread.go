@@ -8,14 +8,13 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay"
 )
 
-// unreadTime is how long a client may leave its answer unread before its origin is let
-// go, in every version of HTTP. The kernel tells the other side of room in steps of 64
-// KiB at most, so that who takes 220 bytes a second is still seen to read.
-const unreadTime = 5 * time.Minute
-
-// unreadFor is unreadTime, or less where nothing may be quiet for that long: so that the
-// record says whose silence it was.
-func (p *path) unreadFor() time.Duration { return min(unreadTime, p.idle/2) }
+// unreadFor is how long a client may leave its answer unread before its origin is let go,
+// in every version of HTTP: half of what may be quiet, so that the record says whose
+// silence it was. It is no shorter because a client that reads slowly looks the same for
+// long: its kernel tells of room when a sixteenth of the buffer is free, and has given one
+// that once read fast up to 32 MiB (tcp(7), tcp_rmem). An hour of idle time is for those
+// that read a kilobyte a second.
+func (p *path) unreadFor() time.Duration { return p.idle / 2 }
 
 // errUnread ends a request whose answer nobody takes.
 var errUnread = errors.New("the client did not read its answer for too long")

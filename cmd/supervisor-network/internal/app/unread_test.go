@@ -44,6 +44,16 @@ func TestWhatAClientLeavesLyingIsSeen(t *testing.T) {
 	}
 }
 
+// TestWhoReadsTwoKilobytesASecondIsWaitedFor, although its kernel tells of room only when
+// a sixteenth of the largest buffer is free (Linux 6.16 on; tried with one that had read
+// two gigabytes before).
+func TestWhoReadsTwoKilobytesASecondIsWaitedFor(t *testing.T) {
+	const step, rate = 32 << 20 / 16, 2 << 10
+	if p := (&path{idle: time.Hour}); p.unreadFor() <= step/rate*time.Second {
+		t.Errorf("it is seen to read after %v, and let go after %v", step/rate*time.Second, p.unreadFor())
+	}
+}
+
 // fill writes until the other side has no room.
 func fill(t *testing.T, c net.Conn) {
 	t.Helper()

@@ -97,8 +97,8 @@ type Config struct {
 	// ConnectTimeout bounds resolving and dialling a destination together.
 	ConnectTimeout time.Duration `env:"CONNECT_TIMEOUT" envDefault:"30s" flag:"connect-timeout"`
 	// IdleTimeout ends a tunnel in which nothing moved in either direction, and a request
-	// whose body or answer does not go on. Half of it, five minutes at most, is what a
-	// client may leave its answer unread.
+	// whose body or answer does not go on. Half of it is what a client may leave its
+	// answer unread.
 	IdleTimeout time.Duration `env:"IDLE_TIMEOUT" envDefault:"1h" flag:"idle-timeout"`
 	// DrainTimeout is how long connections may go on after SIGTERM.
 	DrainTimeout time.Duration `env:"DRAIN_TIMEOUT" envDefault:"10s" flag:"drain-timeout"`

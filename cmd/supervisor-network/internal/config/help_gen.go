@@ -21,7 +21,7 @@ var help = map[string]string{
 	"max-connections": "MaxConnections bounds the workload's simultaneous connections and, separately, its simultaneous requests over HTTP/2; more are answered 503. Each takes two descriptors. (default 20000)",
 	"head-timeout":    "HeadTimeout bounds the time from accept to a complete request head. (default 30s)",
 	"connect-timeout": "ConnectTimeout bounds resolving and dialling a destination together. (default 30s)",
-	"idle-timeout":    "IdleTimeout ends a tunnel in which nothing moved in either direction, and a request whose body or answer does not go on. Half of it, five minutes at most, is what a client may leave its answer unread. (default 1h)",
+	"idle-timeout":    "IdleTimeout ends a tunnel in which nothing moved in either direction, and a request whose body or answer does not go on. Half of it is what a client may leave its answer unread. (default 1h)",
 	"drain-timeout":   "DrainTimeout is how long connections may go on after SIGTERM. (default 10s)",
 	"log-level":       "LogLevel of the log on standard error: debug, info, warn or error. Records go to standard output whatever the level. (default info)",
 	"record-format":   "RecordFormat is how records are written to standard output: ocsf, one JSON object of OCSF 1.8.0 a line, or text, one line for people. Files (record-dir) are always ocsf. (default ocsf)",
