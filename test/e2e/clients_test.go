@@ -26,7 +26,7 @@ const clientPolicy = "version: 1\n" + who + `network_policies:
     endpoints:
       - {host: api.demo.test, ports: [7011, 7013], path: "/ok/**", protocol: rest, enforcement: enforce, rules: [{allow: {method: GET, path: "/ok/**"}}, {allow: {method: POST, path: "/ok/**"}}]}
       - {host: api.demo.test, port: 7011, path: "/denied", protocol: rest, enforcement: enforce, rules: [{allow: {method: PUT, path: "/denied"}}]}
-      - {host: api.demo.test, port: 7011, path: "/npm/**", protocol: rest, enforcement: enforce, access: read-only, deny_rules: [{method: GET, path: "/npm/evil"}]}
+      - {host: api.demo.test, port: 7011, path: "/npm/**", protocol: rest, enforcement: enforce, access: read-only, allow_encoded_slash: true, deny_rules: [{method: GET, path: "/npm/evil"}, {method: GET, path: "/npm/@evil/**"}]}
       - {host: api.demo.test, port: 7011, path: "/pypi/**", protocol: rest, enforcement: enforce, access: read-only, deny_rules: [{method: GET, path: "/pypi/evil/"}]}
       - {host: api.demo.test, port: 7011, path: "/ws", protocol: websocket, enforcement: enforce, access: read-write}
       - {host: api.demo.test, port: 7011, path: "/ws-quiet", protocol: websocket, enforcement: enforce, access: read-only}
@@ -333,13 +333,17 @@ func TestPackageManagers(t *testing.T) {
 		return w.run(t, npm, "install", "--prefix", dir, "--registry", siteURL+"/npm/", "--cafile", w.caFile(), "--https-proxy", "http://"+standaloneAddress,
 			"--no-audit", "--no-fund", "--fetch-retries", "0", "--no-update-notifier", name)
 	}
-	if code, out, errs := install("tiny"); code != 0 {
-		t.Errorf("npm install: %d: %s%s", code, out, errs)
-	} else if _, err := os.Stat(dir + "/node_modules/tiny/index.js"); err != nil {
-		t.Error(err)
+	for _, name := range []string{"tiny", "@demo/tiny"} { // the second one's slash is %2f
+		if code, out, errs := install(name); code != 0 {
+			t.Errorf("npm install: %d: %s%s", code, out, errs)
+		} else if _, err := os.Stat(dir + "/node_modules/" + name + "/index.js"); err != nil {
+			t.Error(err)
+		}
 	}
-	if code, out, errs := install("evil"); code == 0 || !strings.Contains(out+errs, "403") {
-		t.Errorf("npm install of what is denied: %d: %s%s", code, out, errs)
+	for _, name := range []string{"evil", "@evil/tiny"} {
+		if code, out, errs := install(name); code == 0 || !strings.Contains(out+errs, "403") {
+			t.Errorf("npm install of what is denied: %d: %s%s", code, out, errs)
+		}
 	}
 	pip := func(name string) (int, string, string) {
 		return w.run(t, w.python(), "-m", "pip", "install", "--disable-pip-version-check", "--no-cache-dir", "--retries", "0", "--timeout", "120", "--index-url", siteURL+"/pypi", "--target", dir+"/py", name)

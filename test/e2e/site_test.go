@@ -113,13 +113,15 @@ func (s *site) handler() http.Handler {
 	mux.HandleFunc("/graphql", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, `{"data":{"viewer":"me"}}`) })
 	mux.HandleFunc("/rpc", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, `{"jsonrpc":"2.0","id":1,"result":"ok"}`) })
 	mux.Handle("/mcp", toolServer())
-	mux.HandleFunc("/npm/tiny", func(w http.ResponseWriter, r *http.Request) {
-		tarball := npmTarball()
-		sum := sha512.Sum512(tarball)
-		_ = json.NewEncoder(w).Encode(map[string]any{"name": "tiny", "dist-tags": map[string]string{"latest": "1.0.0"}, "versions": map[string]any{"1.0.0": map[string]any{
-			"name": "tiny", "version": "1.0.0", "dist": map[string]string{"tarball": "https://" + r.Host + "/npm/tiny/-/tiny-1.0.0.tgz", "integrity": "sha512-" + base64.StdEncoding.EncodeToString(sum[:])}}}})
-	})
-	mux.HandleFunc("/npm/tiny/-/tiny-1.0.0.tgz", func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write(npmTarball()) })
+	for name, path := range map[string]string{"tiny": "tiny", "@demo/tiny": "@demo%2ftiny"} {
+		mux.HandleFunc("/npm/"+path, func(w http.ResponseWriter, r *http.Request) {
+			tarball := npmTarball()
+			sum := sha512.Sum512(tarball)
+			_ = json.NewEncoder(w).Encode(map[string]any{"name": name, "dist-tags": map[string]string{"latest": "1.0.0"}, "versions": map[string]any{"1.0.0": map[string]any{
+				"name": name, "version": "1.0.0", "dist": map[string]string{"tarball": "https://" + r.Host + "/npm/" + name + "/-/tiny-1.0.0.tgz", "integrity": "sha512-" + base64.StdEncoding.EncodeToString(sum[:])}}}})
+		})
+		mux.HandleFunc("/npm/"+name+"/-/tiny-1.0.0.tgz", func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write(npmTarball()) })
+	}
 	mux.HandleFunc("/pypi/tiny/", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/html")
 		fmt.Fprint(w, `<!DOCTYPE html><html><body><a href="/pypi/files/tiny-1.0-py3-none-any.whl">tiny-1.0-py3-none-any.whl</a></body></html>`)
