@@ -3,9 +3,9 @@
 //
 // It answers the threats of a permitted name that leads to a forbidden address, of
 // an answer that changes between the check and the connection, of a destination
-// that never answers, and of a tunnel that is held open for nothing. It resolves
-// once, or uses an answer of the last second, judges every address, and dials only what
-// it judged. It does not look at what is carried.
+// that never answers, and of a tunnel that is held open for nothing. For each attempt it
+// resolves once, or uses an answer of the last second, judges every address, and dials
+// only what it judged. It does not look at what is carried.
 //
 // Invariant: this package holds the only dialer of the daemon, and it takes a
 // decide.Permit.
@@ -74,6 +74,7 @@ const maxAddresses = 16
 type Dialer struct {
 	cfg      Config
 	names    *names
+	restarts *restarts
 	classify func(netip.Addr) (address.Class, string) // tests only replace it
 }
 
@@ -90,7 +91,7 @@ func New(cfg Config) *Dialer {
 			*d.field = d.value
 		}
 	}
-	return &Dialer{cfg: cfg, names: newNames(cfg.Resolver), classify: address.Classify}
+	return &Dialer{cfg: cfg, names: newNames(cfg.Resolver), restarts: newRestarts(), classify: address.Classify}
 }
 
 // destination is what a Permit says about addresses.
@@ -135,8 +136,21 @@ func (d *Dialer) Operator(listed func(host string, port uint16) bool) func(ctx c
 	}
 }
 
+// dial tries again what restarts. Each attempt resolves and judges anew.
 func (d *Dialer) dial(ctx context.Context, to destination) (*net.TCPConn, error) {
-	end := time.Now().Add(d.cfg.Timeout)
+	end, at := time.Now().Add(d.cfg.Timeout), place{to.host, to.port}
+	for attempt := 0; ; attempt++ {
+		c, err := d.once(ctx, to, end)
+		if err == nil {
+			d.restarts.reached(at)
+		} else if d.restarts.again(ctx, at, err, attempt, end) {
+			continue
+		}
+		return c, err
+	}
+}
+
+func (d *Dialer) once(ctx context.Context, to destination, end time.Time) (*net.TCPConn, error) {
 	if address.ControlPlanePort(to.port) {
 		return nil, refuse(to, "port %d belongs to the cluster's control plane", to.port)
 	}

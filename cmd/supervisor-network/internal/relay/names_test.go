@@ -58,6 +58,7 @@ func TestANameThatCouldNotBeReachedIsAskedForAgain(t *testing.T) {
 	l, port := listenOn(t, "127.0.2.1:0")
 	d, a := testDialer(Config{}, []string{"127.0.2.2"}, []string{"127.0.2.1"})
 	d.names.last = time.Hour // longer than a busy machine takes
+	d.restarts.time = 0      // one attempt each
 	to := destination{host: "h.test", port: port}
 	_, err := d.dial(t.Context(), to)
 	wantReason(t, err, core.ReasonUpstreamUnreachable)
