@@ -239,8 +239,9 @@ func (s *session) finish(res exchange.Result, refused *refusal, in *incoming) bo
 }
 
 // exchange sends the request to the origin and passes the response on. A kept
-// connection that its origin had just closed is replaced once, if the request can be
-// repeated.
+// connection that its origin had just closed is replaced, if the request can be
+// repeated, and so is the new one: a server that stops takes connections a little longer
+// than it serves them.
 func (s *session) exchange(ctx context.Context, req *http1.Request, t http1.Target, in *incoming) (exchange.Result, *refusal) {
 	w := streamWriters.Get().(*bufio.Writer)
 	w.Reset(s.stream)
@@ -266,7 +267,7 @@ func (s *session) exchange(ctx context.Context, req *http1.Request, t http1.Targ
 		s.destination.HTTP2.Store(true)
 		return s.overHTTP2(ctx, req, t, in)
 	}
-	for again := true; ; again = false {
+	for attempt := 1; ; attempt++ {
 		if err != nil {
 			return exchange.Result{}, s.unreachable(ctx, err)
 		}
@@ -302,7 +303,7 @@ func (s *session) exchange(ctx context.Context, req *http1.Request, t http1.Targ
 			return res, nil
 		}
 		o.Abort()
-		if !again || !o.Reused || res.Heard || res.Answered || !repeatable(req.Method) || !in.read && req.Framing.Kind != http1.NoBody || ctx.Err() != nil || s.watch.Expired() {
+		if attempt == maxAttempts || attempt == 1 && !o.Reused || res.Heard || res.Answered || !repeatable(req.Method) || !in.read && req.Framing.Kind != http1.NoBody || ctx.Err() != nil || s.watch.Expired() {
 			return res, s.interrupted(ctx, err)
 		}
 		if o, err = s.destination.Open(ctx, s.grant.permit); err != nil {
@@ -310,6 +311,10 @@ func (s *session) exchange(ctx context.Context, req *http1.Request, t http1.Targ
 		}
 	}
 }
+
+// maxAttempts is how often a request is sent at most: to an origin that said nothing on a
+// kept connection, and nothing on a new one.
+const maxAttempts = 3
 
 // renewExchange makes sure that an exchange is about the request as it may be sent now.
 func (s *session) renewExchange(ctx context.Context, x *exchange.Exchange, in *incoming) *refusal {
@@ -405,6 +410,9 @@ func (s *session) get(ctx context.Context, careful bool) (*pool.Conn, error) {
 	if c != nil && (c.Ended() || c.Personal && !c.Fit()) {
 		c.Close()
 		c = nil
+	}
+	if s.destination.Again(err) {
+		err = nil
 	}
 	if c != nil || err != nil {
 		return c, err

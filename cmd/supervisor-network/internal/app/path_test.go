@@ -114,13 +114,7 @@ func newWorld(t testing.TB, idle time.Duration, endpoints ...string) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.newer = h2.Config{Dial: func(ctx context.Context, p decide.Permit) (*tls.Conn, error) {
-		tcp, err := w.Dial(ctx, p)
-		if err != nil {
-			return nil, err
-		}
-		return client.Handshake(ctx, tcp, p.Host(), []string{"h2"})
-	}}
+	w.newer = h2.Config{Dial: dialHTTP2(w, client.Handshake)}
 	w.path = &path{vault: &vault{}, bodies: newBodies(1 << 20), places: newPlaces(1000),
 		policy: &decide.Engine{}, dialer: w, mint: minter, meter: observe.NewMeter(), live: new(live), assemblies: websocket.NewAssemblies(nil),
 		pool:        pool.New(pool.Config{Dial: w.Dial, Handshake: client.Handshake}),

@@ -331,18 +331,7 @@ func (d *daemon) openOrigins() error {
 		return tc, err
 	}
 	d.pool = pool.New(pool.Config{Dial: d.dialer.Dial, Handshake: handshake})
-	d.http2 = h2.New(h2.Config{Unread: d.answers, Dial: func(ctx context.Context, p decide.Permit) (*tls.Conn, error) {
-		tcp, err := d.dialer.Dial(ctx, p)
-		if err != nil {
-			return nil, err
-		}
-		tc, err := handshake(ctx, tcp, p.Host(), []string{"h2"})
-		if err != nil {
-			tcp.Close()
-			return nil, err
-		}
-		return tc, nil
-	}})
+	d.http2 = h2.New(h2.Config{Unread: d.answers, Dial: dialHTTP2(d.dialer, handshake)})
 	return nil
 }
 

@@ -285,8 +285,8 @@ func (p *path) roundTrip(ctx context.Context, s *session, g *grant, in *incoming
 	if st.GRPC || len(req.Trailer) > 0 || s.destination.HTTP2.Load() {
 		return s.inHTTP2(ctx, g, in, st, req, up)
 	}
-	for again := true; ; again = false {
-		o, err := s.fetch(ctx, g, !again, !repeatable(req.Method))
+	for attempt := 1; ; attempt++ {
+		o, err := s.fetch(ctx, g, attempt > 1, !repeatable(req.Method))
 		if e, ok := errors.AsType[*origin.Error](err); ok && e.Kind == origin.NoProtocol {
 			s.destination.HTTP2.Store(true)
 			return s.inHTTP2(ctx, g, in, st, req, up)
@@ -294,7 +294,7 @@ func (p *path) roundTrip(ctx context.Context, s *session, g *grant, in *incoming
 		if err != nil {
 			return nil, err
 		}
-		if again {
+		if attempt == 1 {
 			req, changed = s.renewedStream(ctx, g, st, in, req, up)
 		} else { // of its body something may have gone already
 			changed = p.vault.recheck(in)
@@ -305,10 +305,10 @@ func (p *path) roundTrip(ctx context.Context, s *session, g *grant, in *incoming
 		}
 		o.Personal = slices.ContainsFunc(req.Header["Authorization"], pool.Personal)
 		delete(req.Header, "Te") // browsers say it whether they read trailers or not
-		resp, stale, err := exchange.RoundTrip(ctx, o, req, func(status int, h http.Header) error {
+		resp, unheard, err := exchange.RoundTrip(ctx, o, req, func(status int, h http.Header) error {
 			return st.Inform(ctx, status, in.sealed.interim(h))
 		})
-		if err == nil || !again || !stale || !repeatable(req.Method) || ctx.Err() != nil {
+		if err == nil || !unheard || attempt == maxAttempts || attempt == 1 && !o.Reused || ctx.Err() != nil {
 			return resp, err
 		}
 	}

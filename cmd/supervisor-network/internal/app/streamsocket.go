@@ -176,8 +176,8 @@ func (s *session) shake(ctx context.Context, g *grant, st *http2.Stream, in *inc
 		if anew {
 			req = in.shakes(ctx, st)
 		}
-		resp, switched, stale, err := exchange.Upgrade(ctx, up, req, in.add)
-		if err == nil || !again || !stale || ctx.Err() != nil {
+		resp, switched, unheard, err := exchange.Upgrade(ctx, up, req, in.add)
+		if err == nil || !again || !unheard || !up.Reused || ctx.Err() != nil {
 			if clean := in.sealed.cleaner(); clean != nil && switched != nil {
 				clean.Head(switched)
 			}

@@ -306,9 +306,9 @@ func TestRespondTranslatesToHTTP11(t *testing.T) {
 	}
 }
 
-// TestOnlyWhatMayBeRepeatedIsCalledStale: the origin closes a kept connection without a
+// TestOnlyWhatMayBeRepeatedIsCalledUnheard: the origin closes a kept connection without a
 // word, and may have done before what it was asked for.
-func TestOnlyWhatMayBeRepeatedIsCalledStale(t *testing.T) {
+func TestOnlyWhatMayBeRepeatedIsCalledUnheard(t *testing.T) {
 	for _, c := range []struct {
 		r    *http.Request
 		want bool
@@ -320,13 +320,12 @@ func TestOnlyWhatMayBeRepeatedIsCalledStale(t *testing.T) {
 		{request("PATCH", 0, "", nil), false},
 	} {
 		l := newLink(t)
-		l.conn.Reused = true
 		go func() {
 			_, _ = http1.ReadHead(l.fromOrigin, 64<<10)
 			l.origin.Close()
 		}()
-		if _, stale, err := RoundTrip(t.Context(), l.conn, c.r, nil); err == nil || stale != c.want {
-			t.Errorf("%s: %v, stale %v, want %v", c.r.Method, err, stale, c.want)
+		if _, unheard, err := RoundTrip(t.Context(), l.conn, c.r, nil); err == nil || unheard != c.want {
+			t.Errorf("%s: %v, unheard %v, want %v", c.r.Method, err, unheard, c.want)
 		}
 	}
 }
@@ -355,8 +354,8 @@ func TestInterimResponsesAreGivenOn(t *testing.T) {
 	}
 }
 
-// TestBehindAnInterimResponseNothingIsStale: the origin has begun with the request.
-func TestBehindAnInterimResponseNothingIsStale(t *testing.T) {
+// TestBehindAnInterimResponseNothingMayBeRepeated: the origin has begun with the request.
+func TestBehindAnInterimResponseNothingMayBeRepeated(t *testing.T) {
 	for rule, interim := range map[string]Interim{
 		"nobody is told":               nil,
 		"who is told":                  func(int, http.Header) error { return nil },
@@ -369,8 +368,8 @@ func TestBehindAnInterimResponseNothingIsStale(t *testing.T) {
 			_, _ = io.WriteString(l.origin, "HTTP/1.1 102 Processing\r\n\r\n")
 			l.origin.Close()
 		}()
-		if _, stale, err := RoundTrip(t.Context(), l.conn, request("GET", 0, "", nil), interim); err == nil || stale {
-			t.Errorf("%s: %v, stale %v", rule, err, stale)
+		if _, unheard, err := RoundTrip(t.Context(), l.conn, request("GET", 0, "", nil), interim); err == nil || unheard {
+			t.Errorf("%s: %v, unheard %v", rule, err, unheard)
 		}
 	}
 }

@@ -18,9 +18,10 @@ import (
 // RoundTrip sends a request that came in another version of HTTP and returns the
 // head of its response; the body streams, and gives the connection back at its end.
 // It owns origin, whose exchange ends with ctx. Interim responses are given to interim,
-// which may be nil: then they are dropped. stale says that a kept connection had been
-// closed by the origin, and nothing was done.
-func RoundTrip(ctx context.Context, origin *pool.Conn, r *http.Request, interim Interim) (resp *http.Response, stale bool, err error) {
+// which may be nil: then they are dropped. unheard says that the connection ended without a
+// word of the origin, and that the request may be repeated where that is no wonder: on a
+// kept connection, or the new one in its place.
+func RoundTrip(ctx context.Context, origin *pool.Conn, r *http.Request, interim Interim) (resp *http.Response, unheard bool, err error) {
 	x := &roundTrip{origin: origin, interim: interim}
 	x.stop = context.AfterFunc(ctx, func() { _ = origin.SetDeadline(time.Unix(1, 0)) })
 	head, err := x.start(r)
@@ -38,7 +39,7 @@ type Interim func(status int, h http.Header) error
 // Upgrade is RoundTrip for a request that asks its origin to switch protocols, by the
 // fields of ask. When the origin does, switched is its answer and resp is nil; the
 // connection is the caller's then, and ctx no longer ends it.
-func Upgrade(ctx context.Context, origin *pool.Conn, r *http.Request, ask http1.Fields) (resp *http.Response, switched *http1.Response, stale bool, err error) {
+func Upgrade(ctx context.Context, origin *pool.Conn, r *http.Request, ask http1.Fields) (resp *http.Response, switched *http1.Response, unheard bool, err error) {
 	x := &roundTrip{origin: origin, ask: ask}
 	x.stop = context.AfterFunc(ctx, func() { _ = origin.SetDeadline(time.Unix(1, 0)) })
 	head, err := x.start(r)
@@ -54,12 +55,11 @@ func Upgrade(ctx context.Context, origin *pool.Conn, r *http.Request, ask http1.
 	return nil, head, false, nil
 }
 
-// fail ends an exchange that came to no response, and reports whether that is for a
-// kept connection which the origin had closed.
-func (x *roundTrip) fail(ctx context.Context, r *http.Request, head *http1.Response) (stale bool) {
+// fail ends an exchange that came to no response.
+func (x *roundTrip) fail(ctx context.Context, r *http.Request, head *http1.Response) (unheard bool) {
 	x.stop()
 	x.origin.Abort()
-	return x.origin.Reused && head == nil && !x.heard && repeatable(r) && x.origin.R.Buffered() == 0 && ctx.Err() == nil
+	return head == nil && !x.heard && repeatable(r) && x.origin.R.Buffered() == 0 && ctx.Err() == nil
 }
 
 // response is what net/http has for a head, with a body that streams.

@@ -23,6 +23,7 @@ import (
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/origin"
 )
 
 // Limits of what is kept.
@@ -108,6 +109,8 @@ type Destination struct {
 
 	// HTTP2 is set when the origin refused to speak HTTP/1.1.
 	HTTP2 atomic.Bool
+
+	spoke atomic.Bool // TLS, once
 
 	mu   sync.Mutex
 	idle []*Conn // guarded by mu; the newest last
@@ -198,6 +201,22 @@ func (d *Destination) Get(ctx context.Context, permit decide.Permit, careful boo
 
 // Open opens a connection.
 func (d *Destination) Open(ctx context.Context, permit decide.Permit) (*Conn, error) {
+	c, err := d.open(ctx, permit)
+	if d.Again(err) && ctx.Err() == nil {
+		return d.open(ctx, permit)
+	}
+	return c, err
+}
+
+// Again reports whether err is the end of a handshake with an origin that spoke TLS before.
+// A server that stops ends those it has not begun, and the next one is there already, or
+// will be: nothing was asked of either.
+func (d *Destination) Again(err error) bool {
+	e, ok := errors.AsType[*origin.Error](err)
+	return ok && e.Kind == origin.Closed && d.spoke.Load()
+}
+
+func (d *Destination) open(ctx context.Context, permit decide.Permit) (*Conn, error) {
 	tcp, err := d.pool.cfg.Dial(ctx, permit)
 	if err != nil {
 		return nil, err
@@ -225,6 +244,7 @@ func (d *Destination) Wrap(ctx context.Context, tcp *net.TCPConn) (*Conn, error)
 			return nil, err
 		}
 		c.raw = t
+		d.spoke.Store(true)
 	}
 	c.R = bufio.NewReaderSize(c, readerBytes)
 	return c, nil
