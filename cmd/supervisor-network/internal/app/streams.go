@@ -276,7 +276,9 @@ var (
 )
 
 // roundTrip sends a stream's request: in HTTP/2 where it needs that (gRPC, trailers) or
-// the origin speaks nothing else, and else in HTTP/1.1, whose connections are many.
+// the origin speaks nothing else, and where it is an upload that states no length and the
+// origin speaks it, too: in HTTP/1.1 that is chunks, which some origins refuse. Else it is
+// HTTP/1.1, whose connections are many.
 func (p *path) roundTrip(ctx context.Context, s *session, g *grant, in *incoming, st *http2.Stream, req *http.Request, up *counted) (*http.Response, error) {
 	req, changed := s.renewedStream(ctx, g, st, in, req, up)
 	if changed != nil {
@@ -284,6 +286,13 @@ func (p *path) roundTrip(ctx context.Context, s *session, g *grant, in *incoming
 	}
 	if st.GRPC || len(req.Trailer) > 0 || s.destination.HTTP2.Load() {
 		return s.inHTTP2(ctx, g, in, st, req, up)
+	}
+	if req.ContentLength < 0 && !s.destination.Older.Load() {
+		resp, err := s.inHTTP2(ctx, g, in, st, req, up)
+		if !older(err) {
+			return resp, err
+		}
+		s.destination.Older.Store(true)
 	}
 	for attempt := 1; ; attempt++ {
 		o, err := s.fetch(ctx, g, attempt > 1, !repeatable(req.Method))
@@ -312,6 +321,13 @@ func (p *path) roundTrip(ctx context.Context, s *session, g *grant, in *incoming
 			return resp, err
 		}
 	}
+}
+
+// older reports whether err says that an origin may speak HTTP/1.1 only. Some say it by
+// the end of the handshake, and none has read anything of the request.
+func older(err error) bool {
+	e, ok := errors.AsType[*origin.Error](err)
+	return errors.Is(err, h2.ErrNoHTTP2) || ok && e.Kind != origin.Timeout && e.Kind != origin.Stopped
 }
 
 // inHTTP2 sends a stream's request in HTTP/2, where it may wait for a place. What goes in
