@@ -46,6 +46,7 @@ const clientPolicy = "version: 1\n" + who + `network_policies:
     endpoints:
       - {host: git.demo.test, port: 443, protocol: rest, enforcement: enforce, rules: [{allow: {method: GET, path: /repo.git/info/refs, query: {service: git-upload-pack}}}, {allow: {method: POST, path: /repo.git/git-upload-pack}}]}
       - {host: api.demo.test, port: 443, protocol: rest, enforcement: enforce, rules: [{allow: {method: GET, path: "/repo.git/**"}}, {allow: {method: POST, path: "/repo.git/**"}}]}
+      - {host: api.demo.test, port: 7011, path: "/ok/git/**", protocol: rest, enforcement: enforce, rules: [{allow: {method: GET, path: "/ok/git/**"}}, {allow: {method: POST, path: "/ok/git/**"}}]}
     binaries: [{path: /usr/bin/git}]
 `
 
@@ -317,6 +318,28 @@ grep -q 403 refused || { cat refused; exit 1; }
 git fetch -q origin
 git branch -r | grep -q pushed || { echo "the push is not there"; exit 1; }
 git branch -r | grep -q never && { echo "the refused push is there"; exit 1; }
+echo fine`
+	if code, out, errs := w.run(t, "bash", "-c", script); code != 0 || !strings.HasSuffix(out, "fine\n") {
+		t.Errorf("exit code %d: %s%s", code, out, errs)
+	}
+}
+
+// TestALargePushReachesCGI: git states no length of what it has not in memory, and CGI
+// takes that in HTTP/2 and not in chunks. What was pushed is cloned again.
+func TestALargePushReachesCGI(t *testing.T) {
+	need.Program(t, "git")
+	w := newClientWorld(t)
+	script := `set -e
+cd "$HOME"
+git clone -q https://api.demo.test/repo.git write
+cd write
+head -c 8388608 /dev/urandom > large
+git add large
+git -c user.name=a -c user.email=a@demo.test commit -qm large
+git -c http.version=HTTP/2 push -q ` + siteURL + `/ok/git/repo.git HEAD:refs/heads/large-$$
+cd ..
+git -c http.version=HTTP/2 clone -q --depth 1 --branch large-$$ ` + siteURL + `/ok/git/repo.git read
+cmp write/large read/large
 echo fine`
 	if code, out, errs := w.run(t, "bash", "-c", script); code != 0 || !strings.HasSuffix(out, "fine\n") {
 		t.Errorf("exit code %d: %s%s", code, out, errs)

@@ -98,6 +98,7 @@ func (s *site) handler() http.Handler {
 		fmt.Sscan(r.URL.Query().Get("n"), &n)
 		_, _ = io.CopyN(w, zeroes{}, n)
 	})
+	mux.Handle("/ok/git/", http.StripPrefix("/ok/git", origins.Git()))
 	mux.HandleFunc("/ok/events", s.events)
 	mux.HandleFunc("/ok/hints", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Link", "</style.css>; rel=preload")

@@ -30,7 +30,11 @@ type Origins struct {
 	Mux    *http.ServeMux
 	issuer *issuer
 	close  []io.Closer
+	git    http.Handler
 }
+
+// Git serves the repository under /repo.git by CGI, which takes no chunks.
+func (o *Origins) Git() http.Handler { return o.git }
 
 // Certificate signs a certificate for the names of the world, after change had a look
 // at it; nil changes nothing.
@@ -82,10 +86,11 @@ func (o *Origins) Close() {
 
 func (o *Origins) handler(dir string) http.Handler {
 	mux := o.Mux
-	mux.Handle("/repo.git/", &cgi.Handler{
+	o.git = &cgi.Handler{
 		Path: gitBackend(), Root: "/", Dir: dir,
 		Env: []string{"GIT_PROJECT_ROOT=" + dir, "GIT_HTTP_EXPORT_ALL=1"},
-	})
+	}
+	mux.Handle("/repo.git/", o.git)
 	mux.HandleFunc("/echo", func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(io.LimitReader(r.Body, 1<<20))
 		fmt.Fprintf(w, "%s %s host=%s via=%q len=%d body=%s", r.Method, r.URL, r.Host, r.Header.Get("Via"), len(body), body)

@@ -54,6 +54,7 @@ var newer = map[string]map[string][]string{
 		"records of SSH":                                    {"TestSSHIsRecorded"},
 		"a ledger of what was counted":                      {"TestAnEndInOrderLosesNothing", "TestAKillBetweenTheNoteAndTheRecordIsTold"},
 		"a log that nobody reads":                           {"TestAHundredThousandHostsWhileNobodyReads", "TestADaemonWhoseLogNobodyReadsEnds"},
+		"uploads without a length stay in HTTP/2":           {"TestALargePushReachesCGI"},
 		"metrics of what is watched":                        {"TestWhatIsWatchedIsExported", "TestADamagedFenceEndsTheSandbox"},
 	},
 	"supervisor-process": {
