@@ -51,7 +51,7 @@ var cells = []cell{
 
 func (c cell) measure(t target, dur time.Duration) (sample, error) {
 	stop := make(chan struct{})
-	before := cpuTime(t.pid)
+	before := cpuTime(t.pid) + cpuTime(t.helps)
 	start := time.Now()
 	var (
 		wg    sync.WaitGroup
@@ -71,7 +71,7 @@ func (c cell) measure(t target, dur time.Duration) (sample, error) {
 	time.Sleep(dur)
 	close(stop)
 	wg.Wait()
-	spent := cpuTime(t.pid) - before
+	spent := cpuTime(t.pid) + cpuTime(t.helps) - before
 	return sample{rate: total / time.Since(start).Seconds(), cpu: float64(spent.Microseconds()) / max(total, 1)}, errors.Join(errs...)
 }
 

@@ -1,6 +1,7 @@
 // Command load measures the network daemon: connection rate, echo latency,
-// throughput and the memory of idle tunnels, through the proxy, through a bare
-// splice relay and directly, in turn within every round of one run.
+// throughput and the memory of idle tunnels, through the proxy, with and without
+// identification, through a bare splice relay and directly, in turn within every round of
+// one run.
 //
 // It answers the threat of a figure that nobody can repeat: it prints the command
 // that made it, and ratios formed within a round, because absolute rates of a
@@ -10,10 +11,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -34,6 +37,7 @@ func main() {
 	}
 	var (
 		bin    = flag.String("bin", "bin/supervisor-network", "the daemon to measure")
+		who    = flag.String("process", "bin/supervisor-process", "the daemon that identifies for a second one of it; empty: none")
 		rounds = flag.Int("rounds", 5, "rounds; medians of in-round ratios are printed")
 		dur    = flag.Duration("dur", 800*time.Millisecond, "time of one cell")
 		idle   = flag.Int("idle", 1000, "tunnels of the idle measurement; 0: none")
@@ -49,7 +53,7 @@ func main() {
 	case *stall > 0:
 		err = stalled(*bin, *rounds, *dur, *stall)
 	default:
-		err = run(*bin, *rounds, *dur, *idle)
+		err = run(*bin, *who, *rounds, *dur, *idle)
 	}
 	if err != nil {
 		fail(err)
@@ -85,9 +89,10 @@ type target struct {
 	name  string
 	proxy string // address of a CONNECT proxy; empty: direct
 	pid   int    // whose CPU time is charged; 0: nobody's
+	helps int    // who identifies for it, and is charged as well; 0: nobody
 }
 
-func run(bin string, rounds int, dur time.Duration, idle int) error {
+func run(bin, who string, rounds int, dur time.Duration, idle int) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	dir, err := os.MkdirTemp("", "splitpod-load-")
@@ -109,6 +114,14 @@ func run(bin string, rounds int, dur time.Duration, idle int) error {
 	}
 	defer stopFloor()
 	targets := []target{{name: "direct"}, floor, daemon}
+	if who != "" {
+		identified, stop, err := startIdentified(bin, who, dir)
+		if err != nil {
+			return err
+		}
+		defer stop()
+		targets = append(targets, identified)
+	}
 
 	fmt.Printf("command: %s\n", strings.Join(os.Args, " "))
 	fmt.Printf("%s, %d CPUs, %d rounds of %s\n\n", runtime.Version(), runtime.NumCPU(), rounds, dur)
@@ -159,6 +172,45 @@ func report(targets []target, results map[string]map[string][]sample) {
 func median(v []float64) float64 {
 	v = slices.Sorted(slices.Values(v))
 	return v[len(v)/2]
+}
+
+// startIdentified runs a pair of daemons: the network daemon asks the process daemon
+// which program of this process's tree each connection is of.
+func startIdentified(bin, who, dir string) (t target, stop func(), err error) {
+	o := daemonOptions{bin: bin, dir: dir, name: "identified", port: 3130, identity: "process", runDir: filepath.Join(dir, "run")}
+	if err := errors.Join(os.Mkdir(o.runDir, 0o777), os.Chmod(o.runDir, 0o777)); err != nil {
+		return target{}, nil, err
+	}
+	t, stopDaemon, err := startDaemon(o)
+	if err != nil {
+		return target{}, nil, err
+	}
+	cmd := exec.Command(who, "attach", "--pid", strconv.Itoa(os.Getpid()), "--run-dir", o.runDir, "--network-uid", strconv.Itoa(uid),
+		"--admin-listen", "", "--log-level", "warn")
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		stopDaemon()
+		return target{}, nil, err
+	}
+	t.helps = cmd.Process.Pid
+	stop = func() {
+		stopDaemon()
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		c, err := dial(t, echoPort)
+		if err == nil {
+			c.Close()
+			return t, stop, nil
+		}
+		if time.Now().After(deadline) {
+			stop()
+			return target{}, nil, fmt.Errorf("nobody is identified: %w", err)
+		}
+		time.Sleep(25 * time.Millisecond)
+	}
 }
 
 // startDaemon runs the network daemon as a standalone proxy without privilege.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -231,16 +232,21 @@ type daemonOptions struct {
 	bin, dir, name string
 	port, admin    int      // admin 0: none
 	stdout         *os.File // nil: nowhere
+	identity       string   // empty: nobody is identified
+	runDir         string   // empty: its state directory
 }
+
+// uid is whose the network daemon runs as.
+const uid = 65532
 
 func (o daemonOptions) command(policy, addr, state string) *exec.Cmd {
 	admin := ""
 	if o.admin != 0 {
 		admin = "127.0.0.1:" + strconv.Itoa(o.admin)
 	}
-	cmd := exec.Command("setpriv", "--reuid", "65532", "--regid", "65532", "--clear-groups", "--bounding-set=-all", "--no-new-privs",
-		o.bin, "serve", "--policy", policy, "--listen", addr, "--identity", "ignore", "--admin-listen", admin,
-		"--state-dir", state, "--run-dir", state, "--log-level", "warn")
+	cmd := exec.Command("setpriv", "--reuid", strconv.Itoa(uid), "--regid", strconv.Itoa(uid), "--clear-groups", "--bounding-set=-all", "--no-new-privs",
+		o.bin, "serve", "--policy", policy, "--listen", addr, "--identity", cmp.Or(o.identity, "ignore"), "--admin-listen", admin,
+		"--state-dir", state, "--run-dir", cmp.Or(o.runDir, state), "--log-level", "warn")
 	cmd.Stderr = os.Stderr
 	if o.stdout != nil {
 		cmd.Stdout = o.stdout
