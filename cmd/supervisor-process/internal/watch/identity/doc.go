@@ -13,7 +13,10 @@
 // socket that is not in the index. That is sound for everything that is inherited: a
 // process that was there before the socket cannot have inherited it, and a program
 // that was executed before cannot share a descriptor table with its parent.
-// Everything else makes a new pass, which goes on until no process is new.
+// Everything else makes a new pass, which goes on until no process is new. Whether such a
+// process holds the socket is first tried where its sockets were before; those who ask at
+// one time share a list of what it holds. That there is no new process is believed for a
+// tenth of a second, because pids come round. What is used began after the question.
 //
 // Left over: a program that is handed a connected socket by another one (SCM_RIGHTS
 // to a process that was there before, pidfd_getfd, a descriptor in flight) uses the
