@@ -129,7 +129,7 @@ func (s *session) sealStreamAs(ctx context.Context, g *grant, st *http2.Stream, 
 	out := leaving{method: in.head.Method, authority: http1.Target{Host: g.permit.Host(), Port: g.permit.Port()}.Authority(443),
 		sent: st.Sent(), path: st.Path, query: st.Query, fields: in.head.Fields, framing: framing, secure: true,
 		trailers: func() http1.Fields { return fieldsOf(st.Trailer()) }}
-	if refused := s.p.vault.seal(ctx, g, in, &out, func(limit int) ([]byte, error) { return s.p.readStream(st, in, limit) }); refused != nil {
+	if refused := s.p.vault.seal(ctx, g, in, &out, func(limit int) ([]byte, error) { return s.p.readStream(ctx, st, in, limit) }); refused != nil {
 		return refused
 	}
 	if !unchanged(out.fields, in.head.Fields) {

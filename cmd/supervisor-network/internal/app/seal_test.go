@@ -41,3 +41,33 @@ func TestARequestThatIsCutWhileItIsSealedIsNotLate(t *testing.T) {
 		})
 	}
 }
+
+// TestAStreamThatIsCutWhileItIsSealedIsNotLate: as TestARequestThatIsCutWhileItIsSealedIsNotLate.
+func TestAStreamThatIsCutWhileItIsSealedIsNotLate(t *testing.T) {
+	rest := func(method string) string {
+		return endpoint("api.test", 443, ", protocol: rest, enforcement: enforce, rules: [{allow: {method: "+method+", path: /**}}]")
+	}
+	w := newWorld(t, generous, rest("POST"))
+	w.vault = keys(t)
+	w.origin("api.test", 443, http.NotFoundHandler(), "http/1.1")
+	r, body := io.Pipe()
+	defer body.Close()
+	go func() { _, _ = io.WriteString(body, "begin") }()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://api.test/a", r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.ContentLength = 10
+	go func() {
+		w.until("its body is read", func() bool { return w.bodies.held.Load() > 0 })
+		w.publish(rest("GET"))
+	}()
+	resp, err := w.client(true).Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if said, _ := io.ReadAll(resp.Body); resp.StatusCode != 403 || !strings.Contains(string(said), string(core.ReasonPolicyChanged)) {
+		t.Errorf("%s: %s", resp.Status, said)
+	}
+}

@@ -137,7 +137,7 @@ func (s *session) stream2(ctx context.Context, st *http2.Stream) {
 	}
 	judged := g.snap // enter may take a newer one, which has not judged the request
 	malformed := in.asks(st)
-	refused := s.p.judge(&g, in, func(limit int) ([]byte, error) { return s.p.readStream(st, in, limit) })
+	refused := s.p.judge(&g, in, func(limit int) ([]byte, error) { return s.p.readStream(ctx, st, in, limit) })
 	if refused == nil && malformed != nil {
 		refused = unreadable(malformed)
 	}
@@ -356,14 +356,18 @@ func (s *session) fetch(ctx context.Context, g *grant, fresh, careful bool) (*po
 
 // readStream reads a stream's whole body, which takes no longer than a head does: a client
 // that sends a byte now and then would make us hold the rest.
-func (p *path) readStream(st *http2.Stream, in *incoming, limit int) ([]byte, error) {
+func (p *path) readStream(ctx context.Context, st *http2.Stream, in *incoming, limit int) ([]byte, error) {
 	within := p.headTimeout
 	if in.unhurried {
 		within = p.idle
 	}
 	late := time.AfterFunc(within, func() { _ = st.Body.Close() })
 	defer late.Stop()
+	defer context.AfterFunc(ctx, func() { _ = st.Body.Close() })()
 	content, err := in.held.read(st.Body, st.Length, limit)
+	if err != nil && errors.Is(context.Cause(ctx), errRevoked) {
+		return nil, undialled(ctx, core.StageRequest, err)
+	}
 	if err != nil && !late.Stop() {
 		return nil, &http1.SyntaxError{Status: 408, Reason: core.ReasonRequestTimeout, Detail: "the request body did not arrive in time"}
 	}
