@@ -69,6 +69,7 @@ func (s *sealed) clean(resp *http.Response) *refusal {
 	}
 	fields := fieldsOf(resp.Header)
 	resp.Header = s.header(resp.Header)
+	s.announced(resp.Trailer)
 	body := &cleanedResponse{ReadCloser: resp.Body, s: s, resp: resp, r: resp.Body}
 	if resp.ContentLength != 0 && resp.Body != http.NoBody && resp.Request != nil && resp.Request.Method != http.MethodHead {
 		if err := body.content(fields); err != nil {
@@ -123,6 +124,17 @@ func (s *sealed) header(h http.Header) http.Header {
 		out[f.Name] = append(out[f.Name], f.Value)
 	}
 	return out
+}
+
+// announced leaves out names of trailers with a value in them: net/http has taken them out
+// of the field that announced them, and nothing follows by that name.
+func (s *sealed) announced(trailer http.Header) {
+	for name := range trailer {
+		if _, n := s.filter.Fields(http1.Fields{{Value: name}}); n > 0 {
+			s.echoes.Add(int64(n))
+			delete(trailer, name)
+		}
+	}
 }
 
 type cleanedResponse struct {

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"net/http"
@@ -140,7 +141,7 @@ func TestTrailersOfAnswers(t *testing.T) {
 				w.vault = keysOf(t, host)
 				w.origin(host, 443, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 					key := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
-					rw.Header().Set("Trailer", "X-Sum, X-Echo")
+					rw.Header().Set("Trailer", "X-Sum, X-Echo, "+base64.StdEncoding.EncodeToString([]byte(key)))
 					_, _ = io.WriteString(rw, "done")
 					rw.Header().Set("X-Sum", "1")
 					rw.Header().Set("X-Echo", key)
