@@ -287,12 +287,15 @@ func (p *path) roundTrip(ctx context.Context, s *session, g *grant, in *incoming
 	if st.GRPC || len(req.Trailer) > 0 || s.destination.HTTP2.Load() {
 		return s.inHTTP2(ctx, g, in, st, req, up)
 	}
-	if req.ContentLength < 0 && !s.destination.Older.Load() {
+	if req.ContentLength < 0 && !s.destination.Older.Load() && !authenticates(req) {
 		resp, err := s.inHTTP2(ctx, g, in, st, req, up)
-		if !older(err) {
+		switch {
+		case !s.older(ctx, err):
 			return resp, err
+		case up.n.Load() > 0: // without its beginning it would be another one
+			return nil, begun()
 		}
-		s.destination.Older.Store(true)
+		req = in.toOrigin(ctx, st, up) // with what goes in now
 	}
 	for attempt := 1; ; attempt++ {
 		o, err := s.fetch(ctx, g, attempt > 1, !repeatable(req.Method))
@@ -303,16 +306,11 @@ func (p *path) roundTrip(ctx context.Context, s *session, g *grant, in *incoming
 		if err != nil {
 			return nil, err
 		}
-		if attempt == 1 {
-			req, changed = s.renewedStream(ctx, g, st, in, req, up)
-		} else { // of its body something may have gone already
-			changed = p.vault.recheck(in)
-		}
-		if changed != nil {
+		if req, changed = s.renewedStream(ctx, g, st, in, req, up); changed != nil {
 			o.Close()
 			return nil, changed
 		}
-		o.Personal = slices.ContainsFunc(req.Header["Authorization"], pool.Personal)
+		o.Personal = authenticates(req)
 		delete(req.Header, "Te") // browsers say it whether they read trailers or not
 		resp, unheard, err := exchange.RoundTrip(ctx, o, req, func(status int, h http.Header) error {
 			return st.Inform(ctx, status, in.sealed.interim(h))
@@ -323,11 +321,34 @@ func (p *path) roundTrip(ctx context.Context, s *session, g *grant, in *incoming
 	}
 }
 
-// older reports whether err says that an origin may speak HTTP/1.1 only. Some say it by
-// the end of the handshake, and none has read anything of the request.
-func older(err error) bool {
+// begun is an upload that an origin of HTTP/2 gave back, in whose place there is none now.
+func begun() *refusal {
+	return &refusal{status: 502, stage: core.StageRequest, reason: core.ReasonUpstreamInvalid,
+		detail: "the origin gave the upload back when a part of it had been sent, and speaks HTTP/2 no more; send it again", failed: true}
+}
+
+// authenticates reports whether a request authenticates the connection that carries it.
+func authenticates(r *http.Request) bool {
+	return slices.ContainsFunc(r.Header["Authorization"], pool.Personal)
+}
+
+// older reports whether err says that an origin may speak HTTP/1.1 only, and has it
+// remembered. Some say it by a handshake that fails; of one that has spoken HTTP/2 that is
+// no more than a restart. What the handshake was for has not been sent, but an attempt
+// before it may have been.
+func (s *session) older(ctx context.Context, err error) bool {
+	if ctx.Err() != nil {
+		return false
+	}
 	e, ok := errors.AsType[*origin.Error](err)
-	return errors.Is(err, h2.ErrNoHTTP2) || ok && e.Kind != origin.Timeout && e.Kind != origin.Stopped
+	said := errors.Is(err, h2.ErrNoHTTP2) || ok && e.Kind == origin.NoProtocol
+	if !said && !(ok && (e.Kind == origin.Closed || e.Kind == origin.Refused)) {
+		return false
+	}
+	if said || !s.destination.Newer.Load() {
+		s.destination.Older.Store(true)
+	}
+	return true
 }
 
 // inHTTP2 sends a stream's request in HTTP/2, where it may wait for a place. What goes in
@@ -335,6 +356,10 @@ func older(err error) bool {
 func (s *session) inHTTP2(ctx context.Context, g *grant, in *incoming, st *http2.Stream, req *http.Request, up *counted) (*http.Response, error) {
 	for {
 		resp, err := s.p.http2.RoundTripWhile(ctx, g.permit, req, s.p.vault.still(in))
+		if err == nil {
+			s.destination.Newer.Store(true)
+			return resp, nil
+		}
 		if _, changed := errors.AsType[*refusal](err); !changed || !in.read && up.n.Load() > 0 {
 			return resp, err
 		}
