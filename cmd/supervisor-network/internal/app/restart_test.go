@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -83,6 +84,81 @@ func TestARequestIsRepeatedWhereItsOriginRestarts(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestARequestOfWhichSomethingWasHeardIsNotRepeated, whatever that was.
+func TestARequestOfWhichSomethingWasHeardIsNotRepeated(t *testing.T) {
+	for _, says := range []string{"H", "HTTP/1.1 200 OK\r\nX: y", "HTTP/1.1 200 OK\r\n", "garbage\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 1, 2\r\n\r\n"} {
+		for _, http2 := range versions(true) {
+			t.Run(fmt.Sprintf("%q, HTTP/2 %v", says, http2), func(t *testing.T) {
+				w := newWorld(t, generous, endpoint("a.example.com", 443, ", protocol: rest, access: full"))
+				var arrived atomic.Int32
+				w.origin("a.example.com", 443, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+					if arrived.Add(1) == 1 {
+						return
+					}
+					conn, _, err := http.NewResponseController(rw).Hijack()
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					_, _ = io.WriteString(conn, says)
+					conn.Close()
+				}), "http/1.1")
+				client := w.client(http2)
+				if status := send(t, client, "GET", "https://a.example.com/"); status != 200 {
+					t.Fatal(status)
+				}
+				w.until("the connection is kept", func() bool { return w.pool.Idle() == 1 })
+				if status := send(t, client, "GET", "https://a.example.com/"); status != 502 || arrived.Load() != 2 {
+					t.Errorf("status %d after %d attempts", status, arrived.Load()-1)
+				}
+			})
+		}
+	}
+}
+
+// TestARepeatedRequestTakesTheNewestValue, in every version of HTTP.
+func TestARepeatedRequestTakesTheNewestValue(t *testing.T) {
+	const host = "a.example.com"
+	for _, http2 := range versions(true) {
+		t.Run(fmt.Sprintf("HTTP/2 %v", http2), func(t *testing.T) {
+			w := newWorld(t, generous, endpoint(host, 443, ", protocol: rest, enforcement: enforce, access: full"))
+			w.vault = keysOf(t, host)
+			var came []string // one after the other
+			w.origin(host, 443, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+				if came = append(came, r.Header.Get("Authorization")); len(came) == 2 {
+					write(t, w.vault.current().List()[0].Source, "REALother12345")
+					w.vault.store.Reload()
+					panic(http.ErrAbortHandler)
+				}
+				_, _ = io.WriteString(rw, came[len(came)-1])
+			}), "http/1.1")
+			client := w.client(http2)
+			for i := range 2 {
+				r, err := http.NewRequestWithContext(t.Context(), "GET", "https://"+host+"/", nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				r.Header.Set("Authorization", "Bearer "+marker)
+				resp, err := client.Do(r)
+				if err != nil {
+					t.Fatal(err)
+				}
+				said, _ := io.ReadAll(resp.Body)
+				resp.Body.Close()
+				if resp.StatusCode != 200 || string(said) != "Bearer "+marker {
+					t.Errorf("%s %s", resp.Status, said)
+				}
+				if i == 0 {
+					w.until("the connection is kept", func() bool { return w.pool.Idle() == 1 })
+				}
+			}
+			if want := []string{"Bearer REALvalue12345", "Bearer REALvalue12345", "Bearer REALother12345"}; !slices.Equal(came, want) {
+				t.Errorf("the origin got %q", came)
+			}
+		})
 	}
 }
 

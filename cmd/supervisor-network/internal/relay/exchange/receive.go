@@ -52,8 +52,11 @@ func (x *running) switched(resp *http1.Response) error {
 }
 
 func (x *running) readHead() (*http1.Response, error) {
+	if _, err := x.Origin.R.Peek(1); err != nil {
+		return nil, x.upstream(err)
+	}
+	x.result.Heard = true // whatever it is, and however it ends
 	head, err := http1.ReadHead(x.Origin.R, http1.MaxResponseHead)
-	x.result.Heard = x.result.Heard || err == nil || x.Origin.R.Buffered() > 0
 	if err != nil {
 		return nil, x.upstream(err)
 	}

@@ -26,7 +26,7 @@ func RoundTrip(ctx context.Context, origin *pool.Conn, r *http.Request, interim 
 	x.stop = context.AfterFunc(ctx, func() { _ = origin.SetDeadline(time.Unix(1, 0)) })
 	head, err := x.start(r)
 	if err != nil {
-		return nil, x.fail(ctx, r, head), err
+		return nil, x.fail(ctx, r), err
 	}
 	return x.response(r, head), false, nil
 }
@@ -45,7 +45,7 @@ func Upgrade(ctx context.Context, origin *pool.Conn, r *http.Request, ask http1.
 	head, err := x.start(r)
 	switch {
 	case err != nil:
-		return nil, nil, x.fail(ctx, r, head), err
+		return nil, nil, x.fail(ctx, r), err
 	case head.Status != 101:
 		return x.response(r, head), nil, false, nil
 	case !x.stop():
@@ -56,10 +56,10 @@ func Upgrade(ctx context.Context, origin *pool.Conn, r *http.Request, ask http1.
 }
 
 // fail ends an exchange that came to no response.
-func (x *roundTrip) fail(ctx context.Context, r *http.Request, head *http1.Response) (unheard bool) {
+func (x *roundTrip) fail(ctx context.Context, r *http.Request) (unheard bool) {
 	x.stop()
 	x.origin.Abort()
-	return head == nil && !x.heard && repeatable(r) && x.origin.R.Buffered() == 0 && ctx.Err() == nil
+	return !x.heard && repeatable(r) && x.origin.R.Buffered() == 0 && ctx.Err() == nil
 }
 
 // response is what net/http has for a head, with a body that streams.
@@ -113,7 +113,7 @@ type roundTrip struct {
 	origin  *pool.Conn
 	ask     http1.Fields // to switch protocols; nil: nothing is asked for
 	interim Interim      // nil: nobody is told
-	heard   bool         // an interim response came
+	heard   bool         // something came
 	sent    chan error   // how the request's body went; nil: there is none
 	stop    func() bool
 	body    *http1.BodyReader
@@ -132,6 +132,10 @@ func (x *roundTrip) start(r *http.Request) (*http1.Response, error) {
 		go func() { x.sent <- x.copyBody(r, framing) }()
 	}
 	for range maxInterim + 1 {
+		if _, err := x.origin.R.Peek(1); err != nil {
+			return nil, err
+		}
+		x.heard = true // whatever it is, and however it ends
 		head, err := http1.ReadHead(x.origin.R, http1.MaxResponseHead)
 		if err != nil {
 			return nil, err
@@ -147,7 +151,6 @@ func (x *roundTrip) start(r *http.Request) (*http1.Response, error) {
 		case resp.Status >= 200:
 			return resp, nil
 		}
-		x.heard = true
 		if err := x.passOn(resp); err != nil {
 			return resp, err
 		}
