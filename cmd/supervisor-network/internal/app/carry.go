@@ -323,6 +323,7 @@ func (s *session) renewExchange(ctx context.Context, x *exchange.Exchange, in *i
 	if changed != nil || in.sealed == before {
 		return changed
 	}
+	s.watch.Begin(s.p.idle) // as before, also if only now the body was read ahead
 	x.Request, x.Target, x.Content = req, t, in.content
 	x.Body, x.Clean = in.sealed.between(), in.sealed.cleaner()
 	if in.read && !x.Read {

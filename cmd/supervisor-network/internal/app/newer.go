@@ -50,6 +50,7 @@ func (s *session) overHTTP2(ctx context.Context, req *http1.Request, t http1.Tar
 	if changed != nil {
 		return exchange.Result{}, changed
 	}
+	s.watch.Begin(s.p.idle) // as before, also if only now the body was read ahead
 	body := &lent{s: s, from: in.sealed.body(http1.NewBodyReader(s.client.R, req.Framing))}
 	defer body.takeBack()
 	length := req.Framing.Length

@@ -2,12 +2,19 @@ package app
 
 import (
 	"bufio"
+	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net/http"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/h2"
 )
 
 // TestASlowBodyIsWaitedForWhereItIsOnlySearched: a credentials file alone makes no client
@@ -59,6 +66,83 @@ func TestASlowBodyIsWaitedForWhereItIsOnlySearched(t *testing.T) {
 				body.Close()
 			})
 		}
+	}
+}
+
+// TestAnOriginIsWaitedForAlsoWhenTheBodyWasReadLate: for want of room it is not read ahead
+// at first, and is when a value that goes in was replaced. Its origin has the time that
+// origins have.
+func TestAnOriginIsWaitedForAlsoWhenTheBodyWasReadLate(t *testing.T) {
+	const host = "a.example.com"
+	for _, protocol := range []string{"http/1.1", "h2"} {
+		t.Run("in "+protocol, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, generous, endpoint(host, 443, ", protocol: rest, enforcement: enforce, access: full"))
+			w.headTimeout = 500 * time.Millisecond
+			w.vault = keysOf(t, host)
+			arrived, late := make(chan bool), make(chan bool)
+			handler := http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+				if r.Method == http.MethodGet { // on the connection that the tunnel was opened with
+					rw.Header().Set("Connection", "close")
+					return
+				}
+				_, _ = io.Copy(io.Discard, r.Body)
+				arrived <- true
+				<-late
+			})
+			crowd := w.bodies.limit / 2
+			w.bodies.Take(crowd)
+			var once sync.Once
+			replaced := func() {
+				once.Do(func() {
+					w.bodies.Give(crowd)
+					write(t, w.vault.current().List()[0].Source, "REALother12345")
+					w.vault.store.Reload()
+				})
+			}
+			client, over := w.client(false), make(chan bool)
+			if protocol == "h2" {
+				w.origin(host, 443, handler, protocol)
+				dial := w.newer.Dial
+				w.newer.Dial = func(ctx context.Context, p decide.Permit) (*tls.Conn, error) {
+					replaced()
+					return dial(ctx, p)
+				}
+				w.http2 = h2.New(w.newer)
+			} else {
+				var met atomic.Bool
+				w.originThatSees(host, func() {
+					if met.Load() {
+						replaced()
+					}
+				}, handler)
+				if status := send(t, client, "GET", "https://"+host+"/"); status != 200 {
+					t.Fatal(status)
+				}
+				met.Store(true)
+			}
+			req, err := http.NewRequestWithContext(t.Context(), "POST", "https://"+host+"/", strings.NewReader("body"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Authorization", "Bearer "+marker)
+			go func() {
+				defer close(over)
+				resp, err := client.Do(req)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if resp.Body.Close(); resp.StatusCode != 200 {
+					t.Error(resp.Status)
+				}
+			}()
+			<-arrived
+			w.lateHead(t)
+			w.lateHead(t) // so the time for a head is over
+			close(late)
+			<-over
+		})
 	}
 }
 
