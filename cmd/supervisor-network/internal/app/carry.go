@@ -267,6 +267,7 @@ func (s *session) exchange(ctx context.Context, req *http1.Request, t http1.Targ
 		s.destination.HTTP2.Store(true)
 		return s.overHTTP2(ctx, req, t, in)
 	}
+	var sent attempts
 	for attempt := 1; ; attempt++ {
 		if err != nil {
 			return exchange.Result{}, s.unreachable(ctx, err)
@@ -287,6 +288,7 @@ func (s *session) exchange(ctx context.Context, req *http1.Request, t http1.Targ
 		}
 		o.Personal = o.Personal || personal(x.Request.Fields)
 		x.Origin = o
+		sent.attempt(attempt)
 		res, err := exchange.Do(&x)
 		if !s.origin.CompareAndSwap(o, nil) && err == nil && res.Switched == nil {
 			res.OriginGoesOn = false // its deadline is past, or will be in a moment
@@ -303,7 +305,7 @@ func (s *session) exchange(ctx context.Context, req *http1.Request, t http1.Targ
 			return res, nil
 		}
 		o.Abort()
-		if attempt == maxAttempts || attempt == 1 && !o.Reused || res.Heard || res.Answered || !repeatable(req.Method) || !in.read && req.Framing.Kind != http1.NoBody || ctx.Err() != nil || s.watch.Expired() {
+		if !sent.again(attempt, o.Reused) || res.Heard || res.Answered || !repeatable(req.Method) || !in.read && req.Framing.Kind != http1.NoBody || ctx.Err() != nil || s.watch.Expired() {
 			return res, s.interrupted(ctx, err)
 		}
 		if o, err = s.destination.Open(ctx, s.grant.permit); err != nil {
@@ -311,10 +313,6 @@ func (s *session) exchange(ctx context.Context, req *http1.Request, t http1.Targ
 		}
 	}
 }
-
-// maxAttempts is how often a request is sent at most: to an origin that said nothing on a
-// kept connection, and nothing on a new one.
-const maxAttempts = 3
 
 // renewExchange makes sure that an exchange is about the request as it may be sent now.
 func (s *session) renewExchange(ctx context.Context, x *exchange.Exchange, in *incoming) *refusal {

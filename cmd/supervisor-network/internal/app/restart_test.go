@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/origin"
@@ -53,13 +54,15 @@ func TestARequestIsRepeatedWhereItsOriginRestarts(t *testing.T) {
 		rule, method   string
 		kept           bool
 		ends           int32 // how many connections end without a word
+		thinks         bool  // which comes late
 		status, arrive int
 	}{
-		{"the kept connection", "GET", true, 1, 200, 2},
-		{"and the new one", "GET", true, 2, 200, 3},
-		{"and another one", "GET", true, 3, 502, 3},
-		{"what is not repeated", "POST", true, 1, 502, 1},
-		{"no kept connection", "GET", false, 1, 502, 1},
+		{"the kept connection", "GET", true, 1, false, 200, 2},
+		{"and the new one", "GET", true, 2, false, 200, 3},
+		{"and another one", "GET", true, 3, false, 502, 3},
+		{"but none that ended late", "GET", true, 3, true, 502, 2},
+		{"what is not repeated", "POST", true, 1, false, 502, 1},
+		{"no kept connection", "GET", false, 1, false, 502, 1},
 	} {
 		for _, http2 := range versions(tc.kept) {
 			t.Run(fmt.Sprintf("%s, HTTP/2 %v", tc.rule, http2), func(t *testing.T) {
@@ -67,6 +70,9 @@ func TestARequestIsRepeatedWhereItsOriginRestarts(t *testing.T) {
 				var ends, arrived atomic.Int32
 				w.origin("a.example.com", 443, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 					if arrived.Add(1); ends.Add(-1) >= 0 {
+						if tc.thinks {
+							time.Sleep(soon)
+						}
 						panic(http.ErrAbortHandler)
 					}
 				}), "http/1.1")

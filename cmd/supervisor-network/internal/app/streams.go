@@ -297,6 +297,7 @@ func (p *path) roundTrip(ctx context.Context, s *session, g *grant, in *incoming
 		}
 		req = in.toOrigin(ctx, st, up) // with what goes in now
 	}
+	var sent attempts
 	for attempt := 1; ; attempt++ {
 		o, err := s.fetch(ctx, g, attempt > 1, !repeatable(req.Method))
 		if e, ok := errors.AsType[*origin.Error](err); ok && e.Kind == origin.NoProtocol {
@@ -310,12 +311,13 @@ func (p *path) roundTrip(ctx context.Context, s *session, g *grant, in *incoming
 			o.Close()
 			return nil, changed
 		}
+		sent.attempt(attempt)
 		o.Personal = authenticates(req)
 		delete(req.Header, "Te") // browsers say it whether they read trailers or not
 		resp, unheard, err := exchange.RoundTrip(ctx, o, req, func(status int, h http.Header) error {
 			return st.Inform(ctx, status, in.sealed.interim(h))
 		})
-		if err == nil || !unheard || attempt == maxAttempts || attempt == 1 && !o.Reused || ctx.Err() != nil {
+		if err == nil || !unheard || !sent.again(attempt, o.Reused) || ctx.Err() != nil {
 			return resp, err
 		}
 	}
