@@ -278,6 +278,9 @@ func (r *Resolver) ancestors(ctx context.Context, who *core.Identity, p process)
 		if err != nil {
 			return nil, err
 		}
+		if !r.fs.isParent(&parent, &p) {
+			return nil, errChanged // it has another parent now, and that pid is another process's
+		}
 		line = append(line, parent.pid)
 		if !parent.deleted() && r.atItsPath(&parent) {
 			sum, err := r.trust.check(ctx, r.fs, &parent)

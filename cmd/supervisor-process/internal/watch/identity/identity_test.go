@@ -511,7 +511,75 @@ func TestAKnownProcessDoesNotVouchForItsChild(t *testing.T) {
 		if c.hasNoNewChild(s.r.fs, last, &now, s.r.fs.lastPID()) {
 			t.Error("a new child is not seen behind a look that saw none")
 		}
+		// Whoever has waited since before the child asks with the older pass.
+		later := s.r.last.Load()
+		if newest := s.r.fs.lastPID(); !c.hasNoNewChild(s.r.fs, later, &now, newest) || c.hasNoNewChild(s.r.fs, last, &now, newest) {
+			t.Error("a child that a later pass has is believed of an older one")
+		}
 	})
+}
+
+// TestAPidUsedAgainIsNoParent: a parent that ends leaves its pid to others, while who it
+// started is still looked at.
+func TestAPidUsedAgainIsNoParent(t *testing.T) {
+	sandboxed(t, func(t *testing.T) {
+		s := newStand(t)
+		a, b, c := s.program("a"), s.program("b"), s.program("c")
+		parent := s.start(b, "spawn", c, "connect", s.address)
+		tuple := parent.tuple()
+		who := s.r.Identify(t.Context(), tuple)
+		if who.Status != core.IdentityKnown || len(who.Ancestors) != 1 || who.Ancestors[0].Path != b {
+			t.Fatalf("got %+v", who)
+		}
+		child, err := s.r.fs.read(who.Process.PID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pid := parent.cmd.Process.Pid
+		now, err := s.r.fs.read(pid)
+		if err != nil || !s.r.fs.isParent(&now, &child) {
+			t.Errorf("pid %d is not its child's parent: %v", pid, err)
+		}
+		for started, want := range map[uint64]bool{child.start - 1: true, child.start: true, child.start + 1: false} {
+			now.start = started
+			if got := s.r.fs.isParent(&now, &child); got != want {
+				t.Errorf("a parent that started %d ticks after its child: %t", int64(started-child.start), got)
+			}
+		}
+		if err := errors.Join(parent.cmd.Process.Kill(), wait(parent)); err != nil {
+			t.Fatal(err)
+		}
+		s.startAs(pid, a)
+		if who, err := s.r.describe(t.Context(), child); !errors.Is(err, errChanged) {
+			t.Errorf("got %+v, %v", who, err)
+		}
+		if now.start = child.start; s.r.fs.isParent(&now, &child) {
+			t.Error("who started with its child is its parent behind its end")
+		}
+		if who := s.r.Identify(t.Context(), tuple); who.Status != core.IdentityKnown || who.Program.Path != c || len(who.Ancestors) != 0 {
+			t.Errorf("got %+v", who)
+		}
+	})
+}
+
+// wait leaves open what the program's children have of it.
+func wait(a *actor) error {
+	_, err := a.cmd.Process.Wait()
+	return err
+}
+
+// startAs starts a program as the process of that pid.
+func (s *stand) startAs(pid int, program string) {
+	s.t.Helper()
+	for range 100 { // a new thread of this test may be faster
+		if err := os.WriteFile("/proc/sys/kernel/ns_last_pid", []byte(strconv.Itoa(pid-1)), 0); err != nil {
+			s.t.Fatal(err)
+		}
+		if a := s.start(program, "hold"); a.cmd.Process.Pid == pid {
+			return
+		}
+	}
+	s.t.Fatalf("no process got pid %d", pid)
 }
 
 func TestAListenerIsNoConnection(t *testing.T) {
@@ -681,16 +749,19 @@ func TestManyAskAtOnce(t *testing.T) {
 // TestTheNewestProcessSaysNothingForLong: pids come round.
 func TestTheNewestProcessSaysNothingForLong(t *testing.T) {
 	at := time.Now()
+	late := at.Add(newestLasts)
 	for name, c := range map[string]struct {
 		before, now newest
 		want        bool
 	}{
-		"the same at once":         {newest{7, at}, newest{7, at}, true},
-		"the same a little later":  {newest{7, at}, newest{7, at.Add(newestLasts - 1)}, true},
-		"the same too late":        {newest{7, at}, newest{7, at.Add(newestLasts)}, false},
-		"another":                  {newest{7, at}, newest{8, at}, false},
-		"two that cannot be said":  {newest{0, at}, newest{0, at}, false},
-		"one that cannot be said ": {newest{7, at}, newest{}, false},
+		"the same at once":                  {newest{7, at, at}, newest{7, at, at}, true},
+		"the same a little later":           {newest{7, at, at}, newest{7, at, late.Add(-1)}, true},
+		"the same too late":                 {newest{7, at, at}, newest{7, late, late}, false},
+		"the same, but it took long to see": {newest{7, at, at}, newest{7, at, late}, false},
+		"the same, but it took long before": {newest{7, at, late}, newest{7, late, late}, false},
+		"another":                           {newest{7, at, at}, newest{8, at, at}, false},
+		"two that cannot be said":           {newest{0, at, at}, newest{0, at, at}, false},
+		"one that cannot be said ":          {newest{7, at, at}, newest{}, false},
 	} {
 		if got := c.before.same(c.now); got != c.want {
 			t.Errorf("%s: %t", name, got)

@@ -52,13 +52,8 @@ const (
 
 // read reads one process. It is gone when the error is ENOENT or ESRCH.
 func (fs procfs) read(pid int) (process, error) {
-	p := process{pid: pid}
-	var buf [statBytes]byte
-	stat, err := fs.file(pid, "stat", buf[:])
+	p, err := fs.stat(pid)
 	if err != nil {
-		return p, err
-	}
-	if err := p.parseStat(stat); err != nil {
 		return p, err
 	}
 	if p.zombie && p.threads <= 1 {
@@ -68,6 +63,17 @@ func (fs procfs) read(pid int) (process, error) {
 		return p, err
 	}
 	return p, nil
+}
+
+// stat reads of one process all but its program.
+func (fs procfs) stat(pid int) (process, error) {
+	p := process{pid: pid}
+	var buf [statBytes]byte
+	text, err := fs.file(pid, "stat", buf[:])
+	if err != nil {
+		return p, err
+	}
+	return p, p.parseStat(text)
 }
 
 // parseStat reads the fields behind the command name, which may contain anything.
@@ -299,40 +305,50 @@ func (fs procfs) childIsUnknown(p *process, known map[int]process) bool {
 	return false
 }
 
+// isParent reports whether p, which was read after the child, is the process that the child
+// named as its parent, and not one that got its pid since. One that is older than the child
+// had that pid when the child named it.
+func (fs procfs) isParent(p, child *process) bool {
+	if p.start != child.start {
+		return p.start < child.start
+	}
+	now, err := fs.stat(child.pid)
+	return err == nil && now.start == child.start && now.parent == p.pid
+}
+
 // started is when a process started; 0 when it cannot be said.
 func (fs procfs) started(pid int) uint64 {
-	var buf [statBytes]byte
-	stat, err := fs.file(pid, "stat", buf[:])
-	p := process{pid: pid}
-	if err != nil || p.parseStat(stat) != nil {
+	p, err := fs.stat(pid)
+	if err != nil {
 		return 0
 	}
 	return p.start
 }
 
-// newest is the pid given out last, as the kernel counts for this daemon, at a time. While
-// it stays the same there is no new process.
+// newest is the pid given out last, as the kernel counts for this daemon. While it stays the
+// same there is no new process.
 type newest struct {
-	pid int // 0 when it cannot be said
-	at  time.Time
+	pid           int // 0 when it cannot be said
+	before, after time.Time
 }
 
-// newestLasts is for how long two of the same mean anything: pids come round.
-const newestLasts = 100 * time.Millisecond
+// newestLasts is for how long two of the same mean anything: pids come round. One thread can
+// use up the usual 32,768 in 200 ms, by asking for processes that cannot be made.
+const newestLasts = 10 * time.Millisecond
 
 // same reports whether no process is new since n.
 func (n newest) same(now newest) bool {
-	return n.pid != 0 && n.pid == now.pid && now.at.Sub(n.at) < newestLasts
+	return n.pid != 0 && n.pid == now.pid && now.after.Sub(n.before) < newestLasts
 }
 
 func (fs procfs) lastPID() newest {
 	var buf [128]byte
-	at := time.Now()
+	before := time.Now()
 	size, err := unix.Pread(fs.loadavg, buf[:], 0)
 	if err != nil {
 		return newest{}
 	}
 	text := bytes.TrimSpace(buf[:size])
 	pid, _ := strconv.Atoi(string(text[bytes.LastIndexByte(text, ' ')+1:]))
-	return newest{pid, at}
+	return newest{pid, before, time.Now()}
 }

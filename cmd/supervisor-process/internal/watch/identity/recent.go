@@ -54,7 +54,7 @@ type connector struct {
 	started time.Time  // guarded by looking; of the last list
 	held    []uint64   // guarded by looking; the inodes of its sockets, sorted
 
-	childless atomic.Pointer[newest] // before it was seen to have no new child
+	childless atomic.Pointer[childless]
 }
 
 const (
@@ -142,15 +142,22 @@ func (c *connector) use(n int) {
 	c.places[0] = n
 }
 
+// childless is a look that saw no child but those of a pass.
+type childless struct {
+	newest newest    // before the look
+	pass   time.Time // the start of the pass, which would be kept in memory itself
+}
+
 // hasNoNewChild reports whether the process has no child that the pass does not have. It
-// looks only where there is a new process, of whomever.
+// looks only where there is a new process, of whomever, or another pass: whoever has waited
+// asks with an older one, to which a child that a later one knows is new.
 func (c *connector) hasNoNewChild(fs procfs, p *pass, now *process, newest newest) bool {
-	if before := c.childless.Load(); before != nil && before.same(newest) {
+	if before := c.childless.Load(); before != nil && before.pass.Equal(p.started) && before.newest.same(newest) {
 		return true
 	}
 	if fs.childIsUnknown(now, p.known) {
 		return false
 	}
-	c.childless.Store(&newest)
+	c.childless.Store(&childless{newest, p.started})
 	return true
 }
