@@ -150,6 +150,8 @@ func play(role string, args []string) error {
 			return err
 		}
 		return play("spawn", []string{"/proc/self/exe", "deep", args[0], strconv.Itoa(n - 1)})
+	case "hop": // a thread starts a child, and leaves it to another
+		return hop()
 	case "spawn": // starts another role as a child
 		cmd := exec.Command(args[0], append([]string{"role"}, args[1:]...)...)
 		cmd.Stdin, cmd.Stdout = os.Stdin, os.Stdout
@@ -254,6 +256,45 @@ func text(sa unix.Sockaddr) string {
 		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), uint16(sa.Port)).String()
 	}
 	return ""
+}
+
+// hop has many threads. For each line one more starts a child, says its own number, and ends
+// with the next line, so that the child is the main thread's.
+func hop() error {
+	var idle sync.WaitGroup
+	for range 100 {
+		idle.Add(1)
+		go func() {
+			runtime.LockOSThread()
+			idle.Done()
+			select {}
+		}()
+	}
+	idle.Wait()
+	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+		said, end := make(chan [2]int), make(chan struct{})
+		go func() {
+			runtime.LockOSThread() // and never unlocked: the thread ends with its goroutine
+			child, err := syscall.ForkExec("/bin/sleep", []string{"sleep", "1000"}, nil)
+			if err != nil {
+				fmt.Println(err)
+			}
+			said <- [2]int{child, unix.Gettid()}
+			<-end
+		}()
+		pids := <-said
+		fmt.Println(pids[1])
+		in.Scan()
+		close(end)
+		in.Scan()
+		if err := syscall.Kill(pids[0], syscall.SIGKILL); err != nil {
+			return err
+		}
+		if _, err := syscall.Wait4(pids[0], nil, 0, nil); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // thread hides a connection in the descriptor table of one thread, and lets another
@@ -580,6 +621,39 @@ func (s *stand) startAs(pid int, program string) {
 		}
 	}
 	s.t.Fatalf("no process got pid %d", pid)
+}
+
+// TestAChildIsSeenWhicheverThreadHasIt, while it goes from one that ends to another.
+func TestAChildIsSeenWhicheverThreadHasIt(t *testing.T) {
+	sandboxed(t, func(t *testing.T) {
+		s := newStand(t)
+		hop := s.start(s.program("a"), "hop")
+		for range 20 {
+			fmt.Fprintln(hop.in)
+			if !hop.out.Scan() {
+				t.Fatal("it said nothing")
+			}
+			thread := fmt.Sprintf("/proc/%d/task/%s", hop.cmd.Process.Pid, hop.out.Text())
+			now, err := s.r.fs.read(hop.cmd.Process.Pid)
+			if err != nil {
+				t.Fatal(err)
+			}
+			told := make(chan struct{})
+			go func() {
+				defer close(told)
+				fmt.Fprintln(hop.in)
+			}()
+			for there := true; there; {
+				_, err := os.Stat(thread)
+				there = err == nil
+				if !s.r.fs.childIsUnknown(&now, nil) {
+					t.Fatal("the child was with no thread")
+				}
+			}
+			<-told
+			fmt.Fprintln(hop.in)
+		}
+	})
 }
 
 func TestAListenerIsNoConnection(t *testing.T) {

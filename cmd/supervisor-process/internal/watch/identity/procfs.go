@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -276,7 +277,9 @@ func (fs procfs) inodes(folder string, fds []int) (out []uint64) {
 }
 
 // childIsUnknown reports whether a process has a child that known does not have:
-// one that may have inherited what its parent opened since.
+// one that may have inherited what its parent opened since. A thread that ends leaves its
+// children to the first that is left, which is read last for that; a process whose first
+// thread has ended is not known to have none.
 func (fs procfs) childIsUnknown(p *process, known map[int]process) bool {
 	tasks := []int{p.pid}
 	if p.threads > 1 {
@@ -284,6 +287,7 @@ func (fs procfs) childIsUnknown(p *process, known map[int]process) bool {
 		if tasks, err = fs.numbers(strconv.Itoa(p.pid)+"/task", maxProcesses); err != nil {
 			return true
 		}
+		slices.Reverse(tasks)
 	}
 	for _, tid := range tasks {
 		var buf [childrenBytes]byte
@@ -302,7 +306,11 @@ func (fs procfs) childIsUnknown(p *process, known map[int]process) bool {
 			}
 		}
 	}
-	return false
+	if len(tasks) == 1 {
+		return false
+	}
+	now, err := fs.stat(p.pid)
+	return err != nil || now.zombie
 }
 
 // isParent reports whether p, which was read after the child, is the process that the child
