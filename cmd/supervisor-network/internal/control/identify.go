@@ -13,7 +13,7 @@ import (
 )
 
 // identifyTimeout bounds one question. It is longer than the process daemon takes to hash
-// the largest program on a slow disk, and than a crowd waits on a busy machine. One that
+// one program, the largest on a slow disk, and than a crowd waits on a busy machine. One that
 // has stopped answering is noticed by its connection's pings.
 const identifyTimeout = 40 * time.Second
 

@@ -16,12 +16,16 @@
 // Everything else makes a new pass, which goes on until no process is new. Whether such a
 // process holds the socket is first tried where its sockets were before; those who ask at
 // one time share a list of what it holds. That there is no new process is believed for a
-// tenth of a second, because pids come round. What is used began after the question.
+// hundredth of a second, because pids come round. What is used began after the question.
 //
 // Left over: a program that is handed a connected socket by another one (SCM_RIGHTS
-// to a process that was there before, pidfd_getfd, a descriptor in flight) uses the
-// rights of whichever is found first, until a pass sees both. An orphan's ancestors
-// are what the kernel says now. An interpreter is identified, not its script.
+// to a process that was there before, pidfd_getfd, a descriptor in flight, or moved from
+// number to number and from thread to thread while it is looked for) uses the rights of
+// whichever is found first, until a pass sees both. So does one that connects, writes and
+// executes another program before it is looked at. A known process vouches not for its
+// children, but still for what a child that has ended left behind, and for newestLasts for a
+// child that has its pid and cannot be seen yet. An orphan's ancestors are what the kernel
+// says now. An interpreter is identified, not its script.
 //
 // Callers may rely on this: everything but core.IdentityKnown denies; nothing here
 // reads a process that is not below Config.Proc's pid namespace (or Config.Tree);
