@@ -153,7 +153,11 @@ func TestAConnectionThatBrokeUnusedTakesNothing(t *testing.T) {
 		until(t, "it broke", func() bool { return c.Err() != nil })
 		told := make(chan error, 1)
 		go func() { told <- post(t.Context(), t, p, permit(t, host, 1), "") }()
-		until(t, "the next one waits", func() bool { waiting, _ := waits(p); return waiting == 1 || len(told) == 1 })
+		until(t, "the next one waits, or opens another connection if that one is gone already", func() bool {
+			o.mu.Lock()
+			defer o.mu.Unlock()
+			return len(o.waiting) == 1 || o.dialling || len(told) == 1
+		})
 		gate.Unlock()
 		if err := <-told; err != nil {
 			t.Fatal(err)
