@@ -17,6 +17,7 @@ grep -E '^(Uid|Gid|Groups|Cap...|NoNewPrivs|Seccomp|Seccomp_filters|Umask|SigBlk
 for n in cgroup ipc mnt net pid time user uts; do echo "$n $(readlink /proc/$$/ns/$n)"; done
 cat /proc/$$/limits | sed 's/^/limit /'
 echo "directory $(pwd)"
+echo "slack $(cat /proc/self/timerslack_ns)"
 echo descriptors
 ls /proc/$$/fd
 tr '\0' '\n' < /proc/$$/environ | grep -vE '^(_|SHLVL|PWD|OLDPWD)=' | sort | sed 's/^/environment /'
@@ -40,6 +41,10 @@ func TestEverySessionHasTheSamePosture(t *testing.T) {
 		t.Errorf("the daemon may write core files: %s (%v)", limits, err)
 	}
 
+	if late, err := os.ReadFile(fmt.Sprintf("/proc/%d/timerslack_ns", p.process.cmd.Process.Pid)); err != nil || string(late) != "500000\n" {
+		t.Errorf("the daemon may be woken %s ns late (%v)", late, err)
+	}
+
 	byExec, err := exec.Command(binary(t, "supervisor-process"), "exec", "--run-dir", p.dir+"/run", "--", "sh", "-c", posture).Output()
 	must(t, err)
 	bySSH, err := p.ssh("exec sh -c '" + strings.ReplaceAll(posture, "'", `'\''`) + "'").Output()
@@ -55,7 +60,7 @@ func TestEverySessionHasTheSamePosture(t *testing.T) {
 		"Uid:\t1000\t1000\t1000\t1000\n", "CapBnd:\t0000000000000000\n", "CapEff:\t0000000000000000\n", "CapInh:\t0000000000000000\n",
 		"CapPrm:\t0000000000000000\n", "CapAmb:\t0000000000000000\n", "NoNewPrivs:\t1\n", "Seccomp:\t2\n", "Umask:\t0022\n",
 		"Gid:\t1000\t1000\t1000\t1000\n", "Groups:\t \n", "SigBlk:\t0000000000000000\n", "SigIgn:\t0000000000000000\n",
-		"limit Max core file size        0                    0                    bytes", "directory /\n",
+		"limit Max core file size        0                    0                    bytes", "directory /\n", "slack 50000\n",
 		"descriptors\n0\n1\n2\nenvironment", "environment HTTPS_PROXY=http://127.0.0.1:3128\n",
 	} {
 		if !strings.Contains(entrypoint, want) {

@@ -17,6 +17,7 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/watch/identity"
 	"github.com/splitpod/splitpod/pkg/core"
 	"github.com/splitpod/splitpod/pkg/core/outbox"
+	"github.com/splitpod/splitpod/pkg/core/slack"
 )
 
 // attachCommand answers for a process tree that already runs, in this daemon's own
@@ -34,6 +35,7 @@ func attachCommand(ctx context.Context, args []string, stdout, stderr io.Writer)
 		return exitCode(err, stderr)
 	}
 	gather()
+	slack.Allow() // no program is started here
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	d := &daemon{cfg: cfg, instance: core.NewInstanceID(), environ: config.Environ(),

@@ -24,6 +24,7 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/watch/identity"
 	"github.com/splitpod/splitpod/pkg/core"
 	"github.com/splitpod/splitpod/pkg/core/outbox"
+	"github.com/splitpod/splitpod/pkg/core/slack"
 )
 
 // daemon is one run of a workload.
@@ -110,7 +111,8 @@ func (d *daemon) life(ctx context.Context, argv []string) (core.Exit, error) {
 	}
 	defer removeLimit()
 	defer d.sandbox.Close() // the cgroup is empty then
-	// From here on init starts programs, this process does not.
+	// From here on init starts programs, this process does not, and none has its slack.
+	slack.Allow()
 	if err := seccomp.ApplyToDaemon(); err != nil {
 		return core.Exit{}, err
 	}

@@ -18,24 +18,37 @@ const maxIdentify = 64
 // wrong with it.
 func (l *Link) Identify(stream grpc.BidiStreamingServer[pb.IdentifyRequest, pb.IdentifyResponse]) error {
 	var (
-		slots = make(chan struct{}, maxIdentify)
+		asked = make(chan *pb.IdentifyRequest)
 		send  sync.Mutex
 		wg    sync.WaitGroup
 	)
+	// Those who answer stay, because their stacks have grown by then.
+	answer := func(req *pb.IdentifyRequest) {
+		for ; req != nil; req = <-asked {
+			resp := link.IdentityToProto(req.GetId(), l.identify(stream.Context(), req))
+			send.Lock()
+			_ = stream.Send(resp) // a broken stream shows in Recv
+			send.Unlock()
+		}
+	}
 	defer wg.Wait()
-	for {
+	defer close(asked)
+	for started := 0; ; {
 		req, err := stream.Recv()
 		if err != nil {
 			return err
 		}
-		slots <- struct{}{}
-		wg.Go(func() {
-			defer func() { <-slots }()
-			resp := link.IdentityToProto(req.GetId(), l.identify(stream.Context(), req))
-			send.Lock()
-			defer send.Unlock()
-			_ = stream.Send(resp) // a broken stream shows in Recv
-		})
+		select {
+		case asked <- req:
+			continue
+		default:
+		}
+		if started < maxIdentify {
+			started++
+			wg.Go(func() { answer(req) })
+			continue
+		}
+		asked <- req
 	}
 }
 
