@@ -879,6 +879,58 @@ func TestCommandLinesAreReadOnce(t *testing.T) {
 	})
 }
 
+// TestPlacesThatStayEmptyAreForgotten, or one crowd would slow down all who come later.
+func TestPlacesThatStayEmptyAreForgotten(t *testing.T) {
+	proc, err := os.Open("/proc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer proc.Close()
+	fs := procfs{fd: int(proc.Fd())}
+	c := &connector{pid: os.Getpid()}
+	// at opens a socket at a descriptor of its own and asks for it.
+	at := func(n int) {
+		t.Helper()
+		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(fd)
+		if err := unix.Dup3(fd, n, unix.O_CLOEXEC); err != nil {
+			t.Fatal(err)
+		}
+		var st unix.Stat_t
+		if err := unix.Fstat(n, &st); err != nil || !c.holds(fs, st.Ino, time.Now(), maxHeld) {
+			t.Fatalf("descriptor %d is not found: %v", n, err)
+		}
+	}
+	places := func() (out []int) {
+		for _, p := range c.places {
+			out = append(out, p.n)
+		}
+		slices.Sort(out)
+		return out
+	}
+	const first, others, later = 300, 50, 400
+	for n := first; n <= first+others; n++ {
+		at(n)
+	}
+	if got := places(); len(got) != others+1 {
+		t.Fatalf("%d places are known, want %d", len(got), others+1)
+	}
+	defer unix.Close(first)
+	for n := first + 1; n <= first+others; n++ {
+		unix.Close(n)
+	}
+	for n := later; n < later+maxEmpty; n++ {
+		at(n)
+		defer unix.Close(n)
+	}
+	if got, want := places(), []int{first, later, later + 1, later + 2}; !slices.Equal(got, want) {
+		t.Errorf("places %d, want %d", got, want)
+	}
+}
+
 // TestACrowdIsLookedForTogether: what a process held is listed once for all who asked
 // before, and again for whoever asks later.
 func TestACrowdIsLookedForTogether(t *testing.T) {

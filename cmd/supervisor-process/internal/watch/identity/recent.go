@@ -50,7 +50,7 @@ type connector struct {
 
 	looking sync.Mutex // held while its descriptors are read
 	folder  string     // guarded by looking; of its descriptors
-	places  []int      // guarded by looking; the descriptors that were sockets asked for, newest first
+	places  []place    // guarded by looking; those that were sockets asked for, newest first
 	started time.Time  // guarded by looking; of the last list
 	held    []uint64   // guarded by looking; the inodes of its sockets, sorted
 
@@ -65,7 +65,9 @@ const (
 	newestHeld = 64
 	// maxPlaces bounds the descriptors that are tried before a list is made. A process
 	// gets the lowest number that is free, so that it uses few of them again and again.
-	maxPlaces = 16
+	maxPlaces = 128
+	// maxEmpty is how often in a row one of them may be no socket.
+	maxEmpty = 3
 )
 
 // holds reports whether the process has a descriptor of the socket, at some moment after
@@ -115,31 +117,47 @@ func (c *connector) listed(inode uint64) bool {
 	return found
 }
 
+// place is a descriptor of a process.
+type place struct {
+	n     int
+	empty int // how often in a row it was no socket
+}
+
 // again looks for the socket where others were: at the number used last, which a client of
 // one connection at a time uses again, then at those not used for longest, which a client
-// of several has closed since.
+// of several has closed since. Where there is none again and again nobody looks any more.
 func (c *connector) again(fs procfs, inode uint64) bool {
+	defer c.forget()
 	for i := range c.places {
-		n := c.places[(len(c.places)-i)%len(c.places)]
-		if of, ok := fs.socket(c.folder, n); ok && of == inode {
-			c.use(n)
+		p := &c.places[(len(c.places)-i)%len(c.places)]
+		of, ok := fs.socket(c.folder, p.n)
+		if ok && of == inode {
+			c.use(p.n)
 			return true
+		}
+		if p.empty++; ok {
+			p.empty = 0
 		}
 	}
 	return false
 }
 
+// forget drops the places at which there is nothing any more.
+func (c *connector) forget() {
+	c.places = slices.DeleteFunc(c.places, func(p place) bool { return p.empty == maxEmpty })
+}
+
 // use puts a descriptor's number before the others.
 func (c *connector) use(n int) {
-	i := slices.Index(c.places, n)
+	i := slices.IndexFunc(c.places, func(p place) bool { return p.n == n })
 	if i < 0 && len(c.places) < maxPlaces {
-		c.places = append(c.places, n)
+		c.places = append(c.places, place{})
 	}
 	if i < 0 {
 		i = len(c.places) - 1
 	}
 	copy(c.places[1:i+1], c.places[:i])
-	c.places[0] = n
+	c.places[0] = place{n: n}
 }
 
 // childless is a look that saw no child but those of a pass.
