@@ -48,7 +48,8 @@ func CanDestroy(f *os.File) bool {
 	}
 	d := diag{fd: fd, buf: make([]byte, 8192)}
 	nobody := netip.MustParseAddrPort("192.0.2.1:1")
-	return errors.Is(d.destroy(core.Tuple{Client: nobody, Server: nobody}), errNoSocket)
+	_, err = d.ask(sockDestroy, core.Tuple{Client: nobody, Server: nobody}, anyCookie)
+	return errors.Is(err, errNoSocket)
 }
 
 // diag asks the kernel, one question at a time; an answer takes microseconds.
@@ -62,21 +63,35 @@ type diag struct {
 
 // socket is the client's end of a connection.
 type socket struct {
-	inode uint64
-	uid   uint32 // who made it
+	inode  uint64
+	uid    uint32 // who made it
+	cookie uint64 // no other socket has it
 }
 
+// anyCookie is in place of one that is not known.
+const anyCookie = ^uint64(0)
+
 // lookup returns the client's end of a connection.
-func (d *diag) lookup(t core.Tuple) (socket, error) { return d.ask(sockDiagByFamily, t) }
+func (d *diag) lookup(t core.Tuple) (socket, error) { return d.ask(sockDiagByFamily, t, anyCookie) }
 
 // destroy ends the client's end of a connection with ECONNABORTED.
 func (d *diag) destroy(t core.Tuple) error {
-	_, err := d.ask(sockDestroy, t)
+	s, err := d.lookup(t)
+	if err != nil {
+		return err
+	}
+	return d.end(t, s)
+}
+
+// end ends a socket, and no other: if it is gone, and the kernel did not know which one is
+// meant, it would end a listener of its port.
+func (d *diag) end(t core.Tuple, s socket) error {
+	_, err := d.ask(sockDestroy, t, s.cookie)
 	return err
 }
 
 // ask sends one question and reads its answer.
-func (d *diag) ask(kind uint16, t core.Tuple) (socket, error) {
+func (d *diag) ask(kind uint16, t core.Tuple, cookie uint64) (socket, error) {
 	client, server := t.Client.Addr().Unmap(), t.Server.Addr().Unmap()
 	if client.Is4() != server.Is4() || !client.IsValid() {
 		return socket{}, fmt.Errorf("%s mixes address families", t)
@@ -86,7 +101,7 @@ func (d *diag) ask(kind uint16, t core.Tuple) (socket, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.seq++
-	if err := unix.Sendto(d.fd, request(kind, d.seq, client, server, t.Client.Port(), t.Server.Port()), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+	if err := unix.Sendto(d.fd, request(kind, d.seq, client, server, t.Client.Port(), t.Server.Port(), cookie), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return socket{}, os.NewSyscallError("sendto(sock_diag)", err)
 	}
 	for {
@@ -107,8 +122,12 @@ func (d *diag) ask(kind uint16, t core.Tuple) (socket, error) {
 	}
 }
 
+// loopback is the index of lo, in every network namespace. A socket may be bound to it, and
+// is then not found by a question that names no device; one that is not bound always is.
+const loopback = 1
+
 // request is a struct inet_diag_req_v2 for one exact connection.
-func request(kind uint16, seq uint32, client, server netip.Addr, sport, dport uint16) []byte {
+func request(kind uint16, seq uint32, client, server netip.Addr, sport, dport uint16, cookie uint64) []byte {
 	b := make([]byte, requestBytes)
 	native, big := binary.NativeEndian, binary.BigEndian
 	native.PutUint32(b[0:], requestBytes)
@@ -128,7 +147,8 @@ func request(kind uint16, seq uint32, client, server netip.Addr, sport, dport ui
 	big.PutUint16(r[10:], dport)
 	copy(r[12:28], client.AsSlice())
 	copy(r[28:44], server.AsSlice())
-	native.PutUint64(r[48:], ^uint64(0)) // no cookie
+	native.PutUint32(r[44:], loopback)
+	native.PutUint64(r[48:], cookie)
 	return b
 }
 
@@ -153,7 +173,8 @@ func read(b []byte, t core.Tuple) (socket, error) {
 	big := binary.BigEndian
 	client := netip.AddrPortFrom(address(body[0], body[8:24]), big.Uint16(body[4:]))
 	server := netip.AddrPortFrom(address(body[0], body[24:40]), big.Uint16(body[6:]))
-	s := socket{inode: uint64(binary.NativeEndian.Uint32(body[68:])), uid: binary.NativeEndian.Uint32(body[64:])}
+	native := binary.NativeEndian
+	s := socket{inode: uint64(native.Uint32(body[68:])), uid: native.Uint32(body[64:]), cookie: native.Uint64(body[44:])}
 	if body[1] == listening || client != t.Client || server != t.Server || s.inode == 0 {
 		return socket{}, errNoSocket // inode 0: closed by its owner already
 	}
