@@ -129,7 +129,7 @@ func failure(err error) core.Identity {
 var (
 	errNoOwner   = errors.New("no process of the workload holds the connection any more")
 	errAmbiguous = errors.New("the connection is shared by different programs")
-	errDeleted   = errors.New("the program's file was deleted or replaced while it runs")
+	errDeleted   = errors.New("the program's file was deleted or replaced while it runs, or its path is too long")
 	errElsewhere = errors.New("the program is not the file at its path in the workload's file system")
 	errOutside   = fmt.Errorf("%w, one of them outside the process tree", errAmbiguous)
 )

@@ -688,6 +688,36 @@ func TestAProcessWithoutAMainThreadIsSeen(t *testing.T) {
 	})
 }
 
+// TestAProgramWhosePathIsTooLongBlindsNobody: the kernel cannot say its path (more than
+// 4,095 bytes), which makes it nobody, and not every other program.
+func TestAProgramWhosePathIsTooLongBlindsNobody(t *testing.T) {
+	sandboxed(t, func(t *testing.T) {
+		s := newStand(t)
+		deep := exec.Command("bash", "-c", `set -e; d=$(printf 'd%.0s' {1..250}); for i in {1..18}; do mkdir $d; cd $d; done; cp /bin/sleep s; echo ready; exec env ./s 1000`)
+		deep.Dir = s.dir
+		out, err := deep.StdoutPipe()
+		if err == nil {
+			err = deep.Start()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = deep.Process.Kill(); _ = deep.Wait() })
+		if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+			t.Fatal(err)
+		}
+		for link := fmt.Sprintf("/proc/%d/exe", deep.Process.Pid); ; { // until it is the program
+			if to, err := os.Readlink(link); errors.Is(err, unix.ENAMETOOLONG) {
+				break
+			} else if err != nil {
+				t.Fatalf("%s: %v", to, err)
+			}
+		}
+		program := s.program("connects")
+		s.want(s.start(program, "connect", s.address), core.IdentityKnown, program)
+	})
+}
+
 func TestTheLineOfAncestorsHasALimit(t *testing.T) {
 	sandboxed(t, func(t *testing.T) {
 		s := newStand(t)

@@ -28,7 +28,7 @@ type process struct {
 	parent  int
 	threads int
 	zombie  bool   // its main thread has ended
-	exe     string // as the kernel shows it; empty when it cannot be said any more
+	exe     string // as the kernel shows it; empty when it cannot be said (any more)
 	file    fingerprint
 }
 
@@ -111,6 +111,9 @@ func (fs procfs) readExe(p *process) error {
 	name := strconv.Itoa(p.pid) + "/exe"
 	var buf [unix.PathMax]byte
 	n, err := unix.Readlinkat(fs.fd, name, buf[:])
+	if errors.Is(err, unix.ENAMETOOLONG) { // the kernel cannot say it
+		n, err = 0, nil
+	}
 	if err != nil {
 		return &os.PathError{Op: "readlink", Path: name, Err: err}
 	}
