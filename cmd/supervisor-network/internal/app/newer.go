@@ -3,7 +3,6 @@ package app
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -12,34 +11,10 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/exchange"
-	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/h2"
-	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/origin"
 	"github.com/splitpod/splitpod/pkg/core"
 )
-
-// dialHTTP2 opens connections to origins for HTTP/2. As those for HTTP/1.1, they may meet
-// a server that stops: a handshake that is broken off is tried once again.
-func dialHTTP2(d dialer, handshake func(ctx context.Context, c net.Conn, host string, protocols []string) (*tls.Conn, error)) h2.Dial {
-	return func(ctx context.Context, p decide.Permit) (*tls.Conn, error) {
-		for again := true; ; again = false {
-			tcp, err := d.Dial(ctx, p)
-			if err != nil {
-				return nil, err
-			}
-			tc, err := handshake(ctx, tcp, p.Host(), []string{"h2"})
-			if err == nil {
-				return tc, nil
-			}
-			tcp.Close()
-			if e, ok := errors.AsType[*origin.Error](err); !again || !ok || e.Kind != origin.Closed || ctx.Err() != nil {
-				return nil, err
-			}
-		}
-	}
-}
 
 // overHTTP2 makes an exchange with an origin that speaks nothing older.
 func (s *session) overHTTP2(ctx context.Context, req *http1.Request, t http1.Target, in *incoming) (exchange.Result, *refusal) {

@@ -114,7 +114,7 @@ func newWorld(t testing.TB, idle time.Duration, endpoints ...string) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.newer = h2.Config{Dial: dialHTTP2(w, client.Handshake)}
+	w.newer = h2.Config{Dial: h2.Dialling(w.Dial, client.Handshake)}
 	w.path = &path{vault: &vault{}, bodies: newBodies(1 << 20), places: newPlaces(1000),
 		policy: &decide.Engine{}, dialer: w, mint: minter, meter: observe.NewMeter(), live: new(live), assemblies: websocket.NewAssemblies(nil),
 		pool:        pool.New(pool.Config{Dial: w.Dial, Handshake: client.Handshake}),

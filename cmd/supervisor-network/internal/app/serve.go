@@ -331,7 +331,7 @@ func (d *daemon) openOrigins() error {
 		return tc, err
 	}
 	d.pool = pool.New(pool.Config{Dial: d.dialer.Dial, Handshake: handshake})
-	d.http2 = h2.New(h2.Config{Unread: d.answers, Dial: dialHTTP2(d.dialer, handshake)})
+	d.http2 = h2.New(h2.Config{Unread: d.answers, Dial: h2.Dialling(d.dialer.Dial, handshake)})
 	return nil
 }
 
