@@ -12,6 +12,7 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/placeholder"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/hold"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/websocket"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/listen"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/policylocal"
@@ -44,7 +45,7 @@ func (s *session) serve(ctx context.Context, req *http1.Request) bool {
 		return s.serveAbsolute(ctx, req)
 	}
 	in := s.incoming(req)
-	defer in.held.release()
+	defer in.held.Release()
 	if denial := s.p.renew(ctx, s.grant); denial != nil {
 		s.answer(denied(core.StageRequest, denial), in)
 		return false
@@ -74,7 +75,7 @@ func (p *path) pathsCount(permit decide.Permit) bool {
 // serveAbsolute is serve for a request in absolute form.
 func (s *session) serveAbsolute(ctx context.Context, req *http1.Request) bool {
 	in := s.incoming(req)
-	defer in.held.release()
+	defer in.held.Release()
 	t, err := req.Absolute()
 	if err != nil {
 		s.answer(s.unread(ctx, err), in)
@@ -129,7 +130,7 @@ func (s *session) begin() *record.Entry {
 
 func (s *session) incoming(req *http1.Request) *incoming {
 	in := &s.memory().in
-	in.method, in.held, in.head = placeholder.Redact(req.Method), holding{of: s.p.bodies}, headOf(req)
+	in.method, in.held, in.head = placeholder.Redact(req.Method), hold.Holding{Of: s.p.bodies}, headOf(req)
 	return in
 }
 
@@ -191,7 +192,7 @@ func (s *session) body(ctx context.Context, req *http1.Request, in *incoming, li
 		s.watch.Begin(s.p.idle)
 		defer s.watch.Begin(s.p.headTimeout)
 	}
-	content, err := in.held.read(http1.NewBodyReader(s.client.R, req.Framing), length, limit)
+	content, err := in.held.Read(http1.NewBodyReader(s.client.R, req.Framing), length, limit)
 	switch {
 	case errors.Is(err, http1.ErrBody):
 		return nil, &http1.SyntaxError{Status: 400, Reason: core.ReasonBadRequest, Detail: err.Error()}

@@ -13,6 +13,7 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/hold"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/websocket"
 )
 
@@ -107,7 +108,7 @@ func (w *written) read(fields []string) reading {
 		out.refused = unreadable(err)
 		return out
 	}
-	in := &incoming{method: w.facts.Method, path: w.facts.Path, head: headOf(req), held: holding{of: newBodies(maxHeldBodies)}}
+	in := &incoming{method: w.facts.Method, path: w.facts.Path, head: headOf(req), held: hold.Holding{Of: hold.New(hold.Max)}}
 	in.head.Query = w.facts.Query
 	var malformed error
 	if websocket.Wanted(req.Fields) {

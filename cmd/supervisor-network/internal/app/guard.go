@@ -64,7 +64,7 @@ func (x *sealing) bodyContent() error {
 	if coding := codingOf(x.out.fields); coding != "" && x.in.sealed.watched {
 		return x.inflated(coding)
 	}
-	if n := x.out.framing.Length; !x.in.read && x.out.framing.Kind == http1.Length && n <= maxAhead && x.in.held.spare(n+1) {
+	if n := x.out.framing.Length; !x.in.read && x.out.framing.Kind == http1.Length && n <= maxAhead && x.in.held.Spare(n+1) {
 		x.in.unhurried = true // what it holds is spare
 		err := x.whole(maxAhead, nil)
 		if x.in.unhurried = false; err != nil {

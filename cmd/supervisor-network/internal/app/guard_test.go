@@ -18,6 +18,7 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/placeholder"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/rewrite"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/sigv4"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/hold"
 	"github.com/splitpod/splitpod/pkg/core"
 	"github.com/splitpod/splitpod/pkg/core/policy"
 )
@@ -63,12 +64,12 @@ func keysOf(t testing.TB, host string) *vault {
 
 // sealed1 seals a request with a body.
 func sealed1(t testing.TB, v *vault, g *grant, body string, framing http1.Framing, fields http1.Fields) (*incoming, *leaving, *refusal) {
-	return sealedIn(t, newBodies(maxHeldBodies), v, g, body, framing, fields)
+	return sealedIn(t, hold.New(hold.Max), v, g, body, framing, fields)
 }
 
-func sealedIn(t testing.TB, room *bodies, v *vault, g *grant, body string, framing http1.Framing, fields http1.Fields) (*incoming, *leaving, *refusal) {
+func sealedIn(t testing.TB, room *hold.Bodies, v *vault, g *grant, body string, framing http1.Framing, fields http1.Fields) (*incoming, *leaving, *refusal) {
 	t.Helper()
-	in := &incoming{method: "POST", path: "/", held: holding{of: room}}
+	in := &incoming{method: "POST", path: "/", held: hold.Holding{Of: room}}
 	in.endpoint, _ = g.snap.Endpoint(g.permit, "/")
 	out := &leaving{method: "POST", authority: "api.test", sent: "/", path: "/", fields: fields, framing: framing, secure: true}
 	refused := v.seal(context.Background(), g, in, out, func(limit int) ([]byte, error) {
@@ -79,7 +80,7 @@ func sealedIn(t testing.TB, room *bodies, v *vault, g *grant, body string, frami
 		if framing.Kind == http1.Chunked {
 			length = -1
 		}
-		return in.held.read(strings.NewReader(body), length, limit)
+		return in.held.Read(strings.NewReader(body), length, limit)
 	})
 	return in, out, refused
 }
@@ -94,7 +95,7 @@ func TestABodyIsReadAheadUpToALimit(t *testing.T) {
 			t.Errorf("%d bytes: %v, read %v, guard %v", n, refused, in.read, in.sealed.guard)
 		}
 	}
-	if in, _, refused := sealedIn(t, newBodies(4), v, g, "xx", sized(2), nil); refused != nil || in.read || in.sealed.guard == nil {
+	if in, _, refused := sealedIn(t, hold.New(4), v, g, "xx", sized(2), nil); refused != nil || in.read || in.sealed.guard == nil {
 		t.Errorf("without room a body is searched as it passes: %v", refused)
 	}
 	if in, _, refused := sealed1(t, v, g, "", http1.Framing{Kind: http1.Chunked}, nil); refused != nil || in.read || in.sealed.guard == nil {
@@ -151,7 +152,7 @@ func answered(r *refusal) int {
 // TestABodyThatIsSealedIsHeld as one that is judged is, and given back.
 func TestABodyThatIsSealedIsHeld(t *testing.T) {
 	v, g := keys(t), grantFor(t, ", protocol: rest, access: full, enforcement: enforce, request_body_credential_rewrite: true")
-	room := newBodies(firstPiece)
+	room := hold.New(firstPiece)
 	text := http1.Fields{{Name: "Content-Type", Value: "text/plain"}}
 	first, _, refused := sealedIn(t, room, v, g, "k="+marker, http1.Framing{Kind: http1.Chunked}, text)
 	if refused != nil || string(first.content) != "k=REALvalue12345" {
@@ -160,13 +161,13 @@ func TestABodyThatIsSealedIsHeld(t *testing.T) {
 	if _, _, refused := sealedIn(t, room, v, g, "k", sized(1), text); answered(refused) != 503 || refused.reason != core.ReasonTooManyBodies {
 		t.Errorf("one too many: %v", refused)
 	}
-	first.held.release()
+	first.held.Release()
 	in, _, refused := sealedIn(t, room, v, g, "k", sized(1), text)
 	if refused != nil {
 		t.Errorf("after one was given back: %v", refused)
 	}
-	if in.held.release(); room.held.Load() != 0 {
-		t.Errorf("%d bytes are held by nobody", room.held.Load())
+	if in.held.Release(); room.Held() != 0 {
+		t.Errorf("%d bytes are held by nobody", room.Held())
 	}
 	if _, _, refused := sealed1(t, v, g, marker+"X", sized(len(marker)+1), text); refused == nil {
 		t.Error("an unknown key passed")
@@ -362,7 +363,7 @@ func BenchmarkSeal(b *testing.B) {
 				if refused != nil || v.recheck(in) != nil {
 					b.Fatal(refused)
 				}
-				in.held.release()
+				in.held.Release()
 			}
 		})
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/config"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/control"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/hold"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/observe"
 	"github.com/splitpod/splitpod/pkg/core"
 	"github.com/splitpod/splitpod/pkg/core/outbox"
@@ -79,4 +80,23 @@ func TestReadinessTurnsFalseWhenItStopsBeingTrue(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestWhatBodiesAndWindowsTakeIsMeasured, with what was refused for them.
+func TestWhatBodiesAndWindowsTakeIsMeasured(t *testing.T) {
+	d := viewed(t)
+	d.bodies, d.answers, d.windows.Limit = hold.New(2000), hold.New(3000), 100_000
+	if !d.bodies.Take(1500) || d.bodies.Take(501) || !d.answers.Take(2500) || !d.windows.Enter() || d.windows.Enter() {
+		t.Fatal("the limits are others")
+	}
+	said := local(d, "/metrics").Body.String()
+	for _, line := range []string{
+		"splitpod_bodies_held_bytes 1500", "splitpod_bodies_limit_bytes 2000", "splitpod_bodies_refused_total 1",
+		"splitpod_answers_unread_bytes 2500", "splitpod_answers_limit_bytes 3000", "splitpod_answers_ended_total 0",
+		"splitpod_http2_windows_bytes 65535", "splitpod_http2_unoffered_total 1",
+	} {
+		if !strings.Contains(said, line+"\n") {
+			t.Errorf("not said: %s", line)
+		}
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/hold"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/websocket"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/record"
 	"github.com/splitpod/splitpod/pkg/core"
@@ -26,7 +27,7 @@ type incoming struct {
 	endpoint decide.Endpoint
 	facts    decide.Request
 	audited  string // what rules say against it, and are not enforced
-	held     holding
+	held     hold.Holding
 	// unhurried says that the body is read ahead of its turn only: its client has as long
 	// as for one that streams.
 	unhurried bool
@@ -127,11 +128,11 @@ func (in *incoming) understand(body func(limit int) ([]byte, error)) *refusal {
 		}
 		in.content, in.read = content, true
 	}
-	leave := in.held.of.turn(len(in.content))
+	leave := in.held.Of.Turn(len(in.content))
 	err := inspect.Fill(in.endpoint, in.head, in.content, &in.facts)
 	leave()
-	if err == nil && !in.held.weigh(in.content, &in.facts) {
-		err = errCrowded
+	if err == nil && !in.held.Weigh(in.content, &in.facts) {
+		err = hold.ErrCrowded
 	}
 	if err != nil {
 		return unreadable(err)

@@ -6,6 +6,8 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/hold"
 )
 
 // tuneMemory sets the collector's pace, and its limit to nine tenths of what the
@@ -53,4 +55,20 @@ func containerMemory() (int64, bool) {
 		return n, err == nil && n < 1<<50 // "max", or a number that stands for it
 	}
 	return 0, false
+}
+
+// heldLimit is the limit in this container.
+func heldLimit() int64 {
+	if memory, ok := usableMemory(); ok {
+		return min(hold.Max, memory/4)
+	}
+	return hold.Max
+}
+
+// unreadLimit is the limit of unread answers: an eighth of the memory.
+func unreadLimit() int64 {
+	if memory, ok := usableMemory(); ok {
+		return min(hold.Max, memory/8)
+	}
+	return hold.Max
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/identify"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/placeholder"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/hold"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/http2"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/websocket"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/listen"
@@ -38,7 +39,7 @@ type path struct {
 	assemblies     *websocket.Assemblies
 	local          *policylocal.Server
 	vault          *vault
-	bodies         *bodies
+	bodies         *hold.Bodies
 	places         *places
 	windows        *http2.Windows
 	advise         bool            // tell refused agents how to propose a change

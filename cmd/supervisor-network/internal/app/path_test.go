@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/hold"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/websocket"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/listen"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/mint"
@@ -115,7 +116,7 @@ func newWorld(t testing.TB, idle time.Duration, endpoints ...string) *world {
 		t.Fatal(err)
 	}
 	w.newer = h2.Config{Dial: h2.Dialling(w.Dial, client.Handshake)}
-	w.path = &path{vault: &vault{}, bodies: newBodies(1 << 20), places: newPlaces(1000),
+	w.path = &path{vault: &vault{}, bodies: hold.New(1 << 20), places: newPlaces(1000),
 		policy: &decide.Engine{}, dialer: w, mint: minter, meter: observe.NewMeter(), live: new(live), assemblies: websocket.NewAssemblies(nil),
 		pool:        pool.New(pool.Config{Dial: w.Dial, Handshake: client.Handshake}),
 		http2:       h2.New(w.newer),

@@ -18,6 +18,7 @@ import (
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/hold"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/record"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/h2"
 )
@@ -31,7 +32,7 @@ func TestAReplacedValueGoesInAnew(t *testing.T) {
 	body := `{"k":"` + marker + `"}`
 	req := &http1.Request{Method: "POST", Target: "/" + marker + "?q=" + marker, Minor: 1, Framing: sized(len(body)),
 		Fields: http1.Fields{{Name: "Authorization", Value: "Bearer " + marker}, {Name: "Content-Type", Value: "application/json"}}}
-	in := &incoming{method: "POST", path: "/[CREDENTIAL]", held: holding{of: newBodies(maxHeldBodies)}}
+	in := &incoming{method: "POST", path: "/[CREDENTIAL]", held: hold.Holding{Of: hold.New(hold.Max)}}
 	in.endpoint, _ = g.snap.Endpoint(g.permit, in.path)
 	target := http1.Target{Host: "api.test", Port: 443, Path: "/" + marker, Query: "?q=" + marker}
 	sent, refused := s.seal(t.Context(), req, &target, in, func(int) ([]byte, error) { return []byte(body), nil })

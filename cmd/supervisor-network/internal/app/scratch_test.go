@@ -20,6 +20,7 @@ import (
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/hold"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/websocket"
 )
 
@@ -28,7 +29,7 @@ func TestForgettingLeavesNothingButTheMemoryOfFields(t *testing.T) {
 		fields := slices.Repeat(http1.Fields{{Name: "Authorization", Value: "secret"}}, n)
 		m := &scratch{
 			request: http1.Request{Method: "POST", Target: "/", Minor: 1, Fields: fields[:n/2+1], Framing: http1.Framing{Kind: http1.Length, Length: 1}},
-			in: incoming{method: "POST", path: "/", content: []byte("body"), read: true, audited: "rule", held: holding{n: 1}, sealed: &sealed{},
+			in: incoming{method: "POST", path: "/", content: []byte("body"), read: true, audited: "rule", held: hold.Holding{Of: hold.New(1)}, sealed: &sealed{},
 				original: []byte("body"), turn: &turn{}, handshake: &websocket.Handshake{}, omit: []string{"a"}, add: fields, head: inspect.Head{Method: "POST", Fields: fields}},
 		}
 		m.in.binary.Store(true)

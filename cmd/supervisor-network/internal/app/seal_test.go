@@ -32,7 +32,7 @@ func TestARequestThatIsCutWhileItIsSealedIsNotLate(t *testing.T) {
 			w.origin("api.test", 443, http.NotFoundHandler(), "http/1.1")
 			c := w.secure("api.test", "http/1.1")
 			_, _ = io.WriteString(c, "POST /a HTTP/1.1\r\nHost: api.test\r\nContent-Length: 10\r\n\r\nbegin")
-			w.until("its body is read", func() bool { return w.bodies.held.Load() > 0 })
+			w.until("its body is read", func() bool { return w.bodies.Held() > 0 })
 			tc.end(w, c)
 			resp, body := answer(t, bufio.NewReader(c), "POST")
 			if resp.StatusCode != tc.status || !strings.Contains(body, `"`+string(tc.reason)+`"`) {
@@ -59,7 +59,7 @@ func TestAStreamThatIsCutWhileItIsSealedIsNotLate(t *testing.T) {
 	}
 	req.ContentLength = 10
 	go func() {
-		w.until("its body is read", func() bool { return w.bodies.held.Load() > 0 })
+		w.until("its body is read", func() bool { return w.bodies.Held() > 0 })
 		w.publish(rest("GET"))
 	}()
 	resp, err := w.client(true).Do(req)

@@ -21,6 +21,7 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/export"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/identify"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/hold"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/http2"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/websocket"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/listen"
@@ -63,8 +64,8 @@ type daemon struct {
 	live       live
 	advisor    *advisor.Advisor
 	vault      *vault
-	bodies     *bodies
-	answers    *bodies // of origins of HTTP/2, unread
+	bodies     *hold.Bodies
+	answers    *hold.Bodies // of origins of HTTP/2, unread
 	places     *places
 	windows    http2.Windows
 	originTLS  *tls.Config // for token endpoints
@@ -112,7 +113,7 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) er
 		return err
 	}
 	d := &daemon{cfg: cfg, instance: core.NewInstanceID(), engine: &decide.Engine{}, meter: observe.NewMeter(),
-		bodies: newBodies(heldLimit()), answers: newBodies(unreadLimit()), places: newPlaces(cfg.MaxConnections), state: roomOf(cfg.StateDir)}
+		bodies: hold.New(heldLimit()), answers: hold.New(unreadLimit()), places: newPlaces(cfg.MaxConnections), state: roomOf(cfg.StateDir)}
 	d.windows.Limit = windowLimit()
 	d.assemblies = websocket.NewAssemblies(d.bodies)
 	d.log = newLogger(stderr, cfg.LogLevel, d.instance)

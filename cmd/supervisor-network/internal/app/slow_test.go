@@ -90,7 +90,7 @@ func TestAnOriginIsWaitedForAlsoWhenTheBodyWasReadLate(t *testing.T) {
 				arrived <- true
 				<-late
 			})
-			crowd := w.bodies.limit / 2
+			crowd := w.bodies.Limit() / 2
 			w.bodies.Take(crowd)
 			var once sync.Once
 			replaced := func() {

@@ -14,6 +14,7 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/placeholder"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/hold"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/http2"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/record"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay"
@@ -113,12 +114,12 @@ func (s *session) stream2(ctx context.Context, st *http2.Stream) {
 	defer ev.End()
 	g := *s.grant
 	path, query := redacted(st.Path, st.Query)
-	in := &incoming{method: placeholder.Redact(method), path: path, held: holding{of: s.p.bodies}, head: inspect.Head{
+	in := &incoming{method: placeholder.Redact(method), path: path, held: hold.Holding{Of: s.p.bodies}, head: inspect.Head{
 		Method: method, Query: query, Fields: fieldsOf(st.Header), Body: st.Length != 0,
 	}}
-	defer in.held.release()
+	defer in.held.Release()
 	deny := func(r *refusal) {
-		in.held.release()
+		in.held.Release()
 		in.describe(ev)
 		note(ev, r)
 		ev.End()
@@ -391,7 +392,7 @@ func (p *path) readStream(ctx context.Context, st *http2.Stream, in *incoming, l
 	late := time.AfterFunc(within, func() { _ = st.Body.Close() })
 	defer late.Stop()
 	defer context.AfterFunc(ctx, func() { _ = st.Body.Close() })()
-	content, err := in.held.read(st.Body, st.Length, limit)
+	content, err := in.held.Read(st.Body, st.Length, limit)
 	if err != nil && errors.Is(context.Cause(ctx), errRevoked) {
 		return nil, undialled(ctx, core.StageRequest, err)
 	}

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/hold"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/h2"
 )
@@ -153,7 +154,7 @@ func TestUnreadAnswersMakeRoomForOthers(t *testing.T) {
 	for _, newer := range []bool{false, true} {
 		t.Run(fmt.Sprintf("HTTP/2 %v", newer), func(t *testing.T) {
 			w := newWorld(t, generous, endpoint("a.example.com", 443, ""))
-			room := newBodies(200 << 10) // less than one of them takes
+			room := hold.New(200 << 10) // less than one of them takes
 			w.newer.Unread, w.newer.Patience = room, time.Millisecond
 			w.http2 = h2.New(w.newer)
 			w.origin("a.example.com", 443, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
@@ -188,7 +189,7 @@ func TestUnreadAnswersMakeRoomForOthers(t *testing.T) {
 				said := strings.Join(w.records.list(), "\n")
 				return strings.Contains(said, `"reason":"too_many_bodies"`) && strings.Contains(said, "left unread the longest")
 			})
-			w.until("nothing is held", func() bool { return room.held.Load() == 0 })
+			w.until("nothing is held", func() bool { return room.Held() == 0 })
 		})
 	}
 }

@@ -76,7 +76,7 @@ func (j *messageJudge) text(ctx context.Context, text []byte) ([]byte, error) {
 func (j *messageJudge) judged(ctx context.Context, text []byte) ([]byte, error) {
 	r := decide.Request{Method: decide.MethodText, Path: j.in.path, Message: true}
 	if j.in.endpoint.GraphQL {
-		leave := j.p.bodies.turn(len(text))
+		leave := j.p.bodies.Turn(len(text))
 		operations, control, err := graphql.Message(text)
 		leave()
 		if err != nil {

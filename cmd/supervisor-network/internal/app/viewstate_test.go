@@ -18,6 +18,7 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/authority"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/config"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/hold"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/listen"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/observe"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/policylocal"
@@ -31,7 +32,7 @@ func viewed(t *testing.T) *daemon {
 	t.Helper()
 	d := &daemon{
 		cfg:    &config.Config{StateDir: t.TempDir(), Identity: "ignore", AgentProposals: true, InvalidPolicy: "keep", RecordFormat: "ocsf", ProxyPort: 3128},
-		engine: &decide.Engine{}, meter: observe.NewMeter(), log: slog.New(slog.DiscardHandler), gauge: listen.NewGauge(1), bodies: newBodies(1), answers: newBodies(1), http2: h2.New(h2.Config{}), instance: core.NewInstanceID(), state: roomOf(t.TempDir()),
+		engine: &decide.Engine{}, meter: observe.NewMeter(), log: slog.New(slog.DiscardHandler), gauge: listen.NewGauge(1), bodies: hold.New(1), answers: hold.New(1), http2: h2.New(h2.Config{}), instance: core.NewInstanceID(), state: roomOf(t.TempDir()),
 	}
 	if err := d.openRecords(io.Discard); err != nil {
 		t.Fatal(err)

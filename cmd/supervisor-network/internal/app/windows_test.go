@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"runtime/debug"
 	"strings"
 	"testing"
 	"time"
@@ -45,18 +44,5 @@ func TestHTTP2IsOfferedWhileThereIsMemoryForIt(t *testing.T) {
 	w.until("it is given back", func() bool { return w.windows.Held() == 0 })
 	if got := w.secure("a.example.com", "h2", "http/1.1").ConnectionState().NegotiatedProtocol; got != "h2" {
 		t.Errorf("behind it one speaks %s", got)
-	}
-}
-
-// TestMemoryIsSharedOutBelowItsLimit, whoever sets that.
-func TestMemoryIsSharedOutBelowItsLimit(t *testing.T) {
-	const limit = 200 << 20
-	defer debug.SetMemoryLimit(debug.SetMemoryLimit(limit))
-	if bodies, windows, answers := heldLimit(), windowLimit(), unreadLimit(); bodies != limit/4 || windows != limit/4 || answers != limit/8 {
-		t.Errorf("%d for bodies, %d for windows and %d for answers, of %d", bodies, windows, answers, limit)
-	}
-	debug.SetMemoryLimit(8 << 30)
-	if bodies, answers := heldLimit(), unreadLimit(); bodies > maxHeldBodies || answers > maxHeldBodies {
-		t.Errorf("%d for bodies and %d for answers", bodies, answers)
 	}
 }

@@ -1,4 +1,13 @@
-package app
+// Package hold bounds what all requests together hold of bodies, which rules, credentials
+// and signatures need whole.
+//
+// It answers the threat of a workload that has this daemon hold more than there is memory
+// for, by many bodies, by lengths that are only stated, or by what a short body says: what
+// is held grows with what has come, and for one too many there is an answer and no room. It
+// does not answer one request that may be as large as the policy lets it.
+//
+// Invariant: whoever takes room gives it back; nobody waits for any.
+package hold
 
 import (
 	"errors"
@@ -12,11 +21,11 @@ import (
 	"github.com/splitpod/splitpod/pkg/core"
 )
 
-// maxHeldBodies bounds the bodies, in bytes of all requests together, that are read
-// whole because rules are about them, credentials go into them or a signature covers
-// them, and the messages of WebSockets, which always are. Where there is little memory it
+// Max bounds the bodies, in bytes of all requests together, that are read whole because
+// rules are about them, credentials go into them or a signature covers them, and the
+// messages of WebSockets, which always are. Where there is little memory it
 // is a quarter of that.
-const maxHeldBodies = 256 << 20
+const Max = 256 << 20
 
 // firstPiece is the memory for a body of which nothing has come: who only says that
 // much will follow gets no more.
@@ -26,38 +35,23 @@ const firstPiece = 4 << 10
 // which some need two hundred times their length for a moment.
 const unhurried = 4 << 10
 
-// bodies is what all requests together hold of bodies. Nobody waits for room in it: a
+// Bodies is what all requests together hold of bodies. Nobody waits for room in it: a
 // request that finds none is refused and gives back what it had. A second one is for what
 // is unread of answers, where it is the origin that waits. Safe for concurrent use.
-type bodies struct {
+type Bodies struct {
 	limit   int64
 	held    atomic.Int64
 	refused atomic.Uint64 // requests and messages that found no room
 	turns   chan struct{} // a place for each body that is taken apart
 }
 
-func newBodies(limit int64) *bodies {
-	return &bodies{limit: limit, turns: make(chan struct{}, 2*min(runtime.NumCPU(), runtime.GOMAXPROCS(0)))}
-}
-
-// heldLimit is the limit in this container.
-func heldLimit() int64 {
-	if memory, ok := usableMemory(); ok {
-		return min(maxHeldBodies, memory/4)
-	}
-	return maxHeldBodies
-}
-
-// unreadLimit is the limit of unread answers: an eighth of the memory.
-func unreadLimit() int64 {
-	if memory, ok := usableMemory(); ok {
-		return min(maxHeldBodies, memory/8)
-	}
-	return maxHeldBodies
+// New makes Bodies with room for limit bytes.
+func New(limit int64) *Bodies {
+	return &Bodies{limit: limit, turns: make(chan struct{}, 2*min(runtime.NumCPU(), runtime.GOMAXPROCS(0)))}
 }
 
 // Take adds n to what is held, if there is room.
-func (b *bodies) Take(n int64) bool {
+func (b *Bodies) Take(n int64) bool {
 	if b.take(n, b.limit) {
 		return true
 	}
@@ -65,11 +59,17 @@ func (b *bodies) Take(n int64) bool {
 	return false
 }
 
+// Held is how much is held, Limit how much may be, and Refused how many requests and
+// messages found no room.
+func (b *Bodies) Held() int64     { return b.held.Load() }
+func (b *Bodies) Limit() int64    { return b.limit }
+func (b *Bodies) Refused() uint64 { return b.refused.Load() }
+
 // Give takes n off what is held.
-func (b *bodies) Give(n int64) { b.held.Add(-n) }
+func (b *Bodies) Give(n int64) { b.held.Add(-n) }
 
 // take adds n to what is held, unless that would be more than most.
-func (b *bodies) take(n, most int64) bool {
+func (b *Bodies) take(n, most int64) bool {
 	if b == nil {
 		return false
 	}
@@ -80,8 +80,8 @@ func (b *bodies) take(n, most int64) bool {
 	return true
 }
 
-// turn waits for a place to take a body apart; the work behind it is short.
-func (b *bodies) turn(length int) (leave func()) {
+// Turn waits for a place to take a body apart; the work behind it is short.
+func (b *Bodies) Turn(length int) (leave func()) {
 	if b == nil || length <= unhurried {
 		return func() {}
 	}
@@ -89,54 +89,55 @@ func (b *bodies) turn(length int) (leave func()) {
 	return func() { <-b.turns }
 }
 
-// errCrowded is a body for which there is no room now.
-var errCrowded = &http1.SyntaxError{Status: 503, Reason: core.ReasonTooManyBodies,
+// ErrCrowded is a body for which there is no room now.
+var ErrCrowded = &http1.SyntaxError{Status: 503, Reason: core.ReasonTooManyBodies,
 	Detail: "too many request bodies are held at this moment to be read as a whole; try again"}
 
-// holding is one request's part of bodies. It belongs to the request, which releases it
+// Holding is one request's part of bodies. It belongs to the request, which releases it
 // when it is over.
-type holding struct {
-	of *bodies
+type Holding struct {
+	Of *Bodies // nil: there is no room
 	n  int64
 }
 
-// upTo makes the part n bytes large, if it is smaller. For a request that finds no room
+// UpTo makes the part n bytes large, if it is smaller. For a request that finds no room
 // it is called no more.
-func (h *holding) upTo(n int64) bool {
+func (h *Holding) UpTo(n int64) bool {
 	if n <= h.n {
 		return true
 	}
-	if h.of == nil {
+	if h.Of == nil {
 		return false
 	}
-	if !h.of.Take(n - h.n) {
+	if !h.Of.Take(n - h.n) {
 		return false
 	}
 	h.n = n
 	return true
 }
 
-// spare makes the part n bytes large for a body that need not be held: only as long as
+// Spare makes the part n bytes large for a body that need not be held: only as long as
 // there is much room.
-func (h *holding) spare(n int64) bool {
-	if h.of == nil || n > h.n && !h.of.take(n-h.n, h.of.limit/2) {
+func (h *Holding) Spare(n int64) bool {
+	if h.Of == nil || n > h.n && !h.Of.take(n-h.n, h.Of.limit/2) {
 		return false
 	}
 	h.n = max(h.n, n)
 	return true
 }
 
-func (h *holding) release() {
+// Release gives the part back.
+func (h *Holding) Release() {
 	if h.n > 0 {
-		h.of.Give(h.n)
+		h.Of.Give(h.n)
 		h.n = 0
 	}
 }
 
-// read reads a body to its end, which comes after at most limit bytes. What is held for
+// Read reads a body to its end, which comes after at most limit bytes. What is held for
 // it grows with what has come, not with what it says of itself; length is that, -1 when
 // it says nothing.
-func (h *holding) read(r io.Reader, length int64, limit int) ([]byte, error) {
+func (h *Holding) Read(r io.Reader, length int64, limit int) ([]byte, error) {
 	if length > int64(limit) {
 		return nil, inspect.TooLarge(limit)
 	}
@@ -148,8 +149,8 @@ func (h *holding) read(r io.Reader, length int64, limit int) ([]byte, error) {
 	for {
 		if len(data) == cap(data) {
 			size := min(max(2*int64(cap(data)), firstPiece), most+1) // one more, to meet the end in
-			if !h.upTo(size) {
-				return nil, errCrowded
+			if !h.UpTo(size) {
+				return nil, ErrCrowded
 			}
 			data = append(make([]byte, 0, size), data...)
 		}
@@ -166,9 +167,9 @@ func (h *holding) read(r io.Reader, length int64, limit int) ([]byte, error) {
 	}
 }
 
-// weigh counts what a request says, beside its body: rules ask for it again until the
+// Weigh counts what a request says, beside its body: rules ask for it again until the
 // request is over.
-func (h *holding) weigh(content []byte, r *decide.Request) bool {
+func (h *Holding) Weigh(content []byte, r *decide.Request) bool {
 	const text, entry = 16, 64 // what a text, and one in a map, takes beside its bytes
 	n := int64(cap(content))
 	if r.Operations != nil || r.Calls != nil {
@@ -180,5 +181,5 @@ func (h *holding) weigh(content []byte, r *decide.Request) bool {
 	for _, c := range r.Calls {
 		n += 2*entry + text*int64(len(c.Names)) + 2*entry*int64(len(c.Params))
 	}
-	return h.upTo(n)
+	return h.UpTo(n)
 }
