@@ -85,10 +85,10 @@ check: setup lint generate test ## what CI runs
 
 .PHONY: profile
 profile: ## default.pgo anew, from the benchmarks of the network daemon; where its hot paths change
-	$(GO) test ./cmd/supervisor-network/internal/app -trimpath -run '^$$' -bench 'KeepAlive|Handshake|Stream|Connect' \
-		-benchtime 10s -o bin/app.test -cpuprofile $(CURDIR)/bin/app.prof
+	$(GO) test ./cmd/supervisor-network/internal/proxy -trimpath -run '^$$' -bench 'KeepAlive|Handshake|Stream|Connect' \
+		-benchtime 10s -o bin/proxy.test -cpuprofile $(CURDIR)/bin/proxy.prof
 	$(GO) tool pprof -proto -focus supervisor-network/internal/ -ignore '_test\.go' \
-		-output cmd/supervisor-network/default.pgo bin/app.test bin/app.prof # without clients and origins
+		-output cmd/supervisor-network/default.pgo bin/proxy.test bin/proxy.prof # without clients and origins
 
 .PHONY: bench
 bench: build ## load through the proxy and without it, in one run

@@ -148,7 +148,7 @@ func TestCoreImportsOnlyTheStandardLibrary(t *testing.T) {
 }
 
 // The straight lines. A stage may import earlier stages' types, never a later
-// stage; only app imports several.
+// stage; only what stands above them imports several.
 var lines = map[string][]string{
 	networkLeaf: {"listen", "identify", "decide", "inspect", "inject", "relay", "record"},
 	processLeaf: {"prepare", "isolate", "confine", "launch", "watch", "report"},
@@ -172,9 +172,58 @@ func TestStagesImportOnlyEarlierStages(t *testing.T) {
 							t.Errorf("%s imports %s: %s comes after %s", s.path, im, later, stage)
 						}
 					}
-					if below(im, module+leaf+"/internal/app") {
-						t.Errorf("%s imports app: only main does", s.path)
+				}
+			}
+		}
+	}
+}
+
+// above is what stands above every other folder of a leaf, the highest first: main imports
+// that one, it those below, and nothing imports one above itself.
+var above = map[string][]string{
+	networkLeaf: {"app", "proxy"},
+	processLeaf: {"app"},
+}
+
+func TestNothingImportsWhatStandsAboveIt(t *testing.T) {
+	all := sources(t)
+	for leaf, folders := range above {
+		for i, folder := range folders {
+			if _, err := os.Stat(leaf + "/internal/" + folder); err != nil {
+				t.Errorf("%s of %s is gone: %v", folder, leaf, err)
+			}
+			for _, s := range all {
+				if s.test || !s.in(leaf) || i == 0 && s.dir == leaf || s.inAny(leaf, folders[:i+1]) {
+					continue
+				}
+				for _, im := range s.imports {
+					if below(im, module+leaf+"/internal/"+folder) {
+						t.Errorf("%s imports %s, which stands above it", s.path, folder)
 					}
+				}
+			}
+		}
+	}
+}
+
+// inAny reports whether the file lies in one of a leaf's folders.
+func (s source) inAny(leaf string, folders []string) bool {
+	return slices.ContainsFunc(folders, func(f string) bool { return s.in(leaf + "/internal/" + f) })
+}
+
+// wires are the folders that know the configuration of their leaf: all others are told what
+// of it is theirs.
+var wires = []string{"app"}
+
+func TestOnlyWhatWiresKnowsTheConfiguration(t *testing.T) {
+	for _, s := range sources(t) {
+		for leaf := range lines {
+			if s.test || s.inAny(leaf, wires) {
+				continue
+			}
+			for _, im := range s.imports {
+				if below(im, module+leaf+"/internal/config") {
+					t.Errorf("%s imports %s: it is told what it needs of it", s.path, im)
 				}
 			}
 		}

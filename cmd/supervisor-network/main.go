@@ -2,7 +2,7 @@
 // a sandbox. It runs beside the workload without privilege, accepts on listeners
 // that live inside the workload's namespace, and decides what may leave.
 //
-// The way of a connection is one straight line, written once in internal/app:
+// The way of a connection is one straight line, written once in internal/proxy:
 //
 //	listen → identify → decide → inspect → inject → relay → record
 //

@@ -9,34 +9,20 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
-	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/credentials"
 	grants "github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/exchange"
-	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/placeholder"
-	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/secret"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/sigv4"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/proxy"
 	"github.com/splitpod/splitpod/pkg/core"
 )
 
-// vault is what the daemon has to put credentials into requests with. Without a
-// credentials file it knows no key, and requests with a placeholder are refused.
-type vault struct {
-	store  *credentials.Store // nil: there is no credentials file
-	signer *sigv4.Signer
-	tokens *grants.Exchange
-	// filters of the newest Snapshot.
-	filters atomic.Pointer[filters]
-}
-
 // openVault reads the credentials file, if there is one.
 func (d *daemon) openVault() error {
-	d.vault = &vault{signer: sigv4.New(nil)}
-	d.vault.tokens = grants.New(grants.Config{Dial: d.dialer.Operator(d.vault.names), TLS: d.originTLS, Log: d.log, Granted: d.granted})
+	d.vault = &proxy.Vault{Signer: sigv4.New(nil)}
+	d.vault.Tokens = grants.New(grants.Config{Dial: d.dialer.Operator(d.tokenEndpoint), TLS: d.originTLS, Log: d.log, Granted: d.granted})
 	if d.cfg.Credentials == "" {
 		return nil
 	}
@@ -47,7 +33,7 @@ func (d *daemon) openVault() error {
 	if err != nil {
 		return fmt.Errorf("the credentials are not usable, nothing was started:\n%w", err)
 	}
-	d.vault.store = store
+	d.vault.Store = store
 	d.recordKeys(store.Current())
 	d.warnOfSwap()
 	return nil
@@ -56,9 +42,9 @@ func (d *daemon) openVault() error {
 // credentialsChanged tells everybody who depends on the keys.
 func (d *daemon) credentialsChanged(s *credentials.Snapshot) {
 	d.recordKeys(s)
-	d.vault.tokens.Forget()
+	d.vault.Tokens.Forget()
 	d.policies.placeholders(s.Environment())
-	if n := d.live.gate(s.Credentialed); n > 0 {
+	if n := d.live.Gate(s.Credentialed); n > 0 {
 		d.log.Info("connections ended that nobody looks into, to endpoints that now have credentials", slog.Int("count", n))
 	}
 }
@@ -94,17 +80,9 @@ func (d *daemon) granted(g grants.Grant) {
 	d.record.Own(ev)
 }
 
-// current is the newest Snapshot; nil knows no key.
-func (v *vault) current() *credentials.Snapshot {
-	if v == nil || v.store == nil {
-		return nil
-	}
-	return v.store.Current()
-}
-
-// names reports whether a token grant of the credentials file names host and port.
-func (v *vault) names(host string, port uint16) bool {
-	for _, endpoint := range v.current().TokenEndpoints() {
+// tokenEndpoint reports whether a token grant of the credentials file names host and port.
+func (d *daemon) tokenEndpoint(host string, port uint16) bool {
+	for _, endpoint := range d.vault.Current().TokenEndpoints() {
 		u, err := url.Parse(endpoint)
 		if err == nil && strings.EqualFold(u.Hostname(), host) && portOf(u) == strconv.Itoa(int(port)) {
 			return true
@@ -124,38 +102,15 @@ func portOf(u *url.URL) string {
 	}
 }
 
-// guarded reports whether an endpoint has credentials, and nothing may go there that
-// was not looked into.
-func (v *vault) guarded(p decide.Permit) bool {
-	return !p.AllowsUninspected() && v.current().Credentialed(p.Host(), p.Port())
-}
-
-// resolver yields values for one request.
-func (v *vault) resolver(s *credentials.Snapshot, secure bool) resolver { return resolver{s, secure} }
-
-type resolver struct {
-	*credentials.Snapshot
-	secure bool // TLS all the way
-}
-
-// Resolve implements rewrite.Resolver. Where there is no TLS, only a binding that
-// names the endpoint sends a credential.
-func (r resolver) Resolve(p decide.Permit, path string, ref placeholder.Reference) (secret.Value, inject.Use, error) {
-	if !r.secure && r.Anywhere(ref.Key) {
-		return secret.Value{}, inject.Use{}, inject.Unavailable("the key %s has no bindings and goes nowhere without TLS", ref.Key)
-	}
-	return r.Snapshot.Resolve(p, path, ref)
-}
-
 // runVault follows the files until ctx ends.
 func (d *daemon) runVault(ctx context.Context) error {
-	defer d.vault.tokens.Close()
-	if d.vault.store == nil {
+	defer d.vault.Tokens.Close()
+	if d.vault.Store == nil {
 		<-ctx.Done()
 		return nil
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return d.vault.store.Run(ctx) })
+	g.Go(func() error { return d.vault.Store.Run(ctx) })
 	g.Go(func() error { d.keepUsage(ctx); return nil })
 	return g.Wait()
 }
@@ -163,7 +118,7 @@ func (d *daemon) runVault(ctx context.Context) error {
 // credentialUses counts uses by key.
 func (d *daemon) credentialUses() map[string]float64 {
 	out := map[string]float64{}
-	for _, l := range d.vault.current().List() {
+	for _, l := range d.vault.Current().List() {
 		out[l.Key] = float64(l.Uses)
 	}
 	return out

@@ -140,7 +140,7 @@ func (x *explained) explain(ctx context.Context, snap *decide.Snapshot, r *decid
 	if written != nil {
 		read := written.read(written.fields)
 		if read.refused != nil {
-			fmt.Fprintf(w, "request %s %s: deny (%s): %s\n", authority.Quote(r.Method), authority.Quote(r.Path), read.refused.reason, read.refused.detail)
+			fmt.Fprintf(w, "request %s %s: deny (%s): %s\n", authority.Quote(r.Method), authority.Quote(r.Path), read.refused.Reason, read.refused.Detail)
 			return nil
 		}
 		r = &read.facts

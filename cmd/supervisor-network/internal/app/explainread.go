@@ -11,10 +11,8 @@ import (
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/authority"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
-	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect"
-	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/hold"
-	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/websocket"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/proxy"
 )
 
 // maxExplained bounds the body that policy explain reads; no policy lets more be read.
@@ -35,7 +33,7 @@ type written struct {
 // reading is what comes of reading a request.
 type reading struct {
 	facts   decide.Request
-	refused *refusal // it cannot be read, whatever the rules say
+	refused *inspect.Error // it cannot be read, whatever the rules say
 }
 
 // readsFields prepares the reading of what flags name, if they name something to read.
@@ -78,7 +76,7 @@ func (x *explained) written(snap *decide.Snapshot, permit decide.Permit, r *deci
 	return &written{snap: snap, permit: permit, facts: *r, host: x.host, fields: x.headers, body: x.content, sent: x.body != ""}
 }
 
-// read reads the request with these fields as app/judge.go does. What every client adds
+// read reads the request with these fields as proxy/judge.go does. What every client adds
 // by itself, and decides nothing, is added.
 func (w *written) read(fields []string) reading {
 	head := fmt.Sprintf("%s %s HTTP/1.1\r\n", w.facts.Method, w.facts.Path)
@@ -102,33 +100,8 @@ func (w *written) read(fields []string) reading {
 		add("Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAAAA==")
 		add("Sec-WebSocket-Version", "13")
 	}
-	out := reading{facts: w.facts}
-	req, err := http1.ParseRequest([]byte(head + strings.Join(fields, "\r\n") + "\r\n\r\n"))
-	if err != nil {
-		out.refused = unreadable(err)
-		return out
-	}
-	in := &incoming{method: w.facts.Method, path: w.facts.Path, head: headOf(req), held: hold.Holding{Of: hold.New(hold.Max)}}
-	in.head.Query = w.facts.Query
-	var malformed error
-	if websocket.Wanted(req.Fields) {
-		in.handshake, malformed = websocket.Read(req)
-	}
-	in.facts = in.asked()
-	if w.permit.Inspected() {
-		var ok bool
-		if in.endpoint, ok = w.snap.Endpoint(w.permit, in.path); ok {
-			out.refused = in.understand(func(limit int) ([]byte, error) {
-				if len(w.body) > limit {
-					return nil, inspect.TooLarge(limit)
-				}
-				return w.body, nil
-			})
-		}
-	}
-	if out.facts = in.facts; out.refused == nil && malformed != nil {
-		out.refused = unreadable(malformed)
-	}
+	var out reading
+	out.facts, out.refused = proxy.Facts(w.snap, w.permit, w.facts, []byte(head+strings.Join(fields, "\r\n")+"\r\n\r\n"), w.body)
 	return out
 }
 

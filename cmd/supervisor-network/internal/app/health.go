@@ -52,7 +52,7 @@ func (d *daemon) metrics() *prometheus.Registry {
 	g := &observe.Values{}
 	g.Add(observe.Dropped, func() float64 { return float64(d.record.Stats().Dropped) })
 	g.Add(observe.Ungrouped, func() float64 { return float64(d.advisor.Suppressed()) })
-	g.Add(observe.Live, func() float64 { return float64(d.live.count.Load()) })
+	g.Add(observe.Live, func() float64 { return float64(d.live.Count()) })
 	g.Add(observe.Open, func() float64 { return float64(d.gauge.Open()) })
 	g.Add(observe.Refused, func() float64 { return float64(d.gauge.Refused()) })
 	g.Add(observe.BodiesHeld, func() float64 { return float64(d.bodies.Held()) })

@@ -2,6 +2,7 @@ package app
 
 import (
 	"fmt"
+	"os"
 	"testing"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/approve"
@@ -16,10 +17,12 @@ func BenchmarkReload(b *testing.B) {
 		b.Run(fmt.Sprintf("%d endpoints", endpoints), func(b *testing.B) {
 			text := "version: 1\nnetwork_policies:\n"
 			for i := range endpoints {
-				text += endpoint(fmt.Sprintf("h%d.example.com", i), 443, ", protocol: rest, enforcement: enforce, rules: [{allow: {method: GET, path: \"/ok/**\"}}, {allow: {method: POST, path: \"/ok/**\"}}]")
+				text += fmt.Sprintf("  h%[1]d: {binaries: [{path: /x}], endpoints: [{host: h%[1]d.example.com, port: 443, protocol: rest, enforcement: enforce, rules: [{allow: {method: GET, path: \"/ok/**\"}}, {allow: {method: POST, path: \"/ok/**\"}}]}]}\n", i)
 			}
 			path := b.TempDir() + "/policy.yaml"
-			write(b, path, text)
+			if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+				b.Fatal(err)
+			}
 			p := &policies{engine: &decide.Engine{}, ignoreBinaries: true,
 				publish: func(core.Config) {}, changed: func(*decide.Snapshot) {}, event: func(core.Event) {}, joined: func(approve.Effective) {},
 				join: func(d *policy.Document) approve.Effective { return approve.Effective{Document: d} }}

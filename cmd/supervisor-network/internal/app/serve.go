@@ -27,6 +27,7 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/listen"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/mint"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/observe"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/proxy"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/record"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/h2"
@@ -61,12 +62,12 @@ type daemon struct {
 	hub        *control.Hub // nil without a process daemon
 	inbox      *link.Inbox  // nil without a process daemon
 	gauge      *listen.Gauge
-	live       live
+	live       proxy.Live
 	advisor    *advisor.Advisor
-	vault      *vault
+	vault      *proxy.Vault
 	bodies     *hold.Bodies
 	answers    *hold.Bodies // of origins of HTTP/2, unread
-	places     *places
+	places     *proxy.Places
 	windows    http2.Windows
 	originTLS  *tls.Config // for token endpoints
 	state      stateRoom
@@ -113,7 +114,7 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) er
 		return err
 	}
 	d := &daemon{cfg: cfg, instance: core.NewInstanceID(), engine: &decide.Engine{}, meter: observe.NewMeter(),
-		bodies: hold.New(heldLimit()), answers: hold.New(unreadLimit()), places: newPlaces(cfg.MaxConnections), state: roomOf(cfg.StateDir)}
+		bodies: hold.New(heldLimit()), answers: hold.New(unreadLimit()), places: proxy.NewPlaces(cfg.MaxConnections), state: roomOf(cfg.StateDir)}
 	d.windows.Limit = windowLimit()
 	d.assemblies = websocket.NewAssemblies(d.bodies)
 	d.log = newLogger(stderr, cfg.LogLevel, d.instance)
@@ -268,13 +269,13 @@ func bind(ctx context.Context, addr string) (net.Listener, error) {
 
 // accept serves one listener until ctx ends.
 func (d *daemon) accept(ctx context.Context, l *net.TCPListener, who identify.Identifier) error {
-	p := &path{
-		identify: who, policy: d.engine, dialer: d.dialer, mint: d.mint, pool: d.pool, http2: d.http2, record: d.record, meter: d.meter, live: &d.live, assemblies: d.assemblies, vault: d.vault, bodies: d.bodies, places: d.places, windows: &d.windows,
-		headTimeout: d.cfg.HeadTimeout, idle: d.cfg.IdleTimeout, ignoreIdentity: d.cfg.Identity != "process", advise: d.cfg.AgentProposals, local: d.advisor.Local(), stopping: ctx,
+	p := &proxy.Path{
+		Identify: who, Policy: d.engine, Dialer: d.dialer, Mint: d.mint, Pool: d.pool, HTTP2: d.http2, Record: d.record, Meter: d.meter, Live: &d.live, Assemblies: d.assemblies, Vault: d.vault, Bodies: d.bodies, Places: d.places, Windows: &d.windows,
+		HeadTimeout: d.cfg.HeadTimeout, Idle: d.cfg.IdleTimeout, IgnoreIdentity: d.cfg.Identity != "process", Advise: d.cfg.AgentProposals, Local: d.advisor.Local(), Stopping: ctx,
 	}
 	return listen.Serve(ctx, l, listen.Options{
 		HeadTimeout: d.cfg.HeadTimeout, DrainTimeout: d.cfg.DrainTimeout, Gauge: d.gauge, Log: d.log,
-	}, p.serve)
+	}, p.Serve)
 }
 
 // identifier answers for the listeners of one process daemon instance; with the
@@ -354,7 +355,7 @@ func (d *daemon) newPolicies() *policies {
 		event:          d.record.Own,
 		base: core.Config{
 			NetworkInstance: d.instance, ProxyPort: d.cfg.ProxyPort, AgentProposals: d.cfg.AgentProposals,
-			CAPEM: d.ca.PEM(), RootsPEM: systemRoots(), Environment: d.vault.current().Environment(),
+			CAPEM: d.ca.PEM(), RootsPEM: systemRoots(), Environment: d.vault.Current().Environment(),
 		},
 		publish: func(c core.Config) {
 			if d.hub != nil {
@@ -370,7 +371,7 @@ func (d *daemon) newPolicies() *policies {
 func (d *daemon) policyChanged(snap *decide.Snapshot) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	if n := d.live.recheck(ctx, snap); n > 0 {
+	if n := d.live.Recheck(ctx, snap); n > 0 {
 		d.log.Info("connections ended by the new policy", slog.Int("count", n))
 	}
 }

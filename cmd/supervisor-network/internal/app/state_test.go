@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/config"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/credentials"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/proxy"
 )
 
 func TestAStateDirectoryWithoutRoomIsNotReady(t *testing.T) {
@@ -42,20 +44,29 @@ func TestAStateDirectoryWithoutRoomIsNotReady(t *testing.T) {
 	}
 }
 
-// said is how many lines of a log have a text.
-func (l *lines) said(what string) (n int) {
-	for _, line := range l.list() {
-		if strings.Contains(line, what) {
-			n++
-		}
-	}
-	return n
+// journal is a log.
+type journal struct {
+	mu   sync.Mutex
+	text strings.Builder // guarded by mu
+}
+
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(p)
+}
+
+// said is how many times it has a text.
+func (j *journal) said(what string) int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return strings.Count(j.text.String(), what)
 }
 
 func TestALackOfRoomIsSaidOnceAndItsEndToo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var free atomic.Uint64
-		var log lines
+		var log journal
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		free.Store(16 << 20)
@@ -90,8 +101,8 @@ func TestWhatIsKnownOfKeysFollowsARotation(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var log lines
-		d := &daemon{cfg: &config.Config{StateDir: state}, vault: &vault{store: store}, log: slog.New(slog.NewTextHandler(&log, nil))}
+		var log journal
+		d := &daemon{cfg: &config.Config{StateDir: state}, vault: &proxy.Vault{Store: store}, log: slog.New(slog.NewTextHandler(&log, nil))}
 		ctx, cancel := context.WithCancel(t.Context())
 		defer synctest.Wait() // for the last writing
 		defer cancel()

@@ -45,7 +45,9 @@ func TestThreadsAreSparedWhereNobodySaidHowMany(t *testing.T) {
 				if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, path)), 0o700); err != nil {
 					t.Fatal(err)
 				}
-				write(t, filepath.Join(dir, path), text)
+				if err := os.WriteFile(filepath.Join(dir, path), []byte(text), 0o600); err != nil {
+					t.Fatal(err)
+				}
 			}
 			spread(dir)
 			if got := runtime.GOMAXPROCS(0); got != c.now {
@@ -71,7 +73,9 @@ func TestALimitOfARunningPodIsFollowed(t *testing.T) {
 		{"50000 100000\n", false},
 		{"max 100000\n", true},
 	} {
-		write(t, filepath.Join(dir, "cpu.max"), c.limit)
+		if err := os.WriteFile(filepath.Join(dir, "cpu.max"), []byte(c.limit), 0o600); err != nil {
+			t.Fatal(err)
+		}
 		spread(dir)
 		if got := runtime.GOMAXPROCS(0); (got == processors+spareThreads) != c.spare {
 			t.Errorf("limit %q: %d threads", c.limit, got)

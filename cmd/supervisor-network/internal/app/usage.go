@@ -34,7 +34,7 @@ func (d *daemon) keepUsage(ctx context.Context) {
 	var written []credentials.Listing
 	said := false
 	for {
-		keys := d.vault.current().List()
+		keys := d.vault.Current().List()
 		if written == nil || !slices.EqualFunc(keys, written, sameListing) {
 			switch err := writeUsage(d.cfg.StateDir, keyUsage{time.Now(), keys}); {
 			case err == nil:
@@ -47,7 +47,7 @@ func (d *daemon) keepUsage(ctx context.Context) {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			_ = writeUsage(d.cfg.StateDir, keyUsage{time.Now(), d.vault.current().List()})
+			_ = writeUsage(d.cfg.StateDir, keyUsage{time.Now(), d.vault.Current().List()})
 			return
 		}
 	}

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/approve"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
@@ -181,42 +180,5 @@ func TestWatchShowsTheToken(t *testing.T) {
 	}
 	if code, _, errs := watch(t, "--url", s.URL+"/view.json", "--count", "1", "--token", "/nowhere"); code != exitFailed || !strings.Contains(errs, "read the admin token") {
 		t.Errorf("%d %q", code, errs)
-	}
-}
-
-// TestWhatIsUnderWayIsShownAtOnce, and is gone when it ends.
-func TestWhatIsUnderWayIsShownAtOnce(t *testing.T) {
-	d := viewed(t)
-	snap, err := decide.Compile(t.Context(), readPolicy(policyFileOf(t, "version: 1\nnetwork_policies: {a: {endpoints: [{host: a.example.com, port: 443}]}}\n")).doc, decide.Options{Generation: 1, IgnoreBinaries: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	q := decide.Question{Who: &core.Identity{Program: core.Program{Path: "/usr/bin/curl"}}, Host: "a.example.com", Port: 443}
-	permit, denial := snap.Connection(t.Context(), q)
-	if denial != nil {
-		t.Fatal(denial)
-	}
-	before := time.Now()
-	_, one := d.live.add(t.Context(), q, permit)
-	_, two := d.live.add(t.Context(), q, permit)
-	two.uninspected.Store(true)
-	shown := func() view.Active {
-		var s view.Snapshot
-		if err := json.Unmarshal(local(d, "/view.json").Body.Bytes(), &s); err != nil {
-			t.Fatal(err)
-		}
-		return s.Active
-	}
-	a := shown()
-	if len(a.Rows) != 1 || a.Rows[0].Since.Before(before.Add(-time.Second)) || a.Rows[0].Since.After(time.Now()) {
-		t.Fatalf("%+v", a)
-	}
-	if r := a.Rows[0]; r.Host != "a.example.com" || r.Port != 443 || r.Program != "/usr/bin/curl" || r.Count != 2 || r.Unread != 1 {
-		t.Errorf("%+v", r)
-	}
-	one.leave()
-	two.leave()
-	if a := shown(); len(a.Rows) != 0 || a.Others != 0 {
-		t.Errorf("%+v", a)
 	}
 }

@@ -36,8 +36,8 @@ func (d *daemon) viewState() view.State {
 	s := view.State{
 		Build: build().String(), Instance: string(d.instance), Ready: observe.Holds(checks), Learning: d.advisor.Learning(),
 		Policy:      view.Policy{Generation: generation, Digest: digest, Quarantine: quarantine},
-		Connections: d.gauge.Open(), Live: d.live.count.Load(), Tunnels: d.meter.Tunnels(),
-		Active: d.live.active(), Decides: d.cfg.AdminToken != "",
+		Connections: d.gauge.Open(), Live: d.live.Count(), Tunnels: d.meter.Tunnels(),
+		Active: d.live.Active(), Decides: d.cfg.AdminToken != "",
 		Refused: d.gauge.Refused(), Dropped: d.record.Stats().Dropped,
 	}
 	for _, c := range checks {

@@ -1,0 +1,109 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/listen"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay"
+)
+
+// TestAnOriginIsLetGoWithItsClient: an origin that is silent keeps its place no longer
+// than there is somebody to answer.
+func TestAnOriginIsLetGoWithItsClient(t *testing.T) {
+	reset := func(c net.Conn) { _ = c.(*net.TCPConn).SetLinger(0); c.Close() }
+	for name, tc := range map[string]struct {
+		protocol string
+		begun    bool // the response
+		leave    func(w *world, request string)
+	}{
+		"TLS": {"http/1.1", false, func(w *world, request string) {
+			c := w.secure("a.example.com", "http/1.1")
+			_, _ = io.WriteString(c, request)
+			w.until("the origin has it", w.reached)
+			c.Close()
+		}},
+		"TLS, in the middle of the response": {"http/1.1", true, func(w *world, request string) {
+			c := w.secure("a.example.com", "http/1.1")
+			_, _ = io.WriteString(c, request)
+			w.until("the origin has it", w.reached)
+			c.Close()
+		}},
+		"TLS, to an origin of HTTP/2": {"h2", false, func(w *world, request string) {
+			c := w.secure("a.example.com", "http/1.1")
+			_, _ = io.WriteString(c, request)
+			w.until("the origin has it", w.reached)
+			c.Close()
+		}},
+		"plain, reset": {"", false, func(w *world, request string) {
+			c := w.tunnel("a.example.com", 80)
+			_, _ = io.WriteString(c, request)
+			w.until("the origin has it", w.reached)
+			reset(c)
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, time.Second, endpoint("a.example.com", 443, ""), endpoint("a.example.com", 80, ""))
+			w.Idle = time.Minute
+			has, over := make(chan bool, 1), make(chan bool, 1)
+			w.reached = func() bool { return len(has) > 0 }
+			port := 443
+			if tc.protocol == "" {
+				port = 80
+			}
+			w.origin("a.example.com", port, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+				if tc.begun {
+					_ = http.NewResponseController(rw).Flush()
+				}
+				has <- true
+				<-r.Context().Done()
+				over <- true
+			}), strings.Fields(tc.protocol)...)
+			tc.leave(w, "GET / HTTP/1.1\r\nHost: a.example.com\r\n\r\n")
+			w.until("the origin is let go", func() bool { return len(over) > 0 })
+			w.until("the record says why", func() bool { return strings.Contains(fmt.Sprint(w.records.list()), errClientGone.Error()) })
+		})
+	}
+}
+
+// TestWhenAClientIsGone: half a plain connection is closed by clients that wait for
+// their answer.
+func TestWhenAClientIsGone(t *testing.T) {
+	finish := func(c *net.TCPConn) { _ = c.CloseWrite() }
+	for name, tc := range map[string]struct {
+		do      func(*net.TCPConn)
+		arrives relay.End
+		secure  bool
+		idle    time.Duration
+		want    bool
+	}{
+		"open":                       {func(*net.TCPConn) {}, relay.Open, true, time.Nanosecond, false},
+		"plain, half closed":         {finish, relay.Finished, false, time.Hour, false},
+		"plain, half closed, silent": {finish, relay.Finished, false, time.Nanosecond, true},
+		"TLS, half closed":           {finish, relay.Finished, true, time.Hour, true},
+		"reset":                      {func(c *net.TCPConn) { _ = c.SetLinger(0); c.Close() }, relay.Gone, false, time.Hour, true},
+	} {
+		client, server := pair(t)
+		s := &session{p: &Path{Idle: tc.idle}, conn: &listen.Conn{TCP: server}, watch: relay.NewWatch(time.Hour, func() {})}
+		s.secured.Store(tc.secure)
+		tc.do(client)
+		for relay.EndOf(server) != tc.arrives { // a busy kernel delivers late
+			time.Sleep(time.Millisecond)
+		}
+		s.look() // nothing is under way
+		present := &turn{Context: t.Context(), session: s}
+		s.present.Store(present)
+		s.look()
+		if got := errors.Is(context.Cause(present), errClientGone); got != tc.want {
+			t.Errorf("%s: given up %v", name, got)
+		}
+		s.watch.Stop()
+	}
+}

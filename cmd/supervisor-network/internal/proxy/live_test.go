@@ -1,0 +1,32 @@
+package proxy
+
+import (
+	"testing"
+	"time"
+
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
+	"github.com/splitpod/splitpod/pkg/core"
+)
+
+// TestWhatIsUnderWayIsShownAtOnce, and is gone when it ends.
+func TestWhatIsUnderWayIsShownAtOnce(t *testing.T) {
+	var l Live
+	q := decide.Question{Who: &core.Identity{Program: core.Program{Path: "/usr/bin/curl"}}, Host: "api.test", Port: 443}
+	permit := grantFor(t, "").permit
+	before := time.Now()
+	_, one := l.add(t.Context(), q, permit)
+	_, two := l.add(t.Context(), q, permit)
+	two.uninspected.Store(true)
+	a := l.Active()
+	if len(a.Rows) != 1 || a.Rows[0].Since.Before(before.Add(-time.Second)) || a.Rows[0].Since.After(time.Now()) {
+		t.Fatalf("%+v", a)
+	}
+	if r := a.Rows[0]; r.Host != "api.test" || r.Port != 443 || r.Program != "/usr/bin/curl" || r.Count != 2 || r.Unread != 1 {
+		t.Errorf("%+v", r)
+	}
+	one.leave()
+	two.leave()
+	if a := l.Active(); len(a.Rows) != 0 || a.Others != 0 {
+		t.Errorf("%+v", a)
+	}
+}
