@@ -13,6 +13,7 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/authority"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/policyfile"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/remedy"
 	"github.com/splitpod/splitpod/pkg/core"
 )
@@ -221,14 +222,14 @@ func policyDiff(args []string, stdout, stderr io.Writer) int {
 	if err := isIdentity(*identity); err != nil {
 		return complain(stderr, err, policyUsage)
 	}
-	before, after := readPolicy(fs.Arg(0)), readPolicy(fs.Arg(1))
-	for _, f := range []policyFile{before, after} {
-		if f.err != nil {
-			fmt.Fprintf(stderr, "%v\n", f.err)
+	before, after := policyfile.Read(fs.Arg(0)), policyfile.Read(fs.Arg(1))
+	for _, f := range []policyfile.File{before, after} {
+		if f.Err != nil {
+			fmt.Fprintf(stderr, "%v\n", f.Err)
 			return exitConfig
 		}
 	}
-	changes, complete := authority.Reading{IgnoreBinaries: *identity == "ignore"}.Diff(before.doc, after.doc)
+	changes, complete := authority.Reading{IgnoreBinaries: *identity == "ignore"}.Diff(before.Doc, after.Doc)
 	if len(changes) == 0 && complete {
 		fmt.Fprintln(stdout, "by both files programs may do the same")
 		return exitOK

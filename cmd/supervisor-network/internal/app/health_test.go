@@ -15,6 +15,7 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/hold"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/observe"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/policyfile"
 	"github.com/splitpod/splitpod/pkg/core"
 	"github.com/splitpod/splitpod/pkg/core/outbox"
 )
@@ -55,7 +56,7 @@ func TestReadinessTurnsFalseWhenItStopsBeingTrue(t *testing.T) {
 			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			_ = d.policies.load(t.Context(), readPolicy(file)) // what an invalid one does is what is tested
+			_ = d.policies.load(t.Context(), policyfile.Read(file)) // what an invalid one does is what is tested
 		}
 		peer, detach := context.WithCancel(context.Background())
 		peerOf := core.Peer{Instance: core.NewInstanceID(), Build: core.Build{Component: "supervisor-process"}}

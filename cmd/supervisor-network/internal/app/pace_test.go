@@ -23,7 +23,7 @@ func TestThePaceFollowsWhatIsInUse(t *testing.T) {
 	percent := []metrics.Sample{{Name: "/gc/gogc:percent"}}
 	becomes := func(what string, ok func(uint64) bool) {
 		t.Helper()
-		for deadline := time.Now().Add(patience * 30); ; {
+		for deadline := time.Now().Add(30 * time.Second); ; {
 			runtime.GC()
 			if metrics.Read(percent); ok(percent[0].Value.Uint64()) {
 				return
@@ -122,7 +122,7 @@ func await(t *testing.T, missing string, there func() bool) {
 	t.Helper()
 	look := time.NewTicker(50 * time.Millisecond)
 	defer look.Stop()
-	for deadline := time.After(patience * 30); !there(); {
+	for deadline := time.After(30 * time.Second); !there(); {
 		select {
 		case <-look.C:
 		case <-deadline:

@@ -10,6 +10,7 @@ import (
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/approve"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/policyfile"
 	"github.com/splitpod/splitpod/pkg/core"
 	"github.com/splitpod/splitpod/pkg/core/policy"
 )
@@ -31,7 +32,7 @@ type policies struct {
 	learnUntil     time.Time
 
 	mu         sync.Mutex
-	file       policyFile          // guarded by mu; the valid version in force
+	file       policyfile.File     // guarded by mu; the valid version in force
 	effective  approve.Effective   // guarded by mu; file with what was approved: what decides
 	generation core.Generation     // guarded by mu; of file
 	resolved   map[string][]string // guarded by mu; of generation
@@ -42,19 +43,19 @@ type policies struct {
 
 // load puts a version of the file in force. An invalid one changes nothing, or
 // denies everything, as configured; either way its problems are returned.
-func (p *policies) load(ctx context.Context, f policyFile) error {
+func (p *policies) load(ctx context.Context, f policyfile.File) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if f.err == nil {
-		f.err = p.use(ctx, f)
+	if f.Err == nil {
+		f.Err = p.use(ctx, f)
 	}
-	if f.err == nil {
+	if f.Err == nil {
 		p.quarantine = false
 		p.event(core.Event{Kind: core.EventLifecycle, Stage: core.StageConfig, Severity: core.SeverityInfo,
-			Reason: core.EventPolicyLoaded, Detail: "sha256 " + f.digest, Generation: p.generation})
-		if len(f.warnings) > 0 {
+			Reason: core.EventPolicyLoaded, Detail: "sha256 " + f.Digest, Generation: p.generation})
+		if len(f.Warnings) > 0 {
 			p.event(core.Event{Kind: core.EventLifecycle, Stage: core.StageConfig, Severity: core.SeverityMedium,
-				Reason: core.EventPolicyValidated, Detail: inOne(f.warnings), Generation: p.generation})
+				Reason: core.EventPolicyValidated, Detail: inOne(f.Warnings), Generation: p.generation})
 		}
 		return nil
 	}
@@ -66,8 +67,8 @@ func (p *policies) load(ctx context.Context, f policyFile) error {
 		p.changed(nil)
 	}
 	p.event(core.Event{Kind: core.EventFinding, Stage: core.StageConfig, Severity: core.SeverityHigh,
-		Reason: core.EventPolicyInvalid, Detail: detail + f.err.Error(), Generation: p.generation})
-	return f.err
+		Reason: core.EventPolicyInvalid, Detail: detail + f.Err.Error(), Generation: p.generation})
+	return f.Err
 }
 
 // inOne is a list of warnings as one text. Whoever records it cuts it.
@@ -83,8 +84,8 @@ var errBinaries = errors.New("the policy has rules with binaries, but --identity
 	"use --identity process, or --identity ignore to let any program use any endpoint")
 
 // use compiles and publishes a valid version. Preconditions: mu is held.
-func (p *policies) use(ctx context.Context, f policyFile) error {
-	e := p.join(f.doc)
+func (p *policies) use(ctx context.Context, f policyfile.File) error {
+	e := p.join(f.Doc)
 	if p.refuseBinaries && decide.HasBinaries(e.Document) {
 		return errBinaries
 	}
@@ -93,7 +94,7 @@ func (p *policies) use(ctx context.Context, f policyFile) error {
 	if p.resolvedAt == 0 || !sameBinaries(p.effective.Document, e.Document) {
 		resolved, resolvedAt = nil, 0 // links are resolved again before they may grant anything
 	}
-	snap, err := p.compile(ctx, f.digest, e.Document, next, resolved)
+	snap, err := p.compile(ctx, f.Digest, e.Document, next, resolved)
 	if err != nil {
 		return err
 	}
@@ -115,7 +116,7 @@ func (p *policies) resolvedAs(ctx context.Context, generation core.Generation, p
 	if generation != p.generation {
 		return nil
 	}
-	snap, err := p.compile(ctx, p.file.digest, p.effective.Document, generation, paths)
+	snap, err := p.compile(ctx, p.file.Digest, p.effective.Document, generation, paths)
 	if err != nil {
 		return err
 	}
@@ -145,14 +146,14 @@ func (p *policies) inForce() *policy.Document {
 	if p.quarantine {
 		return nil
 	}
-	return p.file.doc
+	return p.file.Doc
 }
 
 // refresh puts the same file in force with what is approved by now.
 func (p *policies) refresh(ctx context.Context) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.quarantine || p.file.doc == nil {
+	if p.quarantine || p.file.Doc == nil {
 		return nil
 	}
 	return p.use(ctx, p.file)
@@ -170,7 +171,7 @@ func (p *policies) placeholders(env map[string]string) {
 func (p *policies) state() (generation core.Generation, digest string, quarantine bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.generation, p.file.digest, p.quarantine
+	return p.generation, p.file.Digest, p.quarantine
 }
 
 func (p *policies) compile(ctx context.Context, digest string, doc *policy.Document, g core.Generation, resolved map[string][]string) (*decide.Snapshot, error) {
@@ -194,11 +195,11 @@ func (p *policies) decideBy(snap *decide.Snapshot) {
 // send publishes the configuration. Preconditions: mu is held.
 func (p *policies) send() {
 	c := p.base
-	c.Generation, c.PolicyDigest = p.generation, p.file.digest
+	c.Generation, c.PolicyDigest = p.generation, p.file.Digest
 	if p.serves != "" && !p.quarantine {
 		c.Ready = core.Readiness{Process: p.serves, Generation: p.resolvedAt}
 	}
-	c.Static = staticOf(p.file.doc)
+	c.Static = staticOf(p.file.Doc)
 	c.Binaries = exactBinaries(p.effective.Document)
 	p.publish(c)
 }

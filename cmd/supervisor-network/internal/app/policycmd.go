@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/policyfile"
 )
 
 const policyUsage = `usage:
@@ -56,16 +57,16 @@ func parseFile(fs *flag.FlagSet, args []string) (file string, err error) {
 }
 
 // compileFile reads and compiles a policy for a command, reporting every problem.
-func compileFile(ctx context.Context, file string, ignoreBinaries bool, stderr io.Writer) (policyFile, *decide.Snapshot, int) {
-	f := readPolicy(file)
-	for _, w := range f.warnings {
+func compileFile(ctx context.Context, file string, ignoreBinaries bool, stderr io.Writer) (policyfile.File, *decide.Snapshot, int) {
+	f := policyfile.Read(file)
+	for _, w := range f.Warnings {
 		fmt.Fprintln(stderr, w)
 	}
-	if f.err != nil {
-		fmt.Fprintf(stderr, "%v\n", f.err)
+	if f.Err != nil {
+		fmt.Fprintf(stderr, "%v\n", f.Err)
 		return f, nil, exitConfig
 	}
-	snap, err := decide.Compile(ctx, f.doc, decide.Options{Generation: 1, Digest: f.digest, IgnoreBinaries: ignoreBinaries})
+	snap, err := decide.Compile(ctx, f.Doc, decide.Options{Generation: 1, Digest: f.Digest, IgnoreBinaries: ignoreBinaries})
 	if err != nil {
 		fmt.Fprintf(stderr, "%v\n", err)
 		return f, nil, exitConfig
@@ -97,8 +98,8 @@ func policyCheck(ctx context.Context, args []string, stdout, stderr io.Writer) i
 	if code != exitOK {
 		return code
 	}
-	fmt.Fprintf(stdout, "%s is valid, sha256 %s\n", file, f.digest)
-	for _, line := range decide.Describe(f.doc) {
+	fmt.Fprintf(stdout, "%s is valid, sha256 %s\n", file, f.Digest)
+	for _, line := range decide.Describe(f.Doc) {
 		fmt.Fprintln(stdout, line)
 	}
 	return exitOK

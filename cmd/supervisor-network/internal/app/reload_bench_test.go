@@ -7,6 +7,7 @@ import (
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/approve"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/policyfile"
 	"github.com/splitpod/splitpod/pkg/core"
 	"github.com/splitpod/splitpod/pkg/core/policy"
 )
@@ -28,7 +29,7 @@ func BenchmarkReload(b *testing.B) {
 				join: func(d *policy.Document) approve.Effective { return approve.Effective{Document: d} }}
 			b.ReportAllocs()
 			for b.Loop() {
-				if err := p.load(b.Context(), readPolicy(path)); err != nil {
+				if err := p.load(b.Context(), policyfile.Read(path)); err != nil {
 					b.Fatal(err)
 				}
 			}

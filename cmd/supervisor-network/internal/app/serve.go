@@ -27,6 +27,7 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/listen"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/mint"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/observe"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/policyfile"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/proxy"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/record"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay"
@@ -132,8 +133,8 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) er
 
 	var err error
 	// The policy first: a mistake in it starts nothing.
-	file := readPolicy(cfg.Policy)
-	for _, w := range file.warnings {
+	file := policyfile.Read(cfg.Policy)
+	for _, w := range file.Warnings {
 		d.log.Warn("policy warning", slog.String("problem", w.String()))
 	}
 	if err := d.openCA(); err != nil {
@@ -164,7 +165,7 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) er
 	if err := d.policies.load(ctx, file); err != nil {
 		return &problem{exitConfig, fmt.Errorf("the policy is not usable, nothing was started:\n%w", err)}
 	}
-	return d.run(ctx, file.digest)
+	return d.run(ctx, file.Digest)
 }
 
 // run binds every listener, then starts everything, and ends with the first
@@ -254,7 +255,7 @@ func (d *daemon) run(ctx context.Context, digest string) (err error) {
 	g.Go(func() error { return d.runVault(ctx) })
 	g.Go(func() error { d.state.watch(ctx, d.log); return nil })
 	g.Go(func() error { spreadOn(ctx, cgroups); return nil })
-	g.Go(func() error { return watchPolicy(ctx, d.cfg.Policy, digest, d.log, d.reload) })
+	g.Go(func() error { return policyfile.Watch(ctx, d.cfg.Policy, digest, d.log, d.reload) })
 	return g.Wait()
 }
 
@@ -376,7 +377,7 @@ func (d *daemon) policyChanged(snap *decide.Snapshot) {
 	}
 }
 
-func (d *daemon) reload(f policyFile) {
+func (d *daemon) reload(f policyfile.File) {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	if err := d.policies.load(ctx, f); err != nil {

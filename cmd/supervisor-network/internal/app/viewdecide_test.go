@@ -13,6 +13,7 @@ import (
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/approve"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/policyfile"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/policylocal"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/view"
 	"github.com/splitpod/splitpod/pkg/core"
@@ -107,7 +108,7 @@ func TestTheHolderOfTheTokenDecides(t *testing.T) {
 		t.Errorf("it is recorded as %q", got)
 	}
 	other := policyFileOf(t, "version: 1\nnetwork_policies: {api: {endpoints: [{host: api.example.com, port: 443}]}}\n")
-	if err := d.policies.load(t.Context(), readPolicy(other)); err != nil {
+	if err := d.policies.load(t.Context(), policyfile.Read(other)); err != nil {
 		t.Fatal(err)
 	}
 	if w := operator(h, "POST", "/decision", approval(p[0].Hash)); w.Code != http.StatusConflict || d.allowed(t, "pypi.org") {

@@ -21,6 +21,7 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/hold"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/listen"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/observe"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/policyfile"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/policylocal"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/h2"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/view"
@@ -45,7 +46,7 @@ func viewed(t *testing.T) *daemon {
 		t.Fatal(err)
 	}
 	d.policies = d.newPolicies()
-	if err := d.policies.load(t.Context(), readPolicy(policyFileOf(t, "version: 1\n"))); err != nil {
+	if err := d.policies.load(t.Context(), policyfile.Read(policyFileOf(t, "version: 1\n"))); err != nil {
 		t.Fatal(err)
 	}
 	return d

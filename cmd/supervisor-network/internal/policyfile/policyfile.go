@@ -1,4 +1,10 @@
-package app
+// Package policyfile reads the policy file and sees when there is another version of it.
+//
+// It answers the threat of a change that is missed, or seen half: the folder is watched and
+// not the file, a lost notification costs seconds, what is still being written is waited
+// for, and a folder that is never quiet delays no change for longer than a second. What a
+// file says, and whether that may be in force, is said elsewhere (pkg/core/policy, app).
+package policyfile
 
 import (
 	"context"
@@ -16,33 +22,34 @@ import (
 	"github.com/splitpod/splitpod/pkg/core/policy"
 )
 
-// maxPolicyBytes bounds a policy file.
-const maxPolicyBytes = 1 << 20
+// maxBytes bounds a policy file.
+const maxBytes = 1 << 20
 
-// policyFile is one version of the file: valid, or with the problems it has.
-type policyFile struct {
-	doc      *policy.Document
-	warnings []policy.Problem
-	digest   string // hex SHA-256 of the bytes
-	err      error
+// File is one version of the file: valid, or with the problems it has.
+type File struct {
+	Doc      *policy.Document
+	Warnings []policy.Problem
+	Digest   string // hex SHA-256 of the bytes
+	Err      error
 }
 
-func readPolicy(path string) policyFile {
+// Read reads the file as it is now.
+func Read(path string) File {
 	f, err := os.Open(path)
 	if err != nil {
-		return policyFile{err: fmt.Errorf("read the policy: %w", err)}
+		return File{Err: fmt.Errorf("read the policy: %w", err)}
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxPolicyBytes+1))
+	data, err := io.ReadAll(io.LimitReader(f, maxBytes+1))
 	if err != nil {
-		return policyFile{err: fmt.Errorf("read the policy: %w", err)}
+		return File{Err: fmt.Errorf("read the policy: %w", err)}
 	}
-	if len(data) > maxPolicyBytes {
-		return policyFile{err: fmt.Errorf("read the policy: %s is larger than %d bytes", path, maxPolicyBytes)}
+	if len(data) > maxBytes {
+		return File{Err: fmt.Errorf("read the policy: %s is larger than %d bytes", path, maxBytes)}
 	}
 	sum := sha256.Sum256(data)
 	doc, warnings, err := policy.Parse(path, data)
-	return policyFile{doc: doc, warnings: warnings, digest: hex.EncodeToString(sum[:]), err: err}
+	return File{Doc: doc, Warnings: warnings, Digest: hex.EncodeToString(sum[:]), Err: err}
 }
 
 // settle is how long the folder must be quiet before the file is read again, because
@@ -56,10 +63,10 @@ const (
 // swapped is the link of a ConfigMap's folder, which leads to whole files only.
 const swapped = "..data"
 
-// watchPolicy calls changed with every new version of the file until ctx ends. It
+// Watch calls changed with every new version of the file until ctx ends. It
 // watches the folder, because a ConfigMap is replaced by swapping a link in it, and
 // looks by itself now and then in case a notification was lost.
-func watchPolicy(ctx context.Context, path, digest string, log *slog.Logger, changed func(policyFile)) error {
+func Watch(ctx context.Context, path, digest string, log *slog.Logger, changed func(File)) error {
 	w, err := fsnotify.NewWatcher()
 	if err != nil {
 		return fmt.Errorf("watch the policy: %w", err)
@@ -95,10 +102,10 @@ func watchPolicy(ctx context.Context, path, digest string, log *slog.Logger, cha
 		}
 		first = time.Time{}
 		quiet.Stop()
-		next := readPolicy(path)
-		key := next.digest
-		if next.digest == "" {
-			key = next.err.Error()
+		next := Read(path)
+		key := next.Digest
+		if next.Digest == "" {
+			key = next.Err.Error()
 		}
 		if key != last {
 			last = key
