@@ -181,7 +181,7 @@ func TestStagesImportOnlyEarlierStages(t *testing.T) {
 // above is what stands above every other folder of a leaf, the highest first: main imports
 // that one, it those below, and nothing imports one above itself.
 var above = map[string][]string{
-	networkLeaf: {"app", "proxy"},
+	networkLeaf: {"command", "app", "proxy"},
 	processLeaf: {"app"},
 }
 
@@ -213,7 +213,7 @@ func (s source) inAny(leaf string, folders []string) bool {
 
 // wires are the folders that know the configuration of their leaf: all others are told what
 // of it is theirs.
-var wires = []string{"app"}
+var wires = []string{"command", "app"}
 
 func TestOnlyWhatWiresKnowsTheConfiguration(t *testing.T) {
 	for _, s := range sources(t) {

@@ -20,12 +20,12 @@ import (
 	"os/signal"
 	"syscall"
 
-	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/app"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/command"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	code := app.Main(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	code := command.Main(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
 }

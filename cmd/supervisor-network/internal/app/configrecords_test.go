@@ -9,7 +9,6 @@ import (
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/credentials"
 	grants "github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/exchange"
-	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/policyfile"
 	"github.com/splitpod/splitpod/pkg/core"
 )
 
@@ -31,7 +30,7 @@ func TestAPolicyThatIsProbablyNotMeantIsOnRecord(t *testing.T) {
 	d, seen := viewed(t), &events{}
 	d.record.Watch(seen.add)
 	for _, text := range []string{"version: 1\n", "version: 1\nnetwork_policies: {nobodys: {endpoints: [{host: a.example.com, port: 443}]}, neither: {endpoints: [{host: b.example.com, port: 443}]}}\n"} {
-		if err := d.policies.load(t.Context(), policyfile.Read(policyFileOf(t, text))); err != nil {
+		if err := d.policies.load(t.Context(), fileOf(text)); err != nil {
 			t.Fatal(err)
 		}
 	}

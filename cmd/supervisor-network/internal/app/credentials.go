@@ -7,8 +7,11 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"reflect"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -123,3 +126,31 @@ func (d *daemon) credentialUses() map[string]float64 {
 	}
 	return out
 }
+
+// keepUsage writes what is known of the keys when something of it has changed, and at the end.
+func (d *daemon) keepUsage(ctx context.Context) {
+	tick := time.NewTicker(5 * time.Second)
+	defer tick.Stop()
+	var written []credentials.Listing
+	said := false
+	for {
+		keys := d.vault.Current().List()
+		if written == nil || !slices.EqualFunc(keys, written, sameListing) {
+			switch err := (credentials.Usage{Written: time.Now(), Keys: keys}).Write(d.cfg.StateDir); {
+			case err == nil:
+				written, said = keys, false
+			case !said:
+				d.log.Warn("what is known of credentials could not be written; it is tried again", slog.Any("error", err))
+				said = true
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			_ = credentials.Usage{Written: time.Now(), Keys: d.vault.Current().List()}.Write(d.cfg.StateDir)
+			return
+		}
+	}
+}
+
+func sameListing(a, b credentials.Listing) bool { return reflect.DeepEqual(a, b) }

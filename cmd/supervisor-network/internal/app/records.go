@@ -21,7 +21,7 @@ import (
 func (d *daemon) openRecords(stdout io.Writer) error {
 	sinks := []record.Sink{{Out: stdout, Text: d.cfg.RecordFormat == "text"}}
 	if d.cfg.RecordDir != "" {
-		w, err := rotate.Open(rotate.Options{Dir: d.cfg.RecordDir, Name: build().Component})
+		w, err := rotate.Open(rotate.Options{Dir: d.cfg.RecordDir, Name: Build().Component})
 		if err != nil {
 			return fmt.Errorf("--record-dir: %w", err)
 		}
@@ -87,7 +87,7 @@ func (d *daemon) recordContext() ocsf.Context {
 		proxy = own
 	}
 	return ocsf.Context{
-		Build: build(), Instance: d.instance, Hostname: hostname, Proxy: proxy,
+		Build: Build(), Instance: d.instance, Hostname: hostname, Proxy: proxy,
 		Sandbox: d.cfg.SandboxName, SandboxUID: d.cfg.SandboxUID, Image: d.cfg.SandboxImage,
 	}
 }

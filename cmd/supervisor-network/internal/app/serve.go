@@ -1,3 +1,10 @@
+// Package app wires the network daemon: it builds every stage, owns their order
+// and their end.
+//
+// It answers the threat of a daemon that serves before everything it depends on is
+// there: the policy is read and compiled first, every listener is bound before
+// anything is accepted, and whatever ends ends the whole daemon with its cause.
+// It decides nothing itself.
 package app
 
 import (
@@ -76,39 +83,15 @@ type daemon struct {
 	attach attachState
 }
 
-// problem is an error with the exit code it deserves.
-type problem struct {
-	code int
-	err  error
-}
+// ConfigError is a daemon that was not started for what it is configured with.
+type ConfigError struct{ err error }
 
-func (p *problem) Error() string { return p.err.Error() }
-func (p *problem) Unwrap() error { return p.err }
+func (e *ConfigError) Error() string { return e.err.Error() }
+func (e *ConfigError) Unwrap() error { return e.err }
 
-func serveCommand(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	cfg, code := load("serve", args, stderr)
-	if code != exitOK {
-		return code
-	}
-	if err := cfg.Validate(); err != nil {
-		fmt.Fprintf(stderr, "supervisor-network: configuration:\n%v\n", err)
-		return exitConfig
-	}
-	err := serve(ctx, cfg, stdout, stderr)
-	if p, ok := errors.AsType[*problem](err); ok {
-		fmt.Fprintf(stderr, "supervisor-network: %v\n", p.err)
-		return p.code
-	}
-	if err != nil {
-		fmt.Fprintf(stderr, "supervisor-network: %v\n", err)
-		return exitFailed
-	}
-	return exitOK
-}
-
-// serve builds the daemon in the order things depend on each other and runs it
+// Serve builds the daemon in the order things depend on each other and runs it
 // until ctx ends. Nothing is accepted before everything is there.
-func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) error {
+func Serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) error {
 	tuneMemory(ctx)
 	relax()
 	if err := harden(); err != nil {
@@ -123,10 +106,10 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) er
 		d.box = outbox.New(outbox.DefaultLimit)
 	}
 	if err := d.openRecords(stdout); err != nil {
-		return &problem{exitConfig, err}
+		return &ConfigError{err}
 	}
 	if err := d.checkToken(); err != nil {
-		return &problem{exitConfig, err}
+		return &ConfigError{err}
 	}
 	d.dialer = relay.New(relay.Config{Timeout: cfg.ConnectTimeout, Dialled: d.meter.Dialled})
 	d.gauge = listen.NewGauge(cfg.MaxConnections)
@@ -138,32 +121,32 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) er
 		d.log.Warn("policy warning", slog.String("problem", w.String()))
 	}
 	if err := d.openCA(); err != nil {
-		return &problem{exitConfig, err}
+		return &ConfigError{err}
 	}
 	if d.mint, err = mint.NewServer(d.ca, mint.Options{}); err != nil {
-		return &problem{exitConfig, err}
+		return &ConfigError{err}
 	}
 	if err := d.openOrigins(); err != nil {
-		return &problem{exitConfig, err}
+		return &ConfigError{err}
 	}
 	if err := d.openVault(); err != nil {
-		return &problem{exitConfig, err}
+		return &ConfigError{err}
 	}
 	if d.advisor, err = d.openAdvisor(); err != nil {
-		return &problem{exitConfig, err}
+		return &ConfigError{err}
 	}
 	d.policies = d.newPolicies()
 	if cfg.Identity == "process" {
 		if d.inbox, err = d.openInbox(); err != nil {
-			return &problem{exitConfig, err}
+			return &ConfigError{err}
 		}
 		d.hub = control.New(control.Options{
-			RunDir: cfg.RunDir, PeerUID: cfg.ProcessUID, Build: build(), Instance: d.instance,
+			RunDir: cfg.RunDir, PeerUID: cfg.ProcessUID, Build: Build(), Instance: d.instance,
 			Log: d.log, Outbox: d.box, Inbox: d.inbox, Handler: d, Ready: func() bool { return observe.Holds(d.checks()) },
 		})
 	}
 	if err := d.policies.load(ctx, file); err != nil {
-		return &problem{exitConfig, fmt.Errorf("the policy is not usable, nothing was started:\n%w", err)}
+		return &ConfigError{fmt.Errorf("the policy is not usable, nothing was started:\n%w", err)}
 	}
 	return d.run(ctx, file.Digest)
 }
@@ -221,7 +204,7 @@ func (d *daemon) run(ctx context.Context, digest string) (err error) {
 		stopAdvising()
 		<-advised
 	}()
-	d.lifecycle(core.EventStarted, build().String())
+	d.lifecycle(core.EventStarted, Build().String())
 	if d.inbox != nil {
 		d.unsure(d.inbox.Unsure())
 	}

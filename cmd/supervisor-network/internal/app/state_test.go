@@ -116,9 +116,9 @@ func TestWhatIsKnownOfKeysFollowsARotation(t *testing.T) {
 		}
 		revision := func() uint64 {
 			time.Sleep(6 * time.Second)
-			u, code := readUsage("", state, &log)
-			if code != exitOK || len(u.Keys) != 1 {
-				t.Fatalf("exit code %d, %+v", code, u)
+			u, err := credentials.ReadUsage(state)
+			if err != nil || len(u.Keys) != 1 {
+				t.Fatalf("%v, %+v", err, u)
 			}
 			return u.Keys[0].Revision
 		}

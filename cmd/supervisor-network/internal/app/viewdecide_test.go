@@ -13,7 +13,6 @@ import (
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/approve"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
-	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/policyfile"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/policylocal"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/view"
 	"github.com/splitpod/splitpod/pkg/core"
@@ -107,8 +106,8 @@ func TestTheHolderOfTheTokenDecides(t *testing.T) {
 	if got := seen.find("proposal_approval_refused"); !strings.Contains(got, "the holder of the admin token approved another change") {
 		t.Errorf("it is recorded as %q", got)
 	}
-	other := policyFileOf(t, "version: 1\nnetwork_policies: {api: {endpoints: [{host: api.example.com, port: 443}]}}\n")
-	if err := d.policies.load(t.Context(), policyfile.Read(other)); err != nil {
+	other := fileOf("version: 1\nnetwork_policies: {api: {endpoints: [{host: api.example.com, port: 443}]}}\n")
+	if err := d.policies.load(t.Context(), other); err != nil {
 		t.Fatal(err)
 	}
 	if w := operator(h, "POST", "/decision", approval(p[0].Hash)); w.Code != http.StatusConflict || d.allowed(t, "pypi.org") {
@@ -166,20 +165,5 @@ func TestATokenNobodyCanShowStartsNothing(t *testing.T) {
 		if err := d.checkToken(); (err == nil) != (len(content) == 32) {
 			t.Errorf("%q: %v", content, err)
 		}
-	}
-}
-
-func TestWatchShowsTheToken(t *testing.T) {
-	d, _ := tokened(t)
-	s := httptest.NewServer(d.admin())
-	defer s.Close()
-	if code, out, errs := watch(t, "--url", s.URL+"/view.json", "--count", "1", "--token", d.cfg.AdminToken); code != exitOK || !strings.Contains(out, "ready, policy generation 1") {
-		t.Errorf("%d %q %q", code, out, errs)
-	}
-	if code, _, errs := watch(t, "--url", s.URL+"/view.json", "--count", "1"); code != exitFailed || !strings.Contains(errs, "401: the view wants the admin token") {
-		t.Errorf("%d %q", code, errs)
-	}
-	if code, _, errs := watch(t, "--url", s.URL+"/view.json", "--count", "1", "--token", "/nowhere"); code != exitFailed || !strings.Contains(errs, "read the admin token") {
-		t.Errorf("%d %q", code, errs)
 	}
 }

@@ -34,7 +34,7 @@ func (d *daemon) viewState() view.State {
 	generation, digest, quarantine := d.policies.state()
 	checks := d.checks()
 	s := view.State{
-		Build: build().String(), Instance: string(d.instance), Ready: observe.Holds(checks), Learning: d.advisor.Learning(),
+		Build: Build().String(), Instance: string(d.instance), Ready: observe.Holds(checks), Learning: d.advisor.Learning(),
 		Policy:      view.Policy{Generation: generation, Digest: digest, Quarantine: quarantine},
 		Connections: d.gauge.Open(), Live: d.live.Count(), Tunnels: d.meter.Tunnels(),
 		Active: d.live.Active(), Decides: d.cfg.AdminToken != "",

@@ -1,9 +1,9 @@
 package app
 
 import (
-	"bytes"
-	"context"
+	"crypto/sha256"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -26,6 +26,7 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/h2"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/view"
 	"github.com/splitpod/splitpod/pkg/core"
+	"github.com/splitpod/splitpod/pkg/core/policy"
 )
 
 // viewed is a daemon that has a policy and works alone.
@@ -46,10 +47,16 @@ func viewed(t *testing.T) *daemon {
 		t.Fatal(err)
 	}
 	d.policies = d.newPolicies()
-	if err := d.policies.load(t.Context(), policyfile.Read(policyFileOf(t, "version: 1\n"))); err != nil {
+	if err := d.policies.load(t.Context(), fileOf("version: 1\n")); err != nil {
 		t.Fatal(err)
 	}
 	return d
+}
+
+// fileOf is a policy file with a text.
+func fileOf(text string) policyfile.File {
+	doc, warnings, err := policy.Parse("p.yaml", []byte(text))
+	return policyfile.File{Doc: doc, Warnings: warnings, Digest: fmt.Sprintf("%x", sha256.Sum256([]byte(text))), Err: err}
 }
 
 // local is how the live view answers a question from loopback.
@@ -177,63 +184,3 @@ func TestTheViewHidesNothingOfTheListener(t *testing.T) {
 		}
 	}
 }
-
-func watch(t *testing.T, args ...string) (code int, stdout, stderr string) {
-	t.Helper()
-	var out, errs bytes.Buffer
-	code = Main(t.Context(), append([]string{"watch"}, args...), &out, &errs)
-	return code, out.String(), errs.String()
-}
-
-func TestWatchWritesALineForEachAnswer(t *testing.T) {
-	s := httptest.NewServer(viewed(t).admin())
-	defer s.Close()
-	code, out, errs := watch(t, "--url", s.URL+"/view.json", "--count", "2")
-	if code != exitOK || errs != "" || strings.Count(out, "\n") != 2 || strings.Count(out, " ready, policy generation 1, without a process daemon; allowed 0 (0.0/s)") != 2 {
-		t.Errorf("%d %q %q", code, out, errs)
-	}
-}
-
-func TestWatchSaysWhatIsWrong(t *testing.T) {
-	big := `{"build":"` + strings.Repeat("x", maxView-len(`{"build":""}`))
-	for name, tt := range map[string]struct {
-		status     int
-		body, want string
-	}{
-		"refused":                 {403, "not \x1b[2Jyou", `answers 403: not \u{1b}[2Jyou`},
-		"no view":                 {200, "hello", "no view"},
-		"as long as it may be":    {200, big + `"}`, ""},
-		"longer than that by one": {200, big + `x"}`, "longer than"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-				w.WriteHeader(tt.status)
-				_, _ = io.WriteString(w, tt.body)
-			}))
-			defer s.Close()
-			code, _, errs := watch(t, "--url", s.URL, "--count", "1")
-			if want := tt.want; want == "" && code != exitOK || want != "" && (code != exitFailed || !strings.Contains(errs, want)) || strings.Contains(errs, "\x1b") {
-				t.Errorf("%d %.300q", code, errs)
-			}
-		})
-	}
-	for _, args := range [][]string{{"x"}, {"--count", "-1"}, {"--nope"}} {
-		if code, _, _ := watch(t, args...); code != exitUsage {
-			t.Errorf("%v: %d", args, code)
-		}
-	}
-}
-
-func TestWatchEndsWhenItIsInterrupted(t *testing.T) {
-	s := httptest.NewServer(viewed(t).admin())
-	defer s.Close()
-	ctx, cancel := context.WithCancel(t.Context())
-	out := writer(func([]byte) { cancel() })
-	if code := Main(ctx, []string{"watch", "--url", s.URL + "/view.json"}, out, io.Discard); code != exitOK {
-		t.Errorf("%d", code)
-	}
-}
-
-type writer func([]byte)
-
-func (w writer) Write(p []byte) (int, error) { w(p); return len(p), nil }

@@ -1,15 +1,12 @@
-package app
+package command
 
 import (
 	"bytes"
-	"errors"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/view"
 )
 
 // TestMistakesOfAUserAreSaidInWords: what is wrong, and what to do; and nothing that was
@@ -81,20 +78,5 @@ func TestAWarningIsCalledOneOnce(t *testing.T) {
 	if code := Main(t.Context(), []string{"policy", "check", file}, &out, &errs); code != exitOK ||
 		!strings.HasPrefix(errs.String(), file+":2:") || strings.Count(errs.String(), "warning:") != 1 {
 		t.Errorf("exit code %d: %s", code, errs.String())
-	}
-}
-
-func TestWatchSaysTheSameTroubleOnce(t *testing.T) {
-	var out, errs bytes.Buffer
-	w := &watcher{out: &out, errs: &errs}
-	for _, err := range []error{errors.New("a"), errors.New("a"), errors.New("b"), nil, errors.New("b"), errors.New("b")} {
-		s := &view.Snapshot{}
-		if err != nil {
-			s = nil
-		}
-		w.show(s, err)
-	}
-	if got := strings.ReplaceAll(errs.String(), "supervisor-network: ", ""); got != "a\nb\nb\n" || strings.Count(out.String(), "\n") != 1 {
-		t.Errorf("%q, %q", got, out.String())
 	}
 }

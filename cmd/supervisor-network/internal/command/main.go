@@ -1,11 +1,14 @@
-// Package app wires the network daemon: it builds every stage, owns their order
-// and their end, and holds the commands.
+// Package command is the command line of the network daemon: what starts it, and what is
+// asked of it, or of its files, from beside.
 //
-// It answers the threat of a daemon that serves before everything it depends on is
-// there: the policy is read and compiled first, every listener is bound before
-// anything is accepted, and whatever ends ends the whole daemon with its cause.
-// It decides nothing itself.
-package app
+// It answers the threat of an answer that is not the daemon's: a policy is checked,
+// explained and compared by the code that decides with it (decide, authority, and
+// proxy.Facts for what a request says), a misspelt flag or a second file is a mistake and
+// not ignored, and what the workload wrote is shown in quotes, on one line. Who may ask a
+// running daemon it does not decide: that is admin's and view/page's.
+//
+// Invariant: the exit code says how it went, after sysexits.h where that has one.
+package command
 
 import (
 	"context"
@@ -13,11 +16,10 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"log/slog"
 	"slices"
 
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/app"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/config"
-	"github.com/splitpod/splitpod/pkg/core"
 	"github.com/splitpod/splitpod/pkg/core/settings"
 )
 
@@ -28,9 +30,6 @@ const (
 	exitUsage  = 64
 	exitConfig = 78
 )
-
-// version and commit are set by the linker: -X …/app.version=0.1.0.
-var version, commit = "devel", ""
 
 const usage = `supervisor-network decides what a sandboxed workload may reach.
 
@@ -99,7 +98,7 @@ func run(ctx context.Context, command string, rest []string, stdout, stderr io.W
 			fmt.Fprintf(stderr, "supervisor-network: version takes no argument %q\n", rest[0])
 			return exitUsage
 		}
-		fmt.Fprintln(stdout, build())
+		fmt.Fprintln(stdout, app.Build())
 		return exitOK
 	case "healthcheck":
 		return healthCommand(ctx, rest, stdout, stderr)
@@ -131,6 +130,26 @@ func load(command string, args []string, stderr io.Writer) (cfg *config.Config, 
 	return cfg, exitOK
 }
 
+func serveCommand(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	cfg, code := load("serve", args, stderr)
+	if code != exitOK {
+		return code
+	}
+	if err := cfg.Validate(); err != nil {
+		fmt.Fprintf(stderr, "supervisor-network: configuration:\n%v\n", err)
+		return exitConfig
+	}
+	err := app.Serve(ctx, cfg, stdout, stderr)
+	if err == nil {
+		return exitOK
+	}
+	fmt.Fprintf(stderr, "supervisor-network: %v\n", err)
+	if _, ok := errors.AsType[*app.ConfigError](err); ok {
+		return exitConfig
+	}
+	return exitFailed
+}
+
 func configCommand(args []string, stdout, stderr io.Writer) int {
 	cfg, code := load("config", args, stderr)
 	if code != exitOK {
@@ -144,16 +163,4 @@ func configCommand(args []string, stdout, stderr io.Writer) int {
 		return exitConfig
 	}
 	return exitOK
-}
-
-// build names this binary.
-func build() core.Build {
-	return core.Build{Component: "supervisor-network", Version: version, Commit: commit[:min(len(commit), 12)]}
-}
-
-func newLogger(w io.Writer, level string, instance core.InstanceID) *slog.Logger {
-	var l slog.Level
-	_ = l.UnmarshalText([]byte(level)) // Validate has checked it
-	h := slog.NewJSONHandler(w, &slog.HandlerOptions{Level: l})
-	return slog.New(h).With(slog.String("component", "supervisor-network"), slog.String("instance", string(instance)))
 }

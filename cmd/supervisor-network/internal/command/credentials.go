@@ -1,82 +1,16 @@
-package app
+package command
 
 import (
-	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
-	"log/slog"
-	"os"
-	"path/filepath"
-	"reflect"
-	"slices"
 	"text/tabwriter"
 	"time"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/config"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/credentials"
 )
-
-// usageFile, in the state directory, is what a running daemon says about its keys.
-const usageFile = "credentials.json"
-
-// keyUsage is the content of usageFile.
-type keyUsage struct {
-	Written time.Time             `json:"written"`
-	Keys    []credentials.Listing `json:"keys"`
-}
-
-// keepUsage writes usageFile when something of it has changed, and at the end.
-func (d *daemon) keepUsage(ctx context.Context) {
-	tick := time.NewTicker(5 * time.Second)
-	defer tick.Stop()
-	var written []credentials.Listing
-	said := false
-	for {
-		keys := d.vault.Current().List()
-		if written == nil || !slices.EqualFunc(keys, written, sameListing) {
-			switch err := writeUsage(d.cfg.StateDir, keyUsage{time.Now(), keys}); {
-			case err == nil:
-				written, said = keys, false
-			case !said:
-				d.log.Warn("what is known of credentials could not be written; it is tried again", slog.Any("error", err))
-				said = true
-			}
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			_ = writeUsage(d.cfg.StateDir, keyUsage{time.Now(), d.vault.Current().List()})
-			return
-		}
-	}
-}
-
-func sameListing(a, b credentials.Listing) bool { return reflect.DeepEqual(a, b) }
-
-// writeUsage replaces the file in one step.
-func writeUsage(dir string, u keyUsage) error {
-	data, err := json.MarshalIndent(u, "", "  ")
-	if err != nil {
-		return err
-	}
-	f, err := os.CreateTemp(dir, usageFile+".*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), filepath.Join(dir, usageFile))
-	}
-	if err != nil {
-		_ = os.Remove(f.Name())
-	}
-	return err
-}
 
 const credentialsUsage = `usage:
   supervisor-network credentials list [FILE] [--state-dir DIR] [--json]
@@ -123,7 +57,7 @@ func credentialsCommand(args []string, stdout, stderr io.Writer) int {
 	return exitOK
 }
 
-func readUsage(file, dir string, stderr io.Writer) (u keyUsage, code int) {
+func readUsage(file, dir string, stderr io.Writer) (u credentials.Usage, code int) {
 	if file != "" {
 		store, warnings, err := credentials.Open(credentials.Config{File: file})
 		for _, w := range warnings {
@@ -133,12 +67,9 @@ func readUsage(file, dir string, stderr io.Writer) (u keyUsage, code int) {
 			fmt.Fprintln(stderr, err)
 			return u, exitConfig
 		}
-		return keyUsage{time.Now(), store.Current().List()}, exitOK
+		return credentials.Usage{Written: time.Now(), Keys: store.Current().List()}, exitOK
 	}
-	data, err := os.ReadFile(filepath.Join(dir, usageFile))
-	if err == nil {
-		err = json.Unmarshal(data, &u)
-	}
+	u, err := credentials.ReadUsage(dir)
 	if err != nil {
 		fmt.Fprintf(stderr, "supervisor-network: no daemon with a credentials file has written of it here (name the FILE, or --state-dir of a running one): %v\n", err)
 		return u, exitFailed
@@ -146,7 +77,7 @@ func readUsage(file, dir string, stderr io.Writer) (u keyUsage, code int) {
 	return u, exitOK
 }
 
-func printUsage(w io.Writer, u keyUsage) {
+func printUsage(w io.Writer, u credentials.Usage) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "KEY\tSTATE\tAGE\tEXPIRES\tUSES\tLAST USE\tSOURCE\tBINDINGS")
 	for _, k := range u.Keys {
