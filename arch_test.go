@@ -318,7 +318,7 @@ func TestTestHelpersAreImportedOnlyByTests(t *testing.T) {
 			continue
 		}
 		for _, im := range s.imports {
-			if below(im, module+"test") {
+			if below(im, module+"test") || strings.HasPrefix(im, module) && strings.HasSuffix(im, "test") {
 				t.Errorf("%s imports %s", s.path, im)
 			}
 		}

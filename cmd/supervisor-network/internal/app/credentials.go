@@ -17,14 +17,14 @@ import (
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/credentials"
 	grants "github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/exchange"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/seal"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/sigv4"
-	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/proxy"
 	"github.com/splitpod/splitpod/pkg/core"
 )
 
 // openVault reads the credentials file, if there is one.
 func (d *daemon) openVault() error {
-	d.vault = &proxy.Vault{Signer: sigv4.New(nil)}
+	d.vault = &seal.Vault{Signer: sigv4.New(nil)}
 	d.vault.Tokens = grants.New(grants.Config{Dial: d.dialer.Operator(d.tokenEndpoint), TLS: d.originTLS, Log: d.log, Granted: d.granted})
 	if d.cfg.Credentials == "" {
 		return nil

@@ -28,6 +28,7 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/export"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/identify"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/seal"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/hold"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/http2"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/websocket"
@@ -72,7 +73,7 @@ type daemon struct {
 	gauge      *listen.Gauge
 	live       proxy.Live
 	advisor    *advisor.Advisor
-	vault      *proxy.Vault
+	vault      *seal.Vault
 	bodies     *hold.Bodies
 	answers    *hold.Bodies // of origins of HTTP/2, unread
 	places     *proxy.Places

@@ -15,7 +15,7 @@ import (
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/config"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/credentials"
-	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/proxy"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/seal"
 )
 
 func TestAStateDirectoryWithoutRoomIsNotReady(t *testing.T) {
@@ -102,7 +102,7 @@ func TestWhatIsKnownOfKeysFollowsARotation(t *testing.T) {
 			t.Fatal(err)
 		}
 		var log journal
-		d := &daemon{cfg: &config.Config{StateDir: state}, vault: &proxy.Vault{Store: store}, log: slog.New(slog.NewTextHandler(&log, nil))}
+		d := &daemon{cfg: &config.Config{StateDir: state}, vault: &seal.Vault{Store: store}, log: slog.New(slog.NewTextHandler(&log, nil))}
 		ctx, cancel := context.WithCancel(t.Context())
 		defer synctest.Wait() // for the last writing
 		defer cancel()

@@ -8,7 +8,8 @@
 // decide.Permit. It does not answer an endpoint that misuses what it is rightly
 // sent.
 //
-// The way of one request through the parts, with one credentials.Snapshot:
+// The way of one request through the parts, with one credentials.Snapshot, which package
+// seal goes:
 //
 //  1. rewrite.Redact: what decide, records and bindings see of path and query
 //  2. decide: the Permit, the endpoint, the ruling

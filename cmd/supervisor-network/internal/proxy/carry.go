@@ -45,7 +45,7 @@ func (s *session) serve(ctx context.Context, req *http1.Request) bool {
 		return s.serveAbsolute(ctx, req)
 	}
 	in := s.incoming(req)
-	defer in.held.Release()
+	defer in.body.Held.Release()
 	if denial := s.p.renew(ctx, s.grant); denial != nil {
 		s.answer(denied(core.StageRequest, denial), in)
 		return false
@@ -75,7 +75,7 @@ func (p *Path) pathsCount(permit decide.Permit) bool {
 // serveAbsolute is serve for a request in absolute form.
 func (s *session) serveAbsolute(ctx context.Context, req *http1.Request) bool {
 	in := s.incoming(req)
-	defer in.held.Release()
+	defer in.body.Held.Release()
 	t, err := req.Absolute()
 	if err != nil {
 		s.answer(s.unread(ctx, err), in)
@@ -130,7 +130,7 @@ func (s *session) begin() *record.Entry {
 
 func (s *session) incoming(req *http1.Request) *incoming {
 	in := &s.memory().in
-	in.method, in.held, in.head = placeholder.Redact(req.Method), hold.Holding{Of: s.p.Bodies}, headOf(req)
+	in.method, in.body.Held, in.head = placeholder.Redact(req.Method), hold.Holding{Of: s.p.Bodies}, headOf(req)
 	return in
 }
 
@@ -188,11 +188,11 @@ func (s *session) body(ctx context.Context, req *http1.Request, in *incoming, li
 			return nil, err
 		}
 	}
-	if in.unhurried {
+	if in.body.Unhurried {
 		s.watch.Begin(s.p.Idle)
 		defer s.watch.Begin(s.p.HeadTimeout)
 	}
-	content, err := in.held.Read(http1.NewBodyReader(s.client.R, req.Framing), length, limit)
+	content, err := in.body.Held.Read(http1.NewBodyReader(s.client.R, req.Framing), length, limit)
 	switch {
 	case errors.Is(err, http1.ErrBody):
 		return nil, &http1.SyntaxError{Status: 400, Reason: core.ReasonBadRequest, Detail: err.Error()}
@@ -215,12 +215,12 @@ func (s *session) carry(ctx context.Context, req *http1.Request, t http1.Target,
 // finish records how an exchange went and answers what failed before the client got
 // an answer. It says whether another request may follow.
 func (s *session) finish(res exchange.Result, refused *refusal, in *incoming) bool {
-	if caught := in.sealed.caught(); caught != nil {
+	if caught := uninjected(in.sealed.Caught()); caught != nil {
 		refused = s.inPlace(caught)
 	}
 	s.ev.Event.BytesUp, s.ev.Event.BytesDn = uint64(res.Up), uint64(res.Down)
 	s.ev.Event.Status = res.Status
-	s.ev.Echoed(in.sealed.echoed())
+	s.ev.Echoed(in.sealed.Echoed())
 	noteAudit(s.ev, in)
 	switch {
 	case refused == nil:
@@ -252,9 +252,9 @@ func (s *session) exchange(ctx context.Context, req *http1.Request, t http1.Targ
 		streamWriters.Put(w)
 	}()
 	x := exchange.Exchange{Client: &s.client, Request: req, Target: t, DefaultPort: s.defaultPort,
-		Content: in.content, Read: in.read, Upgrades: in.handshake != nil, Omit: in.omit, Add: in.add, Watch: s.watch, Last: s.last,
-		Body: in.sealed.between(), Clean: in.sealed.cleaner()}
-	if in.read {
+		Content: in.body.Content, Read: in.body.Read, Upgrades: in.handshake != nil, Omit: in.omit, Add: in.add, Watch: s.watch, Last: s.last,
+		Body: in.sealed.Between(), Clean: cleaner(in.sealed)}
+	if in.body.Read {
 		x.Omit = append(x.Omit, "expect")
 	}
 	if !s.tunnel {
@@ -306,7 +306,7 @@ func (s *session) exchange(ctx context.Context, req *http1.Request, t http1.Targ
 			return res, nil
 		}
 		o.Abort()
-		if !sent.again(attempt, o.Reused) || res.Heard || res.Answered || !repeatable(req.Method) || !in.read && req.Framing.Kind != http1.NoBody || ctx.Err() != nil || s.watch.Expired() {
+		if !sent.again(attempt, o.Reused) || res.Heard || res.Answered || !repeatable(req.Method) || !in.body.Read && req.Framing.Kind != http1.NoBody || ctx.Err() != nil || s.watch.Expired() {
 			return res, s.interrupted(ctx, err)
 		}
 		if o, err = s.destination.Open(ctx, s.grant.permit); err != nil {
@@ -323,9 +323,9 @@ func (s *session) renewExchange(ctx context.Context, x *exchange.Exchange, in *i
 		return changed
 	}
 	s.watch.Begin(s.p.Idle) // as before, also if only now the body was read ahead
-	x.Request, x.Target, x.Content = req, t, in.content
-	x.Body, x.Clean = in.sealed.between(), in.sealed.cleaner()
-	if in.read && !x.Read {
+	x.Request, x.Target, x.Content = req, t, in.body.Content
+	x.Body, x.Clean = in.sealed.Between(), cleaner(in.sealed)
+	if in.body.Read && !x.Read {
 		x.Read, x.Omit = true, append(x.Omit, "expect")
 	}
 	return nil

@@ -17,7 +17,7 @@ func Facts(snap *decide.Snapshot, permit decide.Permit, asked decide.Request, he
 	if err != nil {
 		return asked, unreadable(err).plain()
 	}
-	in := &incoming{method: asked.Method, path: asked.Path, head: headOf(req), held: hold.Holding{Of: hold.New(hold.Max)}}
+	in := &incoming{method: asked.Method, path: asked.Path, head: headOf(req), body: hold.Body{Held: hold.Holding{Of: hold.New(hold.Max)}}}
 	in.head.Query = asked.Query
 	var malformed error
 	if websocket.Wanted(req.Fields) {

@@ -179,7 +179,7 @@ func (s *session) secure(ctx context.Context) {
 		s.serveHTTP2(ctx, tc)
 	case protocol == "http/1.1" || s.grant.permit.Inspected():
 		s.run(ctx)
-	case s.p.Vault.guarded(s.grant.permit):
+	case s.p.Vault.Guarded(s.grant.permit):
 		s.demand(ctx)
 	default:
 		s.guess(ctx)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/seal"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/hold"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/websocket"
@@ -22,25 +23,19 @@ type incoming struct {
 	head     inspect.Head
 	method   string
 	path     string // canonical
-	content  []byte // the body, when it was read to be judged
-	read     bool
+	body     hold.Body
 	endpoint decide.Endpoint
 	facts    decide.Request
 	audited  string // what rules say against it, and are not enforced
-	held     hold.Holding
-	// unhurried says that the body is read ahead of its turn only: its client has as long
-	// as for one that streams.
-	unhurried bool
 
 	// binary says that messages pass unread on the WebSocket behind it.
 	binary  atomic.Bool
-	running running // on the WebSocket behind it
-	sealed  *sealed // what credentials did to it; nil: not yet
-	// came, target and original are what the request to the origin was made of, in case
-	// that it has to be made anew.
-	came     *http1.Request // only in HTTP/1.1
-	target   http1.Target
-	original []byte // the body in which placeholders were replaced
+	running running      // on the WebSocket behind it
+	sealed  *seal.Sealed // what credentials did to it; nil: not yet
+	// came and target are what the request to the origin was made of, in case that it has
+	// to be made anew.
+	came   *http1.Request // only in HTTP/1.1
+	target http1.Target
 
 	turn      *turn                // when it is under way; only in HTTP/1.1
 	sent      http1.Request        // as it goes to the origin, when it is sealed; only in HTTP/1.1
@@ -121,17 +116,17 @@ func (in *incoming) understand(body func(limit int) ([]byte, error)) *refusal {
 		return &refusal{status: 403, stage: core.StageRequest, reason: core.ReasonUnsupportedProtocol,
 			detail: "the endpoint's rules are about the content of requests, which a WebSocket would carry past them"}
 	}
-	if inspect.NeedsBody(in.endpoint, in.head) && !in.read {
+	if inspect.NeedsBody(in.endpoint, in.head) && !in.body.Read {
 		content, err := body(in.endpoint.MaxBody)
 		if err != nil {
 			return unreadable(err)
 		}
-		in.content, in.read = content, true
+		in.body.Content, in.body.Read = content, true
 	}
-	leave := in.held.Of.Turn(len(in.content))
-	err := inspect.Fill(in.endpoint, in.head, in.content, &in.facts)
+	leave := in.body.Held.Of.Turn(len(in.body.Content))
+	err := inspect.Fill(in.endpoint, in.head, in.body.Content, &in.facts)
 	leave()
-	if err == nil && !in.held.Weigh(in.content, &in.facts) {
+	if err == nil && !in.body.Held.Weigh(in.body.Content, &in.facts) {
 		err = hold.ErrCrowded
 	}
 	if err != nil {

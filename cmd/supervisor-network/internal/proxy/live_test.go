@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/seal/sealtest"
 	"github.com/splitpod/splitpod/pkg/core"
 )
 
@@ -12,7 +13,7 @@ import (
 func TestWhatIsUnderWayIsShownAtOnce(t *testing.T) {
 	var l Live
 	q := decide.Question{Who: &core.Identity{Program: core.Program{Path: "/usr/bin/curl"}}, Host: "api.test", Port: 443}
-	permit := grantFor(t, "").permit
+	_, permit := sealtest.Permit(t, "")
 	before := time.Now()
 	_, one := l.add(t.Context(), q, permit)
 	_, two := l.add(t.Context(), q, permit)

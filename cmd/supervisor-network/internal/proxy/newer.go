@@ -26,12 +26,12 @@ func (s *session) overHTTP2(ctx context.Context, req *http1.Request, t http1.Tar
 		return exchange.Result{}, changed
 	}
 	s.watch.Begin(s.p.Idle) // as before, also if only now the body was read ahead
-	body := &lent{s: s, from: in.sealed.body(http1.NewBodyReader(s.client.R, req.Framing))}
+	body := &lent{s: s, from: in.sealed.Body(http1.NewBodyReader(s.client.R, req.Framing))}
 	defer body.takeBack()
 	length := req.Framing.Length
 	switch {
-	case in.read:
-		body.from, length = bytes.NewReader(in.content), int64(len(in.content))
+	case in.body.Read:
+		body.from, length = bytes.NewReader(in.body.Content), int64(len(in.body.Content))
 	case req.Framing.Kind == http1.Chunked:
 		length = -1
 	}
@@ -42,7 +42,7 @@ func (s *session) overHTTP2(ctx context.Context, req *http1.Request, t http1.Tar
 		Host: authority, Header: headerOf(req.Fields), ContentLength: length, Body: http.NoBody}
 	if length != 0 {
 		out.Body = body
-		body.wanted = !in.read && req.Minor == 1 && req.Fields.Has("Expect", "100-continue")
+		body.wanted = !in.body.Read && req.Minor == 1 && req.Fields.Has("Expect", "100-continue")
 	}
 	if !body.wanted {
 		delete(out.Header, "Expect")
@@ -53,8 +53,8 @@ func (s *session) overHTTP2(ctx context.Context, req *http1.Request, t http1.Tar
 	if s.newer.Store(&end); s.watch.Expired() { // late does not come again
 		return exchange.Result{}, silent()
 	}
-	resp, err := s.p.HTTP2.RoundTripWhile(exchangeCtx, s.grant.permit, out, s.p.Vault.still(in))
-	if changed, ok := errors.AsType[*refusal](err); ok && (in.read || body.n.Load() == 0) {
+	resp, err := s.p.HTTP2.RoundTripWhile(exchangeCtx, s.grant.permit, out, s.p.still(in))
+	if changed, ok := errors.AsType[*refusal](err); ok && (in.body.Read || body.n.Load() == 0) {
 		return s.overHTTP2(ctx, req, t, in) // with what goes in now
 	} else if ok {
 		return exchange.Result{Up: body.n.Load()}, s.inPlace(changed)
@@ -67,10 +67,10 @@ func (s *session) overHTTP2(ctx context.Context, req *http1.Request, t http1.Tar
 	down := &counted{ReadCloser: resp.Body, watch: s.watch}
 	resp.Body = down
 	resp.Request = out
-	if refused := in.sealed.clean(resp); refused != nil {
+	if refused := in.clean(resp); refused != nil {
 		return exchange.Result{Up: body.n.Load(), Status: resp.StatusCode}, refused
 	}
-	whole := length == 0 || in.read || body.n.Load() == length
+	whole := length == 0 || in.body.Read || body.n.Load() == length
 	res, err := exchange.Respond(s.client.W, req, resp, !whole || s.ended.Load())
 	res.Up, res.Down = body.n.Load(), int64(down.n.Load())
 	switch {

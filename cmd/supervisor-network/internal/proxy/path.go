@@ -15,8 +15,7 @@
 //	streams                         requests of HTTP/2, side by side
 //	judge, refusal                  what both are, what rules say, and what the workload hears
 //	upgrade, streamsocket, socket   WebSockets of both, and their messages
-//	vault, apply, seal, guard       credentials on their way out
-//	clean, echoes                   and on their way back
+//	seal                            credentials in requests, messages and answers
 //
 // Invariant: every connection and request leaves one record, and a refusal is recorded
 // before it is answered.
@@ -30,6 +29,7 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/identify"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/placeholder"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/seal"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/hold"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/http2"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/websocket"
@@ -60,7 +60,7 @@ type Path struct {
 	IgnoreIdentity bool
 	Assemblies     *websocket.Assemblies
 	Local          *policylocal.Server
-	Vault          *Vault
+	Vault          *seal.Vault
 	Bodies         *hold.Bodies
 	Places         *Places
 	Windows        *http2.Windows
@@ -128,7 +128,7 @@ func (p *Path) admit(outer context.Context, ev *record.Entry, c *listen.Conn, wh
 		p.refuse(ev, c, denied(core.StageConnect, denial))
 		return nil, nil, nil, false
 	}
-	watched := p.Vault.guarded(g.permit)
+	watched := p.Vault.Guarded(g.permit)
 	if watched && g.permit.Opaque() {
 		p.refuse(ev, c, uninspected(core.StageConnect))
 		entry.leave()

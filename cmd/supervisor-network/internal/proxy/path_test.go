@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/seal"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/hold"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/websocket"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/listen"
@@ -116,7 +117,7 @@ func newWorld(t testing.TB, idle time.Duration, endpoints ...string) *world {
 		t.Fatal(err)
 	}
 	w.newer = h2.Config{Dial: h2.Dialling(w.Dial, client.Handshake)}
-	w.Path = &Path{Vault: &Vault{}, Bodies: hold.New(1 << 20), Places: NewPlaces(1000),
+	w.Path = &Path{Vault: &seal.Vault{}, Bodies: hold.New(1 << 20), Places: NewPlaces(1000),
 		Policy: &decide.Engine{}, Dialer: w, Mint: minter, Meter: observe.NewMeter(), Live: new(Live), Assemblies: websocket.NewAssemblies(nil),
 		Pool:        pool.New(pool.Config{Dial: w.Dial, Handshake: client.Handshake}),
 		HTTP2:       h2.New(w.newer),

@@ -18,6 +18,7 @@ import (
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/seal/sealtest"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/hold"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/record"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/h2"
@@ -27,12 +28,13 @@ import (
 // fails no request. Everything is made anew of what came, and noted once; what has no
 // value any more is refused.
 func TestAReplacedValueGoesInAnew(t *testing.T) {
-	v, g := keys(t), grantFor(t, ", protocol: rest, access: full, enforcement: enforce, request_body_credential_rewrite: true")
+	snap, permit := sealtest.Permit(t, ", protocol: rest, access: full, enforcement: enforce, request_body_credential_rewrite: true")
+	v, g := keysOf(t, "api.test"), &grant{snap: snap, permit: permit}
 	s := &session{p: &Path{Vault: v}, grant: g, ev: &record.Entry{}, defaultPort: 443, tunnel: true}
 	body := `{"k":"` + marker + `"}`
-	req := &http1.Request{Method: "POST", Target: "/" + marker + "?q=" + marker, Minor: 1, Framing: sized(len(body)),
+	req := &http1.Request{Method: "POST", Target: "/" + marker + "?q=" + marker, Minor: 1, Framing: http1.Framing{Kind: http1.Length, Length: int64(len(body))},
 		Fields: http1.Fields{{Name: "Authorization", Value: "Bearer " + marker}, {Name: "Content-Type", Value: "application/json"}}}
-	in := &incoming{method: "POST", path: "/[CREDENTIAL]", held: hold.Holding{Of: hold.New(hold.Max)}}
+	in := &incoming{method: "POST", path: "/[CREDENTIAL]", body: hold.Body{Held: hold.Holding{Of: hold.New(hold.Max)}}}
 	in.endpoint, _ = g.snap.Endpoint(g.permit, in.path)
 	target := http1.Target{Host: "api.test", Port: 443, Path: "/" + marker, Query: "?q=" + marker}
 	sent, refused := s.seal(t.Context(), req, &target, in, func(int) ([]byte, error) { return []byte(body), nil })
@@ -45,17 +47,17 @@ func TestAReplacedValueGoesInAnew(t *testing.T) {
 			t.Fatal(refused)
 		}
 		auth, _ := sent.Fields.Get("Authorization")
-		if diff := cmp.Diff([]string{"Bearer " + value, "/" + value, "?q=" + value, `{"k":"` + value + `"}`}, []string{auth, target.Path, target.Query, string(in.content)}); diff != "" {
+		if diff := cmp.Diff([]string{"Bearer " + value, "/" + value, "?q=" + value, `{"k":"` + value + `"}`}, []string{auth, target.Path, target.Query, string(in.body.Content)}); diff != "" {
 			t.Error(diff)
 		}
-		if cleaned, n := in.sealed.filter.Fields(http1.Fields{{Name: "X", Value: value}}); n != 1 || strings.Contains(cleaned[0].Value, value) {
+		if cleaned := in.sealed.Interim(http.Header{"X": {value}}); strings.Contains(cleaned.Get("X"), value) {
 			t.Errorf("an echo of %s is not found", value)
 		}
 	}
 	check(sent, target, nil, "REALvalue12345")
 	file := v.Current().List()[0].Source
 	for _, value := range []string{"REALother12345", "REALthird12345"} {
-		write(t, file, value)
+		sealtest.Write(t, file, value)
 		v.Store.Reload()
 		again, anew, refused := s.renewed(t.Context(), sent, target, in)
 		check(again, anew, refused, value)
@@ -91,7 +93,7 @@ func TestTheNewestValueGoesInWhenThereIsAPlace(t *testing.T) {
 					}), "h2")
 					dial := w.newer.Dial
 					w.newer.Dial = func(ctx context.Context, p decide.Permit) (*tls.Conn, error) {
-						write(t, w.Vault.Current().List()[0].Source, value)
+						sealtest.Write(t, w.Vault.Current().List()[0].Source, value)
 						w.Vault.Store.Reload()
 						return dial(ctx, p)
 					}
@@ -143,7 +145,7 @@ func TestAHandshakeTakesTheNewestValue(t *testing.T) {
 				var replaces atomic.Bool
 				w.originThatSees(host, func() {
 					if replaces.Load() {
-						write(t, w.Vault.Current().List()[0].Source, value)
+						sealtest.Write(t, w.Vault.Current().List()[0].Source, value)
 						w.Vault.Store.Reload()
 					}
 				}, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/seal/sealtest"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/origin"
 	"github.com/splitpod/splitpod/pkg/core"
 )
@@ -135,7 +136,7 @@ func TestARepeatedRequestTakesTheNewestValue(t *testing.T) {
 			var came []string // one after the other
 			w.origin(host, 443, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 				if came = append(came, r.Header.Get("Authorization")); len(came) == 2 {
-					write(t, w.Vault.Current().List()[0].Source, "REALother12345")
+					sealtest.Write(t, w.Vault.Current().List()[0].Source, "REALother12345")
 					w.Vault.Store.Reload()
 					panic(http.ErrAbortHandler)
 				}

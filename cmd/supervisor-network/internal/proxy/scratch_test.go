@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/seal"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/hold"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/websocket"
@@ -29,8 +30,8 @@ func TestForgettingLeavesNothingButTheMemoryOfFields(t *testing.T) {
 		fields := slices.Repeat(http1.Fields{{Name: "Authorization", Value: "secret"}}, n)
 		m := &scratch{
 			request: http1.Request{Method: "POST", Target: "/", Minor: 1, Fields: fields[:n/2+1], Framing: http1.Framing{Kind: http1.Length, Length: 1}},
-			in: incoming{method: "POST", path: "/", content: []byte("body"), read: true, audited: "rule", held: hold.Holding{Of: hold.New(1)}, sealed: &sealed{},
-				original: []byte("body"), turn: &turn{}, handshake: &websocket.Handshake{}, omit: []string{"a"}, add: fields, head: inspect.Head{Method: "POST", Fields: fields}},
+			in: incoming{method: "POST", path: "/", body: hold.Body{Held: hold.Holding{Of: hold.New(1)}, Content: []byte("body"), Read: true, Original: []byte("body"), Unhurried: true}, audited: "rule", sealed: &seal.Sealed{},
+				turn: &turn{}, handshake: &websocket.Handshake{}, omit: []string{"a"}, add: fields, head: inspect.Head{Method: "POST", Fields: fields}},
 		}
 		m.in.binary.Store(true)
 		m.forget()

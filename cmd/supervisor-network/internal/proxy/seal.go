@@ -10,14 +10,58 @@ import (
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject"
-	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/credentials"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/placeholder"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/rewrite"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/seal"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/hello"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/http2"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/record"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/exchange"
 	"github.com/splitpod/splitpod/pkg/core"
 )
+
+// redacted is what everybody but the origin sees of a target.
+func redacted(path, query string) (string, string) {
+	path, query = rewrite.Redact(path, query)
+	return path, queryOf(query)
+}
+
+// seal puts credentials into a request that rules allow, or says why it cannot go.
+func (p *Path) seal(ctx context.Context, g *grant, in *incoming, out *seal.Request, body func(limit int) ([]byte, error)) *refusal {
+	var err error
+	in.sealed, err = p.Vault.Seal(ctx, seal.Allowed{Permit: g.permit, Endpoint: &in.endpoint, Path: in.path, Body: &in.body}, out, body)
+	return uninjected(err)
+}
+
+// recheck asks, directly before a request is sent, whether what went into it still is
+// what would.
+func (p *Path) recheck(in *incoming) *refusal { return uninjected(p.Vault.Recheck(in.sealed)) }
+
+// still is recheck for a request that waits for its turn; nil: nothing went into it.
+func (p *Path) still(in *incoming) func() error {
+	if len(in.sealed.Uses()) == 0 {
+		return nil
+	}
+	return func() error {
+		if changed := p.recheck(in); changed != nil {
+			return changed
+		}
+		return nil
+	}
+}
+
+// uninjected is a request that credentials, or the lack of them, keep here; nil: nothing
+// does.
+func uninjected(err error) *refusal {
+	if err == nil {
+		return nil
+	}
+	e, ok := errors.AsType[*inject.Error](err)
+	if !ok {
+		return unreadable(err)
+	}
+	return &refusal{status: e.Status, stage: core.StageRequest, reason: e.Reason, detail: e.Detail}
+}
 
 // seal puts credentials into a request of HTTP/1.1. The request that came stays as it
 // is; the one that goes is returned, and t changed with it.
@@ -25,7 +69,7 @@ func (s *session) seal(ctx context.Context, req *http1.Request, t *http1.Target,
 	in.came, in.target = req, *t
 	sent, refused := s.sealAs(ctx, req, t, in, body)
 	if refused == nil {
-		in.sealed.noteUses(s.ev)
+		in.noteUses(s.ev)
 	}
 	return sent, refused
 }
@@ -34,14 +78,14 @@ func (s *session) seal(ctx context.Context, req *http1.Request, t *http1.Target,
 // would. When a value was replaced since, the request is made anew with the newest one:
 // nothing of it has been sent.
 func (s *session) renewed(ctx context.Context, req *http1.Request, t http1.Target, in *incoming) (*http1.Request, http1.Target, *refusal) {
-	if s.p.Vault.recheck(in) == nil {
+	if s.p.recheck(in) == nil {
 		return req, t, nil
 	}
 	t = in.target
 	body := func(limit int) ([]byte, error) { return s.body(ctx, in.came, in, limit) }
 	sent, refused := s.sealAs(ctx, in.came, &t, in, body)
 	if refused == nil {
-		refused = s.p.Vault.recheck(in)
+		refused = s.p.recheck(in)
 	}
 	if refused != nil {
 		return nil, t, s.inPlace(refused)
@@ -51,14 +95,14 @@ func (s *session) renewed(ctx context.Context, req *http1.Request, t http1.Targe
 
 // sealAs is seal, without a note of it.
 func (s *session) sealAs(ctx context.Context, req *http1.Request, t *http1.Target, in *incoming, body func(limit int) ([]byte, error)) (*http1.Request, *refusal) {
-	out := leaving{method: req.Method, authority: t.Authority(s.defaultPort), sent: sentPath(req.Target), path: t.Path, query: t.Query,
-		fields: req.Fields, framing: req.Framing, secure: s.defaultPort == 443}
-	if refused := s.p.Vault.seal(ctx, s.grant, in, &out, body); refused != nil {
+	out := seal.Request{Method: req.Method, Authority: t.Authority(s.defaultPort), Sent: sentPath(req.Target), Path: t.Path, Query: t.Query,
+		Fields: req.Fields, Framing: req.Framing, Secure: s.defaultPort == 443}
+	if refused := s.p.seal(ctx, s.grant, in, &out, body); refused != nil {
 		return nil, s.inPlace(refused)
 	}
 	in.sent = *req
-	in.sent.Fields = out.fields
-	t.Path, t.Query = out.path, out.query
+	in.sent.Fields = out.Fields
+	t.Path, t.Query = out.Path, out.Query
 	return &in.sent, nil
 }
 
@@ -75,7 +119,7 @@ func (s *session) sealStream(ctx context.Context, ev *record.Entry, g *grant, st
 	in.target.Path, in.target.Query = st.Path, st.Query
 	refused := s.sealStreamAs(ctx, g, st, in)
 	if refused == nil {
-		in.sealed.noteUses(ev)
+		in.noteUses(ev)
 	}
 	return refused
 }
@@ -93,22 +137,22 @@ func (s *session) renewedStream(ctx context.Context, g *grant, st *http2.Stream,
 // resealed seals a stream once more, of what came, when what goes in no longer is what
 // would. again says that the request has to be made anew.
 func (s *session) resealed(ctx context.Context, g *grant, st *http2.Stream, in *incoming) (again bool, refused *refusal) {
-	if s.p.Vault.recheck(in) == nil {
+	if s.p.recheck(in) == nil {
 		return false, nil
 	}
 	st.Path, st.Query, st.Header = in.target.Path, in.target.Query, headersOf(in.head.Fields)
 	if refused := s.sealStreamAs(ctx, g, st, in); refused != nil {
 		return false, refused
 	}
-	return true, s.p.Vault.recheck(in)
+	return true, s.p.recheck(in)
 }
 
 // toOrigin is a sealed stream as a request, with up as its body.
 func (in *incoming) toOrigin(ctx context.Context, st *http2.Stream, up *counted) *http.Request {
 	req := st.ToOrigin(ctx)
-	up.ReadCloser = in.sealed.streamBody(req.Body)
-	if in.read {
-		up.ReadCloser, req.ContentLength = io.NopCloser(bytes.NewReader(in.content)), int64(len(in.content))
+	up.ReadCloser = in.sealed.Stream(req.Body)
+	if in.body.Read {
+		up.ReadCloser, req.ContentLength = io.NopCloser(bytes.NewReader(in.body.Content)), int64(len(in.body.Content))
 		delete(req.Header, "Expect")
 	}
 	if req.ContentLength != 0 {
@@ -126,16 +170,16 @@ func (s *session) sealStreamAs(ctx context.Context, g *grant, st *http2.Stream, 
 	case st.Length < 0:
 		framing.Kind = http1.Chunked
 	}
-	out := leaving{method: in.head.Method, authority: http1.Target{Host: g.permit.Host(), Port: g.permit.Port()}.Authority(443),
-		sent: st.Sent(), path: st.Path, query: st.Query, fields: in.head.Fields, framing: framing, secure: true,
-		trailers: func() http1.Fields { return fieldsOf(st.Trailer()) }}
-	if refused := s.p.Vault.seal(ctx, g, in, &out, func(limit int) ([]byte, error) { return s.p.readStream(ctx, st, in, limit) }); refused != nil {
+	out := seal.Request{Method: in.head.Method, Authority: http1.Target{Host: g.permit.Host(), Port: g.permit.Port()}.Authority(443),
+		Sent: st.Sent(), Path: st.Path, Query: st.Query, Fields: in.head.Fields, Framing: framing, Secure: true,
+		Trailers: func() http1.Fields { return http1.FieldsOf(st.Trailer()) }}
+	if refused := s.p.seal(ctx, g, in, &out, func(limit int) ([]byte, error) { return s.p.readStream(ctx, st, in, limit) }); refused != nil {
 		return refused
 	}
-	if !unchanged(out.fields, in.head.Fields) {
-		st.Header = headersOf(out.fields)
+	if !unchanged(out.Fields, in.head.Fields) {
+		st.Header = headersOf(out.Fields)
 	}
-	st.Path, st.Query = out.path, out.query
+	st.Path, st.Query = out.Path, out.Query
 	return nil
 }
 
@@ -144,7 +188,7 @@ func unchanged(a, b http1.Fields) bool {
 	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }
 
-// headersOf is fieldsOf undone.
+// headersOf is http1.FieldsOf undone.
 func headersOf(fields http1.Fields) http.Header {
 	h := make(http.Header, len(fields))
 	for _, f := range fields {
@@ -152,17 +196,6 @@ func headersOf(fields http1.Fields) http.Header {
 		h[name] = append(h[name], f.Value)
 	}
 	return h
-}
-
-// streamBody is the body of a stream as the origin may get it.
-func (s *sealed) streamBody(b io.ReadCloser) io.ReadCloser {
-	if s == nil || s.guard == nil {
-		return b
-	}
-	return struct {
-		io.Reader
-		io.Closer
-	}{s.guard.around(b), b}
 }
 
 // sentPath is the path of a request target as it was sent.
@@ -178,17 +211,31 @@ func sentPath(target string) string {
 	return path
 }
 
-func (s *sealed) noteUses(ev *record.Entry) {
-	for _, u := range s.uses {
+// noteUses records which credentials went in.
+func (in *incoming) noteUses(ev *record.Entry) {
+	for _, u := range in.sealed.Uses() {
 		ev.Used(u.Key)
 	}
 }
 
-func (s *sealed) echoed() int {
-	if s == nil {
-		return 0
+// cleaner takes out of an answer what went into its request; nil when there is nothing to
+// look for.
+func cleaner(s *seal.Sealed) exchange.Cleaner {
+	if c, ok := s.Cleaner(); ok {
+		return c
 	}
-	return int(s.echoes.Load())
+	return nil
+}
+
+// clean is cleaner for an answer of net/http. One that cannot be looked into is refused.
+func (in *incoming) clean(resp *http.Response) *refusal {
+	err := in.sealed.Clean(resp)
+	if err == nil {
+		return nil
+	}
+	r := unreadable(err)
+	r.failed = true
+	return r
 }
 
 // seal puts credentials into a text message, where the endpoint has that, and lets no
@@ -200,30 +247,14 @@ func (j *messageJudge) seal(text []byte) ([]byte, error) {
 		}
 		return nil, nil
 	}
-	var snap *credentials.Snapshot
-	var job *rewrite.Job
-	var out []byte
-	var err error
-	for range 2 { // once more with the newest values, if one was replaced meanwhile
-		snap = j.p.Vault.Current()
-		job = rewrite.New(j.grant.permit, j.in.path, j.p.Vault.resolver(snap, j.secure))
-		if out, err = job.Message(text); err != nil {
-			break
-		}
-		if err = j.p.Vault.Current().Recheck(job.Uses()); err == nil {
-			break
-		}
-	}
+	out, uses, echoes, err := j.p.Vault.Text(j.grant.permit, j.in.path, j.secure, text)
 	if err != nil {
 		return nil, j.refuse(uninjected(err))
 	}
-	for _, u := range job.Uses() {
+	for _, u := range uses {
 		j.used(u.Key)
 	}
-	if len(job.Uses()) == 0 {
-		return nil, nil
-	}
-	j.echoes.add(snap.Echoes(job.Uses())) // before the server can answer
+	j.echoes.Add(echoes) // before the server can answer
 	return out, nil
 }
 
@@ -243,7 +274,7 @@ var errGated = errors.New(gated)
 // endpoint gets credentials; that may have happened a moment ago.
 func (p *Path) unread(entry *liveEntry) {
 	entry.uninspected.Store(true)
-	if p.Vault.guarded(entry.permit) {
+	if p.Vault.Guarded(entry.permit) {
 		entry.end(errGated)
 	}
 }

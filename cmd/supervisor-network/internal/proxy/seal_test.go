@@ -28,7 +28,7 @@ func TestARequestThatIsCutWhileItIsSealedIsNotLate(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, 2*time.Second, rest("POST"))
-			w.Vault = keys(t)
+			w.Vault = keysOf(t, "api.test")
 			w.origin("api.test", 443, http.NotFoundHandler(), "http/1.1")
 			c := w.secure("api.test", "http/1.1")
 			_, _ = io.WriteString(c, "POST /a HTTP/1.1\r\nHost: api.test\r\nContent-Length: 10\r\n\r\nbegin")
@@ -48,7 +48,7 @@ func TestAStreamThatIsCutWhileItIsSealedIsNotLate(t *testing.T) {
 		return endpoint("api.test", 443, ", protocol: rest, enforcement: enforce, rules: [{allow: {method: "+method+", path: /**}}]")
 	}
 	w := newWorld(t, generous, rest("POST"))
-	w.Vault = keys(t)
+	w.Vault = keysOf(t, "api.test")
 	w.origin("api.test", 443, http.NotFoundHandler(), "http/1.1")
 	r, body := io.Pipe()
 	defer body.Close()

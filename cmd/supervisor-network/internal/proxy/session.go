@@ -347,7 +347,7 @@ func (s *session) refuse(r *refusal) { s.answer(r, &incoming{}) }
 
 // answer refuses a request that was read.
 func (s *session) answer(r *refusal, in *incoming) {
-	in.held.Release()
+	in.body.Held.Release()
 	s.describe(in)
 	note(s.ev, r)
 	s.ev.End()

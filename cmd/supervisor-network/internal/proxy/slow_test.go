@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/seal/sealtest"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/h2"
 )
 
@@ -96,7 +97,7 @@ func TestAnOriginIsWaitedForAlsoWhenTheBodyWasReadLate(t *testing.T) {
 			replaced := func() {
 				once.Do(func() {
 					w.Bodies.Give(crowd)
-					write(t, w.Vault.Current().List()[0].Source, "REALother12345")
+					sealtest.Write(t, w.Vault.Current().List()[0].Source, "REALother12345")
 					w.Vault.Store.Reload()
 				})
 			}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/seal"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/websocket"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/record"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay"
@@ -34,12 +35,12 @@ type socket struct {
 // the endpoint is about WebSockets, or what passes has to be read for credentials.
 // Elsewhere bytes pass, as those of a connection that was allowed to say anything.
 func (in *incoming) parsed() bool {
-	return in.endpoint.Protocol == policy.ProtocolWebSocket || in.sealed.watched || in.echoes()
+	return in.endpoint.Protocol == policy.ProtocolWebSocket || in.sealed.Watched() || in.echoes()
 }
 
 // echoes reports whether the messages of a server are looked into: a credential went
 // into the handshake, or may go into a message.
-func (in *incoming) echoes() bool { return in.sealed.filter != nil || in.endpoint.RewriteMessages }
+func (in *incoming) echoes() bool { return in.sealed.Looks() || in.endpoint.RewriteMessages }
 
 // offered is the handshake for the origin: what is compressed is not looked into.
 func (in *incoming) offered() *websocket.Handshake {
@@ -52,7 +53,7 @@ func (in *incoming) offered() *websocket.Handshake {
 // messages relays a WebSocket message by message. early is what the client sent right
 // behind its handshake.
 func (k *socket) messages(ctx context.Context, early []byte) {
-	j := &messageJudge{p: k.p, grant: *k.grant, in: k.in, secure: k.secure, used: k.ev.Used, echoes: echoesOf(k.in.sealed)}
+	j := &messageJudge{p: k.p, grant: *k.grant, in: k.in, secure: k.secure, used: k.ev.Used, echoes: seal.EchoesOf(k.in.sealed)}
 	j.audits.write = func(r decide.Ruling, n uint64) { k.auditMessage(j.grant.permit.Generation(), r, n) }
 	defer j.audits.end()
 	binary := j.binary(ctx)
@@ -66,11 +67,11 @@ func (k *socket) messages(ctx context.Context, early []byte) {
 		Goodbye: goodbye,
 	}
 	if k.in.echoes() {
-		ws.Clean = j.echoes.cleaner()
+		ws.Clean = j.echoes.Cleaner()
 	}
-	before := k.in.sealed.echoed()
+	before := k.in.sealed.Echoed()
 	stats, err := ws.Run(ctx)
-	k.ev.Echoed(k.in.sealed.echoed() - before)
+	k.ev.Echoed(k.in.sealed.Echoed() - before)
 	if n := stats.Up.Messages - j.passed; n > 0 && j.unread.Audited {
 		j.unread.Detail = "binary messages pass unread where text ones would be denied: " + j.unread.Detail
 		j.audits.write(j.unread, uint64(n))

@@ -114,12 +114,12 @@ func (s *session) stream2(ctx context.Context, st *http2.Stream) {
 	defer ev.End()
 	g := *s.grant
 	path, query := redacted(st.Path, st.Query)
-	in := &incoming{method: placeholder.Redact(method), path: path, held: hold.Holding{Of: s.p.Bodies}, head: inspect.Head{
-		Method: method, Query: query, Fields: fieldsOf(st.Header), Body: st.Length != 0,
+	in := &incoming{method: placeholder.Redact(method), path: path, body: hold.Body{Held: hold.Holding{Of: s.p.Bodies}}, head: inspect.Head{
+		Method: method, Query: query, Fields: http1.FieldsOf(st.Header), Body: st.Length != 0,
 	}}
-	defer in.held.Release()
+	defer in.body.Held.Release()
 	deny := func(r *refusal) {
-		in.held.Release()
+		in.body.Held.Release()
 		in.describe(ev)
 		note(ev, r)
 		ev.End()
@@ -184,7 +184,7 @@ func (s *session) stream2(ctx context.Context, st *http2.Stream) {
 	resp.Request = req
 	ev.Event.Status = resp.StatusCode
 	noteAudit(ev, in)
-	if refused := in.sealed.clean(resp); refused != nil {
+	if refused := in.clean(resp); refused != nil {
 		deny(refused)
 		return
 	}
@@ -194,8 +194,8 @@ func (s *session) stream2(ctx context.Context, st *http2.Stream) {
 		deny(&refusal{status: 502, stage: core.StageRequest, reason: core.ReasonUpstreamInvalid, detail: "the origin answered with a status that is none", failed: true})
 		return
 	}
-	ev.Echoed(in.sealed.echoed())
-	if caught := in.sealed.caught(); caught != nil {
+	ev.Echoed(in.sealed.Echoed())
+	if caught := uninjected(in.sealed.Caught()); caught != nil {
 		note(ev, caught)
 		return
 	}
@@ -233,7 +233,7 @@ func (s *session) patience(ctx context.Context, up *counted) (context.Context, *
 // unanswered is what a stream is told whose origin gave no response to pass on. up is
 // its body; nil: it has none.
 func (s *session) unanswered(ctx context.Context, g *grant, in *incoming, up *counted, err error) *refusal {
-	if caught := in.sealed.caught(); caught != nil {
+	if caught := uninjected(in.sealed.Caught()); caught != nil {
 		return caught
 	}
 	if changed, ok := errors.AsType[*refusal](err); ok {
@@ -316,7 +316,7 @@ func (p *Path) roundTrip(ctx context.Context, s *session, g *grant, in *incoming
 		o.Personal = authenticates(req)
 		delete(req.Header, "Te") // browsers say it whether they read trailers or not
 		resp, unheard, err := exchange.RoundTrip(ctx, o, req, func(status int, h http.Header) error {
-			return st.Inform(ctx, status, in.sealed.interim(h))
+			return st.Inform(ctx, status, in.sealed.Interim(h))
 		})
 		if err == nil || !unheard || !sent.again(attempt, o.Reused) || ctx.Err() != nil {
 			return resp, err
@@ -358,12 +358,12 @@ func (s *session) older(ctx context.Context, err error) bool {
 // is looked at behind that, and made anew while nothing was read of the body.
 func (s *session) inHTTP2(ctx context.Context, g *grant, in *incoming, st *http2.Stream, req *http.Request, up *counted) (*http.Response, error) {
 	for {
-		resp, err := s.p.HTTP2.RoundTripWhile(ctx, g.permit, req, s.p.Vault.still(in))
+		resp, err := s.p.HTTP2.RoundTripWhile(ctx, g.permit, req, s.p.still(in))
 		if err == nil {
 			s.destination.Newer.Store(true)
 			return resp, nil
 		}
-		if _, changed := errors.AsType[*refusal](err); !changed || !in.read && up.n.Load() > 0 {
+		if _, changed := errors.AsType[*refusal](err); !changed || !in.body.Read && up.n.Load() > 0 {
 			return resp, err
 		}
 		var gone *refusal
@@ -386,13 +386,13 @@ func (s *session) fetch(ctx context.Context, g *grant, fresh, careful bool) (*po
 // that sends a byte now and then would make us hold the rest.
 func (p *Path) readStream(ctx context.Context, st *http2.Stream, in *incoming, limit int) ([]byte, error) {
 	within := p.HeadTimeout
-	if in.unhurried {
+	if in.body.Unhurried {
 		within = p.Idle
 	}
 	late := time.AfterFunc(within, func() { _ = st.Body.Close() })
 	defer late.Stop()
 	defer context.AfterFunc(ctx, func() { _ = st.Body.Close() })()
-	content, err := in.held.Read(st.Body, st.Length, limit)
+	content, err := in.body.Held.Read(st.Body, st.Length, limit)
 	if err != nil && errors.Is(context.Cause(ctx), errRevoked) {
 		return nil, undialled(ctx, core.StageRequest, err)
 	}
@@ -435,17 +435,6 @@ func streamFailed(ctx context.Context, host string, err error) *refusal {
 		}
 	}
 	return r
-}
-
-// fieldsOf lists the fields of a header as HTTP/1.1 has them.
-func fieldsOf(h http.Header) http1.Fields {
-	out := make(http1.Fields, 0, len(h))
-	for name, values := range h {
-		for _, v := range values {
-			out = append(out, http1.Field{Name: name, Value: v})
-		}
-	}
-	return out
 }
 
 // counted counts what is read of a body. One that goes to an origin may be read still

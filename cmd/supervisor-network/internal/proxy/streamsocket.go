@@ -104,7 +104,7 @@ func (s *session) socket2(ctx context.Context, ev *record.Entry, g *grant, entry
 		refused.failed = true
 		return refused
 	}
-	ev.Echoed(in.sealed.echoed())
+	ev.Echoed(in.sealed.Echoed())
 	client, err := st.Accept(headersOf(append(switched.Fields.EndToEnd().Without(websocket.Fields()...), agreed.Fields()...)))
 	if err != nil {
 		up.Abort()
@@ -137,7 +137,7 @@ func (s *session) declined(ctx context.Context, ev *record.Entry, st *http2.Stre
 	noteAudit(ev, in)
 	down := &counted{ReadCloser: resp.Body}
 	resp.Body = down
-	if refused := in.sealed.clean(resp); refused != nil {
+	if refused := in.clean(resp); refused != nil {
 		return refused
 	}
 	err := st.Respond(ctx, resp)
@@ -145,7 +145,7 @@ func (s *session) declined(ctx context.Context, ev *record.Entry, st *http2.Stre
 	if errors.Is(err, http2.ErrStatus) {
 		return &refusal{status: 502, stage: core.StageRequest, reason: core.ReasonUpstreamInvalid, detail: "the origin did not open the WebSocket", failed: true}
 	}
-	ev.Echoed(in.sealed.echoed())
+	ev.Echoed(in.sealed.Echoed())
 	if reason, detail := s.p.streamOutcome(ctx, err); reason != "" {
 		ev.Fail(reason, detail)
 	}
@@ -178,7 +178,7 @@ func (s *session) shake(ctx context.Context, g *grant, st *http2.Stream, in *inc
 		}
 		resp, switched, unheard, err := exchange.Upgrade(ctx, up, req, in.add)
 		if err == nil || !again || !unheard || !up.Reused || ctx.Err() != nil {
-			if clean := in.sealed.cleaner(); clean != nil && switched != nil {
+			if clean := cleaner(in.sealed); clean != nil && switched != nil {
 				clean.Head(switched)
 			}
 			return resp, switched, up, err

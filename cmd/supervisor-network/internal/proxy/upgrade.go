@@ -4,6 +4,7 @@ import (
 	"context"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/seal"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/graphql"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/websocket"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay"
@@ -35,7 +36,7 @@ func (s *session) upgrade(ctx context.Context, req *http1.Request, t http1.Targe
 	}
 	s.release()
 	noteAudit(s.ev, in)
-	s.ev.Echoed(in.sealed.echoed())
+	s.ev.Echoed(in.sealed.Echoed())
 	k := &socket{p: s.p, ev: s.ev, grant: s.grant, entry: s.entry, in: in, source: s.conn.Tuple.Client, secure: s.defaultPort == 443,
 		client: s.stream, upstream: res.Origin.Stream(), deflate: agreed.Deflate}
 	if parsed {
@@ -57,7 +58,7 @@ type messageJudge struct {
 	in     *incoming
 	secure bool             // TLS all the way
 	used   func(key string) // notes a credential
-	echoes *echoSet
+	echoes *seal.Echoes
 	denied bool
 	audits audits
 	passed int64         // text messages
@@ -99,7 +100,7 @@ func (j *messageJudge) judged(ctx context.Context, text []byte) ([]byte, error) 
 // handshake. Every later policy finds in the request what it has to judge.
 func (j *messageJudge) binary(ctx context.Context) bool {
 	switch {
-	case j.in.endpoint.GraphQL, j.in.sealed.watched:
+	case j.in.endpoint.GraphQL, j.in.sealed.Watched():
 		return false
 	case j.in.endpoint.Protocol != policy.ProtocolWebSocket:
 		return true // its rules are about the handshake

@@ -100,6 +100,19 @@ type Holding struct {
 	n  int64
 }
 
+// Body is the body of one request, as far as it was read.
+type Body struct {
+	Held    Holding
+	Content []byte // all of it, once it was read
+	Read    bool
+	// Original is Content before credentials went in, in case that they have to go in anew;
+	// nil: none did.
+	Original []byte
+	// Unhurried says that it is read ahead of its turn only: its client has as long as for
+	// one that streams.
+	Unhurried bool
+}
+
 // UpTo makes the part n bytes large, if it is smaller. For a request that finds no room
 // it is called no more.
 func (h *Holding) UpTo(n int64) bool {

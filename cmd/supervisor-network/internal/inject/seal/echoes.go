@@ -1,4 +1,4 @@
-package proxy
+package seal
 
 import (
 	"slices"
@@ -12,23 +12,24 @@ import (
 // the newest ones, where a key changes while it is open.
 const maxEchoes = 64
 
-// echoSet is the values that went into a WebSocket, with its handshake and its
+// Echoes is the values that went into a WebSocket, with its handshake and its
 // messages. Values are added by the one who judges messages; the other direction
 // looks for them.
-type echoSet struct {
-	s      *sealed
+type Echoes struct {
+	s      *Sealed
 	values []credentials.Echo
 	filter atomic.Pointer[hygiene.Filter]
 }
 
-func echoesOf(s *sealed) *echoSet {
-	e := &echoSet{s: s, values: slices.Clone(s.values)}
+// EchoesOf begins with what went into the handshake.
+func EchoesOf(s *Sealed) *Echoes {
+	e := &Echoes{s: s, values: slices.Clone(s.values)}
 	e.filter.Store(s.filter)
 	return e
 }
 
-// add makes values known.
-func (e *echoSet) add(values []credentials.Echo) {
+// Add makes values known.
+func (e *Echoes) Add(values []credentials.Echo) {
 	before := len(e.values)
 	for _, v := range values {
 		if !slices.ContainsFunc(e.values, v.Same) {
@@ -42,8 +43,8 @@ func (e *echoSet) add(values []credentials.Echo) {
 	e.filter.Store(hygiene.New(e.values))
 }
 
-// cleaner is websocket.Session.Clean.
-func (e *echoSet) cleaner() func(piece []byte, text, last bool) []byte {
+// Cleaner is websocket.Session.Clean.
+func (e *Echoes) Cleaner() func(piece []byte, text, last bool) []byte {
 	m := hygiene.NewMessages(e.filter.Load)
 	return func(piece []byte, text, last bool) []byte {
 		out, n := m.Next(piece, text, last)

@@ -1,4 +1,4 @@
-package proxy
+package seal
 
 import (
 	"fmt"
@@ -14,31 +14,31 @@ func TestMessagesAreCleanedOfWhatWentIn(t *testing.T) {
 	echo := func(n int) credentials.Echo {
 		return credentials.Echo{Value: secret.New(fmt.Sprintf("REALvalue%06d", n)), Placeholder: fmt.Sprintf("PH%d", n), Key: "KEY"}
 	}
-	s := &sealed{values: []credentials.Echo{echo(0)}}
+	s := &Sealed{values: []credentials.Echo{echo(0)}}
 	v := &Vault{}
 	s.filter = v.filter(nil, nil, s.values)
-	e := echoesOf(s)
-	clean := e.cleaner()
+	e := EchoesOf(s)
+	clean := e.Cleaner()
 	say := func(n int) string { return string(clean([]byte(fmt.Sprintf("REALvalue%06d", n)), true, true)) }
 	if got := say(0) + say(1); got != "PH0REALvalue000001" {
 		t.Errorf("before a message: %s", got)
 	}
 	for n := 1; n < maxEchoes; n++ {
-		e.add([]credentials.Echo{echo(n)})
+		e.Add([]credentials.Echo{echo(n)})
 	}
 	filter := e.filter.Load()
-	e.add([]credentials.Echo{echo(1), echo(2)})
+	e.Add([]credentials.Echo{echo(1), echo(2)})
 	if e.filter.Load() != filter {
 		t.Error("what is known is made again")
 	}
 	if got := say(0) + say(maxEchoes-1); got != fmt.Sprintf("PH0PH%d", maxEchoes-1) {
 		t.Errorf("at the bound: %s", got)
 	}
-	e.add([]credentials.Echo{echo(maxEchoes)})
+	e.Add([]credentials.Echo{echo(maxEchoes)})
 	if got := say(0) + say(1) + say(maxEchoes); got != fmt.Sprintf("REALvalue000000PH1PH%d", maxEchoes) {
 		t.Errorf("above the bound: %s", got)
 	}
-	if s.echoed() != 5 || len(s.values) != 1 {
-		t.Errorf("%d are counted; the request has %d", s.echoed(), len(s.values))
+	if s.Echoed() != 5 || len(s.values) != 1 {
+		t.Errorf("%d are counted; the request has %d", s.Echoed(), len(s.values))
 	}
 }

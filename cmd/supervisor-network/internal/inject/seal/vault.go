@@ -1,4 +1,4 @@
-package proxy
+package seal
 
 import (
 	"sync/atomic"
@@ -30,9 +30,9 @@ func (v *Vault) Current() *credentials.Snapshot {
 	return v.Store.Current()
 }
 
-// guarded reports whether an endpoint has credentials, and nothing may go there that
+// Guarded reports whether an endpoint has credentials, and nothing may go there that
 // was not looked into.
-func (v *Vault) guarded(p decide.Permit) bool {
+func (v *Vault) Guarded(p decide.Permit) bool {
 	return !p.AllowsUninspected() && v.Current().Credentialed(p.Host(), p.Port())
 }
 

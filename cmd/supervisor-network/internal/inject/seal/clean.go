@@ -1,4 +1,4 @@
-package proxy
+package seal
 
 import (
 	"io"
@@ -6,29 +6,25 @@ import (
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/hygiene"
-	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/exchange"
 )
 
-// cleaner takes echoed values out of a response; nil when there is nothing to look
+// Cleaner takes echoed values out of a response; ok is false when there is nothing to look
 // for.
-func (s *sealed) cleaner() exchange.Cleaner {
-	if s == nil || s.filter == nil {
-		return nil
-	}
-	return responseCleaner{s}
+func (s *Sealed) Cleaner() (c Cleaner, ok bool) {
+	return Cleaner{s}, s != nil && s.filter != nil
 }
 
-// responseCleaner implements exchange.Cleaner.
-type responseCleaner struct{ s *sealed }
+// Cleaner cleans a response of HTTP/1.1: its head, then its body.
+type Cleaner struct{ s *Sealed }
 
 // Head cleans the fields, and the phrase behind the status.
-func (c responseCleaner) Head(r *http1.Response) {
+func (c Cleaner) Head(r *http1.Response) {
 	r.Fields = c.s.fields(r.Fields)
 	r.Phrase = c.s.fields(http1.Fields{{Value: r.Phrase}})[0].Value
 }
 
 // Body cleans what is not refused.
-func (c responseCleaner) Body(r *http1.Response, content io.Reader) (io.Reader, bool, error) {
+func (c Cleaner) Body(r *http1.Response, content io.Reader) (io.Reader, bool, error) {
 	how := c.s.filter.Treatment(r.Fields)
 	switch how {
 	case hygiene.Pass:
@@ -41,7 +37,7 @@ func (c responseCleaner) Body(r *http1.Response, content io.Reader) (io.Reader, 
 	return body, how != hygiene.Replace, nil
 }
 
-func (s *sealed) fields(f http1.Fields) http1.Fields {
+func (s *Sealed) fields(f http1.Fields) http1.Fields {
 	out, n := s.filter.Fields(f)
 	s.echoes.Add(int64(n))
 	return out
@@ -50,7 +46,7 @@ func (s *sealed) fields(f http1.Fields) http1.Fields {
 // cleanedBody counts what is found.
 type cleanedBody struct {
 	r       *hygiene.Reader
-	s       *sealed
+	s       *Sealed
 	counted int
 }
 
@@ -61,30 +57,28 @@ func (b *cleanedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// clean is cleaner for a response of net/http. Its trailers are there when its body
-// has ended, and are cleaned then. One that is refused is closed.
-func (s *sealed) clean(resp *http.Response) *refusal {
+// Clean is Cleaner for a response of net/http. Its trailers are there when its body
+// has ended, and are cleaned then. One that cannot be looked into is closed.
+func (s *Sealed) Clean(resp *http.Response) error {
 	if s == nil || s.filter == nil {
 		return nil
 	}
-	fields := fieldsOf(resp.Header)
+	fields := http1.FieldsOf(resp.Header)
 	resp.Header = s.header(resp.Header)
 	s.announced(resp.Trailer)
 	body := &cleanedResponse{ReadCloser: resp.Body, s: s, resp: resp, r: resp.Body}
 	if resp.ContentLength != 0 && resp.Body != http.NoBody && resp.Request != nil && resp.Request.Method != http.MethodHead {
 		if err := body.content(fields); err != nil {
 			resp.Body.Close()
-			r := unreadable(err)
-			r.failed = true
-			return r
+			return err
 		}
 	}
 	resp.Body = body
 	return nil
 }
 
-// interim is clean for the fields of an interim response.
-func (s *sealed) interim(h http.Header) http.Header {
+// Interim is Clean for the fields of an interim response.
+func (s *Sealed) Interim(h http.Header) http.Header {
 	if s == nil || s.filter == nil {
 		return h
 	}
@@ -112,8 +106,8 @@ func (b *cleanedResponse) content(fields http1.Fields) error {
 }
 
 // header returns the same map unless it found something.
-func (s *sealed) header(h http.Header) http.Header {
-	fields := fieldsOf(h)
+func (s *Sealed) header(h http.Header) http.Header {
+	fields := http1.FieldsOf(h)
 	cleaned, n := s.filter.Fields(fields)
 	if n == 0 {
 		return h
@@ -128,7 +122,7 @@ func (s *sealed) header(h http.Header) http.Header {
 
 // announced leaves out names of trailers with a value in them: net/http has taken them out
 // of the field that announced them, and nothing follows by that name.
-func (s *sealed) announced(trailer http.Header) {
+func (s *Sealed) announced(trailer http.Header) {
 	for name := range trailer {
 		if _, n := s.filter.Fields(http1.Fields{{Value: name}}); n > 0 {
 			s.echoes.Add(int64(n))
@@ -139,7 +133,7 @@ func (s *sealed) announced(trailer http.Header) {
 
 type cleanedResponse struct {
 	io.ReadCloser
-	s    *sealed
+	s    *Sealed
 	resp *http.Response
 	r    io.Reader
 }

@@ -1,4 +1,4 @@
-package proxy
+package seal
 
 import (
 	"bytes"
@@ -16,6 +16,7 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/placeholder"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/rewrite"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/sigv4"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect"
 	"github.com/splitpod/splitpod/pkg/core"
 )
 
@@ -32,7 +33,7 @@ func (x *sealing) content(context.Context) error {
 	if err := x.bodyContent(); err != nil {
 		return err
 	}
-	if x.v.Store != nil && x.in.read && x.out.trailers != nil && marked(x.out.trailers()) {
+	if x.v.Store != nil && x.in.Body.Read && x.out.Trailers != nil && marked(x.out.Trailers()) {
 		return inject.Guarded()
 	}
 	return nil
@@ -41,41 +42,41 @@ func (x *sealing) content(context.Context) error {
 // bodyContent is content for the body alone. One that it does not read has a guard, which
 // looks at the trailers as well.
 func (x *sealing) bodyContent() error {
-	empty := x.out.framing.Kind == http1.NoBody
+	empty := x.out.Framing.Kind == http1.NoBody
 	switch {
-	case x.in.endpoint.RewriteBody && !empty:
+	case x.in.Endpoint.RewriteBody && !empty:
 		if err := x.whole(rewrite.MaxBody, rewrite.TooLarge()); err != nil {
 			return err
 		}
-		if x.in.original == nil {
-			x.in.original = x.in.content
+		if x.in.Body.Original == nil {
+			x.in.Body.Original = x.in.Body.Content
 		}
-		out, err := x.job.Body(x.out.fields, x.in.original)
-		x.in.content = out
+		out, err := x.job.Body(x.out.Fields, x.in.Body.Original)
+		x.in.Body.Content = out
 		return err
 	case x.payload.Buffer:
 		if err := x.whole(sigv4.MaxBody, tooLargeToSign); err != nil {
 			return err
 		}
 	}
-	if x.v.Store == nil || empty && !x.in.read {
+	if x.v.Store == nil || empty && !x.in.Body.Read {
 		return nil
 	}
-	if coding := codingOf(x.out.fields); coding != "" && x.in.sealed.watched {
+	if coding := codingOf(x.out.Fields); coding != "" && x.sealed.watched {
 		return x.inflated(coding)
 	}
-	if n := x.out.framing.Length; !x.in.read && x.out.framing.Kind == http1.Length && n <= maxAhead && x.in.held.Spare(n+1) {
-		x.in.unhurried = true // what it holds is spare
+	if n := x.out.Framing.Length; !x.in.Body.Read && x.out.Framing.Kind == http1.Length && n <= maxAhead && x.in.Body.Held.Spare(n+1) {
+		x.in.Body.Unhurried = true // what it holds is spare
 		err := x.whole(maxAhead, nil)
-		if x.in.unhurried = false; err != nil {
+		if x.in.Body.Unhurried = false; err != nil {
 			return err
 		}
 	}
-	if !x.in.read {
-		x.in.sealed.guard = &guard{trailers: x.out.trailers}
+	if !x.in.Body.Read {
+		x.sealed.guard = &guard{trailers: x.out.Trailers}
 		return nil
 	}
-	if placeholder.FoundBytes(x.in.content) {
+	if placeholder.FoundBytes(x.in.Body.Content) {
 		return inject.Guarded()
 	}
 	return nil
@@ -85,17 +86,17 @@ var tooLargeToSign = &inject.Error{Status: 413, Reason: core.ReasonSigningFailed
 
 // whole reads the body, unless it was read already.
 func (x *sealing) whole(limit int, tooLarge *inject.Error) error {
-	if x.in.read {
+	if x.in.Body.Read {
 		return nil
 	}
 	content, err := x.body(limit)
-	if refused := unreadable(err); err != nil && refused.reason == core.ReasonBodyTooLarge && tooLarge != nil {
+	if e, ok := errors.AsType[*inspect.Error](err); ok && e.Reason == core.ReasonBodyTooLarge && tooLarge != nil {
 		return tooLarge
 	}
 	if err != nil {
 		return err
 	}
-	x.in.content, x.in.read = content, true
+	x.in.Body.Content, x.in.Body.Read = content, true
 	return nil
 }
 
@@ -127,17 +128,17 @@ func (x *sealing) inflated(coding string) error {
 	default:
 		return inject.Unavailable("a body in the coding %s cannot be searched for placeholders; send it uncompressed", strings.ToValidUTF8(coding[:min(len(coding), 32)], "?"))
 	}
-	if _, grpc := x.out.fields.Get("grpc-encoding"); grpc > 0 {
+	if _, grpc := x.out.Fields.Get("grpc-encoding"); grpc > 0 {
 		return inject.Unavailable("compressed gRPC messages cannot be searched for placeholders; send them uncompressed")
 	}
 	large := inject.Unavailable("a compressed body is searched for placeholders up to %d bytes, and %d inflated; send it uncompressed", maxCompressed, maxInflated)
 	if err := x.whole(maxCompressed, large); err != nil {
 		return err
 	}
-	if placeholder.FoundBytes(x.in.content) {
+	if placeholder.FoundBytes(x.in.Body.Content) {
 		return inject.Guarded()
 	}
-	r, err := open(bytes.NewReader(x.in.content))
+	r, err := open(bytes.NewReader(x.in.Body.Content))
 	if err != nil {
 		return inject.Unavailable("the body is not in the coding %s that it names", coding)
 	}
@@ -193,27 +194,38 @@ func marked(fields http1.Fields) bool {
 	return slices.ContainsFunc(fields, func(f http1.Field) bool { return placeholder.Found(f.Name + ": " + f.Value) })
 }
 
-// body is the body of a request as the origin may get it.
-func (s *sealed) body(r io.Reader) io.Reader {
+// Body is the body of a request as the origin may get it.
+func (s *Sealed) Body(r io.Reader) io.Reader {
 	if s == nil || s.guard == nil {
 		return r
 	}
 	return s.guard.around(r)
 }
 
-// between is body for an exchange; nil when the body may pass as it is.
-func (s *sealed) between() func(io.Reader) io.Reader {
+// Stream is Body for a stream.
+func (s *Sealed) Stream(b io.ReadCloser) io.ReadCloser {
+	if s == nil || s.guard == nil {
+		return b
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{s.guard.around(b), b}
+}
+
+// Between is Body for an exchange; nil when the body may pass as it is.
+func (s *Sealed) Between() func(io.Reader) io.Reader {
 	if s == nil || s.guard == nil {
 		return nil
 	}
 	return s.guard.around
 }
 
-// caught is the refusal of a request in whose body a placeholder was found when a
-// part of it was sent.
-func (s *sealed) caught() *refusal {
+// Caught is the error of a request in whose body a placeholder was found when a part of it
+// was sent.
+func (s *Sealed) Caught() error {
 	if s == nil || s.guard == nil || !s.guard.hit.Load() {
 		return nil
 	}
-	return uninjected(inject.Guarded())
+	return inject.Guarded()
 }
