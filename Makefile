@@ -85,6 +85,7 @@ check: setup lint generate test ## what CI runs
 
 .PHONY: profile
 profile: ## default.pgo anew, from the benchmarks of the network daemon; where its hot paths change
+	mkdir -p bin
 	$(GO) test ./cmd/supervisor-network/internal/proxy -trimpath -run '^$$' -bench 'KeepAlive|Handshake|Stream|Connect' \
 		-benchtime 10s -o bin/proxy.test -cpuprofile $(CURDIR)/bin/proxy.prof
 	$(GO) tool pprof -proto -focus supervisor-network/internal/ -ignore '_test\.go' \
