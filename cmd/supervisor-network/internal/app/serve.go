@@ -46,6 +46,7 @@ import (
 	"github.com/splitpod/splitpod/pkg/core"
 	"github.com/splitpod/splitpod/pkg/core/outbox"
 	"github.com/splitpod/splitpod/pkg/core/policy"
+	"github.com/splitpod/splitpod/pkg/core/slack"
 )
 
 // daemon is everything `serve` runs.
@@ -94,7 +95,7 @@ func (e *ConfigError) Unwrap() error { return e.err }
 // until ctx ends. Nothing is accepted before everything is there.
 func Serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) error {
 	tuneMemory(ctx)
-	relax()
+	slack.Allow()
 	if err := harden(); err != nil {
 		return err
 	}
