@@ -303,6 +303,13 @@ refused(lambda: routed("127.0.0.1", CANARY)); refused(lambda: routed(CANARY, "12
 def again():
     s = socket.socket(); s.settimeout(60); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind(("0.0.0.0", port)); s.connect((CANARY, 9999))
 refused(again)`), []string{"end"}, nil, 0, ""},
+		{"A26", "a listener that answers through the fence", python(`server = socket.socket(); server.bind(("127.0.0.1", 0)); server.listen(); to = server.getsockname()
+for i in range(20000):
+    s = socket.socket(); s.setblocking(False); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind(("203.0.113.8", 40001))
+    try: s.connect(to)
+    except BlockingIOError: pass
+    s.close()
+tcp(*to); print("listens")`), []string{"listens\nend"}, nil, 0, "an answer to a connection"},
 		{"A28", "the daemons' own listeners", python(`for p in 9901, 9902: refused(lambda: tcp(CANARY, p), p); refused(lambda: tcp("127.0.0.1", p), p)
 for p in 9901, 9902: print(status("%s:%d" % (CANARY, p)))`), []string{"403\n403\nend"}, []string{"200"}, 0, "policy_denied"},
 		{"A29", "the cluster", python(`for t in "kubernetes.default.svc:443", "kubernetes.default.svc.cluster.local:443", "10.96.0.1:443", CANARY + ":6443", "10.0.0.1:10250", "localhost:3128", "127.0.0.1:6443", "[::1]:6443", "` + metadata + `:80": print(t, status(t))`),

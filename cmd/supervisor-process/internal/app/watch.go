@@ -97,10 +97,11 @@ func again(ctx context.Context, pause time.Duration, f func() error) {
 const maxAttributions = 16
 
 // refused reports one packet. A TCP attempt that the fence holds is ended as soon as
-// its program is known, or at once when too many wait.
+// its program is known, or at once when too many wait. An answer is no attempt: to end it
+// would end the listener that gave it, which the workload could choose.
 func (d *daemon) refused(p nflog.Packet, slots chan struct{}) {
 	d.fence.logged.Add(1)
-	if p.Proto != "tcp" || !d.held {
+	if p.Proto != "tcp" || p.Reply || !d.held {
 		d.reportRefused(p, core.Identity{UID: p.UID})
 		return
 	}
@@ -144,9 +145,17 @@ func (d *daemon) endAttempt(t core.Tuple) {
 func (d *daemon) reportRefused(p nflog.Packet, who core.Identity) {
 	d.report.Own(core.Event{
 		Kind: core.EventBypass, Stage: core.StageBypass, Severity: core.SeverityMedium, Verdict: core.Deny, Reason: core.ReasonBypass,
-		Detail: "a direct connection was refused; " + hint(p.Proto, p.Dst.Port()), Protocol: p.Proto, Host: p.Dst.Addr().String(),
+		Detail: detail(p), Protocol: p.Proto, Host: p.Dst.Addr().String(),
 		Port: p.Dst.Port(), UID: who.UID, Process: who.Process, Program: who.Program, Ancestors: who.Ancestors,
 	})
+}
+
+// detail says what was refused and what would work in its place.
+func detail(p nflog.Packet) string {
+	if p.Reply {
+		return "an answer to a connection from an address outside loopback was refused; let whoever connects to loopback bind to no address"
+	}
+	return "a direct connection was refused; " + hint(p.Proto, p.Dst.Port())
 }
 
 // hint says what would work in place of a direct connection.

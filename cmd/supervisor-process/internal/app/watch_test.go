@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/watch/nflog"
 	"github.com/splitpod/splitpod/test/jump"
 )
 
@@ -23,6 +24,16 @@ func TestARefusalSaysWhatWouldWork(t *testing.T) {
 		if got := hint(tt.proto, tt.port); !strings.Contains(got, tt.want) || !strings.Contains(got, "prox") {
 			t.Errorf("%s: %q does not say %q", name, got, tt.want)
 		}
+	}
+}
+
+// TestAnAnswerIsNotCalledADirectConnection: nobody connected, so that no proxy would help.
+func TestAnAnswerIsNotCalledADirectConnection(t *testing.T) {
+	if got := detail(nflog.Packet{Proto: "tcp", Reply: true}); !strings.Contains(got, "an answer") || strings.Contains(got, "prox") {
+		t.Errorf("got %q", got)
+	}
+	if got := detail(nflog.Packet{Proto: "tcp"}); !strings.Contains(got, "direct connection") {
+		t.Errorf("got %q", got)
 	}
 }
 

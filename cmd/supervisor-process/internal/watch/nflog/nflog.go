@@ -6,7 +6,7 @@
 // read is skipped. It does not count: the fence's counters do, without a limit.
 //
 // Sources: nfnetlink_log.h of the kernel's user API, netlink(7), RFC 791 section
-// 3.1, RFC 8200 sections 3 and 4.
+// 3.1, RFC 8200 sections 3 and 4, RFC 9293 section 3.1.
 package nflog
 
 import (
@@ -30,6 +30,7 @@ type Packet struct {
 	Proto    string // "tcp", "udp", …, or the protocol's number
 	Src, Dst netip.AddrPort
 	UID      uint32 // who sent it; 4294967295 when unknown
+	Reply    bool   // of TCP: whoever sent it was connected to, and connects to nobody
 }
 
 // Of nfnetlink_log.h.
@@ -292,6 +293,8 @@ func (p *Packet) transport(number byte, src, dst netip.Addr, b []byte, first boo
 		if first && len(b) >= 4 {
 			sport, dport = binary.BigEndian.Uint16(b), binary.BigEndian.Uint16(b[2:])
 		}
+		const flags, fin, syn, rst, ack = 13, 1, 2, 4, 16
+		p.Reply = number == unix.IPPROTO_TCP && first && len(b) > flags && b[flags]&(fin|syn|rst|ack) != syn
 	}
 	p.Src, p.Dst = netip.AddrPortFrom(src, sport), netip.AddrPortFrom(dst, dport)
 }

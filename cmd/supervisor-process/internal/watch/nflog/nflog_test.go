@@ -98,6 +98,35 @@ func TestPacketsAreRead(t *testing.T) {
 	}
 }
 
+// TestWhoOnlyAnswersIsToldFromWhoConnects: a first packet has SYN and nothing that answers.
+func TestWhoOnlyAnswersIsToldFromWhoConnects(t *testing.T) {
+	segment := func(flags ...byte) []byte {
+		return append(append(slices.Clone(ports), make([]byte, 9)...), flags...)
+	}
+	for name, tt := range map[string]struct {
+		payload []byte
+		reply   bool
+	}{
+		"SYN":                    {header4(6, 0, segment(0x02)...), false},
+		"SYN with ECN":           {header4(6, 0, segment(0xc2)...), false},
+		"SYN and ACK":            {header4(6, 0, segment(0x12)...), true},
+		"RST":                    {header4(6, 0, segment(0x04)...), true},
+		"RST and ACK":            {header4(6, 0, segment(0x14)...), true},
+		"ACK":                    {header4(6, 0, segment(0x10)...), true},
+		"SYN over IPv6":          {header6(6, segment(0x02)...), false},
+		"SYN and ACK over IPv6":  {header6(6, segment(0x12)...), true},
+		"cut before the flags":   {header4(6, 0, segment()...), false},
+		"a later fragment":       {header4(6, 100, segment(0x12)...), false},
+		"UDP with the same byte": {header4(17, 0, segment(0x12)...), false},
+	} {
+		for p := range parse(message(tt.payload)) {
+			if p.Reply != tt.reply {
+				t.Errorf("%s: reply is %v", name, p.Reply)
+			}
+		}
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add(message(header4(6, 0, ports...)))
 	f.Add(append(message(header6(60, append([]byte{6, 0, 0, 0, 0, 0, 0, 0}, ports...)...)), message(nil)...))
