@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -423,5 +424,40 @@ func TestIdentityOfTheFutureDenies(t *testing.T) {
 		if got := IdentityFromProto(resp); got.Status == core.IdentityKnown {
 			t.Errorf("%v reads as known", resp)
 		}
+	}
+}
+
+// TestALinkInPlaceOfASocketIsNotOpened: the directory may be the other daemon's, which may
+// put something in a socket's place before it is opened to that daemon.
+func TestALinkInPlaceOfASocketIsNotOpened(t *testing.T) {
+	dir := t.TempDir()
+	secret, at := filepath.Join(dir, "secret"), filepath.Join(dir, ProcessSocket)
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(os.WriteFile(secret, nil, 0o600))
+	for what, put := range map[string]func() error{
+		"a link":      func() error { return os.Symlink(secret, at) },
+		"a hard link": func() error { return os.Link(secret, at) },
+		"a directory": func() error { return os.Mkdir(at, 0o700) },
+		"nothing":     func() error { return nil },
+	} {
+		must(put())
+		if err := openToOthers(at); err == nil {
+			t.Errorf("%s was opened", what)
+		}
+		must(os.RemoveAll(at))
+	}
+	if info, err := os.Stat(secret); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the file has mode %v (%v)", info.Mode(), err)
+	}
+	l, err := Listen(t.Context(), "unix", dir, ProcessSocket)
+	must(err)
+	defer l.Close()
+	if info, err := os.Lstat(at); err != nil || info.Mode() != os.ModeSocket|0o666 {
+		t.Errorf("the socket has mode %v (%v)", info.Mode(), err)
 	}
 }

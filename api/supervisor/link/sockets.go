@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/keepalive"
 )
@@ -41,11 +42,29 @@ func Listen(ctx context.Context, network, runDir, name string) (*net.UnixListene
 	if err != nil {
 		return nil, fmt.Errorf("open the contract socket: %w", err)
 	}
-	if err := os.Chmod(path, 0o666); err != nil {
+	if err := openToOthers(path); err != nil {
 		l.Close()
 		return nil, fmt.Errorf("open the contract socket to the other container: %w", err)
 	}
 	return l.(*net.UnixListener), nil
+}
+
+// openToOthers lets everybody connect to a socket. The directory may belong to the other
+// daemon: what that one put in the socket's place, or leads to, keeps its mode.
+func openToOthers(path string) error {
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("open", err)
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return os.NewSyscallError("fstat", err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFSOCK {
+		return errors.New("something else was put in its place")
+	}
+	return os.Chmod(fmt.Sprintf("/proc/self/fd/%d", fd), 0o666)
 }
 
 // Dial connects to a Unix socket in the run directory. The caller checks the peer.
