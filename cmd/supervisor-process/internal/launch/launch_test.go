@@ -499,7 +499,10 @@ func TestSessionsCannotSignalEachOther(t *testing.T) {
 	if code, _ := run(t, s, "kill", "-KILL", fmt.Sprint(p.PID())); code == 0 {
 		t.Error("one session killed another")
 	}
-	if code, out := run(t, s, "sh", "-c", "sleep 1000 & kill -KILL $! && echo killed"); code != 0 || !strings.Contains(out, "killed") {
+	if code, out := run(t, s, "python3", "-c", fmt.Sprintf("import resource; resource.prlimit(%d, resource.RLIMIT_CPU, (1, 1))", p.PID())); code == 0 || !strings.Contains(out, "PermissionError") {
+		t.Errorf("one session can limit another: code %d, %q", code, out)
+	}
+	if code, out := run(t, s, "sh", "-c", "ulimit -t 1000 && sleep 1000 & kill -KILL $! && echo killed"); code != 0 || !strings.Contains(out, "killed") {
 		t.Errorf("a session cannot signal its own: code %d, %q", code, out)
 	}
 }

@@ -23,7 +23,7 @@ var allowed = []group{
 		fork vfork execve exit exit_group wait4 waitid getpid getppid gettid set_tid_address tkill tgkill kill
 		rt_sigaction rt_sigprocmask rt_sigpending rt_sigreturn rt_sigsuspend rt_sigtimedwait rt_sigqueueinfo
 		rt_tgsigqueueinfo sigaltstack pause restart_syscall process_mrelease
-		getpgid setpgid getpgrp getsid setsid getpriority setpriority getrlimit setrlimit prlimit64 getrusage times
+		getpgid setpgid getpgrp getsid setsid getpriority setpriority getrlimit setrlimit getrusage times
 		sched_yield sched_getaffinity sched_setaffinity sched_getparam sched_setparam sched_getscheduler
 		sched_setscheduler sched_getattr sched_setattr sched_get_priority_max sched_get_priority_min
 		sched_rr_get_interval ioprio_get ioprio_set getcpu arch_prctl get_thread_area set_thread_area`},
@@ -94,8 +94,10 @@ var conditional = []rule{
 	{"clone", []condition{{0, "no bit of", namespaceFlags &^ 0xff}}, "no new namespace; the low byte is the signal at exit"},
 	{"unshare", []condition{{0, "no bit of", namespaceFlags}}, "no new namespace"},
 	{"execveat", []condition{{4, "no bit of", 0x1000}}, "not a file without a path (AT_EMPTY_PATH)"},
-	{"ioctl", []condition{{1, "!=", 0x5412}, {1, "!=", 0x541c}, {1, "<=", upTo32}}, "no typing into a terminal (TIOCSTI, TIOCLINUX)"},
+	{"ioctl", []condition{{1, "!=", 0x5412}, {1, "!=", 0x541c}, {1, "!=", 0x5423}, {1, "<=", upTo32}}, "no typing into a terminal (TIOCSTI, TIOCLINUX), and no other line discipline (TIOCSETD), which the kernel loads for whoever asks"},
 	{"ioctl", []condition{{1, ">=", 0xffffffff80000000}}, "requests of C libraries that pass a negative int"},
+	{"prlimit64", []condition{{0, "==", 0}}, "limits of one's own: another session's program can be ended by its limits"},
+	{"prlimit64", []condition{{2, "==", 0}}, "only asking"},
 	{"personality", []condition{{0, "==", 0}}, "Linux"},
 	{"personality", []condition{{0, "==", 8}}, "Linux as 32 bits"},
 	{"personality", []condition{{0, "==", 0xffffffff}}, "only asking"},
