@@ -68,3 +68,30 @@ print("done")
 		t.Errorf("a flood of %d attempts made %d records", tcp+udp, lines)
 	}
 }
+
+// TestARecordIsALineOfItsOwn: the workload's output goes where the records go by default,
+// and what it leaves unfinished would hide them from whoever reads lines.
+func TestARecordIsALineOfItsOwn(t *testing.T) {
+	need.Program(t, "python3")
+	p := newPair(t, policyText)
+	p.startNetwork()
+	p.startProcessWith([]string{"--records", "stdout"}, "python3", "-c", `
+import socket
+for i in range(5):
+    print("$ ", end="", flush=True)
+    try: socket.create_connection(("203.0.113.9", 1 + i), 60)
+    except OSError: pass
+`)
+	if code := p.process.wait(t); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	out := p.process.out.String()
+	if n := bypassCount(t, out); n != 5 {
+		t.Errorf("%d of 5 attempts can be read in %.3000q", n, out)
+	}
+	for line := range strings.Lines(out) {
+		if strings.Contains(line, `{"class_uid"`) && !strings.HasPrefix(line, "{") {
+			t.Errorf("a record stands behind %.20q", line)
+		}
+	}
+}

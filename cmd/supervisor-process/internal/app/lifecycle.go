@@ -32,6 +32,8 @@ type daemon struct {
 	cfg      *config.Config
 	instance core.InstanceID
 	log      *slog.Logger
+	stdout   *stream        // the workload's output, and records
+	stderr   *stream        // and the log
 	box      *outbox.Outbox // nil without a network daemon
 	report   *report.Reporter
 	meter    *observe.Meter

@@ -51,8 +51,9 @@ func runCommand(ctx context.Context, args []string, stdout, stderr io.Writer) in
 	gather()
 	d := &daemon{cfg: cfg, instance: core.NewInstanceID(), environ: config.Environ(),
 		configs: make(chan core.Config, 1), fatal: make(chan error, 1), signals: make(chan os.Signal, 16)}
-	d.log = newLogger(stderr, cfg.LogLevel, d.instance)
-	exit, err := d.run(ctx, argv, stdout, stderr)
+	d.stdout, d.stderr = &stream{out: stdout}, &stream{out: stderr}
+	d.log = newLogger(d.stderr, cfg.LogLevel, d.instance)
+	exit, err := d.run(ctx, argv)
 	if e, ok := errors.AsType[*launch.LaunchError](err); ok {
 		fmt.Fprintf(stderr, "supervisor-process: %v\n", e)
 		return e.Code
@@ -65,7 +66,7 @@ func runCommand(ctx context.Context, args []string, stdout, stderr io.Writer) in
 
 // run opens everything the life of the workload needs, lives it, and closes
 // everything.
-func (d *daemon) run(ctx context.Context, argv []string, stdout, stderr io.Writer) (core.Exit, error) {
+func (d *daemon) run(ctx context.Context, argv []string) (core.Exit, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	signal.Notify(d.signals, forwarded...)
@@ -77,7 +78,7 @@ func (d *daemon) run(ctx context.Context, argv []string, stdout, stderr io.Write
 	if d.cfg.Policy == "" {
 		d.box = outbox.New(outbox.DefaultLimit)
 	}
-	if err := d.openReport(stdout, stderr); err != nil {
+	if err := d.openReport(d.stdout, d.stderr); err != nil {
 		return core.Exit{}, &problem{exitConfig, err}
 	}
 
@@ -279,7 +280,7 @@ func (d *daemon) launchMain(ctx context.Context, argv []string) (*launch.Session
 		return nil, fmt.Errorf("launch the workload: %w", err)
 	}
 	session, err := d.sandbox.Launch(ctx, spec)
-	d.console.Launched(os.Stdin, os.Stdout, os.Stderr)
+	d.console.Launched(os.Stdin, workloads{d.stdout}, workloads{d.stderr})
 	if e, ok := errors.AsType[*launch.LaunchError](err); ok {
 		d.finish(argv[0], 0, core.Exit{Code: e.Code})
 		return nil, e
