@@ -91,3 +91,36 @@ func TestAnUpdatedVolumeIsReadByTheNextProgram(t *testing.T) {
 		})
 	}
 }
+
+// TestALinkOnAVolumeGrantsNothingAfterARestart: a workload that may write above its working
+// directory, and puts a link in its place for the one after it.
+func TestALinkOnAVolumeGrantsNothingAfterARestart(t *testing.T) {
+	need.Root(t)
+	need.Landlock(t, 1)
+	dir, err := os.MkdirTemp("/srv", "splitpod-volume-")
+	must(t, err)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	for _, sub := range []string{"volume", "volume/project", "hidden"} {
+		must(t, os.Mkdir(filepath.Join(dir, sub), 0o755))
+		must(t, os.Chown(filepath.Join(dir, sub), 1000, 1000))
+	}
+	must(t, os.Chmod(dir, 0o755))
+	policy := policyFile(t, "version: 1\nprocess: {run_as_user: \"1000\", run_as_group: \"1000\"}\nfilesystem_policy: {read_write: ["+dir+"/volume]}\n")
+	records := filepath.Join(t.TempDir(), "records")
+	run := func(script string) string {
+		_, out, errs := command(t, "supervisor-process", "run", "--policy", policy, "--run-dir", t.TempDir(), "--admin-listen", "", "--records", records,
+			"--workdir", dir+"/volume/project", "--", "sh", "-c", script)
+		return out + errs
+	}
+	if out := run("cd .. && mv project before && ln -s " + dir + "/hidden project && echo linked"); !strings.Contains(out, "linked") {
+		t.Fatalf("output %q", out)
+	}
+	if out := run("echo x > " + dir + "/hidden/file && echo written; echo end"); !strings.Contains(out, "end\n") || strings.Contains(out, "written") {
+		t.Errorf("output %q", out)
+	}
+	text, err := os.ReadFile(records)
+	must(t, err)
+	if !strings.Contains(string(text), dir+"/volume/project: a symbolic link") {
+		t.Errorf("nothing says why the working directory is not writable: %s", tail(string(text)))
+	}
+}

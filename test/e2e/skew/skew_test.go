@@ -68,6 +68,7 @@ var newer = map[string]map[string][]string{
 		"readiness with the reason of a refusal": {"TestAWorkloadOutlivesANetworkDaemonThatDoesNotFit"},
 		"sessions that end with their channel":   {"TestSSHSessionsEndWithTheirChannel"},
 		"what Java trusts":                       {"TestAJavaProgram"},
+		"links that no earlier workload left":    {"TestALinkOnAVolumeGrantsNothingAfterARestart"},
 		"records in lines of their own":          {"TestARecordIsALineOfItsOwn"},
 		"names for users by number":              {"TestAUserByNumberHasAName"},
 	},

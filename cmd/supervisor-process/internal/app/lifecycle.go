@@ -100,7 +100,7 @@ func (d *daemon) life(ctx context.Context, argv []string) (core.Exit, error) {
 	d.started = first
 	d.files = prepare.PlanFiles("/", first.Static, d.account, d.workdir(), d.cfg.RunDir)
 	d.files.Grant("/", argv[0], d.searchPath(), d.workdir())
-	d.files.Settle("/")
+	d.files.Settle("/", d.account.UID)
 
 	// isolate: namespaces, fence verified, listeners open. Nothing runs in them but
 	// our own init.

@@ -119,7 +119,7 @@ func (f *flight) confine(ctx context.Context, cfg *config.Config, sandbox *launc
 		return
 	}
 	d.started, d.files = c, prepare.PlanFiles("/", c.Static, d.account, d.workdir(), runDir)
-	d.files.Settle("/")
+	d.files.Settle("/", d.account.UID)
 	self, err := os.Executable()
 	if err == nil {
 		d.files.ReadOnly = append(d.files.ReadOnly, self)

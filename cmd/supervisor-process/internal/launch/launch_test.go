@@ -88,7 +88,7 @@ var someFiles = landlock.Rules{ReadOnly: settled("/usr", "/bin", "/lib", "/lib64
 // settled are paths as rules have them, without links.
 func settled(paths ...string) []string {
 	f := prepare.Files{ReadOnly: paths}
-	f.Settle("/")
+	f.Settle("/", 1234)
 	return f.ReadOnly
 }
 

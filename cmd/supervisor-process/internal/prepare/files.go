@@ -30,7 +30,8 @@ type Files struct {
 	ReadOnly, ReadWrite []string
 	Findings            []string // what the policy asks for and is not granted
 
-	named map[string]string // read-only paths as they were named, by what they led to
+	command string            // the path that Grant added; empty: none
+	named   map[string]string // read-only paths as they were named, by what they led to
 }
 
 // PlanFiles adds to a policy's paths what every program needs, as the workload's own
@@ -83,14 +84,21 @@ func (f *Files) Grant(root, name, search, workdir string) {
 		if !filepath.IsAbs(name) {
 			name = filepath.Join(workdir, name)
 		}
-		f.addPath(root, &f.ReadOnly, name)
+		f.grant(root, name)
 		return
 	}
 	for _, dir := range filepath.SplitList(search) {
 		if p := filepath.Join(dir, name); filepath.IsAbs(p) && isProgram(filepath.Join(root, p)) {
-			f.addPath(root, &f.ReadOnly, p)
+			f.grant(root, p)
 			return
 		}
+	}
+}
+
+func (f *Files) grant(root, p string) {
+	before := len(f.ReadOnly)
+	if f.addPath(root, &f.ReadOnly, p); len(f.ReadOnly) > before {
+		f.command = f.ReadOnly[before]
 	}
 }
 
@@ -118,12 +126,22 @@ func (f *Files) addPath(root string, to *[]string, p string) {
 
 // Settle follows the image's symbolic links below root once, before anything of the
 // workload runs: a program that gets a path later (by exec, by SSH) gets what it led to
-// now, not what the workload has made of it since. A link that leads to / opens nothing
-// for writing.
-func (f *Files) Settle(root string) {
+// now, not what the workload has made of it since. A link of the user's own may be what an
+// earlier workload left on a volume: it is not followed, so that Landlock refuses the path,
+// but where it leads to the command, which this workload is. A link that leads to / opens
+// nothing for writing.
+func (f *Files) Settle(root string, user uint32) {
 	f.named = make(map[string]string)
+	others := func(link string) bool { return !isOf(link, user) }
 	for i, p := range f.ReadOnly {
-		to, atomic := settled(root, p, nil)
+		may := others
+		if p == f.command {
+			may = nil
+		}
+		to, atomic := settled(root, p, may)
+		if to == "" {
+			to = p
+		}
 		if atomic != "" {
 			f.Findings = append(f.Findings, fmt.Sprintf("%s is one file of a volume that is updated by replacing its files: programs keep what they started with and cannot read what replaces it; name %s to let them", p, atomic))
 		}
@@ -131,7 +149,10 @@ func (f *Files) Settle(root string) {
 	}
 	var writable []string
 	for _, p := range f.ReadWrite {
-		to, _ := settled(root, p, nil)
+		to, _ := settled(root, p, others)
+		if to == "" {
+			to = p
+		}
 		if to == "/" {
 			f.Findings = append(f.Findings, fmt.Sprintf("%s leads to /, which is never opened for writing; name the directories that are meant", p))
 			continue
@@ -208,6 +229,12 @@ func settled(root, p string, may func(link string) bool) (to, volume string) {
 func exists(path string) bool {
 	_, err := os.Lstat(path)
 	return err == nil
+}
+
+// isOf reports whether something, a link itself, is the user's, or cannot be looked at.
+func isOf(path string, uid uint32) bool {
+	var st unix.Stat_t
+	return unix.Lstat(path, &st) != nil || st.Uid == uid
 }
 
 // owns reports whether path is a directory of the user.

@@ -111,7 +111,7 @@ func TestNamesOfTheImageAreNoPatterns(t *testing.T) {
 	}
 	home := Account{UID: uint32(os.Getuid()), Home: "/etc/.."}
 	got = PlanFiles(root, core.StaticPolicy{}, home, "/", "/no/run/dir")
-	got.Settle(root)
+	got.Settle(root, 1234)
 	if slices.Contains(got.ReadWrite, "/") {
 		t.Errorf("a home of / in other words is writable: %q", got.ReadWrite)
 	}
@@ -133,7 +133,7 @@ func TestPathsAreSettledOnce(t *testing.T) {
 		"/": "/",
 	} {
 		f := Files{ReadOnly: []string{p}, ReadWrite: []string{p}}
-		f.Settle(root)
+		f.Settle(root, 1234)
 		writable := []string{want}
 		if want == "/" {
 			writable = nil
@@ -141,6 +141,38 @@ func TestPathsAreSettledOnce(t *testing.T) {
 		if f.ReadOnly[0] != want || !slices.Equal(f.ReadWrite, writable) || (want == "/") != (len(f.Findings) == 1) {
 			t.Errorf("%s leads to %+v, want %s", p, f, want)
 		}
+	}
+}
+
+// TestALinkOfTheUsersIsNotFollowed: an earlier workload may have left it on a volume, to be
+// granted what it leads to when the container starts again.
+func TestALinkOfTheUsersIsNotFollowed(t *testing.T) {
+	need.Root(t)
+	const user = 1234
+	root := tree(t, "secret/", "work/", "usr/bin/prog")
+	for link, owner := range map[string]int{"work/theirs": user, "work/roots": 0, "work/prog": user} {
+		to := "/secret"
+		if link == "work/prog" {
+			to = "/usr/bin/prog"
+		}
+		at := filepath.Join(root, link)
+		if err := errors.Join(os.Symlink(to, at), os.Lchown(at, owner, owner)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	paths := []string{"/work/theirs", "/work/theirs/deep", "/work/roots", "/work/roots/deep"}
+	want := []string{"/work/theirs", "/work/theirs/deep", "/secret", "/secret/deep"}
+	f := Files{ReadOnly: slices.Clone(paths), ReadWrite: slices.Clone(paths)}
+	f.Settle(root, user)
+	if !slices.Equal(f.ReadOnly, want) || !slices.Equal(f.ReadWrite, want) {
+		t.Errorf("%q lead to %+v, want %q", paths, f, want)
+	}
+	// What the container's command is, its user decides in any case.
+	f = Files{}
+	f.Grant(root, "/work/prog", "", "/")
+	f.Settle(root, user)
+	if want := []string{"/usr/bin/prog"}; !slices.Equal(f.ReadOnly, want) {
+		t.Errorf("the command leads to %q, want %q", f.ReadOnly, want)
 	}
 }
 
@@ -209,7 +241,7 @@ func TestAPathIsFollowedAgainOnlyThroughTheKubeletsLinks(t *testing.T) {
 	must(os.Symlink("..first", filepath.Join(volume, "..data")))
 	must(os.Symlink("..data/key", filepath.Join(volume, "key")))
 	f := Files{ReadOnly: []string{"/volume/key"}}
-	f.Settle(root)
+	f.Settle(root, 1234)
 	const settled = "/volume/..first/key"
 	if !slices.Equal(f.ReadOnly, []string{settled}) || len(f.Findings) != 1 || !strings.Contains(f.Findings[0], "name /volume to let them") {
 		t.Fatalf("got %+v", f)

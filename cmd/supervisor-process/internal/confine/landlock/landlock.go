@@ -201,7 +201,7 @@ func collect(r Rules, abi int) (report Report, rules []rule, done func(), err er
 }
 
 // errLink is a symbolic link that the policy's path did not have when it was looked at.
-var errLink = errors.New("a symbolic link is in its place or above it, which was not there when the sandbox was built")
+var errLink = errors.New("a symbolic link is in its place or above it, which was not there when the sandbox was built, or is of the workload's user; name where it leads")
 
 // open opens a path and returns what it is. The kernel's own links below /proc, which
 // lead every program somewhere else, are followed.
