@@ -121,6 +121,23 @@ func TestRunWithoutANetworkDaemonHasNoNetworkAtAll(t *testing.T) {
 	}
 }
 
+// TestExecPassesNoTerminal: a program could keep the operator's, and read what is typed
+// there when it has long been forgotten.
+func TestExecPassesNoTerminal(t *testing.T) {
+	need.Program(t, "script")
+	p := newPair(t, policyText)
+	p.startNetwork()
+	p.startProcess("sh", "-c", "echo ready; sleep 60")
+	eventually(t, "the workload", func() bool { return strings.Contains(p.process.out.String(), "ready") })
+	p.takesExec()
+	exec := start(t, "script", "-qec", binary(t, "supervisor-process")+" exec --run-dir "+p.dir+"/run -- sh -c '"+
+		"for i in 0 1 2; do test -t $i && echo TERMINAL; done; echo shown; echo as well >&2; exit 3' </dev/null", "/dev/null")
+	code := exec.wait(t)
+	if out := exec.out.String(); code != 3 || !strings.Contains(out, "shown") || !strings.Contains(out, "as well") || strings.Contains(out, "TERMINAL") {
+		t.Errorf("exit code %d, output %q, %s", code, out, exec.err)
+	}
+}
+
 func TestExecRunsInTheSameSandbox(t *testing.T) {
 	p := newPair(t, policyText)
 	p.startNetwork()

@@ -69,6 +69,7 @@ var newer = map[string]map[string][]string{
 		"sessions that end with their channel":   {"TestSSHSessionsEndWithTheirChannel"},
 		"what Java trusts":                       {"TestAJavaProgram"},
 		"links that no earlier workload left":    {"TestALinkOnAVolumeGrantsNothingAfterARestart"},
+		"terminals that are not passed on":       {"TestExecPassesNoTerminal"},
 		"records in lines of their own":          {"TestARecordIsALineOfItsOwn"},
 		"names for users by number":              {"TestAUserByNumberHasAName"},
 	},

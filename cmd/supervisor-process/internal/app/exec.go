@@ -320,7 +320,14 @@ func askExec(c *net.UnixConn, argv []string, term string) (int, error) {
 	if size, err := unix.IoctlGetWinsize(0, unix.TIOCGWINSZ); err == nil {
 		req.Terminal, req.Columns, req.Rows = true, int(size.Col), int(size.Row)
 	}
-	if err := sendExec(c, req); err != nil {
+	out, err := passableOutput(os.Stdout, os.Stderr)
+	if err != nil {
+		return exitFailed, err
+	}
+	defer out.show()
+	err = sendExec(c, req, out.fds)
+	out.sent()
+	if err != nil {
 		return exitFailed, err
 	}
 	if req.Terminal {
@@ -392,7 +399,7 @@ func attachTerminal(c *net.UnixConn) (restore func(), err error) {
 	return restore, err
 }
 
-func sendExec(c *net.UnixConn, req execRequest) error {
+func sendExec(c *net.UnixConn, req execRequest, outputs []int) error {
 	text, err := json.Marshal(req)
 	if err != nil {
 		return err
@@ -406,7 +413,7 @@ func sendExec(c *net.UnixConn, req execRequest) error {
 	if _, err := f.Write(text); err != nil {
 		return fmt.Errorf("send the exec request: %w", err)
 	}
-	if _, _, err := c.WriteMsgUnix([]byte("exec"), unix.UnixRights(fd, 0, 1, 2), nil); err != nil {
+	if _, _, err := c.WriteMsgUnix([]byte("exec"), unix.UnixRights(append([]int{fd, 0}, outputs...)...), nil); err != nil {
 		return fmt.Errorf("send the exec request: %w", err)
 	}
 	return nil
