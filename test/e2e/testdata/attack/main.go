@@ -145,6 +145,7 @@ func always() {
 	refused("ioctl TIOCSTI", call(unix.SYS_IOCTL, 0, unix.TIOCSTI, uintptr(unsafe.Pointer(&[1]byte{}))), perm)
 	refused("ioctl TIOCLINUX", call(unix.SYS_IOCTL, 0, 0x541c, uintptr(unsafe.Pointer(&[1]byte{2}))), perm)
 	refused("ioctl TIOCSTI with high bits", call(unix.SYS_IOCTL, 0, 1<<32|unix.TIOCSTI, 0), perm)
+	refused("setsockopt TCP_ULP", call(unix.SYS_SETSOCKOPT, 0, unix.SOL_TCP, unix.TCP_ULP, uintptr(unsafe.Pointer(&[4]byte{'t', 'l', 's'})), 4), perm)
 	refused("ioctl TIOCSETD", call(unix.SYS_IOCTL, 0, unix.TIOCSETD, uintptr(unsafe.Pointer(&[1]int32{27}))), perm)
 	refused("mknod", unix.Mknod("/tmp/attack-device", unix.S_IFBLK|0o600, 1<<8), perm, unix.EACCES)
 	refused("chown to root", unix.Fchownat(unix.AT_FDCWD, "/tmp", 0, 0, 0), perm, unix.EACCES)

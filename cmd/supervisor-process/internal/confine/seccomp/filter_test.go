@@ -160,6 +160,11 @@ func callsWithArguments(t *testing.T, f filter) {
 		{"typing, hidden by a sign", "ioctl", []uint64{0, 0xffffffff00005412}, "EPERM"},
 		{"a request as a negative int", "ioctl", []uint64{0, 0xffffffff80045430}, "allow"},
 		{"pasting into a console", "ioctl", []uint64{0, 0x541c}, "EPERM"},
+		{"an option of a socket", "setsockopt", []uint64{3, 1, 31}, "allow"},
+		{"an option of TCP", "setsockopt", []uint64{3, 6, 1}, "allow"},
+		{"another protocol above TCP", "setsockopt", []uint64{3, 6, 31}, "EPERM"},
+		{"another protocol, its level hidden above 32 bits", "setsockopt", []uint64{3, 6 | high, 31}, "EPERM"},
+		{"another protocol, hidden above 32 bits", "setsockopt", []uint64{3, 6, 31 | high}, "EPERM"},
 		{"another line discipline", "ioctl", []uint64{0, 0x5423}, "EPERM"},
 		{"which line discipline there is", "ioctl", []uint64{0, 0x5424}, "allow"},
 		{"limits of one's own", "prlimit64", []uint64{0, 7, 1}, "allow"},
@@ -282,7 +287,7 @@ func FuzzFilter(f *testing.F) {
 func TestFilterAgreesWithTheTables(t *testing.T) { onEveryMachine(t, agreesWithTheTables) }
 
 func agreesWithTheTables(t *testing.T, f filter) {
-	special := []uint64{0, 1, 2, 8, 10, 16, 17, 22, 40, 0x80, 0x1000, 0x5412, 0x541c, 0x5423, 0x10000000, 1 << 32, 0xffffffff, 0xffffffff80000000, 0xffffffffffffffff}
+	special := []uint64{0, 1, 2, 6, 8, 10, 31, 16, 17, 22, 40, 0x80, 0x1000, 0x5412, 0x541c, 0x5423, 0x10000000, 1 << 32, 0xffffffff, 0xffffffff80000000, 0xffffffffffffffff}
 	tries := 100_000
 	if testing.Short() {
 		tries /= 10

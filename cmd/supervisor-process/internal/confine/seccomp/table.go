@@ -42,7 +42,7 @@ var allowed = []group{
 		removexattr lremovexattr fremovexattr getxattrat setxattrat listxattrat removexattrat
 		io_setup io_submit io_cancel io_destroy io_getevents io_pgetevents fanotify_mark sysfs`},
 	{"sockets, once they are made", `
-		bind connect listen accept accept4 getsockname getpeername getsockopt setsockopt shutdown`},
+		bind connect listen accept accept4 getsockname getpeername getsockopt shutdown`},
 	{"System V and POSIX communication, inside the namespace of its own", `
 		shmget shmat shmctl shmdt semget semop semtimedop semctl msgget msgsnd msgrcv msgctl
 		mq_open mq_unlink mq_timedsend mq_timedreceive mq_notify mq_getsetattr`},
@@ -91,6 +91,8 @@ var conditional = []rule{
 	{"socket", []condition{{0, "==", 10}, {1, "no bit of", unusualTypes}, {2, "==", 58}}, "ping over IPv6"},
 	{"socket", []condition{{0, "==", 16}, {2, "==", 0}}, "NETLINK_ROUTE, which getifaddrs(3) reads"},
 	{"socketpair", []condition{{0, "==", 1}}, "AF_UNIX"},
+	{"setsockopt", []condition{{1, "!=", 6}, {1, "<=", upTo32}}, "any option but TCP's"},
+	{"setsockopt", []condition{{2, "!=", 31}, {2, "<=", upTo32}}, "and of those not TCP_ULP, which makes another protocol (TLS, SMC) of a connection"},
 	{"clone", []condition{{0, "no bit of", namespaceFlags &^ 0xff}}, "no new namespace; the low byte is the signal at exit"},
 	{"unshare", []condition{{0, "no bit of", namespaceFlags}}, "no new namespace"},
 	{"execveat", []condition{{4, "no bit of", 0x1000}}, "not a file without a path (AT_EMPTY_PATH)"},
