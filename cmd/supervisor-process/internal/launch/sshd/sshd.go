@@ -40,7 +40,8 @@ import (
 // Limits.
 const (
 	maxConnections   = 64
-	maxChannels      = 16 // of one connection
+	maxChannels      = 16       // of one connection
+	maxEnviron       = 16 << 10 // bytes of a channel's variables, with what frames them
 	handshakeTimeout = 15 * time.Second
 	keepalive        = 15 * time.Second
 	killAfter        = 2 * time.Second // from hanging up to SIGKILL
@@ -278,8 +279,35 @@ func (s *Server) limited(next ssh.ChannelHandler) ssh.ChannelHandler {
 		c.alive.Do(func() { go stayAlive(ctx, conn) })
 		own, end := context.WithCancel(ctx)
 		defer end()
-		next(srv, conn, channel, channelContext{ctx, own})
+		next(srv, conn, frugal{channel}, channelContext{ctx, own})
 	}
+}
+
+// frugal is a channel whose client may set so many variables and no more: the library keeps
+// every one it is told of, until a program is asked for.
+type frugal struct{ gossh.NewChannel }
+
+// Accept implements gossh.NewChannel.
+func (f frugal) Accept() (gossh.Channel, <-chan *gossh.Request, error) {
+	channel, requests, err := f.NewChannel.Accept()
+	if err != nil {
+		return nil, nil, err
+	}
+	taken := make(chan *gossh.Request)
+	go func() {
+		defer close(taken)
+		left := maxEnviron
+		for r := range requests {
+			if r.Type == "env" {
+				if left -= len(r.Payload); left < 0 {
+					_ = r.Reply(false, nil)
+					continue
+				}
+			}
+			taken <- r
+		}
+	}()
+	return channel, taken, nil
 }
 
 // channelContext ends with a channel, which may be before its connection does: several

@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -382,6 +383,30 @@ func TestOnlyHarmlessVariablesAreAccepted(t *testing.T) {
 	want := []string{"COLORTERM=truecolor", "LANG=C.UTF-8", "LC_ALL=C", "LC_EDGE=" + strings.Repeat("x", 256), "TZ=UTC"}
 	if !slices.Equal(p.request.Environ, want) {
 		t.Errorf("the program gets %q", p.request.Environ)
+	}
+}
+
+// TestVariablesAreBounded: a client that sets them without end, and asks for no program.
+func TestVariablesAreBounded(t *testing.T) {
+	s, launched := testServer(t, nil)
+	session, err := mustDial(t, s).NewSession()
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, value := 0, strings.Repeat("x", 200)
+	for ; err == nil && set <= maxEnviron; set++ {
+		err = session.Setenv(fmt.Sprintf("LC_%d", set), value)
+	}
+	if set--; err == nil || set*len(value) > maxEnviron {
+		t.Fatalf("%d variables of %d bytes were taken (%v)", set, len(value), err)
+	}
+	if err := session.Start("x"); err != nil {
+		t.Fatal(err)
+	}
+	p := <-launched
+	p.exit <- core.Exit{}
+	if got := len(p.request.Environ); got != set {
+		t.Errorf("the program gets %d of %d variables", got, set)
 	}
 }
 
