@@ -461,3 +461,45 @@ func TestALinkInPlaceOfASocketIsNotOpened(t *testing.T) {
 		t.Errorf("the socket has mode %v (%v)", info.Mode(), err)
 	}
 }
+
+// TestAPeerHasFewConnections: each costs memory, whatever it says.
+func TestAPeerHasFewConnections(t *testing.T) {
+	dir := t.TempDir()
+	l, err := Listen(t.Context(), "unix", dir, ProcessSocket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := NewServer(Credentials{UID: ownUID})
+	go func() { _ = srv.Serve(l) }()
+	t.Cleanup(srv.Stop)
+	connect := func() (c *net.UnixConn, served bool) {
+		c, err := Dial(t.Context(), "unix", dir, ProcessSocket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		_, _ = c.Write([]byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00")) // and no settings
+		n, err := c.Read(make([]byte, 1024))
+		return c, n > 0 && err == nil
+	}
+	var open []*net.UnixConn
+	for range maxConnections {
+		c, served := connect()
+		if !served {
+			t.Fatalf("connection %d of %d is not served", len(open)+1, maxConnections)
+		}
+		open = append(open, c)
+	}
+	if _, served := connect(); served {
+		t.Errorf("connection %d is served", maxConnections+1)
+	}
+	open[0].Close()
+	for deadline := time.Now().Add(time.Minute); ; {
+		if _, served := connect(); served {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("a connection that ended is not given back")
+		}
+	}
+}

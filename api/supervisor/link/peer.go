@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"google.golang.org/grpc/credentials"
@@ -52,7 +54,13 @@ func CheckPeer(c net.Conn, want uint32) error {
 type Credentials struct {
 	UID     uint32
 	Refused func(error) // told about every refused peer; may be nil
+
+	open *atomic.Int64 // connections that a server admitted; nil for a client
 }
+
+// maxConnections bounds those of one server. The other daemon has one, and a few more while
+// it restarts; each costs memory for as long as it likes.
+const maxConnections = 16
 
 func (p Credentials) admit(c net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	if err := CheckPeer(c, p.UID); err != nil {
@@ -72,7 +80,29 @@ func (p Credentials) ClientHandshake(_ context.Context, _ string, c net.Conn) (n
 
 // ServerHandshake implements credentials.TransportCredentials.
 func (p Credentials) ServerHandshake(c net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	return p.admit(c)
+	c, info, err := p.admit(c)
+	if err != nil || p.open == nil {
+		return c, info, err
+	}
+	admitted := &admitted{Conn: c, open: p.open}
+	if p.open.Add(1) > maxConnections {
+		admitted.Close()
+		return nil, nil, fmt.Errorf("the peer on %s has %d connections already", c.LocalAddr(), maxConnections)
+	}
+	return admitted, info, nil
+}
+
+// admitted is a connection that counts until it is closed.
+type admitted struct {
+	net.Conn
+	open   *atomic.Int64
+	closed sync.Once
+}
+
+// Close implements net.Conn.
+func (a *admitted) Close() error {
+	a.closed.Do(func() { a.open.Add(-1) })
+	return a.Conn.Close()
 }
 
 // Info implements credentials.TransportCredentials.

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -83,6 +84,7 @@ const window = 256 << 10
 
 // NewServer makes a gRPC server with the contract's limits.
 func NewServer(creds Credentials) *grpc.Server {
+	creds.open = new(atomic.Int64)
 	return grpc.NewServer(
 		grpc.Creds(creds),
 		grpc.MaxRecvMsgSize(MaxMessageBytes),
