@@ -134,10 +134,14 @@ var (
 	errOutside   = fmt.Errorf("%w, one of them outside the process tree", errAmbiguous)
 )
 
+// passLasts is for how long a pass says that nobody had a socket's inode. These are numbers
+// of 32 bits, and come round after so many sockets and pipes of the node.
+const passLasts = 10 * time.Second
+
 // owner finds the one program behind a socket: by the last pass where that is sound,
 // else by a pass that started after the question.
 func (r *Resolver) owner(ctx context.Context, inode uint64, asked time.Time) (core.Identity, error) {
-	if p := r.last.Load(); p != nil && len(p.holders[inode]) == 0 {
+	if p := r.last.Load(); p != nil && asked.Sub(p.started) < passLasts && len(p.holders[inode]) == 0 {
 		for _, c := range r.recent.all() {
 			before, ok := p.known[c.pid]
 			if !ok || !c.holds(r.fs, inode, asked, maxHeld) {

@@ -790,6 +790,15 @@ func TestAKnownProcessNeedsNoPass(t *testing.T) {
 		if s.r.last.Load() == first {
 			t.Error("a new process was believed without a pass")
 		}
+		old := *s.r.last.Load()
+		old.started = old.started.Add(-passLasts)
+		s.r.last.Store(&old)
+		if who := s.r.Identify(t.Context(), next()); who.Status != core.IdentityKnown {
+			t.Fatalf("got %+v", who)
+		}
+		if s.r.last.Load() == &old {
+			t.Error("a pass that is too old was believed")
+		}
 	})
 }
 
