@@ -228,7 +228,7 @@ func (c *copier) chunked() error {
 			return err
 		}
 		if size == 0 {
-			if err := c.skipTrailers(); err != nil {
+			if _, err := c.trailers(); err != nil {
 				return err
 			}
 			return c.frame("0\r\n\r\n")
@@ -274,22 +274,6 @@ func (c *copier) chunkSize() (int64, error) {
 		return 0, fmt.Errorf("%w: a chunk size is 1 to 15 hexadecimal digits", ErrBody)
 	}
 	return strconv.ParseInt(digits, 16, 64)
-}
-
-// skipTrailers reads the trailer section and drops it.
-func (c *copier) skipTrailers() error {
-	for left := maxTrailerBytes; left > 0; {
-		line, err := c.line(left)
-		if err != nil || line == "" {
-			return err
-		}
-		name, _, ok := strings.Cut(line, ":")
-		if !ok || !isToken(name) {
-			return fmt.Errorf("%w: a trailer is a field", ErrBody)
-		}
-		left -= len(line) + len("\r\n")
-	}
-	return fmt.Errorf("%w: too many trailers", ErrBody)
 }
 
 // line reads one line of at most limit bytes, terminator included, and returns it

@@ -15,6 +15,8 @@ type BodyReader struct {
 	left   int64 // of the body, or of the present chunk
 	chunks bool  // a chunk has begun
 	err    error // how it ended; io.EOF when it is complete
+
+	trailers Fields
 }
 
 // NewBodyReader reads from r a body that f frames.
@@ -28,6 +30,9 @@ func NewBodyReader(r *bufio.Reader, f Framing) *BodyReader {
 
 // Complete reports whether the whole body was read.
 func (b *BodyReader) Complete() bool { return errors.Is(b.err, io.EOF) }
+
+// Trailers are the fields that came behind the body; there are none before its end.
+func (b *BodyReader) Trailers() Fields { return b.trailers }
 
 // Read implements io.Reader. A body that ends too early, or breaks its framing, fails
 // with an error that is not io.EOF.
@@ -75,7 +80,7 @@ func (b *BodyReader) nextChunk() error {
 		return err
 	}
 	if size == 0 {
-		if err := b.c.skipTrailers(); err != nil {
+		if b.trailers, err = b.c.trailers(); err != nil {
 			return err
 		}
 		return io.EOF

@@ -14,8 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestInterimResponsesPass, cleaned as answers are: in every combination of versions but
-// with an origin that speaks HTTP/2 alone, whose are dropped.
+// TestInterimResponsesPass, cleaned as answers are, in every combination of versions.
 func TestInterimResponsesPass(t *testing.T) {
 	const host = "api.example.com"
 	for _, client := range []bool{false, true} {
@@ -40,9 +39,6 @@ func TestInterimResponsesPass(t *testing.T) {
 					t.Errorf("answered %s %v", resp.Status, resp.Header)
 				}
 				want := []string{fmt.Sprint(103, map[string][]string{"Link": {"</style.css>; rel=preload"}, "X-Echo": {marker}, "Set-Cookie": {"k=" + marker}}), "102 map[]"}
-				if origin == "h2" {
-					want = nil
-				}
 				if diff := cmp.Diff(want, told); diff != "" {
 					t.Error(diff)
 				}
@@ -51,8 +47,8 @@ func TestInterimResponsesPass(t *testing.T) {
 	}
 }
 
-// traced makes a request and notes the interim responses to it.
-func (w *world) traced(http2 bool, host string, told *[]string) *http.Response {
+// traced makes a request, with more fields, and notes the interim responses to it.
+func (w *world) traced(http2 bool, host string, told *[]string, more ...string) *http.Response {
 	w.t.Helper()
 	ctx := httptrace.WithClientTrace(w.t.Context(), &httptrace.ClientTrace{Got1xxResponse: func(code int, h textproto.MIMEHeader) error {
 		*told = append(*told, fmt.Sprint(code, map[string][]string(h)))
@@ -63,6 +59,9 @@ func (w *world) traced(http2 bool, host string, told *[]string) *http.Response {
 		w.t.Fatal(err)
 	}
 	req.Header.Set("Authorization", "Bearer "+marker)
+	for i := 0; i < len(more); i += 2 {
+		req.Header.Set(more[i], more[i+1])
+	}
 	resp, err := w.client(http2).Do(req)
 	if err != nil {
 		w.t.Fatal(err)
@@ -130,16 +129,30 @@ func TestAWebSocketIsToldNothingBefore(t *testing.T) {
 	}
 }
 
-// TestTrailersOfAnswers pass where both sides speak HTTP/2, without those that would be of
-// the head, and cleaned as it is. Elsewhere none does.
+// TestTrailersOfAnswers pass to clients of HTTP/2, and to those of HTTP/1.1 that say they
+// take them, without those that would be of the head, and cleaned as it is.
 func TestTrailersOfAnswers(t *testing.T) {
 	const host = "api.example.com"
-	for _, client := range []bool{false, true} {
-		for _, origin := range []string{"http/1.1", "h2"} {
-			t.Run(fmt.Sprintf("to HTTP/2 %t from %s", client, origin), func(t *testing.T) {
+	for _, origin := range []string{"http/1.1", "h2"} {
+		for client, c := range map[string]struct {
+			http2 bool
+			te    []string
+			takes bool
+		}{
+			"HTTP/1.1":                    {false, nil, false},
+			"HTTP/1.1 that takes others":  {false, []string{"Te", "gzip"}, false},
+			"HTTP/1.1 that takes them":    {false, []string{"Te", "deflate;q=0.5, trailers"}, true},
+			"HTTP/1.1 that says it twice": {false, []string{"Te", "trailers", "Connection", "TE"}, true},
+			"HTTP/2":                      {true, nil, true},
+			"HTTP/2 that says it":         {true, []string{"Te", "trailers"}, true},
+		} {
+			t.Run(fmt.Sprintf("from %s to %s", origin, client), func(t *testing.T) {
 				w := newWorld(t, generous, endpoint(host, 443, ", protocol: rest, enforcement: enforce, access: full"))
 				w.Vault = keysOf(t, host)
 				w.origin(host, 443, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+					if takes := c.takes && (origin == "h2" || !c.http2) && c.te != nil; (r.Header.Get("Te") == "trailers") != takes {
+						t.Errorf("the origin is told %q", r.Header["Te"])
+					}
 					key := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
 					rw.Header().Set("Trailer", "X-Sum, X-Echo, "+base64.StdEncoding.EncodeToString([]byte(key)))
 					_, _ = io.WriteString(rw, "done")
@@ -149,9 +162,9 @@ func TestTrailersOfAnswers(t *testing.T) {
 						rw.Header().Set(http.TrailerPrefix+name, value)
 					}
 				}), origin)
-				resp := w.traced(client, host, new([]string))
+				resp := w.traced(c.http2, host, new([]string), c.te...)
 				want := http.Header(nil)
-				if client && origin == "h2" {
+				if c.takes {
 					want = http.Header{"X-Sum": {"1"}, "X-Echo": {marker}, "X-Late": {"2"}}
 				}
 				if diff := cmp.Diff(want, resp.Trailer); diff != "" || resp.StatusCode != 200 {

@@ -47,13 +47,18 @@ func (s *session) overHTTP2(ctx context.Context, req *http1.Request, t http1.Tar
 	if !body.wanted {
 		delete(out.Header, "Expect")
 	}
+	if req.TakesTrailers() {
+		out.Header["Te"] = []string{"trailers"}
+	}
 	exchangeCtx, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	defer s.newer.Store(nil)
 	if s.newer.Store(&end); s.watch.Expired() { // late does not come again
 		return exchange.Result{}, silent()
 	}
-	resp, err := s.p.HTTP2.RoundTripWhile(exchangeCtx, s.grant.permit, out, s.p.still(in))
+	resp, err := s.p.HTTP2.RoundTripWhile(exchangeCtx, s.grant.permit, out, s.p.still(in), func(status int, h http.Header) error {
+		return exchange.Inform(s.client.W, req, status, in.sealed.Interim(h))
+	})
 	if changed, ok := errors.AsType[*refusal](err); ok && (in.body.Read || body.n.Load() == 0) {
 		return s.overHTTP2(ctx, req, t, in) // with what goes in now
 	} else if ok {

@@ -315,13 +315,19 @@ func (p *Path) roundTrip(ctx context.Context, s *session, g *grant, in *incoming
 		sent.attempt(attempt)
 		o.Personal = authenticates(req)
 		delete(req.Header, "Te") // browsers say it whether they read trailers or not
-		resp, unheard, err := exchange.RoundTrip(ctx, o, req, func(status int, h http.Header) error {
-			return st.Inform(ctx, status, in.sealed.Interim(h))
-		})
+		resp, unheard, err := exchange.RoundTrip(ctx, o, req, informs(ctx, st, in))
 		if err == nil || !unheard || !sent.again(attempt, o.Reused) || ctx.Err() != nil {
 			return resp, err
 		}
 	}
+}
+
+// informs passes interim responses on, of which gRPC has none.
+func informs(ctx context.Context, st *http2.Stream, in *incoming) func(int, http.Header) error {
+	if st.GRPC {
+		return nil
+	}
+	return func(status int, h http.Header) error { return st.Inform(ctx, status, in.sealed.Interim(h)) }
 }
 
 // begun is an upload that an origin of HTTP/2 gave back, in whose place there is none now.
@@ -358,7 +364,7 @@ func (s *session) older(ctx context.Context, err error) bool {
 // is looked at behind that, and made anew while nothing was read of the body.
 func (s *session) inHTTP2(ctx context.Context, g *grant, in *incoming, st *http2.Stream, req *http.Request, up *counted) (*http.Response, error) {
 	for {
-		resp, err := s.p.HTTP2.RoundTripWhile(ctx, g.permit, req, s.p.still(in))
+		resp, err := s.p.HTTP2.RoundTripWhile(ctx, g.permit, req, s.p.still(in), informs(ctx, st, in))
 		if err == nil {
 			s.destination.Newer.Store(true)
 			return resp, nil

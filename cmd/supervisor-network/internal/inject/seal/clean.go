@@ -37,6 +37,9 @@ func (c Cleaner) Body(r *http1.Response, content io.Reader) (io.Reader, bool, er
 	return body, how != hygiene.Replace, nil
 }
 
+// Trailers cleans the fields behind the content.
+func (c Cleaner) Trailers(f http1.Fields) http1.Fields { return c.s.fields(f) }
+
 func (s *Sealed) fields(f http1.Fields) http1.Fields {
 	out, n := s.filter.Fields(f)
 	s.echoes.Add(int64(n))

@@ -10,8 +10,7 @@ import (
 	"strings"
 	"sync"
 
-	"golang.org/x/net/http/httpguts"
-
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
 	"github.com/splitpod/splitpod/pkg/core"
 )
 
@@ -64,7 +63,7 @@ func (s *Stream) Respond(ctx context.Context, resp *http.Response) error {
 		return s.cut(ctx, err)
 	}
 	for name, values := range resp.Trailer {
-		if trails(name) && len(values) > 0 {
+		if http1.Trails(name) && len(values) > 0 {
 			h[http.TrailerPrefix+name] = values
 		}
 	}
@@ -177,16 +176,10 @@ func copyFields(to, from http.Header) {
 // declareTrailers announces what the origin announced.
 func declareTrailers(h, trailer http.Header) {
 	for name := range trailer {
-		if trails(name) {
+		if http1.Trails(name) {
 			h["Trailer"] = append(h["Trailer"], name)
 		}
 	}
-}
-
-// trails reports whether a field may stand behind a body: one that frames, addresses or
-// authenticates is none that a client may find there (RFC 9110 section 6.5.1).
-func trails(name string) bool {
-	return !endsHere(name) && name != "Set-Cookie" && httpguts.ValidTrailerHeader(name)
 }
 
 // declareLength leaves one length that the origin declared and means, and returns

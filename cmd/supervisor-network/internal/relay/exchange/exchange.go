@@ -18,6 +18,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -71,6 +72,8 @@ type Cleaner interface {
 	// answer instead. Body is asked before the head is passed on, in which it may change
 	// the fields of the content's coding.
 	Body(r *http1.Response, content io.Reader) (cleaned io.Reader, asLong bool, err error)
+	// Trailers returns what is passed on of the fields behind the body.
+	Trailers(http1.Fields) http1.Fields
 }
 
 // Result is what an exchange did.
@@ -103,7 +106,8 @@ type running struct {
 	responding atomic.Bool // the final response has begun
 	sending    *sending    // nil: the request was sent as a whole
 	response   http1.Response
-	fields     http1.Fields // memory for those of response
+	content    *http1.BodyReader // of response; nil: it is copied as it is
+	fields     http1.Fields      // memory for those of response
 }
 
 // maxKeptFields is how many fields of responses there is memory for between exchanges.
@@ -165,6 +169,9 @@ func (x *running) sendFault(err error) error {
 func (x *running) send() error {
 	buf := heads.Get().(*[]byte)
 	out := http1.Outgoing{Framing: x.Request.Framing, Via: x.Via, Omit: x.Omit, Add: x.Add}
+	if x.Request.TakesTrailers() && !x.Upgrades {
+		out.Add = append(slices.Clip(x.Add), takesTrailers...)
+	}
 	if x.Read && out.Framing.Kind != http1.NoBody {
 		out.Framing = http1.Framing{Kind: http1.Length, Length: int64(len(x.Content))}
 	}
@@ -200,6 +207,9 @@ func (x *running) send() error {
 	}()
 	return nil
 }
+
+// takesTrailers tell an origin that its trailers are read (RFC 9110 section 10.1.4).
+var takesTrailers = http1.Fields{{Name: "TE", Value: "trailers"}, {Name: "Connection", Value: "TE"}}
 
 // maxScratch is the largest head that is worth keeping the memory of.
 const maxScratch = 64 << 10

@@ -196,6 +196,7 @@ func TestHopByHopFieldsStayHereInBothDirections(t *testing.T) {
 		"HTTP2-Settings: AA", "Via: 1.0 first", "via: 1.1 second", "X-Hop-Not: kept",
 	))
 	wantHead := lines("GET /a/../b%2f?q=%&r HTTP/1.1", "Host: ok.test:8080", "Accept: */*", "X-Hop-Not: kept",
+		"TE: trailers", "Connection: TE", // of this hop
 		"Via: 1.0 first, 1.1 second, 1.1 splitpod")
 	if diff := cmp.Diff(wantHead, x.originReadsHead(t)); diff != "" {
 		t.Error(diff)

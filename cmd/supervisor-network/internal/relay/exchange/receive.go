@@ -143,7 +143,7 @@ func heed(origin *pool.Conn, fields http1.Fields) {
 func (x *running) copyContent(resp *http1.Response, cleaned io.Reader, chunks bool) (n int64, err error) {
 	switch {
 	case cleaned != nil:
-		n, err = pump(x.Client.W, cleaned, chunks)
+		n, err = pump(x.Client.W, cleaned, chunks, x.trailers)
 	case x.result.Unframed:
 		n, err = http1.CopyContent(x.Client.W, x.Origin.R, resp.Framing)
 	default:

@@ -17,12 +17,7 @@ func Respond(w *bufio.Writer, req *http1.Request, resp *http.Response, last bool
 	if resp.StatusCode < 200 || resp.StatusCode > 599 {
 		return Result{}, invalid("its status is none")
 	}
-	head := &http1.Response{Status: resp.StatusCode, Phrase: http.StatusText(resp.StatusCode)}
-	for name, values := range resp.Header {
-		for _, v := range values {
-			head.Fields = append(head.Fields, http1.Field{Name: name, Value: v})
-		}
-	}
+	head := &http1.Response{Status: resp.StatusCode, Phrase: http.StatusText(resp.StatusCode), Fields: fieldsOf(resp.Header)}
 	bodiless := req.Method == http.MethodHead || resp.StatusCode == http.StatusNoContent || resp.StatusCode == http.StatusNotModified
 	out := http1.Outgoing{}
 	switch {
@@ -43,12 +38,39 @@ func Respond(w *bufio.Writer, req *http1.Request, resp *http.Response, last bool
 	if bodiless {
 		return res, w.Flush()
 	}
-	return res, copyPieces(w, resp, out.Framing.Kind == http1.Chunked)
+	var trailers func() http1.Fields
+	if req.TakesTrailers() {
+		trailers = func() http1.Fields { return fieldsOf(resp.Trailer) }
+	}
+	return res, copyPieces(w, resp, out.Framing.Kind == http1.Chunked, trailers)
+}
+
+// Inform writes an interim response that came in another version of HTTP, of which
+// HTTP/1.0 knows none.
+func Inform(w *bufio.Writer, req *http1.Request, status int, h http.Header) error {
+	if req.Minor == 0 {
+		return nil
+	}
+	head := &http1.Response{Status: status, Phrase: http.StatusText(status), Fields: fieldsOf(h)}
+	if _, err := w.Write(http1.AppendResponse(nil, head, http1.Outgoing{})); err != nil {
+		return err
+	}
+	return w.Flush()
+}
+
+// fieldsOf is a header of net/http as a list.
+func fieldsOf(h http.Header) (fields http1.Fields) {
+	for name, values := range h {
+		for _, v := range values {
+			fields = append(fields, http1.Field{Name: name, Value: v})
+		}
+	}
+	return fields
 }
 
 var pieces = sync.Pool{New: func() any { b := make([]byte, 16<<10); return &b }}
 
-func copyPieces(w *bufio.Writer, resp *http.Response, chunked bool) error {
+func copyPieces(w *bufio.Writer, resp *http.Response, chunked bool, trailers func() http1.Fields) error {
 	buf := pieces.Get().(*[]byte)
 	defer pieces.Put(buf)
 	left := resp.ContentLength
@@ -69,7 +91,7 @@ func copyPieces(w *bufio.Writer, resp *http.Response, chunked bool) error {
 			return invalid("it is shorter than it says")
 		case errors.Is(err, io.EOF):
 			if chunked {
-				_, _ = w.WriteString("0\r\n\r\n")
+				_, _ = w.Write(lastChunk(trailers))
 			}
 			return w.Flush()
 		case err != nil:

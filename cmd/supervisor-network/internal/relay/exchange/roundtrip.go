@@ -74,7 +74,7 @@ func (x *roundTrip) response(r *http.Request, head *http1.Response) *http.Respon
 	}
 	x.body, x.keeps = http1.NewBodyReader(x.origin.R, head.Framing), !head.Close && head.Framing.Kind != http1.UntilClose
 	heed(x.origin, head.Fields)
-	resp.Body = x
+	resp.Body, x.resp = x, resp
 	if head.Framing.Kind == http1.NoBody {
 		x.finish()
 		resp.Body = http.NoBody
@@ -117,6 +117,7 @@ type roundTrip struct {
 	sent    chan error   // how the request's body went; nil: there is none
 	stop    func() bool
 	body    *http1.BodyReader
+	resp    *http.Response // gets its trailers when body has ended
 	keeps   bool
 	over    bool
 }
@@ -291,6 +292,10 @@ func (x *roundTrip) copyChunks(w *bufio.Writer, body io.Reader) error {
 func (x *roundTrip) Read(p []byte) (int, error) {
 	n, err := x.body.Read(p)
 	if err != nil {
+		if trailers := x.body.Trailers(); len(trailers) > 0 {
+			x.resp.Trailer = make(http.Header, len(trailers))
+			addFields(x.resp.Trailer, trailers)
+		}
 		x.finish()
 	}
 	return n, err

@@ -16,29 +16,53 @@ func (x *running) copyContentUp(w *bufio.Writer) (int64, error) {
 		return http1.CopyBody(w, x.Client.R, x.Request.Framing)
 	}
 	body := x.Body(http1.NewBodyReader(x.Client.R, x.Request.Framing))
-	n, err := pump(w, body, x.Request.Framing.Kind == http1.Chunked)
+	n, err := pump(w, body, x.Request.Framing.Kind == http1.Chunked, nil)
 	if err == nil && x.Request.Framing.Kind == http1.Length && n != x.Request.Framing.Length {
 		err = fmt.Errorf("%w: it is not as long as it says", http1.ErrBody)
 	}
 	return n, err
 }
 
-// cleaned is the content of a response as Clean changes it, nil if it does not, and how
-// it is framed.
+// cleaned is the content of a response as Clean changes it, and how it is framed; nil if
+// it can be copied as it is, with nothing behind it.
 func (x *running) cleaned(resp *http1.Response) (io.Reader, http1.Framing, error) {
-	if x.Clean == nil || resp.Framing.Kind == http1.NoBody {
+	trails := resp.Framing.Kind == http1.Chunked && x.Request.TakesTrailers()
+	if x.Clean == nil && !trails || resp.Framing.Kind == http1.NoBody {
 		return nil, resp.Framing, nil
 	}
-	r, asLong, err := x.Clean.Body(resp, http1.NewBodyReader(x.Origin.R, resp.Framing))
-	if r == nil || asLong {
-		return r, resp.Framing, err
+	x.content = http1.NewBodyReader(x.Origin.R, resp.Framing)
+	framing := resp.Framing
+	if x.Clean != nil {
+		r, asLong, err := x.Clean.Body(resp, x.content)
+		if r != nil && !asLong {
+			framing.Kind = http1.Chunked
+		}
+		if r != nil || err != nil {
+			return r, framing, err
+		}
 	}
-	return r, http1.Framing{Kind: http1.Chunked}, err
+	if !trails {
+		return nil, framing, nil
+	}
+	return x.content, framing, nil
 }
 
-// pump writes what it reads, in chunks or as it is, each piece as it comes. An error
-// of w is a *http1.WriteError; behind any other nothing says that the content ended.
-func pump(w *bufio.Writer, r io.Reader, chunks bool) (n int64, err error) {
+// trailers are those of the response that its client reads.
+func (x *running) trailers() http1.Fields {
+	if !x.Request.TakesTrailers() {
+		return nil
+	}
+	trailers := x.content.Trailers()
+	if x.Clean != nil {
+		trailers = x.Clean.Trailers(trailers)
+	}
+	return trailers
+}
+
+// pump writes what it reads, in chunks or as it is, each piece as it comes, and trailers
+// behind the last chunk; nil: none. An error of w is a *http1.WriteError; behind any other
+// nothing says that the content ended.
+func pump(w *bufio.Writer, r io.Reader, chunks bool, trailers func() http1.Fields) (n int64, err error) {
 	buf := pieces.Get().(*[]byte)
 	defer pieces.Put(buf)
 	for {
@@ -51,7 +75,7 @@ func pump(w *bufio.Writer, r io.Reader, chunks bool) (n int64, err error) {
 		}
 		switch {
 		case errors.Is(err, io.EOF) && chunks:
-			_, _ = w.WriteString("0\r\n\r\n")
+			_, _ = w.Write(lastChunk(trailers))
 			fallthrough
 		case errors.Is(err, io.EOF):
 			if err := w.Flush(); err != nil {
@@ -62,4 +86,12 @@ func pump(w *bufio.Writer, r io.Reader, chunks bool) (n int64, err error) {
 			return n, err
 		}
 	}
+}
+
+// lastChunk ends a body in chunks.
+func lastChunk(trailers func() http1.Fields) []byte {
+	if trailers == nil {
+		return http1.AppendTrailers(nil, nil)
+	}
+	return http1.AppendTrailers(nil, trailers())
 }

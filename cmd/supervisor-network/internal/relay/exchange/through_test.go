@@ -110,6 +110,12 @@ func (cleaning) Head(r *http1.Response) {
 	}
 }
 
+func (c cleaning) Trailers(f http1.Fields) http1.Fields {
+	r := http1.Response{Fields: f}
+	c.Head(&r)
+	return r.Fields
+}
+
 func (c cleaning) Body(resp *http1.Response, r io.Reader) (io.Reader, bool, error) {
 	switch {
 	case c.refuse:
@@ -175,5 +181,45 @@ func TestResponsesAreCleaned(t *testing.T) {
 	_, got, err = through(t, getHead, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nSECRET", func(x *Exchange) { x.Clean = cleaning{bodies: true} })
 	if err == nil || strings.HasSuffix(got, "0\r\n\r\n") {
 		t.Errorf("a cut body looks complete: %q, %v", got, err)
+	}
+}
+
+// TestTrailersAreForWhoTakesThem: cleaned, and without those that a client might take for
+// fields of the head. What breaks the framing of chunks ends the answer.
+func TestTrailersAreForWhoTakesThem(t *testing.T) {
+	const head, takes = "GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\n", "TE: gzip, trailers\r\n"
+	reply := func(trailers string) string {
+		return "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n" + trailers + "\r\n"
+	}
+	for name, tc := range map[string]struct {
+		head, trailers string
+		want           string // behind the last chunk
+		bad            bool
+	}{
+		"nobody":              {head, "X: 1\r\n", "", false},
+		"somebody":            {head + takes, "X: 1\r\ny:\t2 \r\nX: 3\r\n", "X: 1\r\ny: 2\r\nX: 3\r\n", false},
+		"HTTP/1.0":            {"GET http://a.test/ HTTP/1.0\r\nHost: a.test\r\n" + takes, "X: 1\r\n", "", false},
+		"cleaned":             {head + takes, "X: a SECRET\r\n", "X: a placeholder\r\n", false},
+		"what frames":         {head + takes, "Content-Length: 5\r\ntransfer_encoding: chunked\r\nTrailer: X\r\nX: 1\r\n", "X: 1\r\n", false},
+		"what is of one hop":  {head + takes, "Connection: X\r\nKeep-Alive: 1\r\nUpgrade: h2c\r\nTE: x\r\nProxy-Authenticate: Basic\r\n", "", false},
+		"what is of the head": {head + takes, "Set-Cookie: a=1\r\nWWW-Authenticate: Basic\r\nAlt-Svc: h3\r\nContent-Type: x\r\nHost: x\r\n", "", false},
+		"no field":            {head + takes, "nothing\r\n", "", true},
+		"a bare line feed":    {head + takes, "X: a\nSet-Cookie: b\r\n", "", true},
+		"a bare return":       {head + takes, "X: a\rSet-Cookie: b\r\n", "", true},
+		"without end":         {head + takes, strings.Repeat("X: 1\r\n", 2000), "", true},
+	} {
+		for _, clean := range []Cleaner{nil, cleaning{}, cleaning{bodies: true}} {
+			if clean == nil && name == "cleaned" {
+				continue
+			}
+			_, got, err := through(t, tc.head+"\r\n", reply(tc.trailers), func(x *Exchange) { x.Clean = clean })
+			_, end, ended := strings.Cut(got, "abc\r\n0\r\n")
+			switch {
+			case (err != nil || !strings.Contains(got, "abc")) != tc.bad && clean != (cleaning{bodies: true}):
+				t.Errorf("%s, %v: %v\n%q", name, clean, err, got)
+			case tc.bad && ended, !tc.bad && !strings.Contains(tc.head, "1.0") && end != tc.want+"\r\n":
+				t.Errorf("%s, %v: %q behind the body, want %q", name, clean, end, tc.want)
+			}
+		}
 	}
 }

@@ -141,7 +141,7 @@ func TestWhatMayNotBeSentAnyMoreIsNot(t *testing.T) {
 			_, err := p.RoundTripWhile(t.Context(), right, request(t, "POST", strings.NewReader("x")), func() error {
 				asked.Add(1)
 				return gone
-			})
+			}, nil)
 			done <- err
 		}()
 		untilWaiting(t, p, 1)
@@ -171,7 +171,7 @@ func TestWhatMayNotBeSentAnyMoreIsNot(t *testing.T) {
 				return gone
 			}
 			return nil
-		})
+		}, nil)
 		if err != gone || attempts.Load() != 1 {
 			t.Errorf("%d attempts, %v", attempts.Load(), err)
 		}

@@ -27,6 +27,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -164,15 +165,21 @@ func handedOver(ctx context.Context, _, _ string) (net.Conn, error) {
 // no more was read than is kept; or if it is safe to repeat, has no body, and its
 // connection was an old one that broke.
 func (p *Pool) RoundTrip(ctx context.Context, permit decide.Permit, r *http.Request) (*http.Response, error) {
-	return p.RoundTripWhile(ctx, permit, r, nil)
+	return p.RoundTripWhile(ctx, permit, r, nil, nil)
 }
 
 // RoundTripWhile is RoundTrip for a request that may not be sent any more when it has
 // waited for its place: fit is asked directly before each attempt, and an error of it is
-// what is returned. The body is not closed by that.
-func (p *Pool) RoundTripWhile(ctx context.Context, permit decide.Permit, r *http.Request, fit func() error) (*http.Response, error) {
+// what is returned. The body is not closed by that. interim, unless it is nil, is told
+// what comes before the answer, and not called any more when RoundTripWhile has returned.
+func (p *Pool) RoundTripWhile(ctx context.Context, permit decide.Permit, r *http.Request, fit func() error, interim Interim) (*http.Response, error) {
 	if !permit.Valid() || r.URL == nil || r.URL.Scheme != "https" || !names(permit, r.URL.Host) || r.Host != "" && !names(permit, r.Host) {
 		return nil, ErrWrongPermit
+	}
+	if interim != nil {
+		told := &interims{tell: interim}
+		defer told.settle()
+		ctx = httptrace.WithClientTrace(ctx, told.trace())
 	}
 	r = prepared(ctx, r)
 	b := p.keepBody(r)
