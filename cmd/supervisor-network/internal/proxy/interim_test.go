@@ -174,3 +174,28 @@ func TestTrailersOfAnswers(t *testing.T) {
 		}
 	}
 }
+
+// TestGRPCWebNeedsNoHTTP2: it was made for what browsers have. gRPC itself needs it.
+func TestGRPCWebNeedsNoHTTP2(t *testing.T) {
+	const host = "api.example.com"
+	for kind, want := range map[string]string{"application/grpc-web+proto": "", "application/grpc-web-text": "", "application/grpc": "14", "application/grpc+proto": "14"} {
+		t.Run(kind, func(t *testing.T) {
+			w := newWorld(t, generous, endpoint(host, 443, ", protocol: rest, enforcement: enforce, access: full"))
+			w.origin(host, 443, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+				rw.Header().Set("Content-Type", r.Header.Get("Content-Type"))
+				_, _ = io.Copy(rw, r.Body)
+			}), "http/1.1")
+			for range 2 {
+				resp, err := w.client(true).Post("https://"+host+"/pkg.Service/Method", kind, strings.NewReader("call"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				body, err := io.ReadAll(resp.Body)
+				resp.Body.Close()
+				if got := resp.Header.Get("Grpc-Status"); err != nil || got != want || (string(body) == "call") != (want == "") {
+					t.Errorf("%s %v %q %v", resp.Status, resp.Header, body, err)
+				}
+			}
+		})
+	}
+}

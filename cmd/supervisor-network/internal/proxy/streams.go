@@ -43,7 +43,7 @@ func (s *session) serveHTTP2(ctx context.Context, tc *tls.Conn) {
 	case stats.Flooded:
 		s.ev.Deny(core.StageRequest, core.ReasonBadRequest, "the HTTP/2 connection is used to make work, not to send requests")
 	case stats.Streams > stats.Handled && ctx.Err() == nil:
-		s.ev.Deny(core.StageRequest, core.ReasonBadRequest, fmt.Sprintf("%d HTTP/2 streams were reset as malformed", stats.Streams-stats.Handled))
+		s.ev.Deny(core.StageRequest, core.ReasonBadRequest, fmt.Sprintf("%d HTTP/2 streams were refused as malformed", stats.Streams-stats.Handled))
 	case stats.Handled > 0:
 		s.ev.Drop() // its streams have left theirs
 	}
@@ -277,18 +277,18 @@ var (
 )
 
 // roundTrip sends a stream's request: in HTTP/2 where it needs that (gRPC, trailers) or
-// the origin speaks nothing else, and where it is an upload that states no length and the
-// origin speaks it, too: in HTTP/1.1 that is chunks, which some origins refuse. Else it is
-// HTTP/1.1, whose connections are many.
+// the origin speaks nothing else, and where the origin speaks it, too, if it is a call of
+// gRPC-web, or an upload that states no length: in HTTP/1.1 that is chunks, which some
+// origins refuse. Else it is HTTP/1.1, whose connections are many.
 func (p *Path) roundTrip(ctx context.Context, s *session, g *grant, in *incoming, st *http2.Stream, req *http.Request, up *counted) (*http.Response, error) {
 	req, changed := s.renewedStream(ctx, g, st, in, req, up)
 	if changed != nil {
 		return nil, changed
 	}
-	if st.GRPC || len(req.Trailer) > 0 || s.destination.HTTP2.Load() {
+	if st.GRPC && !st.Web || len(req.Trailer) > 0 || s.destination.HTTP2.Load() {
 		return s.inHTTP2(ctx, g, in, st, req, up)
 	}
-	if req.ContentLength < 0 && !s.destination.Older.Load() && !authenticates(req) {
+	if (req.ContentLength < 0 || st.Web) && !s.destination.Older.Load() && !authenticates(req) {
 		resp, err := s.inHTTP2(ctx, g, in, st, req, up)
 		switch {
 		case !s.older(ctx, err):

@@ -111,11 +111,16 @@ func isGRPC(contentType string) bool {
 	return false
 }
 
+// isWeb tells gRPC-web from gRPC.
+func isWeb(contentType string) bool {
+	return isGRPC(contentType) && strings.HasPrefix(strings.ToLower(contentType), webType)
+}
+
 // denyCall answers with trailers only: the one form in which a gRPC client finds the
 // reason.
 func (s *Stream) denyCall(h http.Header, status int, reason core.Reason, detail string) {
 	h.Set("Content-Type", grpcType)
-	if strings.HasPrefix(strings.ToLower(s.Header.Get("Content-Type")), webType) {
+	if s.Web {
 		h.Set("Content-Type", webType+"+proto")
 	}
 	h.Set("Grpc-Status", strconv.Itoa(int(s.failed(codeOf(status), s.lost))))

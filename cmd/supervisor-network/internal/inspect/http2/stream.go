@@ -24,6 +24,7 @@ type Stream struct {
 	// Header has Go's spelling of names. It is without pseudo-fields and without Host.
 	Header http.Header
 	GRPC   bool // gRPC or gRPC-web, by its content type
+	Web    bool // it is gRPC-web, which HTTP/1.1 can carry, too
 	// Protocol is what an extended CONNECT asks for, ProtocolWebSocket or nothing. Such
 	// a stream has no body: Accept opens it, and every other answer refuses it.
 	Protocol string
@@ -54,7 +55,7 @@ func newStream(s *server, w http.ResponseWriter, r *http.Request, path, query st
 	st := &Stream{
 		Method: r.Method, Path: path, Query: query, Header: r.Header, Length: r.ContentLength,
 		// A gRPC client is told of a refusal with 200, by which a CONNECT would succeed.
-		GRPC: isGRPC(r.Header.Get("Content-Type")) && r.Method != http.MethodConnect, Body: http.NoBody,
+		GRPC: isGRPC(r.Header.Get("Content-Type")) && r.Method != http.MethodConnect, Web: isWeb(r.Header.Get("Content-Type")), Body: http.NoBody,
 		server: s, w: w, r: r, ctx: ctx,
 	}
 	st.watch = newWatch(http.NewResponseController(w), cancel, s.o.Stall, s.o.StreamIdle)
