@@ -1,6 +1,7 @@
 package http2
 
 import (
+	"cmp"
 	"maps"
 	"net/http"
 	"slices"
@@ -29,10 +30,11 @@ func badTarget(detail string) error {
 // longer shows: that pseudo-fields stand first and once, and that names are
 // lower-case.
 func (o *Options) check(r *http.Request) (path, query string, err error) {
+	if why, refused := r.Header[http.CanonicalHeaderKey(refusedName)]; refused {
+		return "", "", cmp.Or(refusals[why[0]], bad("the field "+refusedName+" is this proxy's own"))
+	}
 	protocol, extended := r.Header[pseudoProtocol]
 	switch {
-	case listSize(r) > MaxHeaderList:
-		return "", "", refuse(http.StatusRequestHeaderFieldsTooLarge, core.ReasonHeaderTooLarge, "the fields of a request are at most 16384 bytes long, with 32 for each")
 	case r.Method == http.MethodConnect && !extended:
 		return "", "", refuse(http.StatusForbidden, core.ReasonUnsupportedProtocol, "CONNECT is not available inside a tunnel")
 	case len(r.Method) > http1.MaxMethodBytes || !isToken(r.Method):
@@ -61,19 +63,6 @@ func (o *Options) check(r *http.Request) (path, query string, err error) {
 		return path, query, checkOpen(r)
 	}
 	return path, query, checkLength(r)
-}
-
-// listSize is the size of a request's fields as RFC 9113 section 6.5.2 counts it. The
-// library refuses what is far above it, in words of its own.
-func listSize(r *http.Request) int {
-	const each = 32
-	n := len(":method:scheme:authority:path") + len(r.Method) + len("https") + len(r.Host) + len(r.RequestURI) + 4*each
-	for name, values := range r.Header {
-		for _, v := range values {
-			n += len(name) + len(v) + each
-		}
-	}
-	return n
 }
 
 // pseudoProtocol is where the library leaves the pseudo-field of RFC 8441 section 4.

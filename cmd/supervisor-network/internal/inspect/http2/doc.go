@@ -13,9 +13,10 @@
 //
 // Framing, HPACK and flow control are golang.org/x/net/http2's, not net/http's own
 // copy: only its ServeConn takes a TLS connection that has something between, which
-// here is the meter. Its names are deprecated since they lead to net/http in Go 1.27.
-// What it lets through is closed here: check.go for fields, meter.go for floods,
-// watch.go for peers that stop reading. Extended CONNECT (RFC 8441) is offered, for
+// here are the meter and, on it, heads. Its names are deprecated since they lead to
+// net/http in Go 1.27. What it lets through is closed here: check.go for fields, meter.go
+// for floods, watch.go for peers that stop reading; and heads.go keeps from it what it
+// would refuse without a word to us. Extended CONNECT (RFC 8441) is offered, for
 // WebSockets alone: package xconnect says how the library is made to, duplex.go is
 // what such a stream becomes.
 //

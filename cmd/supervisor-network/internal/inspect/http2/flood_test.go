@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -283,7 +284,32 @@ func TestTheSizeOfAHeaderListIsLimited(t *testing.T) {
 	if a := r.answer(5); a.fields["grpc-status"] != "8" {
 		t.Errorf("a call of more: %+v", a)
 	}
-	r.alive(7)
+	var long []string
+	for i := range 180 {
+		long = append(long, "x-"+strconv.Itoa(i), strings.Repeat("v", 300))
+	}
+	// What is above that, also in one field or in many frames, ends no other stream.
+	for i, list := range [][]field{get("x", strings.Repeat("v", 60000)), get(long...)} {
+		stream := uint32(2*i + 7)
+		r.continued(stream, list)
+		if a := r.answer(stream); a.status != "431" || !strings.Contains(a.body, `"header_too_large"`) {
+			t.Errorf("a list of %d bytes: %+v", size(list), a)
+		}
+	}
+	r.alive(11)
+}
+
+// continued sends a head in as many frames as it needs.
+func (r *raw) continued(stream uint32, list []field) {
+	r.t.Helper()
+	block := r.block(list)
+	part := block[:min(len(block), maxFrame)]
+	r.ok(r.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: part, EndStream: true, EndHeaders: len(part) == len(block)}))
+	for len(part) < len(block) {
+		block = block[len(part):]
+		part = block[:min(len(block), maxFrame)]
+		r.ok(r.fr.WriteContinuation(stream, len(part) == len(block), part))
+	}
 }
 
 // TestHeaderBombsStaySmall: a block of few bytes that stands for very many, and a

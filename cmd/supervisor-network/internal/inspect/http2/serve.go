@@ -25,7 +25,7 @@ type Handler func(ctx context.Context, s *Stream)
 // Stats are what a connection carried.
 type Stats struct {
 	Streams int64 // the client began
-	Handled int64 // came to the handler or were refused with an answer; the others were reset as malformed
+	Handled int64 // came to the handler or were refused with an answer; the library refused the others as malformed, without a word to anybody else
 	Flooded bool  // its frames were a flood
 }
 
@@ -56,7 +56,7 @@ func Serve(ctx context.Context, conn *tls.Conn, o Options, handle Handler) Stats
 		case <-ended:
 		}
 	}()
-	h2.ServeConn(s.meter, &http2.ServeConnOpts{Context: base, BaseConfig: hs, Handler: s})
+	h2.ServeConn(newHeads(s.meter), &http2.ServeConnOpts{Context: base, BaseConfig: hs, Handler: s})
 	close(ended)
 	cancel(ErrClosed)
 	<-drained
@@ -103,7 +103,7 @@ func (s *server) config() *http.Server {
 			PingTimeout:                   max(s.o.Ping, s.o.Stall), // who reads nothing for a while answers nothing
 			WriteByteTimeout:              s.o.Stall,
 		},
-		MaxHeaderBytes: 2*MaxHeaderList - 320, // room for the overhead of ten fields is added
+		MaxHeaderBytes: maxSection, // or clients would not send what is refused here
 		IdleTimeout:    s.o.Idle,
 		ErrorLog:       log.New(logger(s.o), "", 0),
 	}
