@@ -16,7 +16,7 @@ const (
 	EventConnection            // one connection or request that ended, allowed or denied
 	EventBypass                // the fence refused packets that went around the proxy
 	EventWorkload              // the workload's life: launched, exited
-	EventFinding               // something protective is missing, weaker or was tampered with
+	EventFinding               // something protective is missing, weaker, was tampered with or tried
 	EventLifecycle             // a daemon's own life: started, attached, detached, policy loaded
 )
 

@@ -66,6 +66,7 @@ var eventReasons = []Reason{
 	EventWeakerIsolation,
 	EventLandlockUnavailable,
 	EventLandlockPartial,
+	EventSyscallRefused,
 	EventFenceDamaged,
 	EventHandshakeRefused,
 	EventPeerRefused,

@@ -87,6 +87,7 @@ const (
 	EventWeakerIsolation     Reason = "weaker_isolation"          // the kernel lacks something that isolation uses
 	EventLandlockUnavailable Reason = "landlock_unavailable"      // the kernel has no Landlock, so that only the user limits files
 	EventLandlockPartial     Reason = "landlock_partial"          // the kernel's Landlock is too old to limit all it should
+	EventSyscallRefused      Reason = "syscall_refused"           // a program made a system call that none in the sandbox may make
 	EventFenceDamaged        Reason = "fence_damaged"             // the rules of the fence are not those that were installed
 	EventHandshakeRefused    Reason = "handshake_refused"         // the other daemon's build does not fit
 	EventPeerRefused         Reason = "peer_refused"              // somebody else spoke on the contract's sockets

@@ -307,6 +307,7 @@ func (p *pair) processRecords() string {
 // record is the part of a record that tests look at.
 type record struct {
 	Message  string `json:"message"`
+	Detail   string `json:"status_detail"`
 	ActionID int    `json:"action_id"`
 	Count    int    `json:"count"`
 	Dst      struct {

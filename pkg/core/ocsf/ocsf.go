@@ -77,6 +77,7 @@ var remediation = map[core.Reason]string{
 	core.EventNoPIDLimit:          "set the kubelet's podPidsLimit, which is not seen from inside, or --pids",
 	core.EventPathNotGranted:      "make the path, or take it out of the policy",
 	core.EventGuideNotLinked:      "take what is at the path out of the image",
+	core.EventSyscallRefused:      "do without it, as the detail says; if nobody meant to, look for who runs the program",
 	core.EventFenceDamaged:        "look for what changed the rules from outside of the pod; the sandbox ends",
 	core.EventHandshakeRefused:    "upgrade the daemon that the detail names",
 	core.EventPeerRefused:         "look for another program with access to the run directory",

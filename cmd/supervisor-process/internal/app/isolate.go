@@ -77,6 +77,9 @@ func (d *daemon) adopt(sandbox *launch.Sandbox) error {
 	for _, n := range report.Notes {
 		d.log.Info("some programs will not know who they are", slog.String("detail", n))
 	}
+	if report.Untold != "" {
+		d.log.Warn("system calls that are refused will not be recorded", slog.String("reason", report.Untold))
+	}
 	d.held = report.Held
 	where := identity.Config{Diag: sandbox.Files[inside.FileDiag], Proc: sandbox.Files[inside.FileProc], Root: sandbox.Files[inside.FileRoot]}
 	if report.SharedProc {

@@ -263,7 +263,7 @@ func (d *daemon) spec(argv []string, files [3]*os.File) launch.Spec {
 	}
 	return launch.Spec{Argv: argv, Env: e.Strings(), Files: files, As: confine.Plan{
 		UID: d.account.UID, GID: d.account.GID, Groups: d.account.Groups, Dir: d.workdir(),
-		Files: landlock.Rules{ReadOnly: may.ReadOnly, ReadWrite: may.ReadWrite, Hard: c.Static.HardLandlock},
+		Files: landlock.Rules{ReadOnly: may.ReadOnly, ReadWrite: may.ReadWrite, Hard: c.Static.HardLandlock}, Told: d.calls != nil,
 	}}
 }
 

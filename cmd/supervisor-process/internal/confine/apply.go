@@ -23,6 +23,9 @@ type Plan struct {
 	// Workspace says that Dir is where the program is meant to write: if it cannot, that
 	// is reported, or refused where Files.Hard is set.
 	Workspace bool
+	// Told says that what this thread was started by has the daemon told of refused calls
+	// (seccomp.Tell).
+	Told bool
 }
 
 // Step is one step of confinement and why it stands where it stands.
@@ -206,7 +209,7 @@ func restrictFiles(p *work) (err error) {
 	return err
 }
 
-func filterCalls(*work) error { return seccomp.Apply() }
+func filterCalls(p *work) error { return seccomp.Apply(p.Told) }
 
 // verify reads back what the steps promised.
 func verify(p *work) error {

@@ -262,7 +262,7 @@ const launchTimeout = 30 * time.Second
 func (s *Sandbox) Launch(ctx context.Context, spec Spec) (*Session, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, launchTimeout, fmt.Errorf("launch: the program was not executed within %s", launchTimeout))
 	defer cancel()
-	f, err := memoryFile(stage.Plan{Argv: stage.Bytes(spec.Argv), Env: stage.Bytes(spec.Env), Dir: spec.As.Dir, UID: spec.As.UID, GID: spec.As.GID, Groups: spec.As.Groups, Files: spec.As.Files, Workspace: spec.As.Workspace, Terminal: spec.Terminal, Builtin: spec.Builtin, Limited: s.limit != nil})
+	f, err := memoryFile(stage.Plan{Argv: stage.Bytes(spec.Argv), Env: stage.Bytes(spec.Env), Dir: spec.As.Dir, UID: spec.As.UID, GID: spec.As.GID, Groups: spec.As.Groups, Files: spec.As.Files, Workspace: spec.As.Workspace, Told: spec.As.Told, Terminal: spec.Terminal, Builtin: spec.Builtin, Limited: s.limit != nil})
 	if err != nil {
 		return nil, fmt.Errorf("launch: %w", err)
 	}

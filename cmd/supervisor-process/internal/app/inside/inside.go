@@ -24,6 +24,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/confine/seccomp"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/isolate/mount"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/isolate/netns"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/isolate/nft"
@@ -54,6 +55,7 @@ type Report struct {
 	SharedProc bool     // the workload's /proc is the container's
 	Findings   []string // what is weaker than it should be
 	Notes      []string // what could not be done, and weakens nothing
+	Untold     string   // why refused system calls are not recorded; empty: they are
 }
 
 // Names of the descriptors init hands over, beside the listeners.
@@ -63,6 +65,7 @@ const (
 	FileProc  = "proc"  // the workload's own process table
 	FileRoot  = "root"  // the workload's root directory
 	FileNet   = "net"   // its network namespace
+	FileCalls = "calls" // where its refused system calls are told of; may not be there
 )
 
 // Listeners start with this.
@@ -102,6 +105,12 @@ func setup(ask func() (launch.Given, error)) (any, []launch.Named, error) {
 	files, err := openFiles(diag, w.ProxyPort, ipv6)
 	if err != nil {
 		return nil, nil, err
+	}
+	// Last: init makes none of these calls from here on, and would wait for the daemon.
+	if calls, err := seccomp.Tell(); err != nil {
+		report.Untold = err.Error()
+	} else {
+		files = append(files, launch.Named{Name: FileCalls, File: calls})
 	}
 	return report, files, nil
 }

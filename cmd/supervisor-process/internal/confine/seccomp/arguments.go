@@ -1,6 +1,9 @@
 package seccomp
 
 import (
+	"slices"
+
+	seccomp "github.com/elastic/go-seccomp-bpf"
 	"github.com/elastic/go-seccomp-bpf/arch"
 	"golang.org/x/net/bpf"
 )
@@ -17,14 +20,23 @@ const (
 // where the next call's number is expected. Here the part of one call never goes on
 // to another: it answers, one way or the other. It starts and ends with the number
 // loaded.
-func withArguments(on *arch.Info) []bpf.Instruction {
+func withArguments(on *arch.Info, a answers) []bpf.Instruction {
 	var out []bpf.Instruction
 	for i := 0; i < len(conditional); {
 		call, body := conditional[i].call, []bpf.Instruction(nil)
 		for ; i < len(conditional) && conditional[i].call == call; i++ {
-			body = append(body, alternative(conditional[i].conditions)...)
+			body = append(body, alternative(conditional[i].conditions, allow)...)
 		}
-		body = append(body, bpf.RetConstant{Val: uint32(eperm)})
+		for _, r := range quietly {
+			if r.call == call {
+				body = append(body, alternative(r.conditions, a.refused)...)
+			}
+		}
+		otherwise := a.refused
+		if slices.Contains(names(groups(advisedByArgument), on), call) {
+			otherwise = a.told
+		}
+		body = append(body, bpf.RetConstant{Val: uint32(otherwise)})
 		if number, ok := on.SyscallNames[call]; ok {
 			out = append(out, bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: uint32(number), SkipTrue: uint8(len(body))})
 			out = append(out, body...)
@@ -42,9 +54,9 @@ type step struct {
 	skip  uint8 // jump over so many instructions: the condition holds; 0: it does not hold
 }
 
-// alternative answers allow when every condition holds, and goes on behind itself
-// when one does not.
-func alternative(conditions []condition) []bpf.Instruction {
+// alternative answers when every condition holds, and goes on behind itself when one does
+// not.
+func alternative(conditions []condition, answer seccomp.Action) []bpf.Instruction {
 	var steps []step
 	for _, c := range conditions {
 		steps = append(steps, c.steps()...)
@@ -60,7 +72,7 @@ func alternative(conditions []condition) []bpf.Instruction {
 			out = append(out, bpf.JumpIf{Cond: s.jump, Val: s.value, SkipTrue: uint8(len(steps) - i)})
 		}
 	}
-	return append(out, bpf.RetConstant{Val: uint32(allow)})
+	return append(out, bpf.RetConstant{Val: uint32(answer)})
 }
 
 // steps compares the upper, then the lower half of an argument.

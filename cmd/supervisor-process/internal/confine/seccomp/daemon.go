@@ -34,7 +34,7 @@ func daemonProgram(on *arch.Info) ([]bpf.Instruction, error) {
 	if err != nil {
 		return nil, err
 	}
-	return slices.Concat(native(on), lists), nil
+	return slices.Concat(native(on, nosys), lists), nil
 }
 
 // ApplyToDaemon filters every thread of this process. It cannot be undone, and what

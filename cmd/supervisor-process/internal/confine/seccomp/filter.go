@@ -15,6 +15,7 @@ package seccomp
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 
@@ -24,11 +25,28 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The answers of the filter.
+// The answers of a filter.
 const (
 	allow = seccomp.ActionAllow
 	eperm = seccomp.ActionErrno | seccomp.Action(unix.EPERM)
 	nosys = seccomp.ActionErrno | seccomp.Action(unix.ENOSYS)
+)
+
+// answers are those to what is refused.
+type answers struct {
+	refused seccomp.Action
+	told    seccomp.Action // to what there is advice for
+	missing seccomp.Action
+}
+
+// Of several filters the kernel takes the answer that stands first in this list: EPERM and
+// ENOSYS, a notice, a tracer, allow. So the workload's own filter names a tracer, of which
+// there is none, where another filter gives notice. Where none does, the kernel takes that
+// for ENOSYS: what is told is refused whether anybody hears of it or not.
+var (
+	silent = answers{eperm, eperm, nosys}
+	told   = answers{eperm, seccomp.ActionTrace, nosys}
+	notice = answers{allow, seccomp.ActionUserNotify, allow}
 )
 
 // names lists the calls of groups that a machine has.
@@ -43,35 +61,43 @@ func names(groups []group, on *arch.Info) (out []string) {
 	return out
 }
 
+// groups are those of a table of advice.
+func groups(table []advice) (out []group) {
+	for _, a := range table {
+		out = append(out, a.group)
+	}
+	return out
+}
+
 // part is a table with the answer to its calls.
 type part struct {
 	groups []group
 	answer seccomp.Action
 }
 
-// program assembles the workload's filter for a machine.
-func program(on *arch.Info) ([]bpf.Instruction, error) {
-	lists, err := lists(on, []part{{allowed, allow}, {missing, nosys}, {refused, eperm}}, nosys)
+// program assembles a filter of the workload for a machine.
+func program(on *arch.Info, a answers) ([]bpf.Instruction, error) {
+	lists, err := lists(on, []part{{allowed, allow}, {missing, a.missing}, {refused, a.refused}, {groups(advised), a.told}}, a.missing)
 	if err != nil {
 		return nil, err
 	}
-	return slices.Concat(native(on), withArguments(on), lists), nil
+	return slices.Concat(native(on, a.missing), withArguments(on, a), lists), nil
 }
 
 // x32 marks the numbers of an ABI that shares its machine word with x86-64.
 const x32 = 0x40000000
 
-// native answers ENOSYS to every other ABI of the machine, and goes on with the
-// number of the call loaded.
-func native(on *arch.Info) []bpf.Instruction {
+// native has one answer to every other ABI of the machine, and goes on with the number
+// of the call loaded.
+func native(on *arch.Info, other seccomp.Action) []bpf.Instruction {
 	out := []bpf.Instruction{
 		bpf.LoadAbsolute{Off: offsetMachine, Size: 4},
 		bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(on.ID), SkipTrue: 1},
-		bpf.RetConstant{Val: uint32(nosys)},
+		bpf.RetConstant{Val: uint32(other)},
 		bpf.LoadAbsolute{Off: offsetCall, Size: 4},
 	}
 	if on == arch.X86_64 {
-		out = append(out, bpf.JumpIf{Cond: bpf.JumpLessThan, Val: x32, SkipTrue: 1}, bpf.RetConstant{Val: uint32(nosys)})
+		out = append(out, bpf.JumpIf{Cond: bpf.JumpLessThan, Val: x32, SkipTrue: 1}, bpf.RetConstant{Val: uint32(other)})
 	}
 	return out
 }
@@ -99,20 +125,44 @@ func lists(on *arch.Info, parts []part, otherwise seccomp.Action) ([]bpf.Instruc
 	return out, nil
 }
 
-// Apply filters the calling thread and whatever it executes. It needs no_new_privs.
-func Apply() error {
+// Apply filters the calling thread and whatever it executes. It needs no_new_privs. With
+// tell, another filter of this thread gives notice (Tell).
+func Apply(tell bool) error {
+	a := silent
+	if tell {
+		a = told
+	}
+	_, err := install(a, 0)
+	return err
+}
+
+// Tell has every call of the calling thread, and of whatever it executes and starts, that
+// Apply with tell refuses wait until somebody who reads the file answers it. What that
+// file is closed for is refused. It needs CAP_SYS_ADMIN, or no_new_privs.
+func Tell() (*os.File, error) {
+	fd, err := install(notice, unix.SECCOMP_FILTER_FLAG_NEW_LISTENER)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		unix.Close(fd)
+		return nil, os.NewSyscallError("fcntl(O_NONBLOCK)", err)
+	}
+	return os.NewFile(uintptr(fd), "refused calls"), nil
+}
+
+func install(a answers, flags uintptr) (int, error) {
 	on, err := arch.GetInfo("")
 	if err != nil {
-		return fmt.Errorf("seccomp: %w", err)
+		return 0, fmt.Errorf("seccomp: %w", err)
 	}
-	instructions, err := program(on)
+	instructions, err := program(on, a)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	raw, err := bpf.Assemble(instructions)
 	if err != nil {
-		return fmt.Errorf("seccomp: %w", err)
+		return 0, fmt.Errorf("seccomp: %w", err)
 	}
-	_, err = load(raw, 0)
-	return err
+	return load(raw, flags)
 }

@@ -27,8 +27,6 @@ type filter struct {
 	t  *testing.T
 	vm *bpf.VM
 	on *arch.Info
-
-	tried int
 }
 
 // machines are those we build for, by Go's name.
@@ -36,7 +34,12 @@ var machines = map[string]*arch.Info{"amd64": arch.X86_64, "arm64": arch.AARCH64
 
 func newFilter(t *testing.T, on *arch.Info) filter {
 	t.Helper()
-	return interpret(t, on, program)
+	return interpret(t, on, with(silent))
+}
+
+// with assembles a filter of the workload with these answers.
+func with(a answers) func(*arch.Info) ([]bpf.Instruction, error) {
+	return func(on *arch.Info) ([]bpf.Instruction, error) { return program(on, a) }
 }
 
 func interpret(t *testing.T, on *arch.Info, assemble func(*arch.Info) ([]bpf.Instruction, error)) filter {
@@ -194,6 +197,90 @@ func callsWithArguments(t *testing.T, f filter) {
 	}
 }
 
+// TestWhatIsToldIsRefused: a pair of filters lets the very same calls pass as the filter
+// that tells nobody, and where one gives notice nothing stronger stands before it, nor a
+// tracer's word behind it.
+func TestWhatIsToldIsRefused(t *testing.T) {
+	for name, on := range machines {
+		t.Run(name, func(t *testing.T) {
+			alone, own, outer := newFilter(t, on), interpret(t, on, with(told)), interpret(t, on, with(notice))
+			tell := func(call string, nr, machine uint32, args ...uint64) bool {
+				is, w, n := alone.raw(nr, machine, args...), own.raw(nr, machine, args...), outer.raw(nr, machine, args...)
+				if tells := n == uint32(notice.told); tells != (w == uint32(told.told)) || tells && is != uint32(eperm) || !tells && (w != is || n != uint32(allow)) {
+					t.Fatalf("%s (%d, machine %#x) %#x: alone %#x, told %#x, notice %#x", call, nr, machine, args, is, w, n)
+				}
+				return n != uint32(allow)
+			}
+			seen := make(map[string]bool)
+			for args := range likely(100_000) {
+				nr := int(args[5])
+				if call := on.SyscallNumbers[nr]; tell(call, uint32(nr), uint32(on.ID), args[:]...) {
+					seen[call] = true
+				}
+				tell("elsewhere", uint32(nr), unix.AUDIT_ARCH_I386, args[:]...)
+				if on == arch.X86_64 {
+					tell("x32", uint32(nr)|x32, uint32(on.ID), args[:]...)
+				}
+			}
+			for _, table := range [][]advice{advised, advisedByArgument} {
+				for _, call := range names(groups(table), on) {
+					if !seen[call] {
+						t.Errorf("nobody is told of %s", call)
+					}
+					delete(seen, call)
+				}
+			}
+			for call := range seen {
+				t.Errorf("%s is told without advice", call)
+			}
+		})
+	}
+}
+
+// TestOrdinaryProgramsAreNotHeldUp: what libraries try in passing, and what init does later
+// on, does not wait for anybody.
+func TestOrdinaryProgramsAreNotHeldUp(t *testing.T) {
+	for name, on := range machines {
+		outer := interpret(t, on, with(notice))
+		for _, tt := range []struct {
+			call string
+			args []uint64
+		}{
+			{"clone3", nil}, {"pidfd_open", nil}, {"pidfd_send_signal", nil}, {"io_uring_setup", nil}, {"get_mempolicy", nil}, {"name_to_handle_at", nil},
+			{"statmount", nil}, {"socket", []uint64{2, 1, 262}}, {"socket", []uint64{10, 1, 262}}, {"socket", []uint64{16, 3, 9}}, {"socket", []uint64{16, 3, 12}},
+			{"prctl", []uint64{22, 2}}, {"seccomp", []uint64{1}}, {"ioctl", []uint64{0, 0x540e}}, {"clone", []uint64{0x4111}}, {"execve", nil}, {"personality", []uint64{0x40000}},
+		} {
+			if got := outer.call(tt.call, tt.args...); got != "allow" {
+				t.Errorf("%s on %s %#x: the filter that gives notice answers %s", tt.call, name, tt.args, got)
+			}
+		}
+	}
+}
+
+// likely yields arguments that are likely to be special.
+func likely(tries int) func(func([6]uint64) bool) {
+	special := []uint64{0, 1, 2, 6, 8, 10, 31, 16, 17, 22, 40, 0x80, 0x1000, 0x5412, 0x541c, 0x5423, 0x10000000, 1 << 32, 0xffffffff, 0xffffffff80000000, 0xffffffffffffffff}
+	if testing.Short() {
+		tries /= 10
+	}
+	return func(yield func([6]uint64) bool) {
+		r := rand.New(rand.NewPCG(3, 4))
+		for range tries {
+			var args [6]uint64
+			for i := range args {
+				args[i] = special[r.IntN(len(special))]
+				if r.IntN(4) == 0 {
+					args[i] |= uint64(r.IntN(470))
+				}
+			}
+			args[5] = uint64(r.IntN(470)) // no rule looks at it
+			if !yield(args) {
+				return
+			}
+		}
+	}
+}
+
 // TestDaemonGivesUpWhatItNeedsNoMore, in a process of its own.
 func TestDaemonGivesUpWhatItNeedsNoMore(t *testing.T) {
 	if os.Getenv("SPLITPOD_TEST_DAEMON_FILTER") == "" {
@@ -287,23 +374,11 @@ func FuzzFilter(f *testing.F) {
 func TestFilterAgreesWithTheTables(t *testing.T) { onEveryMachine(t, agreesWithTheTables) }
 
 func agreesWithTheTables(t *testing.T, f filter) {
-	special := []uint64{0, 1, 2, 6, 8, 10, 31, 16, 17, 22, 40, 0x80, 0x1000, 0x5412, 0x541c, 0x5423, 0x10000000, 1 << 32, 0xffffffff, 0xffffffff80000000, 0xffffffffffffffff}
-	tries := 100_000
-	if testing.Short() {
-		tries /= 10
-	}
-	for r := rand.New(rand.NewPCG(3, 4)); f.tried < tries; f.tried++ {
-		nr := r.IntN(470)
+	for args := range likely(100_000) {
+		nr := int(args[5])
 		name, ok := f.on.SyscallNumbers[nr]
 		if !ok {
 			continue
-		}
-		var args [6]uint64
-		for i := range args {
-			args[i] = special[r.IntN(len(special))]
-			if r.IntN(4) == 0 {
-				args[i] |= uint64(r.IntN(470))
-			}
 		}
 		if got, want := answer(f.raw(uint32(nr), uint32(f.on.ID), args[:]...)), slow(name, args); got != want {
 			t.Fatalf("%s %#x answers %s, the tables say %s", name, args, got, want)
@@ -367,7 +442,7 @@ func TestTablesCoverEveryCallOnce(t *testing.T) {
 			}
 		}
 	}
-	for table, groups := range map[string][]group{"allowed": allowed, "missing": missing, "refused": refused} {
+	for table, groups := range map[string][]group{"allowed": allowed, "missing": missing, "refused": refused, "advised": groups(advised)} {
 		for _, g := range groups {
 			for name := range strings.FieldsSeq(g.names) {
 				if where[name] != "" {
@@ -385,6 +460,18 @@ func TestTablesCoverEveryCallOnce(t *testing.T) {
 			t.Errorf("%s is in %s too, or has no reason", r.call, w)
 		}
 		where[r.call] = "conditional"
+	}
+	for _, a := range slices.Concat(advised, advisedByArgument) {
+		if a.why == "" || a.instead == "" {
+			t.Errorf("%s: there is no reason or no advice", a.names)
+		}
+	}
+	for _, a := range advisedByArgument {
+		for name := range strings.FieldsSeq(a.names) {
+			if where[name] != "conditional" {
+				t.Errorf("%s is in %s", name, where[name])
+			}
+		}
 	}
 	known := make(map[string]bool)
 	for _, on := range []*arch.Info{arch.X86_64, arch.AARCH64} {

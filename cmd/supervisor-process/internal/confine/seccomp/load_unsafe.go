@@ -10,8 +10,9 @@ import (
 )
 
 // load installs a program on the calling thread, or with SECCOMP_FILTER_FLAG_TSYNC on
-// all; then a result that is not 0 names a thread that cannot take it.
-func load(raw []bpf.RawInstruction, flags uintptr) (thread int, err error) {
+// all; then a result that is not 0 names a thread that cannot take it. With
+// SECCOMP_FILTER_FLAG_NEW_LISTENER the result is a descriptor.
+func load(raw []bpf.RawInstruction, flags uintptr) (result int, err error) {
 	filter := make([]unix.SockFilter, len(raw))
 	for i, r := range raw {
 		filter[i] = unix.SockFilter{Code: r.Op, Jt: r.Jt, Jf: r.Jf, K: r.K}

@@ -108,35 +108,70 @@ var conditional = []rule{
 	{"seccomp", []condition{{0, "!=", 1}, {0, "<=", upTo32}}, "not SECCOMP_SET_MODE_FILTER"},
 }
 
+// quietly refuses of conditional what is told of no more than of refused.
+var quietly = []rule{
+	{"socket", []condition{{0, "==", 2}}, "MPTCP, and others that libraries try before TCP"},
+	{"socket", []condition{{0, "==", 10}}, "the same over IPv6"},
+	{"socket", []condition{{0, "==", 16}}, "netlink, which programs try for what they can do without, and init needs for the fence"},
+}
+
 // missing answer ENOSYS, so that programs fall back to what is allowed.
 var missing = []group{
 	{"its flags lie behind a pointer; C libraries fall back to clone", "clone3"},
 }
 
-// refused answer EPERM. They are listed so that the tables cover every call there
-// is; one that is in no table is from the future and answers ENOSYS.
+// refused answer EPERM. Together with advised they are listed so that the tables cover
+// every call there is; one that is in no table is from the future and answers ENOSYS.
 var refused = []group{
-	{"other processes' memory, descriptors and signals", `
-		ptrace process_vm_readv process_vm_writev process_madvise pidfd_open pidfd_getfd pidfd_send_signal kcmp`},
-	{"namespaces and mounts", `
-		setns mount umount2 pivot_root chroot fsopen fsconfig fsmount fspick move_mount open_tree open_tree_attr
-		mount_setattr statmount listmount`},
-	{"large and often attacked parts of the kernel", `
-		bpf perf_event_open userfaultfd io_uring_setup io_uring_enter io_uring_register keyctl add_key request_key
-		vmsplice fanotify_init uretprobe modify_ldt lookup_dcookie`},
-	{"code that no file holds", "memfd_create memfd_secret"},
-	{"files by handle, past every path", "open_by_handle_at name_to_handle_at"},
+	{"what programs try in passing, to see if it is there", `
+		pidfd_open pidfd_send_signal io_uring_setup io_uring_enter io_uring_register vmsplice name_to_handle_at
+		statmount listmount lsm_get_self_attr lsm_set_self_attr lsm_list_modules`},
 	{"memory of other nodes and processes", `
 		migrate_pages move_pages mbind set_mempolicy set_mempolicy_home_node get_mempolicy`},
-	{"the machine", `
-		init_module finit_module delete_module create_module query_module get_kernel_syms kexec_load kexec_file_load
-		reboot swapon swapoff acct quotactl quotactl_fd syslog iopl ioperm settimeofday clock_settime clock_adjtime
-		sethostname setdomainname vhangup nfsservctl uselib _sysctl`},
-	{"never implemented", "afs_syscall getpmsg putpmsg security tuxcall vserver"},
+	{"never implemented, or not any more", `
+		afs_syscall getpmsg putpmsg security tuxcall vserver create_module query_module get_kernel_syms nfsservctl
+		uselib _sysctl lookup_dcookie`},
 	{"numbers of 32-bit machines that the tables of others repeat", `
 		clock_gettime64 clock_settime64 clock_adjtime64 clock_getres_time64 clock_nanosleep_time64 timer_gettime64
 		timer_settime64 timerfd_gettime64 timerfd_settime64 utimensat_time64 pselect6_time64 ppoll_time64
 		io_pgetevents_time64 recvmmsg_time64 mq_timedsend_time64 mq_timedreceive_time64 semtimedop_time64
 		rt_sigtimedwait_time64 futex_time64 sched_rr_get_interval_time64 arch_specific_syscall`},
-	{"the list of security modules", "lsm_get_self_attr lsm_set_self_attr lsm_list_modules"},
 }
+
+// advice is a group whose refusal is told (Tell), with what to do instead. None of these
+// calls is one that ordinary programs make often.
+type advice struct {
+	group
+	instead string
+}
+
+// advised answer EPERM like refused.
+var advised = []advice{
+	{group{"other processes' memory and descriptors", `
+		ptrace process_vm_readv process_vm_writev process_madvise pidfd_getfd kcmp`}, "look at it from outside of the sandbox"},
+	{group{"namespaces and mounts", `
+		setns mount umount2 pivot_root chroot fsopen fsconfig fsmount fspick move_mount open_tree open_tree_attr
+		mount_setattr`}, ownSandbox},
+	{group{"large and often attacked parts of the kernel", `
+		bpf perf_event_open userfaultfd keyctl add_key request_key fanotify_init uretprobe modify_ldt`}, switchOff},
+	{group{"code that no file holds", "memfd_create memfd_secret"}, "use a file"},
+	{group{"files by handle, past every path", "open_by_handle_at"}, "open it by its path"},
+	{group{"the machine", `
+		init_module finit_module delete_module kexec_load kexec_file_load reboot swapon swapoff acct quotactl quotactl_fd
+		syslog iopl ioperm settimeofday clock_settime clock_adjtime sethostname setdomainname vhangup`}, switchOff},
+}
+
+// advisedByArgument are the calls of conditional whose refusal is told, but for what
+// quietly says.
+var advisedByArgument = []advice{
+	{group{"a socket that is in no network namespace, or that programs do not need", "socket"}, "only Unix sockets, TCP, UDP and ping are there"},
+	{group{"a namespace of its own", "clone unshare"}, ownSandbox},
+	{group{"a file without a path", "execveat"}, "execute it by its path"},
+	{group{"typing into a terminal for somebody else", "ioctl"}, "write to the program's standard input"},
+}
+
+// What to do without several of them.
+const (
+	ownSandbox = "switch the program's own sandbox off (--no-sandbox, for instance): this one is around it"
+	switchOff  = "switch off what needs it"
+)

@@ -13,6 +13,8 @@ type Plan struct {
 	Files  landlock.Rules `json:"files"`
 	// Workspace says that Dir is meant to be written to.
 	Workspace bool `json:"workspace,omitempty"`
+	// Told says that the daemon is told of refused calls.
+	Told bool `json:"told,omitempty"`
 	// Terminal makes standard input the controlling terminal.
 	Terminal bool `json:"terminal,omitempty"`
 	// Builtin, if not empty, is the program of this binary to become in place of Argv.

@@ -85,7 +85,7 @@ func become(f *os.File, words *json.Encoder) error {
 			return fmt.Errorf("take the terminal: %w", os.NewSyscallError("ioctl(TIOCSCTTY)", err))
 		}
 	}
-	applied, err := confine.Apply(confine.Plan{UID: p.UID, GID: p.GID, Groups: p.Groups, Dir: p.Dir, Files: p.Files, Workspace: p.Workspace})
+	applied, err := confine.Apply(confine.Plan{UID: p.UID, GID: p.GID, Groups: p.Groups, Dir: p.Dir, Files: p.Files, Workspace: p.Workspace, Told: p.Told})
 	if err != nil {
 		return err
 	}
