@@ -195,12 +195,19 @@ func (a *Account) fillIn(root string) {
 		}
 	}
 	for _, shell := range []string{a.Shell, "/bin/bash", "/bin/sh"} {
-		if filepath.IsAbs(shell) && isProgram(filepath.Join(root, shell)) {
+		if filepath.IsAbs(shell) && !refuses(shell) && isProgram(filepath.Join(root, shell)) {
 			a.Shell = shell
 			return
 		}
 	}
 	a.Shell = ""
+}
+
+// refuses reports whether a shell is one of those that accounts have whom nobody logs in
+// as. Who may log in here is not the image's to say, and programs run commands by SHELL.
+func refuses(shell string) bool {
+	name := filepath.Base(shell)
+	return name == "nologin" || name == "false"
 }
 
 func isDir(path string) bool {

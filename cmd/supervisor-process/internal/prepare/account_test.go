@@ -97,6 +97,35 @@ func TestAnImageWithoutAccountFilesNeedsNumbers(t *testing.T) {
 	}
 }
 
+// TestTheShellIsOneThatRunsCommands: the account's own, if it is there, and others in the
+// place of one that lets nobody in.
+func TestTheShellIsOneThatRunsCommands(t *testing.T) {
+	for _, tt := range []struct{ name, shell, there, want string }{
+		{"its own", "/opt/zsh", "/opt/zsh /bin/bash /bin/sh", "/opt/zsh"},
+		{"one that is not there", "/opt/zsh", "/bin/bash /bin/sh", "/bin/bash"},
+		{"none", "", "/bin/sh", "/bin/sh"},
+		{"a relative one", "bin/sh", "/bin/bash /bin/sh", "/bin/bash"},
+		{"nologin", "/usr/sbin/nologin", "/usr/sbin/nologin /bin/sh", "/bin/sh"},
+		{"false", "/bin/false", "/bin/false /bin/bash /bin/sh", "/bin/bash"},
+		{"nologin, and nothing else", "/sbin/nologin", "/sbin/nologin", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			root := image(t, "agent:x:5:5::/:"+tt.shell+"\n", "")
+			for path := range strings.FieldsSeq(tt.there) {
+				if err := os.MkdirAll(filepath.Join(root, filepath.Dir(path)), 0o755); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(filepath.Join(root, path), nil, 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if a, err := LookupAccount(root, "agent", "", 1); err != nil || a.Shell != tt.want {
+				t.Errorf("the shell is %q (%v), want %q", a.Shell, err, tt.want)
+			}
+		})
+	}
+}
+
 func TestHostileAccountFilesAreRefused(t *testing.T) {
 	huge := image(t, "sandbox:x:5:5::/:\n"+strings.Repeat("x", maxAccountFile), "")
 	pipe := image(t, "", "g:x:1:")
