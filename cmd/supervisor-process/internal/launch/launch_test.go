@@ -695,3 +695,25 @@ func TestGarbageOnTheLifeLineIsAnError(t *testing.T) {
 		}
 	}
 }
+
+// TestAWindowWithoutASizeChangesNothing: clients that have no terminal of their own say zero.
+func TestAWindowWithoutASizeChangesNothing(t *testing.T) {
+	need.Root(t)
+	terminal, err := OpenTerminal(1234)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer terminal.Master.Close()
+	defer terminal.Slave.Close()
+	for _, step := range []struct{ columns, rows, wantColumns, wantRows int }{
+		{0, 0, 0, 0}, {100, 30, 100, 30}, {0, 0, 100, 30}, {0, 5, 100, 30}, {-1, 5, 100, 30}, {1, 1, 1, 1}, {1 << 20, 65535, 65535, 65535},
+	} {
+		if err := terminal.Resize(step.columns, step.rows); err != nil {
+			t.Fatal(err)
+		}
+		size, err := unix.IoctlGetWinsize(int(terminal.Slave.Fd()), unix.TIOCGWINSZ)
+		if err != nil || int(size.Col) != step.wantColumns || int(size.Row) != step.wantRows {
+			t.Errorf("after %d by %d it is %d by %d (%v)", step.columns, step.rows, size.Col, size.Row, err)
+		}
+	}
+}

@@ -56,9 +56,14 @@ func openMaster(uid uint32) (int, error) {
 	return fd, nil
 }
 
-// Resize sets the size in characters; zero reads as one, and the program is told.
+// Resize sets the size in characters, and the program is told. A client without a window
+// says zero, which changes nothing (RFC 4254 section 6.2): programs take their usual size
+// where none is known, and a window of one column for one.
 func (t *Terminal) Resize(columns, rows int) error {
-	clamp := func(n int) uint16 { return uint16(min(max(n, 1), 65535)) }
+	if columns < 1 || rows < 1 {
+		return nil
+	}
+	clamp := func(n int) uint16 { return uint16(min(n, 65535)) }
 	fd, err := number(t.Master)
 	if err != nil {
 		return err

@@ -93,7 +93,7 @@ func (c *Console) follow(ctx context.Context, sizes <-chan Size) {
 			if !ok {
 				return
 			}
-			if first {
+			if first && s.Rows > 0 {
 				_ = c.terminal.Resize(s.Columns, s.Rows+1)
 				first = false
 			}
