@@ -73,7 +73,7 @@ func named(s string) string { return s[:min(len(s), maxName)] }
 // attempted records an attempt to log in.
 func (s *Server) attempted(c *connection, meta gossh.ConnMetadata, method string, err error) {
 	switch {
-	case err == nil && method == "none":
+	case err == nil && s.cfg.Authorized == nil:
 		c.opened.Store(true)
 		s.record(core.EventSSHOpened, "%s logged in; no key is asked for", named(meta.User()))
 	case err == nil:

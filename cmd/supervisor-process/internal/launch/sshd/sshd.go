@@ -141,7 +141,11 @@ func (s *Server) config(ctx ssh.Context) *gossh.ServerConfig {
 		}
 	}
 	if s.cfg.Authorized == nil {
-		return &gossh.ServerConfig{Config: strong(), AuthLogCallback: log}
+		// Some clients show a key without asking whether one is needed; any will do.
+		return &gossh.ServerConfig{Config: strong(), AuthLogCallback: log,
+			PublicKeyCallback: func(gossh.ConnMetadata, gossh.PublicKey) (*gossh.Permissions, error) {
+				return &gossh.Permissions{}, nil
+			}}
 	}
 	authorized, err := s.cfg.Authorized()
 	if err != nil {

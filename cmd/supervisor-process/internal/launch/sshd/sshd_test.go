@@ -158,6 +158,26 @@ func mustDial(t *testing.T, s *Server) *gossh.Client {
 	return c
 }
 
+// TestAnyKeyWillDoWhereNoneIsNeeded: some clients (Paramiko) show one without having asked.
+// This one does so because the first thing it asks, to need none, is refused here.
+func TestAnyKeyWillDoWhereNoneIsNeeded(t *testing.T) {
+	s, _ := testServer(t, nil)
+	for name, tt := range map[string]struct {
+		auth gossh.AuthMethod
+		in   bool
+	}{"a key": {gossh.PublicKeys(signer(t)), true}, "a password": {gossh.Password("x"), false}} {
+		config := s.config(nil)
+		config.AuthLogCallback = nil
+		config.AddHostKey(signer(t))
+		ours, theirs := newWire()
+		go func() { _, _, _, _ = gossh.NewServerConn(theirs, config) }()
+		_, _, _, err := gossh.NewClientConn(ours, "sandbox", &gossh.ClientConfig{User: "agent", Auth: []gossh.AuthMethod{tt.auth}, HostKeyCallback: gossh.InsecureIgnoreHostKey()})
+		if (err == nil) != tt.in {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestChannelsOfAConnectionAreLimited(t *testing.T) {
 	s, _ := testServer(t, nil)
 	c := mustDial(t, s)
