@@ -12,6 +12,7 @@
 package stage
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -65,6 +66,7 @@ func run() int {
 var (
 	errNotFound  = errors.New("program not found")
 	errNotUsable = errors.New("program cannot be executed")
+	errHidden    = fmt.Errorf("%w: its folder cannot be looked into", errNotUsable)
 )
 
 func become(f *os.File, words *json.Encoder) error {
@@ -120,14 +122,41 @@ func execute(applied confine.Applied, p Plan) error {
 	if err != nil {
 		return err
 	}
-	err = unix.Exec(path, argv, env)
-	if errors.Is(err, unix.ENOENT) {
-		return fmt.Errorf("%w: %s, or the interpreter it names", errNotFound, path)
-	}
-	return fmt.Errorf("%w: %s: %v", errNotUsable, path, err)
+	return refusal(path, unix.Exec(path, argv, env))
 }
 
-// lookup finds a program as execvp(3) does.
+// refusal says why the kernel did not execute a file whose mode lets it.
+func refusal(path string, err error) error {
+	switch {
+	case errors.Is(err, unix.ENOENT):
+		return fmt.Errorf("%w: %s is there, but not %s", errNotFound, path, interpreter(path))
+	case errors.Is(err, unix.ENOEXEC):
+		return fmt.Errorf("%w: %s: %v; it is no program for this machine (%s), and no script whose first line names an interpreter", errNotUsable, path, err, runtime.GOARCH)
+	case errors.Is(err, unix.EACCES):
+		return fmt.Errorf("%w: %s: %v, although its mode permits it; filesystem_policy leaves out its folder or its interpreter's (read_only is enough), or the volume is mounted noexec", errNotUsable, path, err)
+	default:
+		return fmt.Errorf("%w: %s: %v", errNotUsable, path, err)
+	}
+}
+
+// interpreter is what a file needs to be executed, as far as its first line says.
+func interpreter(path string) string {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return "its interpreter"
+	}
+	defer f.Close()
+	var buf [256]byte // as much as the kernel reads
+	n, _ := f.Read(buf[:])
+	line, _, _ := bytes.Cut(buf[:n], []byte("\n"))
+	if name, ok := bytes.CutPrefix(line, []byte("#!")); ok {
+		return fmt.Sprintf("its interpreter %q", bytes.TrimLeft(name, " \t"))
+	}
+	return "the loader that it was linked for; the image may have another C library"
+}
+
+// lookup finds a program as execvp(3) does. A folder of PATH that the user may not look into
+// is no sign that the program is there.
 func lookup(name string, env []string) (string, error) {
 	if strings.Contains(name, "/") {
 		return name, usable(name)
@@ -138,7 +167,8 @@ func lookup(name string, env []string) (string, error) {
 			search = v
 		}
 	}
-	found := fmt.Errorf("%w: %s is not in PATH (%s)", errNotFound, name, search)
+	var found error
+	var hidden []string
 	for dir := range strings.SplitSeq(search, ":") {
 		if dir == "" {
 			dir = "."
@@ -147,11 +177,20 @@ func lookup(name string, env []string) (string, error) {
 		switch err := usable(path); {
 		case err == nil:
 			return path, nil
+		case errors.Is(err, errHidden):
+			hidden = append(hidden, dir)
 		case errors.Is(err, errNotUsable):
 			found = err
 		}
 	}
-	return "", found
+	switch {
+	case found != nil:
+		return "", found
+	case hidden != nil:
+		return "", fmt.Errorf("%w: %s is not in PATH (%s), of which this user may not look into %s", errNotFound, name, search, strings.Join(hidden, ", "))
+	default:
+		return "", fmt.Errorf("%w: %s is not in PATH (%s)", errNotFound, name, search)
+	}
 }
 
 func usable(path string) error {
@@ -160,7 +199,7 @@ func usable(path string) error {
 		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
 			return fmt.Errorf("%w: %s", errNotFound, path)
 		}
-		return fmt.Errorf("%w: %s: %v", errNotUsable, path, err)
+		return fmt.Errorf("%w: %s: %v", errHidden, path, err)
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return fmt.Errorf("%w: %s is no regular file", errNotUsable, path)
