@@ -3,7 +3,6 @@ package app
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -11,7 +10,6 @@ import (
 
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/app/inside"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/launch"
-	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/watch/calls"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/watch/nflog"
 	"github.com/splitpod/splitpod/pkg/core"
 )
@@ -66,7 +64,7 @@ func (d *daemon) watch(ctx context.Context) (stop func()) {
 			slots <- struct{}{}
 		}
 	})
-	stopCalls := d.answerCalls(ctx)
+	stopCalls := d.watchCalls(ctx)
 	wg.Go(func() {
 		tick := time.NewTicker(fenceInterval)
 		defer tick.Stop()
@@ -76,7 +74,6 @@ func (d *daemon) watch(ctx context.Context) (stop func()) {
 				return
 			case <-tick.C:
 				d.checkFence(ctx)
-				d.reportCalls(false)
 			}
 		}
 	})
@@ -85,46 +82,7 @@ func (d *daemon) watch(ctx context.Context) (stop func()) {
 		d.checkFence(context.WithoutCancel(ctx))
 		cancel()
 		wg.Wait()
-		d.reportCalls(true)
 	}
-}
-
-// answerCalls refuses the system calls that the sandbox's filters hold until the returned
-// function is called. From then on the kernel does.
-func (d *daemon) answerCalls(ctx context.Context) (stop func()) {
-	f := d.sandbox.Files[inside.FileCalls]
-	if f == nil {
-		return func() {}
-	}
-	d.calls = calls.Listen(f)
-	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		if err := d.calls.Serve(ctx); err != nil {
-			d.log.Error("system calls that are refused are not recorded any more", slog.Any("error", err))
-		}
-	}()
-	return func() {
-		cancel()
-		<-done
-	}
-}
-
-// reportCalls records what is new of them, or all that is left.
-func (d *daemon) reportCalls(all bool) {
-	if d.calls == nil {
-		return
-	}
-	d.calls.Report(time.Now(), all, func(r calls.Refusal) {
-		who := "some program"
-		if r.Program != "" {
-			who = fmt.Sprintf("%s (pid %d)", r.Program, r.PID)
-		}
-		d.report.Own(core.Event{Kind: core.EventFinding, Stage: core.StageLaunch, Severity: core.SeverityMedium, Verdict: core.Deny, Reason: core.EventSyscallRefused,
-			Detail:  fmt.Sprintf("%s called %s, which is not there in a sandbox, whatever the policy; %s", who, r.Call, r.Instead),
-			Program: core.Program{Path: r.Program}, Process: core.ProcessRef{PID: r.PID}, UID: d.account.UID, Count: r.Count})
-	})
 }
 
 // again runs f until ctx ends, or f without an error; after one it pauses.
