@@ -11,7 +11,7 @@ import (
 )
 
 // withoutLandlock is the argument with which this test binary becomes a program that
-// lives on a kernel without Landlock: its calls do not exist there.
+// lives on a kernel without Landlock, and without notices of system calls.
 const withoutLandlock = "without-landlock"
 
 // becomeWithoutLandlock filters the calls and executes the program.
@@ -21,6 +21,10 @@ func becomeWithoutLandlock(argv []string) error {
 		Syscalls: []seccomp.SyscallGroup{{
 			Action: seccomp.ActionErrno | seccomp.Action(unix.ENOSYS),
 			Names:  []string{"landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self"},
+		}, {
+			Action: seccomp.ActionErrno | seccomp.Action(unix.EINVAL),
+			NamesWithCondtions: []seccomp.NameWithConditions{{Name: "seccomp", Conditions: []seccomp.Condition{
+				{Argument: 1, Operation: seccomp.BitsSet, Value: unix.SECCOMP_FILTER_FLAG_NEW_LISTENER}}}},
 		}},
 	}})
 	if err != nil {
@@ -50,7 +54,12 @@ func TestAKernelWithoutLandlock(t *testing.T) {
 	if code == 0 || strings.Contains(out, "it runs") || !strings.Contains(out, "hard_requirement needs ABI") {
 		t.Errorf("hard_requirement: exit code %d, %s", code, out)
 	}
-	if _, out = run("preflight"); !strings.Contains(out, "missing  landlock") {
+	// What nobody can be told of is refused in the same way.
+	code, out = run("run", "--policy", policyFile(t, who), "--run-dir", t.TempDir(), "--admin-listen", "", "--workdir", "/", "--", "unshare", "-U", "true")
+	if code == 0 || !strings.Contains(out, "Operation not permitted") || strings.Contains(out, "syscall_refused") || !strings.Contains(out, "will not be recorded") {
+		t.Errorf("a refused call: exit code %d, %s", code, out)
+	}
+	if _, out = run("preflight"); !strings.Contains(out, "missing  landlock") || !strings.Contains(out, "missing  refused calls") {
 		t.Errorf("preflight does not say it: %s", out)
 	}
 }

@@ -104,6 +104,11 @@ func (f *flight) try(cfg *config.Config) {
 	for _, weaker := range report.Findings {
 		f.line(false, exitOK, "isolation", weaker)
 	}
+	told := "leave a record, with their program"
+	if report.Untold != "" {
+		told = report.Untold
+	}
+	f.line(report.Untold == "", exitOK, "refused calls", told)
 	f.confine(ctx, cfg, sandbox, dir)
 }
 
