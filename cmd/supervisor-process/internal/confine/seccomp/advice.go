@@ -10,31 +10,32 @@ import (
 // families are those that are asked for now and then.
 var families = map[uint64]string{17: "packet", 31: "Bluetooth", 38: "AF_ALG", 40: "vsock", 44: "XDP"}
 
-// Advise names a call that was told, in one of a bounded number of forms, and says what to
-// do instead.
+// Advise names a call that was told and what it is for, in one of a bounded number of
+// forms, and says what to do instead.
 func Advise(number int, args [6]uint64) (call, instead string) {
 	on, err := arch.GetInfo("")
 	if err != nil {
 		return "unknown", ""
 	}
-	call, ok := on.SyscallNumbers[number]
+	call = on.SyscallNumbers[number]
+	a, ok := advices()[call]
 	if !ok {
 		return "unknown", ""
 	}
-	instead = advices()[call]
+	what := a.why
 	if family := families[args[0]]; call == "socket" && family != "" {
-		call += " (" + family + ")"
+		what = family
 	}
-	return call, instead
+	return call + " (" + what + ")", a.instead
 }
 
-// advices are what to do instead, by call.
-var advices = sync.OnceValue(func() map[string]string {
-	out := make(map[string]string)
+// advices are the tables by call.
+var advices = sync.OnceValue(func() map[string]advice {
+	out := make(map[string]advice)
 	for _, table := range [][]advice{advised, advisedByArgument} {
 		for _, a := range table {
 			for name := range strings.FieldsSeq(a.names) {
-				out[name] = a.instead
+				out[name] = a
 			}
 		}
 	}

@@ -246,7 +246,7 @@ func TestOrdinaryProgramsAreNotHeldUp(t *testing.T) {
 			call string
 			args []uint64
 		}{
-			{"clone3", nil}, {"pidfd_open", nil}, {"pidfd_send_signal", nil}, {"io_uring_setup", nil}, {"get_mempolicy", nil}, {"name_to_handle_at", nil},
+			{"clone3", nil}, {"pidfd_open", nil}, {"pidfd_send_signal", nil}, {"io_uring_setup", nil}, {"memfd_create", nil}, {"get_mempolicy", nil}, {"name_to_handle_at", nil},
 			{"statmount", nil}, {"socket", []uint64{2, 1, 262}}, {"socket", []uint64{10, 1, 262}}, {"socket", []uint64{16, 3, 9}}, {"socket", []uint64{16, 3, 12}},
 			{"prctl", []uint64{22, 2}}, {"seccomp", []uint64{1}}, {"ioctl", []uint64{0, 0x540e}}, {"clone", []uint64{0x4111}}, {"execve", nil}, {"personality", []uint64{0x40000}},
 		} {

@@ -126,6 +126,7 @@ var refused = []group{
 	{"what programs try in passing, to see if it is there", `
 		pidfd_open pidfd_send_signal io_uring_setup io_uring_enter io_uring_register vmsplice name_to_handle_at
 		statmount listmount lsm_get_self_attr lsm_set_self_attr lsm_list_modules`},
+	{"code that no file holds; browsers and virtual machines use it where it is", "memfd_create"},
 	{"memory of other nodes and processes", `
 		migrate_pages move_pages mbind set_mempolicy set_mempolicy_home_node get_mempolicy`},
 	{"never implemented, or not any more", `
@@ -154,7 +155,7 @@ var advised = []advice{
 		mount_setattr`}, ownSandbox},
 	{group{"large and often attacked parts of the kernel", `
 		bpf perf_event_open userfaultfd keyctl add_key request_key fanotify_init uretprobe modify_ldt`}, switchOff},
-	{group{"code that no file holds", "memfd_create memfd_secret"}, "use a file"},
+	{group{"memory that the kernel itself does not see", "memfd_secret"}, switchOff},
 	{group{"files by handle, past every path", "open_by_handle_at"}, "open it by its path"},
 	{group{"the machine", `
 		init_module finit_module delete_module kexec_load kexec_file_load reboot swapon swapoff acct quotactl quotactl_fd

@@ -155,7 +155,7 @@ func TestCallsAreRefusedCountedAndNamed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(got) != 2 || got[0].Call != "ptrace" || got[0].Count != 3 || got[1].Call != "socket (vsock)" || got[1].Count != 1 {
+	if len(got) != 2 || !strings.HasPrefix(got[0].Call, "ptrace (") || got[0].Count != 3 || got[1].Call != "socket (vsock)" || got[1].Count != 1 {
 		t.Fatalf("%+v", got)
 	}
 	for _, r := range got {
