@@ -67,6 +67,20 @@ print("not told:", call(434, 1, 0), call(435), call(425), call(319, b"x", 0), op
 	}
 }
 
+// TestRefusedSystemCallsAreRecordedInAUserNamespace, whoever masked /proc.
+func TestRefusedSystemCallsAreRecordedInAUserNamespace(t *testing.T) {
+	for name, masked := range map[string]bool{"with its own /proc": false, "where somebody else has masked /proc": true} {
+		t.Run(name, func(t *testing.T) {
+			p := newPair(t, policyText)
+			p.startNetwork()
+			p.startProcessInUserNamespace(masked, "unshare", "-U", "true")
+			if code := p.process.wait(t); code != 1 || !named(p.processRecords(), "/usr/bin/unshare", "unshare (a namespace") {
+				t.Errorf("exit code %d, records %s", code, p.processRecords())
+			}
+		})
+	}
+}
+
 // named reports whether a record says that a program made a call that was refused.
 func named(records, program, call string) bool {
 	for line := range strings.Lines(records) {
