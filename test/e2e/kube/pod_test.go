@@ -91,6 +91,7 @@ func (p *subject) reachesNothingElse() {
 		"the API server's name":      {"curl", "-sSfk", "-m", "10", "https://kubernetes.default.svc/version"},
 		"the kubelet":                {"curl", "-sSfk", "-m", "10", "https://" + cluster.NodeAddress + ":10250/pods"},
 		"a name, without the proxy":  {"curl", "-sSf", "-m", "10", "--noproxy", "*", "http://api.demo.test/"},
+		"a namespace of its own":     {"busybox", "unshare", "-U", "true"},
 		"the daemons' own addresses": {"curl", "-sSf", "-m", "10", "http://127.0.0.1:9901/metrics"},
 	} {
 		out, code := p.run(command...)
@@ -152,6 +153,15 @@ func (p *subject) leavesRecordsAndMetrics() {
 			}
 		}
 		return false
+	})
+	p.eventually("the refused system call in both containers' records", func() bool {
+		for _, container := range []string{"supervisor-network", "workload"} {
+			log := p.logs("box", container)
+			if count(log, "syscall_refused") == 0 || !strings.Contains(log, "busybox (pid ") || !strings.Contains(log, "called unshare (a namespace") {
+				return false
+			}
+		}
+		return true
 	})
 	pod := p.get("pod/box", "{.status.podIP}")
 	p.eventually("counts of what was refused", func() bool {

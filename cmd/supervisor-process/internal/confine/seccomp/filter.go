@@ -6,10 +6,10 @@
 // pointers point to, and not at paths: Landlock does.
 //
 // Invariant: the tables are an allow-list. A call that is listed as refused answers
-// EPERM, one that nobody listed ENOSYS, as on an older kernel; another ABI answers
-// ENOSYS to every call.
+// EPERM, or ENOSYS where it is told (Tell) and nobody listens; one that nobody listed
+// answers ENOSYS, as on an older kernel; another ABI answers ENOSYS to every call.
 //
-// Sources: seccomp(2), Documentation/userspace-api/seccomp_filter.rst, socket(2),
+// Sources: seccomp(2), seccomp_unotify(2), Documentation/userspace-api/seccomp_filter.rst, socket(2),
 // clone(2), ioctl_tty(2).
 package seccomp
 
