@@ -168,7 +168,7 @@ var advisedByArgument = []advice{
 	{group{"a socket that is in no network namespace, or that programs do not need", "socket"}, "only Unix sockets, TCP, UDP and ping are there"},
 	{group{"a namespace of its own", "clone unshare"}, ownSandbox},
 	{group{"a file without a path", "execveat"}, "execute it by its path"},
-	{group{"typing into a terminal for somebody else", "ioctl"}, "write to the program's standard input"},
+	{group{"typing into a terminal for somebody else, or another protocol on it", "ioctl"}, "write to the program's standard input"},
 }
 
 // What to do without several of them.
