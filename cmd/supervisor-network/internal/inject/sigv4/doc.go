@@ -54,7 +54,8 @@ func ParseMode(word string) Mode {
 	}
 }
 
-// Region is the region of an AWS host name.
+// Region is the region of an AWS host name. The endpoints without one that SDKs use by
+// themselves (S3, STS, IAM) are in us-east-1.
 func Region(host string) (string, bool) {
 	name, ok := strings.CutSuffix(strings.TrimSuffix(host, ".cn"), ".amazonaws.com")
 	if !ok {
@@ -65,8 +66,13 @@ func Region(host string) (string, bool) {
 	if last == "dualstack" && len(labels) > 1 {
 		last = labels[len(labels)-2]
 	}
-	last = strings.TrimPrefix(last, "s3-") // an old form of S3's hosts
-	return last, isRegion(last)
+	if last = strings.TrimPrefix(last, "s3-"); isRegion(last) { // an old form of S3's hosts
+		return last, true
+	}
+	if global := last == "s3" || name == "sts" || name == "iam"; global && !strings.HasSuffix(host, ".cn") {
+		return "us-east-1", true
+	}
+	return "", false
 }
 
 // isRegion reports whether a label is letters, in at least two parts, and a number:
