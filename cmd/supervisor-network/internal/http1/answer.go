@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/splitpod/splitpod/pkg/core"
@@ -22,14 +23,19 @@ type ErrorBody struct {
 
 // Answer writes one complete refusal: a status, a JSON body of exact length, and
 // the end of the connection. The answer to a HEAD request describes its body only;
-// method is empty when no request was understood. Fields are added to the head.
+// method is empty when no request was understood. Fields are added to the head. Of the
+// answer to CONNECT most clients show nothing but the status line, so that says why, too.
 func Answer(w io.Writer, method string, status int, id core.RequestID, body any, fields ...Field) error {
 	text, err := json.Marshal(body)
 	if err != nil {
 		return err
 	}
+	phrase := http.StatusText(status)
+	if e, ok := body.(ErrorBody); ok && method == http.MethodConnect {
+		phrase += " (" + string(e.Error) + ": " + clip(e.Detail) + ")"
+	}
 	b := fmt.Appendf(nil, "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\nX-Splitpod-Request-Id: %s\r\n",
-		status, http.StatusText(status), len(text), id)
+		status, phrase, len(text), id)
 	for i := range fields {
 		b = appendField(b, &fields[i])
 	}
@@ -39,6 +45,17 @@ func Answer(w io.Writer, method string, status int, id core.RequestID, body any,
 	}
 	_, err = w.Write(b)
 	return err
+}
+
+// clip makes a text fit for a status line: what is neither ASCII nor printable has no
+// business there, and clients take a line of some kilobytes at most.
+func clip(text string) string {
+	return strings.Map(func(c rune) rune {
+		if c < ' ' || c > '~' {
+			return '?'
+		}
+		return c
+	}, text[:min(len(text), 512)])
 }
 
 // Limits of Linger.

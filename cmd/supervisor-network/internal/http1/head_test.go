@@ -306,3 +306,23 @@ func TestAnswerToHeadHasNoBody(t *testing.T) {
 		}
 	}
 }
+
+// TestARefusedTunnelSaysWhyInItsStatusLine, on one line whatever is refused.
+func TestARefusedTunnelSaysWhyInItsStatusLine(t *testing.T) {
+	for _, tt := range []struct{ method, detail, want string }{
+		{"CONNECT", "endpoint a.test:443 is not allowed", "Forbidden (policy_denied: endpoint a.test:443 is not allowed)"},
+		{"CONNECT", "a\r\nSet-Cookie: b\x00é", "Forbidden (policy_denied: a??Set-Cookie: b??)"},
+		{"CONNECT", strings.Repeat("x", 1000), "Forbidden (policy_denied: " + strings.Repeat("x", 512) + ")"},
+		{"GET", "endpoint a.test:80 is not allowed", "Forbidden"},
+	} {
+		var out strings.Builder
+		if err := Answer(&out, tt.method, 403, "00", ErrorBody{Error: "policy_denied", Detail: tt.detail}); err != nil {
+			t.Fatal(err)
+		}
+		head, _, _ := strings.Cut(out.String(), "\r\n\r\n")
+		resp, err := ParseResponse([]byte(head+"\r\n\r\n"), "GET")
+		if err != nil || resp.Phrase != tt.want || len(resp.Fields) != 4 {
+			t.Errorf("%s %q: %v %q %v", tt.method, tt.detail, err, resp.Phrase, resp.Fields)
+		}
+	}
+}
