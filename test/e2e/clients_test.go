@@ -255,7 +255,7 @@ func (w *clientWorld) goClient(t *testing.T, other string, version int) map[stri
 		must(t, err)
 		resp, err := c.Do(req)
 		if err != nil {
-			r.Failed = strings.ReplaceAll(err.Error(), "Forbidden", "403")
+			r.Failed = strings.ReplaceAll(err.Error(), "Forbidden (policy_denied: endpoint other.demo.test:7009 is not allowed by any policy)", "403")
 			out[name] = r
 			return
 		}
@@ -440,5 +440,24 @@ $_ = join "", <$s>; s/\r\n/ /g; print "$_ perl\n";
 	}
 	if came := s.arrived(); len(came) != 3 {
 		t.Errorf("the origin got %q", came)
+	}
+}
+
+// TestProgramsThatReadNoVariablesTrustTheCA, where the image has its roots (wget, and what
+// an npmrc or the like says): also without any environment, and the image's own file is
+// what it was.
+func TestProgramsThatReadNoVariablesTrustTheCA(t *testing.T) {
+	const file = "/etc/ssl/certs/ca-certificates.crt"
+	before, err := os.ReadFile(file)
+	if err != nil {
+		t.Skip("needs roots where Debian has them: ", err)
+	}
+	startSite(t)
+	p, code, all := run(t, clientPolicy, "sh", "-c", `cmp "$SSL_CERT_FILE" `+file+` && env -i /usr/bin/curl -sS --cacert `+file+` -x "$HTTPS_PROXY" `+siteURL+`/ok/hello && ! echo x 2>/dev/null >>`+file)
+	if code != 0 || p.process.out.String() != "hello HTTP/1.1" {
+		t.Errorf("exit code %d, %s", code, all)
+	}
+	if after, err := os.ReadFile(file); err != nil || !bytes.Equal(before, after) {
+		t.Errorf("the image's own file was changed: %v", err)
 	}
 }

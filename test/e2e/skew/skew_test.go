@@ -72,6 +72,7 @@ var newer = map[string]map[string][]string{
 		"links that no earlier workload left":    {"TestALinkOnAVolumeGrantsNothingAfterARestart"},
 		"terminals that are not passed on":       {"TestExecPassesNoTerminal"},
 		"records in lines of their own":          {"TestARecordIsALineOfItsOwn"},
+		"the CA among the image's roots":         {"TestProgramsThatReadNoVariablesTrustTheCA"},
 		"names for users by number":              {"TestAUserByNumberHasAName"},
 	},
 }

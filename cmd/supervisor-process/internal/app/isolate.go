@@ -41,7 +41,10 @@ func (d *daemon) isolate(ctx context.Context, c core.Config) error {
 	want.Over = make(map[string]string)
 	for path, text := range prepare.AccountFiles("/", d.account) {
 		name := filepath.Base(path)
-		public[name], want.Over[name] = text, path
+		public[name], want.Over[path] = text, name
+	}
+	if public[bundleFile] != nil && d.roots().file != "" {
+		want.Over[d.roots().file] = bundleFile
 	}
 	for name, text := range public {
 		f, err := launch.MemoryFile(text)
@@ -75,7 +78,7 @@ func (d *daemon) adopt(sandbox *launch.Sandbox) error {
 		d.log.Warn("isolation is weaker than it could be", slog.String("detail", f))
 	}
 	for _, n := range report.Notes {
-		d.log.Info("some programs will not know who they are", slog.String("detail", n))
+		d.log.Info("a file of the image stays as it is", slog.String("detail", n))
 	}
 	if report.Untold != "" {
 		d.log.Warn("system calls that are refused will not be recorded", slog.String("reason", report.Untold))
@@ -124,21 +127,21 @@ func (d *daemon) publicFiles(c core.Config) map[string][]byte {
 		files[skill.Guide] = []byte(skill.Text())
 	}
 	if len(c.CAPEM) > 0 {
-		trusted := bundle(d.roots(), c)
+		trusted := bundle(d.roots().pem, c)
 		files[caFile], files[bundleFile], files[javaFile] = c.CAPEM, trusted, javaStore(trusted)
 	}
 	return files
 }
 
 // bundle is the image's roots, the network daemon's if it has none, and the CA.
-func bundle(roots []byte, c core.Config) []byte {
-	if roots == nil {
-		roots = c.RootsPEM
+func bundle(image []byte, c core.Config) []byte {
+	if image == nil {
+		image = c.RootsPEM
 	}
-	if len(roots) > 0 && roots[len(roots)-1] != '\n' {
-		roots = append(slices.Clone(roots), '\n')
+	if len(image) > 0 && image[len(image)-1] != '\n' {
+		image = append(slices.Clone(image), '\n')
 	}
-	return slices.Concat(roots, c.CAPEM)
+	return slices.Concat(image, c.CAPEM)
 }
 
 // javaStore has the certificates of a PEM file as Java reads them.
@@ -173,15 +176,24 @@ func (d *daemon) linkGuide(c core.Config) {
 	}
 }
 
-// imageRoots are the root certificates of the workload's image below root, nil if it has
-// none. They become public, and are read with this daemon's rights through whatever links
-// the image has; so nothing else of such a file is taken.
-func imageRoots(root string) []byte {
+// roots are the root certificates of the workload's image.
+type roots struct {
+	file string // where they are, without a link on the way; empty: nowhere
+	pem  []byte
+}
+
+// imageRoots finds them below root. They become public, and are read with this daemon's
+// rights through whatever links the image has; so nothing else of such a file is taken.
+func imageRoots(root string) roots {
 	const most = 4 << 20
 	for _, path := range []string{
 		"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem",
 	} {
-		f, err := os.OpenFile(filepath.Join(root, path), os.O_RDONLY|unix.O_NONBLOCK, 0)
+		at, err := filepath.EvalSymlinks(filepath.Join(root, path))
+		if err != nil {
+			continue
+		}
+		f, err := os.OpenFile(at, os.O_RDONLY|unix.O_NONBLOCK, 0)
 		if err != nil {
 			continue
 		}
@@ -191,11 +203,11 @@ func imageRoots(root string) []byte {
 			data, err = io.ReadAll(io.LimitReader(f, most))
 		}
 		f.Close()
-		if roots := certificates(data); err == nil && len(roots) > 0 {
-			return roots
+		if found := certificates(data); err == nil && len(found) > 0 {
+			return roots{at, found}
 		}
 	}
-	return nil
+	return roots{}
 }
 
 // certificates are the certificates of a PEM file, and nothing between them.

@@ -40,8 +40,12 @@ func TestOnlyCertificatesAreMadePublic(t *testing.T) {
 		if err := os.Symlink(filepath.Join(root, "secret"), path); err != nil {
 			t.Fatal(err)
 		}
-		if got := imageRoots(root); !bytes.Equal(got, tt.want) {
-			t.Errorf("%s: got %q, want %q", name, got, tt.want)
+		got := imageRoots(root)
+		if !bytes.Equal(got.pem, tt.want) {
+			t.Errorf("%s: got %q, want %q", name, got.pem, tt.want)
+		}
+		if want := filepath.Join(root, "secret"); tt.want != nil && got.file != want || tt.want == nil && got.file != "" {
+			t.Errorf("%s: the CA would be put over %q", name, got.file)
 		}
 	}
 }
@@ -75,7 +79,7 @@ func TestJavaTrustsWhatOthersTrust(t *testing.T) {
 }
 
 func BenchmarkJavaStore(b *testing.B) {
-	roots := imageRoots("/")
+	roots := imageRoots("/").pem
 	for b.Loop() {
 		javaStore(roots)
 	}

@@ -45,8 +45,8 @@ type daemon struct {
 
 	signals chan os.Signal
 	early   earlySignals
-	environ []string      // of the container
-	roots   func() []byte // the image's root certificates, looked for once
+	environ []string     // of the container
+	roots   func() roots // the image's root certificates, looked for once
 
 	started   core.Config                       // what the sandbox was built with
 	provided  atomic.Pointer[map[string]string] // what programs started from now on get; nil: what started says
@@ -80,7 +80,7 @@ func (d *daemon) life(ctx context.Context, argv []string) (core.Exit, error) {
 		return core.Exit{}, err
 	}
 	defer d.sandbox.Close()
-	if d.roots = sync.OnceValue(func() []byte { return imageRoots("/") }); d.link != nil {
+	if d.roots = sync.OnceValue(func() roots { return imageRoots("/") }); d.link != nil {
 		go d.roots() // some milliseconds of PEM, which nobody has to wait for
 	}
 

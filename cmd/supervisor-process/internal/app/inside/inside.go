@@ -45,7 +45,7 @@ type Wanted struct {
 	RunDir    string
 	Public    []string // names of the files the workload finds in RunDir, which are given beside this, in order
 	ProxyPort uint16   // 0: no listeners
-	// Over names files of the image that public files take the place of, by those.
+	// Over names the public files that take the place of files of the image, by those.
 	Over map[string]string
 }
 
@@ -97,7 +97,7 @@ func setup(ask func() (launch.Given, error)) (any, []launch.Named, error) {
 	if err := cover(w, given.Files); err != nil {
 		return nil, nil, err
 	}
-	for name, path := range w.Over {
+	for path, name := range w.Over {
 		if err := mount.Over(w.RunDir, name, path); err != nil {
 			report.Notes = append(report.Notes, err.Error())
 		}
