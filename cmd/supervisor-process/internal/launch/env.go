@@ -72,12 +72,13 @@ func (e Environment) account(vars map[string]string) {
 var (
 	proxyNames = []string{
 		"ALL_PROXY", "all_proxy", "HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "grpc_proxy",
+		"YARN_HTTP_PROXY", "YARN_HTTPS_PROXY", // Yarn reads no others from release 2 on
 	}
 	noProxyNames = []string{"NO_PROXY", "no_proxy"}
 	caNames      = []string{"NODE_EXTRA_CA_CERTS", "DENO_CERT"} // added to a program's own roots
 	bundleNames  = []string{                                    // in place of a program's own roots
 		"SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO", "PIP_CERT", "CARGO_HTTP_CAINFO",
-		"AWS_CA_BUNDLE", "NIX_SSL_CERT_FILE", "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE",
+		"AWS_CA_BUNDLE", "NIX_SSL_CERT_FILE", "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE", "HTTPLIB2_CA_CERTS",
 	}
 )
 
@@ -120,6 +121,7 @@ func (e Environment) java(vars map[string]string) {
 		for _, scheme := range []string{"http", "https"} {
 			options = append(options, "-D"+scheme+".proxyHost=127.0.0.1", "-D"+scheme+".proxyPort="+strconv.Itoa(int(e.ProxyPort)))
 		}
+		options = append(options, "-Daether.connector.http.useSystemProperties=true") // Maven, from 3.9 on
 	}
 	if e.JavaStore != "" {
 		file := e.JavaStore

@@ -65,7 +65,7 @@ func TestProxyAndTrustWinOverEverything(t *testing.T) {
 		Base:     []string{"HTTPS_PROXY=http://evil", "SSL_CERT_FILE=/etc/evil"},
 		Provided: map[string]string{"https_proxy": "http://evil", "TOKEN": "openshell:resolve:env:TOKEN", "BAD NAME": "x", "NUL": "a\x00b", "SPLITPOD_X": "y", "DENO_CERT": "/evil"},
 	})
-	for _, name := range []string{"ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "grpc_proxy", "all_proxy"} {
+	for _, name := range []string{"ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "grpc_proxy", "all_proxy", "YARN_HTTPS_PROXY"} {
 		if vars[name] != "http://127.0.0.1:3128" {
 			t.Errorf("%s=%q", name, vars[name])
 		}
@@ -73,7 +73,7 @@ func TestProxyAndTrustWinOverEverything(t *testing.T) {
 	for name, want := range map[string]string{
 		"NO_PROXY": "127.0.0.1,localhost,::1", "no_proxy": "127.0.0.1,localhost,::1", "NODE_USE_ENV_PROXY": "1",
 		"NODE_EXTRA_CA_CERTS": "/run/splitpod/ca.pem", "DENO_CERT": "/run/splitpod/ca.pem",
-		"SSL_CERT_FILE": "/run/splitpod/ca-bundle.pem", "GIT_SSL_CAINFO": "/run/splitpod/ca-bundle.pem",
+		"SSL_CERT_FILE": "/run/splitpod/ca-bundle.pem", "GIT_SSL_CAINFO": "/run/splitpod/ca-bundle.pem", "HTTPLIB2_CA_CERTS": "/run/splitpod/ca-bundle.pem",
 		"TOKEN": "openshell:resolve:env:TOKEN",
 	} {
 		if vars[name] != want {
@@ -89,7 +89,7 @@ func TestProxyAndTrustWinOverEverything(t *testing.T) {
 
 // TestJavaIsToldBehindWhatTheImageSays: it takes the last word.
 func TestJavaIsToldBehindWhatTheImageSays(t *testing.T) {
-	const proxy = "-Dhttp.proxyHost=127.0.0.1 -Dhttp.proxyPort=3128 -Dhttps.proxyHost=127.0.0.1 -Dhttps.proxyPort=3128"
+	const proxy = "-Dhttp.proxyHost=127.0.0.1 -Dhttp.proxyPort=3128 -Dhttps.proxyHost=127.0.0.1 -Dhttps.proxyPort=3128 -Daether.connector.http.useSystemProperties=true"
 	store := func(file string) string {
 		return "-Djavax.net.ssl.trustStore=" + file + " -Djavax.net.ssl.trustStoreType=JKS -Djavax.net.ssl.trustStorePassword=changeit"
 	}
