@@ -90,6 +90,19 @@ func TestAPolicyThatCannotBeEnforcedStartsNothing(t *testing.T) {
 	}
 }
 
+// TestARunDirectoryThatIsNotThereIsNamed, also where no network daemon is.
+func TestARunDirectoryThatIsNotThereIsNamed(t *testing.T) {
+	need.Root(t)
+	missing := filepath.Join(t.TempDir(), "none")
+	for _, policy := range [][]string{nil, {"--policy", policyFile(t, "version: 1\n"+who)}} {
+		argv := append([]string{"run", "--run-dir", missing, "--admin-listen", "", "--records", "/dev/null"}, policy...)
+		code, _, errs := command(t, "supervisor-process", append(argv, "--", "true")...)
+		if want := "--run-dir: there is no directory " + missing + "; create it"; code != 78 || !strings.Contains(errs, want) {
+			t.Errorf("%v: exit code %d, errors %q", policy, code, errs)
+		}
+	}
+}
+
 // BenchmarkStart is the whole of a confined program without network: namespaces,
 // fence, Landlock, seccomp, exit. Compare it with BenchmarkPlainStart.
 func BenchmarkStart(b *testing.B) {

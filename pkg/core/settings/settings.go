@@ -11,8 +11,10 @@
 package settings
 
 import (
+	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"reflect"
 	"slices"
 	"strconv"
@@ -37,6 +39,24 @@ func Bind(fs *flag.FlagSet, cfg any, help map[string]string) {
 		}
 		fs.Func(name, help[name], func(s string) error { return set(field, s) })
 	}
+}
+
+// Parse reads a command's arguments. It prints the list of all flags where it is asked for
+// (flag.ErrHelp) and not behind a mistake, which that would push out of sight.
+func Parse(fs *flag.FlagSet, args []string) error {
+	out := fs.Output()
+	fs.SetOutput(io.Discard)
+	err := fs.Parse(args)
+	fs.SetOutput(out)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Fprintf(out, "Usage of %s:\n", fs.Name())
+		fs.PrintDefaults()
+		return err
+	case err != nil:
+		return fmt.Errorf("%w (%s -h lists the flags)", err, fs.Name())
+	}
+	return nil
 }
 
 func set(field reflect.Value, s string) error {

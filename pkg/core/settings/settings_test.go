@@ -45,6 +45,25 @@ func TestFlagsSetTheirFields(t *testing.T) {
 	}
 }
 
+// TestAMistakeIsNotBuriedUnderAllFlags, which are listed for who asks.
+func TestAMistakeIsNotBuriedUnderAllFlags(t *testing.T) {
+	for _, tt := range []struct{ arg, err, out string }{
+		{"--unknown", "flag provided but not defined: -unknown (x -h lists the flags)", ""},
+		{"--port=y", `invalid value "y" for flag -port: needs a number from 0 to 65535 (x -h lists the flags)`, ""},
+		{"-h", "flag: help requested", "Usage of x:\n  -port value\n    \twhere\n"},
+	} {
+		var out strings.Builder
+		fs := flag.NewFlagSet("x", flag.ContinueOnError)
+		fs.SetOutput(&out)
+		settings.Bind(fs, &struct {
+			Port uint16 `flag:"port"`
+		}{}, map[string]string{"port": "where"})
+		if err := settings.Parse(fs, []string{tt.arg}); err == nil || err.Error() != tt.err || out.String() != tt.out {
+			t.Errorf("%s: %v, %q", tt.arg, err, out.String())
+		}
+	}
+}
+
 func TestValuesOutOfRangeAreRefused(t *testing.T) {
 	for _, arg := range []string{"--uid=4294967296", "--uid=-1", "--port=65536", "--port=x", "--wait=3", "--unknown=1"} {
 		if _, err := parse(t, arg); err == nil {

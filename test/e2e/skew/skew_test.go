@@ -73,6 +73,7 @@ var newer = map[string]map[string][]string{
 		"terminals that are not passed on":       {"TestExecPassesNoTerminal"},
 		"records in lines of their own":          {"TestARecordIsALineOfItsOwn"},
 		"the CA among the image's roots":         {"TestProgramsThatReadNoVariablesTrustTheCA"},
+		"a run directory that is not there":      {"TestARunDirectoryThatIsNotThereIsNamed"},
 		"names for users by number":              {"TestAUserByNumberHasAName"},
 	},
 }

@@ -63,7 +63,7 @@ func (d *daemon) openInbox() (*link.Inbox, error) {
 	})
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("--run-dir: there is no directory %s; create it (in a pod it is the volume that both containers mount), or name another one", d.cfg.RunDir)
+		return nil, d.noRunDir()
 	case err != nil:
 		return nil, fmt.Errorf("--run-dir %s: %w", d.cfg.RunDir, err)
 	}
@@ -73,6 +73,10 @@ func (d *daemon) openInbox() (*link.Inbox, error) {
 			Detail: "an earlier instance was killed while it recorded events of the network daemon, whose own records have them"})
 	}
 	return inbox, nil
+}
+
+func (d *daemon) noRunDir() error {
+	return fmt.Errorf("--run-dir: there is no directory %s; create it (in a pod it is the volume that both containers mount), or name another one", d.cfg.RunDir)
 }
 
 // runRecords writes records until the returned function is called, which waits for the

@@ -100,6 +100,9 @@ func (d *daemon) open(ctx context.Context, g *errgroup.Group) error {
 		return err
 	}
 	if d.cfg.Policy != "" {
+		if st, err := os.Stat(d.cfg.RunDir); err != nil || !st.IsDir() {
+			return &problem{exitConfig, d.noRunDir()}
+		}
 		c, err := staticConfig(d.cfg.Policy, d.log)
 		if err != nil {
 			return &problem{exitConfig, err}

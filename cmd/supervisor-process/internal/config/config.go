@@ -114,7 +114,7 @@ func Load(name string, args, environ []string) (*Config, []string, error) {
 	fs := flag.NewFlagSet(name, flag.ContinueOnError)
 	fs.SetOutput(os.Stderr)
 	settings.Bind(fs, cfg, help)
-	if err := fs.Parse(args); err != nil {
+	if err := settings.Parse(fs, args); err != nil {
 		return nil, nil, err
 	}
 	return cfg, fs.Args(), nil
