@@ -71,6 +71,15 @@ func TestPolicyExplainNamesTheRule(t *testing.T) {
 	if !strings.Contains(out, "deny") {
 		t.Errorf("output %q", out)
 	}
+	judged := policyFile(t, strings.ReplaceAll(clientPolicy, "/ok/**", "/ok/*"))
+	_, out, _ = command(t, "supervisor-network", "policy", "explain", judged, "--host", "api.demo.test", "--port", "7013", "--path", "/ok/a/b")
+	if !strings.Contains(out, "request GET /ok/a/b: deny") {
+		t.Errorf("a path without a method is a GET; output %q", out)
+	}
+	code, out, errs := command(t, "supervisor-network", "policy", "explain", file, "--host", "https://api.demo.test", "--port", "443")
+	if code != 64 || out != "" || !strings.Contains(errs, "without a scheme") {
+		t.Errorf("a URL is no host: exit code %d, output %q, errors %q", code, out, errs)
+	}
 }
 
 func TestUnknownVariablesWithThePrefixEndTheStart(t *testing.T) {

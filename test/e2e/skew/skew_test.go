@@ -56,6 +56,7 @@ var newer = map[string]map[string][]string{
 		"a log that nobody reads":                           {"TestAHundredThousandHostsWhileNobodyReads", "TestADaemonWhoseLogNobodyReadsEnds"},
 		"uploads without a length stay in HTTP/2":           {"TestALargePushReachesCGI"},
 		"metrics of what is watched":                        {"TestWhatIsWatchedIsExported", "TestADamagedFenceEndsTheSandbox"},
+		"an explained path without a method is a GET":       {"TestPolicyExplainNamesTheRule"},
 	},
 	"supervisor-process": {
 		"a flood is counted once on a busy machine, too": {"TestAFloodIsCountedExactly"},

@@ -1,6 +1,7 @@
 package authority
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -181,20 +182,38 @@ func (d *differ) judged(before, after *view) {
 // static lists sections that are not about the network.
 func (d *differ) static(before, after *policy.Document) {
 	for _, s := range []struct{ name, before, after string }{
-		{"filesystem_policy", fmt.Sprint(before.Filesystem), fmt.Sprint(after.Filesystem)},
-		{"landlock", fmt.Sprint(before.Landlock), fmt.Sprint(after.Landlock)},
-		{"process", fmt.Sprint(before.Process), fmt.Sprint(after.Process)},
+		{"filesystem_policy", files(before.Filesystem), files(after.Filesystem)},
+		{"landlock", landlock(before.Landlock), landlock(after.Landlock)},
+		{"process", account(before.Process), account(after.Process)},
 		{"network_middlewares", middlewares(before), middlewares(after)},
 	} {
 		if s.before != s.after {
-			d.add(Gained, s.name, "the section changed: was "+Quote(s.before)+", is "+Quote(s.after))
+			d.add(Gained, s.name, "the section changed: was "+s.before+", is "+s.after)
 		}
 	}
 }
 
+func files(f policy.Filesystem) string {
+	return fmt.Sprintf("{read_only: %s, read_write: %s, include_workdir: %t}", list(f.ReadOnly), list(f.ReadWrite), f.IncludeWorkdir)
+}
+
+func list(paths []string) string {
+	quoted := make([]string, len(paths))
+	for i, p := range paths {
+		quoted[i] = Quote(p)
+	}
+	return "[" + strings.Join(quoted, ", ") + "]"
+}
+
+func landlock(l policy.Landlock) string { return string(cmp.Or(l.Compatibility, policy.BestEffort)) }
+
+func account(p policy.Process) string {
+	return "{run_as_user: " + Quote(p.RunAsUser) + ", run_as_group: " + Quote(p.RunAsGroup) + "}"
+}
+
 func middlewares(doc *policy.Document) string {
 	only := policy.Document{Version: 1, Middlewares: doc.Middlewares}
-	return string(policy.Encode(&only))
+	return Quote(string(policy.Encode(&only)))
 }
 
 // Covered names the rule of a policy that already grants everything a further rule

@@ -42,7 +42,7 @@ func (x *explained) flags(fs *flag.FlagSet) {
 	fs.UintVar(&x.port, "port", 0, "destination port")
 	fs.StringVar(&x.binary, "binary", "", "path of the program that connects; empty: as with --identity ignore")
 	fs.Var(&x.ancestors, "ancestor", "path of a parent program, nearest first; may be repeated")
-	fs.StringVar(&x.method, "method", "", "explain a request with this method, not the connection alone")
+	fs.StringVar(&x.method, "method", "", "explain a request with this method, not the connection alone (with a path: GET)")
 	fs.StringVar(&x.path, "path", "/", "path of the request, with or without a query")
 	fs.StringVar(&x.query, "query", "", "query of the request")
 	fs.BoolVar(&x.upgrade, "upgrade", false, "the request asks for a WebSocket")
@@ -74,6 +74,8 @@ func (x *explained) request() (*decide.Request, error) {
 		r.Method = decide.MethodText
 	case r.Method == "" && (x.call != "" || x.tool != "" || x.operation != ""):
 		r.Method = "POST"
+	case r.Method == "" && (x.query != "" || x.path != "/"):
+		r.Method = "GET"
 	}
 	if x.call != "" || x.tool != "" {
 		c := decide.Call{Method: x.call, Tool: x.tool}
@@ -100,6 +102,9 @@ func policyExplain(ctx context.Context, args []string, stdout, stderr io.Writer)
 	file, err := parseFile(fs, args)
 	if err == nil && (x.host == "" || x.port == 0 || x.port > 65535) {
 		err = fmt.Errorf("--host and --port (1 to 65535) are needed")
+	}
+	if err == nil && strings.Contains(x.host, "/") {
+		err = fmt.Errorf("--host %q: say a name or an address, without a scheme and a path", x.host)
 	}
 	var r *decide.Request
 	if err == nil {
