@@ -62,16 +62,11 @@ func (r *refusal) fieldsOfHTTP1() []http1.Field {
 // body is what the workload reads. Refusals by rules carry what an agent needs to
 // propose a change.
 func (r *refusal) body(req *asked) any {
-	plain := http1.ErrorBody{Error: r.reason, Detail: r.detail, RequestID: string(req.id)}
-	switch r.reason {
-	case core.ReasonAuthorityMismatch, core.ReasonCredentialUnavailable, core.ReasonCredentialInjection, core.ReasonCredentialMismatch:
-		plain.Message = r.detail // its spelling in OpenShell
-	}
 	if r.ruling == nil {
-		return plain
+		return http1.ErrorBody{Error: r.reason, Detail: r.detail, Message: r.detail, RequestID: string(req.id)}
 	}
 	out := ruleBody{
-		Error: r.reason, Policy: r.ruling.Rule, Rule: req.method + " " + req.path, Detail: r.detail, Layer: "l7",
+		Error: r.reason, Policy: r.ruling.Rule, Rule: req.method + " " + req.path, Detail: r.detail, Message: r.detail, Layer: "l7",
 		Protocol: req.protocol, Method: req.method, Path: req.path, Host: req.host, Port: req.port, Binary: req.binary,
 		NextSteps: []step{}, RequestID: string(req.id),
 	}
@@ -113,6 +108,7 @@ type ruleBody struct {
 	Missing   missing     `json:"rule_missing"`
 	NextSteps []step      `json:"next_steps"`
 	Guidance  string      `json:"agent_guidance,omitempty"`
+	Message   string      `json:"message"` // the detail, where clients of GitHub and of git-lfs look
 	RequestID string      `json:"request_id"`
 }
 

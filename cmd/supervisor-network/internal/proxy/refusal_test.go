@@ -88,8 +88,8 @@ func refusalText(protocol, method, path, detail string, rule, port int, advise b
 			`{"action":"inspect_recent_denials","method":"GET","url":"http://policy.local/v1/denials?last=5"},` +
 			`{"action":"submit_proposal","method":"POST","url":"http://policy.local/v1/proposals","body_type":"PolicyMergeOperation"}],"agent_guidance":"` + guidance + `"`
 	}
-	return fmt.Sprintf(`{"error":"policy_denied","policy":"a_example_com_%d","rule":"%s %s","detail":%q,%s,"rule_missing":%s,"next_steps":%s,"request_id":%q}`,
-		rule, method, path, detail, asked, missing, next, id)
+	return fmt.Sprintf(`{"error":"policy_denied","policy":"a_example_com_%d","rule":"%s %s","detail":%q,%s,"rule_missing":%s,"next_steps":%s,"message":%q,"request_id":%q}`,
+		rule, method, path, detail, asked, missing, next, detail, id)
 }
 
 // said sends a text and reads its answer.
