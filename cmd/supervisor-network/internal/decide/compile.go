@@ -95,6 +95,11 @@ func judged(e *policy.Endpoint) bool {
 	return e.Protocol.Inspected() && e.Protocol != policy.ProtocolSQL
 }
 
+// untouched reports whether an endpoint's bytes are only passed on.
+func untouched(e *policy.Endpoint) bool {
+	return e.TLS == "skip" || e.Protocol == policy.ProtocolTCP
+}
+
 // HasBinaries reports whether a policy names programs, and so needs to know who
 // asks.
 func HasBinaries(doc *policy.Document) bool {

@@ -234,8 +234,10 @@ func TestInspectedEndpointsAreAccepted(t *testing.T) {
 	if p := permitted(t, s); !p.Inspected() {
 		t.Errorf("got %+v", p)
 	}
-	text := strings.Join(Describe(parse(t, "version: 1\nnetwork_policies:\n"+scoped)), "\n")
-	for what, n := range map[string]int{"not inspected": 1, "judged as rest,": 2, "judged as graphql,": 1, "judged as rest; what the rules refuse is recorded and sent,": 1} {
+	const raw = "      - {host: raw.example.com, port: 443, tls: skip}\n      - {host: raw.example.com, port: 22, protocol: tcp}\n"
+	text := strings.Join(Describe(parse(t, "version: 1\nnetwork_policies:\n"+scoped+raw)), "\n")
+	for what, n := range map[string]int{"443, any request passes (TLS ends at the proxy)": 1, "bytes relayed untouched": 2, "443, requests judged as rest,": 1,
+		"443 path /loose/strict/**, requests judged as rest,": 1, "443 path /graphql, requests judged as graphql,": 1, "judged as rest; what the rules refuse is recorded and sent,": 1} {
 		if strings.Count(text, what) != n {
 			t.Errorf("%q is not there %d times:\n%s", what, n, text)
 		}

@@ -112,7 +112,11 @@ func describe(e *policy.Endpoint) string {
 	case !strings.Contains(host, "*") && !e.AdvisorProposed:
 		terms = "on public and internal addresses"
 	}
-	return fmt.Sprintf("%s port %s, %s, %s", host, strings.Join(ports, ", "), treatment(e), terms)
+	at := strings.Join(ports, ", ")
+	if e.PathScope != "" {
+		at += " path " + e.PathScope
+	}
+	return fmt.Sprintf("%s port %s, %s, %s", host, at, treatment(e), terms)
 }
 
 func joinPrefixes[P fmt.Stringer](ps []P) string {
@@ -126,8 +130,10 @@ func joinPrefixes[P fmt.Stringer](ps []P) string {
 // treatment says what is done with the requests of an endpoint.
 func treatment(e *policy.Endpoint) string {
 	switch {
+	case untouched(e):
+		return "bytes relayed untouched"
 	case !judged(e):
-		return "not inspected"
+		return "any request passes (TLS ends at the proxy)"
 	case !e.Enforce:
 		return "requests judged as " + string(e.Protocol) + "; what the rules refuse is recorded and sent"
 	default:

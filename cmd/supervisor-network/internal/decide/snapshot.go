@@ -107,7 +107,7 @@ func (s *Snapshot) permit(f *facts, granted []int) Permit {
 		if i == 0 || e.rule < p.rule {
 			p.rule = e.rule
 		}
-		p.opaque = p.opaque || e.source.TLS == "skip" || e.source.Protocol == policy.ProtocolTCP
+		p.opaque = p.opaque || untouched(e.source)
 		p.uninspected = p.uninspected && e.source.AllowUninspectedCredentials
 		p.inspected = p.inspected || e.l7 != nil
 		p.encodedSlash = p.encodedSlash || e.l7 != nil && e.source.AllowEncodedSlash
