@@ -18,6 +18,7 @@ type ErrorBody struct {
 	Message   string      `json:"message,omitempty"`
 	Reason    string      `json:"reason,omitempty"`
 	Rule      string      `json:"rule,omitempty"`
+	Guidance  string      `json:"agent_guidance,omitempty"`
 	RequestID string      `json:"request_id,omitempty"`
 }
 
@@ -33,6 +34,9 @@ func Answer(w io.Writer, method string, status int, id core.RequestID, body any,
 	phrase := http.StatusText(status)
 	if e, ok := body.(ErrorBody); ok && method == http.MethodConnect {
 		phrase += " (" + string(e.Error) + ": " + clip(e.Detail) + ")"
+		if e.Guidance != "" {
+			phrase += " " + e.Guidance
+		}
 	}
 	b := fmt.Appendf(nil, "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\nX-Splitpod-Request-Id: %s\r\n",
 		status, phrase, len(text), id)

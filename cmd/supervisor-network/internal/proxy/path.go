@@ -140,7 +140,7 @@ func (p *Path) admit(outer context.Context, ev *record.Entry, c *listen.Conn, wh
 // refuse records why a connection or its first request is not carried and answers it.
 func (p *Path) refuse(ev *record.Entry, c *listen.Conn, r *refusal) {
 	note(ev, r)
-	c.Answer(r.status, r.body(&asked{id: c.ID}))
+	c.Answer(r.status, r.body(&asked{id: c.ID, advise: p.Advise}))
 }
 
 // note records a refusal, or a failure of what was allowed.

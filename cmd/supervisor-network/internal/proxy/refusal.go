@@ -63,7 +63,11 @@ func (r *refusal) fieldsOfHTTP1() []http1.Field {
 // propose a change.
 func (r *refusal) body(req *asked) any {
 	if r.ruling == nil {
-		return http1.ErrorBody{Error: r.reason, Detail: r.detail, Message: r.detail, RequestID: string(req.id)}
+		plain := http1.ErrorBody{Error: r.reason, Detail: r.detail, Message: r.detail, RequestID: string(req.id)}
+		if req.advise && r.reason == core.ReasonPolicyDenied {
+			plain.Guidance = guidance
+		}
+		return plain
 	}
 	out := ruleBody{
 		Error: r.reason, Policy: r.ruling.Rule, Rule: req.method + " " + req.path, Detail: r.detail, Message: r.detail, Layer: "l7",

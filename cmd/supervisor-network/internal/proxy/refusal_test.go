@@ -77,7 +77,28 @@ func TestARefusalByRulesIsTheSameByEveryEntry(t *testing.T) {
 	}
 }
 
-// refusalText is the answer as section 4.6 of the reference has it, with a request id.
+// TestARefusedHostSaysHowToAsk, where agents may: in the status line of CONNECT, which is
+// all that most clients show, and in the body.
+func TestARefusedHostSaysHowToAsk(t *testing.T) {
+	for _, advise := range []bool{false, true} {
+		w := newWorld(t, generous, endpoint("a.example.com", 443, ""))
+		w.Advise = advise
+		for _, target := range []string{"CONNECT b.example.com:443", "GET http://b.example.com:443/"} {
+			c, err := net.Dial("tcp", w.proxy)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			resp, body := said(t, c, target+" HTTP/1.1\r\nHost: b.example.com:443\r\n\r\n")
+			line := advise && strings.HasPrefix(target, "CONNECT")
+			if resp.StatusCode != 403 || strings.Contains(resp.Status, guidance) != line || strings.Contains(body, `"agent_guidance":"`+guidance+`"`) != advise {
+				t.Errorf("advise %v, %s: %s %s", advise, target, resp.Status, body)
+			}
+		}
+	}
+}
+
+// refusalText is the answer as section 4.6 of the reference has it, with a message and a request id.
 func refusalText(protocol, method, path, detail string, rule, port int, advise bool, id string) string {
 	asked := fmt.Sprintf(`"layer":"l7","protocol":%q,"method":%q,"path":%q,"host":"a.example.com","port":%d`, protocol, method, path, port)
 	missing := fmt.Sprintf(`{"type":"rest_allow","layer":"l7","method":%q,"path":%q,"host":"a.example.com","port":%d}`, method, path, port)
