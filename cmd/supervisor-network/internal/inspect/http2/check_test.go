@@ -212,7 +212,7 @@ func TestARefusalIsJSONWithItsRequestID(t *testing.T) {
 	r := dial(t, f).hello()
 	r.headers(1, true, with(":authority", "evil.test"))
 	a := r.answer(1)
-	want := reply{status: "421", body: `{"error":"request_authority_mismatch","detail":"the request names another host than the tunnel it came through","request_id":"id-1"}`,
+	want := reply{status: "421", body: `{"error":"request_authority_mismatch","detail":"the request names another host than the tunnel it came through","message":"the request names another host than the tunnel it came through","request_id":"id-1"}`,
 		fields: map[string]string{"content-type": "application/json", "content-length": "129", "x-splitpod-request-id": "id-1"}}
 	want.fields["content-length"] = fmt.Sprint(len(want.body))
 	if diff := cmp.Diff(want, a, cmp.AllowUnexported(reply{})); diff != "" {

@@ -200,7 +200,7 @@ func (s *Stream) refuse(err error) {
 	if e, ok := errors.AsType[*http1.SyntaxError](err); ok {
 		status, answer.Error, answer.Detail = e.Status, e.Reason, e.Detail
 	}
-	answer.RequestID = s.server.o.Refused(s.Method, status, err)
+	answer.Message, answer.RequestID = answer.Detail, s.server.o.Refused(s.Method, status, err)
 	_ = s.Deny(status, answer.Error, answer.Detail, core.RequestID(answer.RequestID), answer) // a client that is gone needs no answer
 }
 
