@@ -59,4 +59,8 @@ app.kubernetes.io/component: sandbox
 {{- if and .Values.policy.inline .Values.policy.configMap.name }}{{ fail "policy: give inline or configMap.name, not both" }}{{ end -}}
 {{- if not (or .Values.policy.inline .Values.policy.configMap.name) }}{{ fail "policy: give inline or configMap.name; without a policy nothing can be allowed" }}{{ end -}}
 {{- if and (eq .Values.kind "Job") (eq .Values.topology "containers") }}{{ fail "topology containers: a Job would never end, because the network daemon does not; use sidecar" }}{{ end -}}
+{{- if eq (int .Values.ports.network) (int .Values.ports.process) }}{{ fail "ports: network and process are two ports of one pod; give them different numbers" }}{{ end -}}
+{{- range list "name" "instance" "component" -}}
+{{- if hasKey ($.Values.pod.labels | default dict) (printf "app.kubernetes.io/%s" .) }}{{ fail (printf "pod.labels: app.kubernetes.io/%s is what the chart finds its pods by; nameOverride changes the name" .) }}{{ end -}}
+{{- end -}}
 {{- end -}}

@@ -214,7 +214,7 @@ capabilities:
     - --workdir={{ .Values.workload.workdir }}
     {{- with include "splitpod.flags" .Values.process.settings | trim }}{{ . | nindent 4 }}{{ end }}
     - --
-  args: {{- toYaml (concat .Values.workload.command .Values.workload.args) | nindent 4 }}
+  args: {{- toYaml (concat .Values.workload.command (.Values.workload.args | default list)) | nindent 4 }}
   env: {{- include "splitpod.identity" (list . "PROCESS") | nindent 4 }}
     {{- with .Values.workload.env }}{{ toYaml . | nindent 4 }}{{ end }}
   {{- if .Values.workload.stdin }}
