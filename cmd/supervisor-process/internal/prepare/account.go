@@ -108,8 +108,10 @@ func findUser(users [][]string, user string) (Account, error) {
 		return Account{}, fmt.Errorf("run_as_user: the image has %d entries for %q in /etc/passwd; which one is meant?", len(found), user)
 	case len(found) > 0:
 		return found[0], nil
+	case user == DefaultUser:
+		return Account{}, fmt.Errorf("process.run_as_user: the image has no user %q, who is meant where the policy says nothing; write a number, or add the user to the image", user)
 	case !isNumber:
-		return Account{}, fmt.Errorf("run_as_user: the image has no user %q in /etc/passwd; use a number, or add the user to the image", user)
+		return Account{}, fmt.Errorf("process.run_as_user: the image has no user %q in /etc/passwd; use a number, or add the user to the image", user)
 	}
 	return Account{Name: freeName(users, number), Unlisted: true, UID: number}, nil
 }

@@ -34,6 +34,14 @@ const (
 	group = "root:x:0:sandbox\nsandbox:x:997:\naudio:x:29:other,sandbox\nvideo:x:44:sandbox\nvideo2:x:44:sandbox\nbig:x:4294967295:sandbox\ntwice:x:90:\ntwice:x:91:\n"
 )
 
+// TestAPolicyThatNamesNobodyIsToldWhomItMeans: the name of its default stands nowhere in it.
+func TestAPolicyThatNamesNobodyIsToldWhomItMeans(t *testing.T) {
+	_, err := LookupAccount(image(t, "root:x:0:0:root:/root:/bin/bash\n", "root:x:0:\n"), "", "", 65532)
+	if err == nil || !strings.Contains(err.Error(), `process.run_as_user: the image has no user "sandbox", who is meant where the policy says nothing`) {
+		t.Error(err)
+	}
+}
+
 func TestLookupAccount(t *testing.T) {
 	root := image(t, passwd, group)
 	for _, tt := range []struct {
