@@ -255,7 +255,7 @@ func (w *clientWorld) goClient(t *testing.T, other string, version int) map[stri
 		must(t, err)
 		resp, err := c.Do(req)
 		if err != nil {
-			r.Failed = strings.ReplaceAll(err.Error(), "Forbidden (policy_denied: endpoint other.demo.test:7009 is not allowed by any policy)", "403")
+			r.Failed = strings.ReplaceAll(err.Error(), "Forbidden (policy_denied: endpoint other.demo.test:7009 is not allowed by any policy, request ", "403")
 			out[name] = r
 			return
 		}

@@ -33,7 +33,7 @@ func Answer(w io.Writer, method string, status int, id core.RequestID, body any,
 	}
 	phrase := http.StatusText(status)
 	if e, ok := body.(ErrorBody); ok && method == http.MethodConnect {
-		phrase += " (" + string(e.Error) + ": " + clip(e.Detail) + ")"
+		phrase += " (" + string(e.Error) + ": " + clip(e.Detail) + ", request " + string(id) + ")"
 		if e.Guidance != "" {
 			phrase += " " + e.Guidance
 		}

@@ -310,9 +310,9 @@ func TestAnswerToHeadHasNoBody(t *testing.T) {
 // TestARefusedTunnelSaysWhyInItsStatusLine, on one line whatever is refused.
 func TestARefusedTunnelSaysWhyInItsStatusLine(t *testing.T) {
 	for _, tt := range []struct{ method, detail, want string }{
-		{"CONNECT", "endpoint a.test:443 is not allowed", "Forbidden (policy_denied: endpoint a.test:443 is not allowed)"},
-		{"CONNECT", "a\r\nSet-Cookie: b\x00é", "Forbidden (policy_denied: a??Set-Cookie: b??)"},
-		{"CONNECT", strings.Repeat("x", 1000), "Forbidden (policy_denied: " + strings.Repeat("x", 512) + ")"},
+		{"CONNECT", "endpoint a.test:443 is not allowed", "Forbidden (policy_denied: endpoint a.test:443 is not allowed, request 00)"},
+		{"CONNECT", "a\r\nSet-Cookie: b\x00é", "Forbidden (policy_denied: a??Set-Cookie: b??, request 00)"},
+		{"CONNECT", strings.Repeat("x", 1000), "Forbidden (policy_denied: " + strings.Repeat("x", 512) + ", request 00)"},
 		{"GET", "endpoint a.test:80 is not allowed", "Forbidden"},
 	} {
 		var out strings.Builder
