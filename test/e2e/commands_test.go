@@ -76,9 +76,11 @@ func TestPolicyExplainNamesTheRule(t *testing.T) {
 	if !strings.Contains(out, "request GET /ok/a/b: deny") {
 		t.Errorf("a path without a method is a GET; output %q", out)
 	}
-	code, out, errs := command(t, "supervisor-network", "policy", "explain", file, "--host", "https://api.demo.test", "--port", "443")
-	if code != 64 || out != "" || !strings.Contains(errs, "without a scheme") {
-		t.Errorf("a URL is no host: exit code %d, output %q, errors %q", code, out, errs)
+	for flag, value := range map[string]string{"--host": "https://api.demo.test", "--binary": "curl"} {
+		code, out, errs := command(t, "supervisor-network", "policy", "explain", file, "--host", "api.demo.test", "--port", "443", flag, value)
+		if code != 64 || out != "" || !strings.Contains(errs, flag+` "`+value+`": say `) {
+			t.Errorf("%s %s: exit code %d, output %q, errors %q", flag, value, code, out, errs)
+		}
 	}
 }
 

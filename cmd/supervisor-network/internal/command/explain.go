@@ -106,6 +106,9 @@ func policyExplain(ctx context.Context, args []string, stdout, stderr io.Writer)
 	if err == nil && strings.Contains(x.host, "/") {
 		err = fmt.Errorf("--host %q: say a name or an address, without a scheme and a path", x.host)
 	}
+	if err == nil && x.binary != "" && !strings.HasPrefix(x.binary, "/") {
+		err = fmt.Errorf("--binary %q: say the path that the kernel resolves, from / on", x.binary)
+	}
 	var r *decide.Request
 	if err == nil {
 		err = x.readsFields()
