@@ -178,7 +178,7 @@ func parseFields(block string) (Fields, error) {
 			return nil, bad("a field is a token, a colon directly behind it, and a value")
 		}
 		if looksLikeFraming(name) {
-			return nil, bad("a field that frames or addresses a message is not written with an underscore")
+			return nil, bad("a field that frames or addresses a message is written with hyphens")
 		}
 		value = trim(value)
 		if hasControlByte(value) {
@@ -194,13 +194,26 @@ func parseFields(block string) (Fields, error) {
 	return fields, nil
 }
 
-// looksLikeFraming reports whether name is one of the fields this package acts on to
-// a peer that reads underscores as hyphens, as CGI and WSGI do.
+// AsVariable is a field's name as those read it to whom a server hands fields on as
+// variables, in which many signs become one: the underscore everywhere (CGI, WSGI), the dot
+// in PHP, everything but letters and digits in lighttpd. That one is a hyphen here.
+func AsVariable(name string) string {
+	return strings.Map(func(c rune) rune {
+		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' {
+			return c
+		}
+		return '-'
+	}, name)
+}
+
+// looksLikeFraming reports whether name is one of the fields this package acts on, but only
+// AsVariable.
 func looksLikeFraming(name string) bool {
-	if strings.IndexByte(name, '_') < 0 {
+	read := AsVariable(name)
+	if read == name {
 		return false
 	}
-	switch strings.ToLower(strings.ReplaceAll(name, "_", "-")) {
+	switch strings.ToLower(read) {
 	case "content-length", "transfer-encoding", "proxy-authorization", "proxy-connection", "keep-alive":
 		return true
 	default:

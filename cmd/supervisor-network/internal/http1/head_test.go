@@ -111,6 +111,8 @@ var heads = []struct {
 	{"a name with an underscore is accepted", get("api_key: b"), 0},
 	{"a Content_Length is refused", get("Content_Length: 5"), 400},
 	{"a TRANSFER_encoding is refused", get("TRANSFER_encoding: chunked"), 400},
+	{"a Transfer.Encoding is refused", get("Transfer.Encoding: chunked"), 400},
+	{"a Proxy!Authorization is refused", get("Proxy!Authorization: a"), 400},
 	{"a Transfer_Encodings is only similar", get("Transfer_Encodings: chunked"), 0},
 	{"HTTP/1.1 needs a Host", "GET / HTTP/1.1\r\nAccept: a\r\n\r\n", 400},
 	{"HTTP/1.0 needs none", "GET / HTTP/1.0\r\nAccept: a\r\n\r\n", 0},
@@ -192,7 +194,7 @@ func TestARequestHasNoFieldsThatConnectionNames(t *testing.T) {
 func TestFieldsOfProxiesEndHere(t *testing.T) {
 	const gone = "Forwarded: for=127.0.0.1\r\nX-Forwarded-For: 10.0.0.1\r\nx-forwarded-host: evil.test\r\nX-Forwarded-Client-Cert: a\r\nX_Forwarded_Proto: https\r\nX-Real-IP: 10.0.0.1\r\n" +
 		"True-Client-IP: a\r\nX-Client-IP: a\r\nclient_ip: a\r\nX-Cluster-Client-IP: a\r\nCF-Connecting-IP: a\r\ncf-connecting-ipv6: a\r\nFastly-Client-IP: a\r\n" +
-		"X-Original-Forwarded-For: a\r\nX-Azure-ClientIP: a\r\nX-Remote-IP: a\r\nX-Remote-Addr: a\r\nWL-Proxy-Client-IP: a\r\nProxy_Client_IP: a\r\n"
+		"X-Original-Forwarded-For: a\r\nX-Azure-ClientIP: a\r\nX-Remote-IP: a\r\nX-Remote-Addr: a\r\nWL-Proxy-Client-IP: a\r\nProxy_Client_IP: a\r\nX.Forwarded.For: a\r\nX-Real~IP: a\r\n"
 	const kept = "X-Forwarded: a\r\nX-Forwarded-: a\r\nForward: a\r\nX-Real-IPs: a\r\nClient: a\r\nMy-Client-IP: a\r\nSkip: a\r\nVia: 1.1 a\r\n"
 	r, err := ParseRequest([]byte("GET / HTTP/1.1\r\nHost: a\r\n" + gone + kept + "\r\n"))
 	if err != nil {

@@ -49,11 +49,11 @@ func plainHead(head []byte, used Fields) (line string, fields Fields, ok bool) {
 
 var newline = []byte{'\n'}
 
-// plainName are the bytes of tokens but for the underscore, which some readers take
-// for a hyphen.
+// plainName are the bytes of tokens that nobody takes for others (AsVariable).
 var plainName = func() (t [256]bool) {
-	t = tokenBytes
-	t['_'] = false
+	for c := range t {
+		t[c] = tokenBytes[c] && AsVariable(string(rune(c))) == string(rune(c))
+	}
 	return t
 }()
 

@@ -56,6 +56,7 @@ func TestOrdinaryHeadsArePlainAndOthersAreNot(t *testing.T) {
 		"a bare CR in a value":          {"x\r\na: b\rc\r\n\r\n", false},
 		"a bare CR behind the line":     {"x\ra: b\r\n\r\n", false},
 		"an underscore in a name":       {"x\r\na_b: c\r\n\r\n", false},
+		"a dot in a name":               {"x\r\na.b: c\r\n\r\n", false},
 		"a space before the colon":      {"x\r\na : b\r\n\r\n", false},
 		"no name":                       {"x\r\n: b\r\n\r\n", false},
 		"no colon":                      {"x\r\nab\r\n\r\n", false},

@@ -133,7 +133,7 @@ func HopByHop(name string) bool {
 	}
 }
 
-// Forwarding reports whether a field, also one with underscores, is where proxies say whom
+// Forwarding reports whether a field, also AsVariable, is where proxies say whom
 // they serve: that of RFC 7239, and those that are older. An origin may believe it of
 // whoever is near; a workload has nobody behind it.
 func Forwarding(name string) bool {
@@ -144,7 +144,7 @@ func Forwarding(name string) bool {
 	if first, last := name[0]|0x20, name[len(name)-1]|0x20; first != 'x' && first != 'f' && last != 'p' && last != '6' {
 		return false
 	}
-	name = strings.ReplaceAll(name, "_", "-")
+	name = AsVariable(name)
 	return len(name) > len(prefix) && strings.EqualFold(name[:len(prefix)], prefix) ||
 		slices.ContainsFunc(forwarding[:], func(f string) bool { return strings.EqualFold(f, name) })
 }

@@ -3,6 +3,8 @@ package inspect
 import (
 	"net/url"
 	"strings"
+
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
 )
 
 // Overrides are the methods that fields and parameters ask the origin to take a request
@@ -62,7 +64,7 @@ func Elsewhere(h Head) bool {
 		if len(name) < len("X-Rewrite-URL") || len(name) > len("X-Original-URL") || name[0]|0x20 != 'x' {
 			continue
 		}
-		name = strings.ReplaceAll(name, "_", "-")
+		name = http1.AsVariable(name)
 		if strings.EqualFold(name, "X-Original-URL") || strings.EqualFold(name, "X-Rewrite-URL") {
 			return true
 		}
@@ -70,12 +72,11 @@ func Elsewhere(h Head) bool {
 	return false
 }
 
-// overrides reports whether a field names a method, also to those who read underscores as
-// hyphens.
+// overrides reports whether a field names a method, also to those who read it as a variable.
 func overrides(name string) bool {
 	if len(name) < len("X-HTTP-Method") || name[0]|0x20 != 'x' {
 		return false
 	}
-	name = strings.ReplaceAll(name, "_", "-")
+	name = http1.AsVariable(name)
 	return strings.EqualFold(name, "X-HTTP-Method-Override") || strings.EqualFold(name, "X-HTTP-Method") || strings.EqualFold(name, "X-Method-Override")
 }

@@ -16,7 +16,9 @@ func TestFieldsThatOverrideTheMethodAreFound(t *testing.T) {
 		{http1.Fields{{Name: "x-http-method", Value: "merge"}}, []string{"merge"}},
 		{http1.Fields{{Name: "X-Method-Override", Value: "PUT"}, {Name: "X-Http-Method", Value: "GET"}}, []string{"PUT", "GET"}},
 		{http1.Fields{{Name: "X_HTTP-Method_Override", Value: "DELETE"}}, []string{"DELETE"}},
-		{http1.Fields{{Name: "X-HTTP-Method-Override", Value: "POST"}}, nil}, // what it is
+		{http1.Fields{{Name: "X-HTTP.Method.Override", Value: "DELETE"}}, []string{"DELETE"}},                                    // to PHP
+		{http1.Fields{{Name: "X!HTTP~Method", Value: "PUT"}, {Name: "X-HTTP-Method", Value: "PATCH"}}, []string{"PUT", "PATCH"}}, // to lighttpd
+		{http1.Fields{{Name: "X-HTTP-Method-Override", Value: "POST"}}, nil},                                                     // what it is
 		{http1.Fields{{Name: "X-HTTP-Method-Override", Value: ""}}, nil},
 		{http1.Fields{{Name: "X-HTTP-Method-Override", Value: "DELETE, POST,,put"}}, []string{"DELETE", "put"}},
 		{http1.Fields{{Name: "X-HTTP-Methods", Value: "DELETE"}, {Name: "Y-HTTP-Method", Value: "DELETE"}, {Name: "X", Value: "DELETE"}}, nil},

@@ -499,7 +499,7 @@ func TestATargetInAFieldIsNotCarriedPastRules(t *testing.T) {
 		host, field string
 		status      int
 	}{
-		{"a.example.com", "X-Original-URL", 400}, {"a.example.com", "x-rewrite-url", 400}, {"a.example.com", "X_Rewrite_URL", 400},
+		{"a.example.com", "X-Original-URL", 400}, {"a.example.com", "x-rewrite-url", 400}, {"a.example.com", "X_Rewrite_URL", 400}, {"a.example.com", "X.Original.URL", 400},
 		{"a.example.com", "X-Original-URLs", 200}, {"a.example.com", "X-Original-Host", 200}, {"b.example.com", "X-Original-URL", 200},
 	} {
 		for _, newer := range []bool{false, true} {

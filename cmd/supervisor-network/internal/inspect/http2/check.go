@@ -138,7 +138,7 @@ func checkFields(h http.Header) error {
 			return bad("a field name is a token")
 		}
 		if hiddenFraming(name) {
-			return bad("a field that frames or addresses a message is not written with an underscore")
+			return bad("a field that frames or addresses a message is written with hyphens")
 		}
 		for _, v := range values {
 			if err := checkValue(v); err != nil {
@@ -157,8 +157,8 @@ func checkFields(h http.Header) error {
 // field of the head would act on (RFC 9110 section 6.5.1).
 func checkTrailers(announced http.Header) error {
 	for name := range announced {
-		name = http.CanonicalHeaderKey(strings.ReplaceAll(name, "_", "-"))
-		if !isToken(name) || !httpguts.ValidTrailerHeader(name) || slices.Contains(headOnly, name) || http1.Forwarding(name) {
+		read := http.CanonicalHeaderKey(http1.AsVariable(name))
+		if !isToken(name) || !httpguts.ValidTrailerHeader(read) || slices.Contains(headOnly, read) || http1.Forwarding(read) {
 			return bad("a trailer does not frame, address, authorize or modify its request")
 		}
 	}
@@ -189,13 +189,14 @@ func checkValue(v string) error {
 	return nil
 }
 
-// hiddenFraming reports whether name is a field of meaning to a peer that reads
-// underscores as hyphens.
+// hiddenFraming reports whether name is a field of meaning to a peer that reads it as a
+// variable.
 func hiddenFraming(name string) bool {
-	if strings.IndexByte(name, '_') < 0 {
+	read := http1.AsVariable(name)
+	if read == name {
 		return false
 	}
-	switch strings.ToLower(strings.ReplaceAll(name, "_", "-")) {
+	switch strings.ToLower(read) {
 	case "content-length", "transfer-encoding", "proxy-authorization", "proxy-connection", "keep-alive", "host", "connection", "upgrade":
 		return true
 	default:

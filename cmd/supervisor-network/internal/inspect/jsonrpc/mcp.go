@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"strings"
 
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/content"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/strictjson"
 )
@@ -136,7 +137,7 @@ func (in *reader) mirrored(h *content.Head) error {
 	for _, name := range []string{"Mcp-Method", "Mcp-Name"} {
 		n := 0
 		for _, f := range h.Fields {
-			if !strings.EqualFold(strings.ReplaceAll(f.Name, "_", "-"), name) { // as CGI and WSGI read it
+			if !strings.EqualFold(http1.AsVariable(f.Name), name) {
 				continue
 			}
 			if n++; n > 1 || len(in.calls) != 1 || !in.says(name, f.Value) {

@@ -119,6 +119,7 @@ func TestTheHeadsCopyOfACallIsTheCall(t *testing.T) {
 		{"a name that is encoded badly", tool, []http1.Field{name("=?base64?cmVhZA?=")}, false},
 		{"a name of a call without", rpc("ping", "{}"), []http1.Field{name("read")}, false},
 		{"another name behind an underscore", tool, []http1.Field{{Name: "Mcp_Name", Value: "write"}}, false},
+		{"another name behind a dot", tool, []http1.Field{{Name: "Mcp.Name", Value: "write"}}, false},
 		{"the name behind an underscore", tool, []http1.Field{{Name: "Mcp_Name", Value: "read"}}, true},
 		{"two methods, one behind an underscore", tool, []http1.Field{method("tools/call"), {Name: "mcp_method", Value: "tools/call"}}, false},
 		{"two methods", tool, []http1.Field{method("tools/call"), method("tools/call")}, false},
