@@ -363,10 +363,10 @@ func TestAuditPassesWhatRulesRefuse(t *testing.T) {
 `)
 	for l, want := range map[string]Ruling{
 		"GET /a/x":         {Allowed: true, Rule: "a"},
-		"DELETE /a/x":      {Allowed: true, Audited: true, Rule: "a", Detail: "DELETE /a/x blocked by deny rule"},
+		"DELETE /a/x":      {Allowed: true, Audited: true, Rule: "a", Detail: "DELETE /a/x blocked by deny rule", Final: true},
 		"DELETE /b":        {Allowed: true, Rule: "b"},
-		"PUT /b":           {Rule: "b", Detail: "PUT /b blocked by deny rule"},
-		"PUT /a/x":         {Rule: "b", Detail: "PUT /a/x blocked by deny rule"}, // an endpoint that enforces denies it
+		"PUT /b":           {Rule: "b", Detail: "PUT /b blocked by deny rule", Final: true},
+		"PUT /a/x":         {Rule: "b", Detail: "PUT /a/x blocked by deny rule", Final: true}, // an endpoint that enforces denies it
 		"PATCH /a/x?x=%zz": {Rule: "a", Detail: "the query cannot be read, and rules depend on it"},
 	} {
 		want.Protocol = policy.ProtocolREST

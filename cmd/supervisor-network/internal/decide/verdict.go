@@ -16,6 +16,7 @@ type Ruling struct {
 	Protocol policy.Protocol // of the endpoint that takes the request
 	Detail   string          // why not; "" when nothing refuses
 	Override string          // the method that is refused, where it is not the request's own
+	Final    bool            // refused by a deny rule, which no rule that allows outweighs
 	reason   core.Reason
 }
 
@@ -99,7 +100,7 @@ func (s *Snapshot) ruling(e *l7, asked, r *Request, v verdict) Ruling {
 	if v.by != none {
 		out.Rule = s.endpoints[v.by].rule
 	}
-	out.Audited = out.Allowed
+	out.Audited, out.Final = out.Allowed, v.why == whyDenied
 	if r != asked {
 		out.Override = clip(r.Method)
 	}

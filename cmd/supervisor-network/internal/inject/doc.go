@@ -58,8 +58,8 @@ func Unavailable(format string, args ...any) *Error {
 
 // Mismatch refuses a request that would take a credential to an endpoint it is not
 // bound to.
-func Mismatch() *Error {
-	return &Error{Status: 403, Reason: core.ReasonCredentialMismatch, Detail: "Credential is not authorized for this request endpoint"}
+func Mismatch(key string) *Error {
+	return &Error{Status: 403, Reason: core.ReasonCredentialMismatch, Detail: "Credential is not authorized for this request endpoint: " + key}
 }
 
 // Misplaced refuses a request with a placeholder where none is replaced.

@@ -79,7 +79,7 @@ func (r *refusal) body(req *asked) any {
 		method = placeholder.Redact(r.ruling.Override)
 	}
 	out.Missing = missing{"rest_allow", "l7", method, req.path, req.host, req.port, req.binary}
-	if req.advise {
+	if req.advise && !r.ruling.Final {
 		out.NextSteps, out.Guidance = nextSteps, guidance
 	}
 	return out

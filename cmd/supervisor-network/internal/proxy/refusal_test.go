@@ -148,10 +148,12 @@ func between(s, before, after string) string {
 	return s
 }
 
-// TestTheRuleThatIsMissingIsAboutTheMethodThatWasRefused, whoever asked for it.
+// TestTheRuleThatIsMissingIsAboutTheMethodThatWasRefused, whoever asked for it. Where a rule
+// denies the request no proposal is suggested: none would help.
 func TestTheRuleThatIsMissingIsAboutTheMethodThatWasRefused(t *testing.T) {
 	const options = ", protocol: rest, enforcement: enforce, rules: [{allow: {method: GET, path: /**}}], deny_rules: [{method: GET, path: /denied}, {method: PUT, path: /**}]"
 	w := newWorld(t, generous, endpoint("a.example.com", 80, options))
+	w.advise = true
 	w.origin("a.example.com", 80, http.NotFoundHandler())
 	for target, want := range map[string]string{
 		"GET /denied":                    "GET",
@@ -164,6 +166,10 @@ func TestTheRuleThatIsMissingIsAboutTheMethodThatWasRefused(t *testing.T) {
 		_, body := said(t, w.tunnel("a.example.com", 80), target+" HTTP/1.1\r\nHost: a.example.com\r\n\r\n")
 		if got := between(body, `"rule_missing":{"type":"rest_allow","layer":"l7","method":"`, `"`); got != want {
 			t.Errorf("%s: %s", target, body)
+		}
+		denied := strings.Contains(body, "blocked by deny rule")
+		if proposes := strings.Contains(body, "submit_proposal"); proposes == denied || strings.Contains(body, "agent_guidance") == denied {
+			t.Errorf("%s: a proposal is suggested: %v: %s", target, proposes, body)
 		}
 	}
 }

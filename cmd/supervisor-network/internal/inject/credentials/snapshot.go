@@ -71,7 +71,7 @@ func (s *Snapshot) Resolve(p decide.Permit, path string, ref placeholder.Referen
 	case k == nil || !k.Environment:
 		return none(inject.Unavailable("no credential with the key %s is known", ref.Key))
 	case !k.boundTo(p, path):
-		return none(inject.Mismatch())
+		return none(inject.Mismatch(ref.Key))
 	case ref.Form == placeholder.Revision && (ref.Revision > k.revision || ref.Revision < k.oldest || k.revision-ref.Revision > Retained):
 		return none(inject.Unavailable("the revision %d of the key %s is not honoured any more", ref.Revision, ref.Key))
 	case ref.Form == placeholder.Stable && ref.Handle != k.handle:
@@ -95,7 +95,7 @@ func (s *Snapshot) Value(p decide.Permit, path, key string) (secret.Value, injec
 	case k == nil:
 		return secret.Value{}, inject.Use{}, inject.Unavailable("no credential with the key %s is known", key)
 	case !k.boundTo(p, path):
-		return secret.Value{}, inject.Use{}, inject.Mismatch()
+		return secret.Value{}, inject.Use{}, inject.Mismatch(key)
 	}
 	return k.use(s.now())
 }

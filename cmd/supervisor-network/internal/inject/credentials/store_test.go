@@ -111,7 +111,7 @@ func resolve(t *testing.T, s *Snapshot, p decide.Permit, path, text string) stri
 
 const bound = "  KEY: {file: @/key, bindings: [{host: a.test, port: 443, path: /v1/**}]}\n"
 
-const mismatch = "403 credential_endpoint_mismatch: Credential is not authorized for this request endpoint"
+const mismatch = "403 credential_endpoint_mismatch: Credential is not authorized for this request endpoint: KEY"
 
 func TestAPlaceholderResolvesOnlyForBoundEndpoints(t *testing.T) {
 	w := newWorld(t)

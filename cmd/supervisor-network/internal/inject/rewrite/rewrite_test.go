@@ -29,7 +29,7 @@ func (v vault) Resolve(_ decide.Permit, _ string, ref placeholder.Reference) (se
 	value, ok := v[ref.Key]
 	switch {
 	case ref.Key == "ELSEWHERE":
-		return secret.Value{}, inject.Use{}, inject.Mismatch()
+		return secret.Value{}, inject.Use{}, inject.Mismatch(ref.Key)
 	case !ok:
 		return secret.Value{}, inject.Use{}, inject.Unavailable("no credential with the key %s is known", ref.Key)
 	}
@@ -132,7 +132,7 @@ var headerRules = []rule{
 	{"spaces around", ph + "EDGE", "500 the value of the key EDGE cannot stand here: it begins or ends with a space"},
 	{"unknown", ph + "OTHER", "500 no credential with the key OTHER is known"},
 	{"one known, one not", ph + "KEY;" + ph + "OTHER", "500 no credential with the key OTHER is known"},
-	{"bound elsewhere", "Bearer " + ph + "ELSEWHERE", "403 Credential is not authorized for this request endpoint"},
+	{"bound elsewhere", "Bearer " + ph + "ELSEWHERE", "403 Credential is not authorized for this request endpoint: ELSEWHERE"},
 	{"a marker without a key", "Bearer " + ph, "500 a placeholder stands in the header field X-Test, where none is replaced"},
 	{"a marker alone, which is the shortest to be found", ph, "500 a placeholder stands in the header field X-Test, where none is replaced"},
 	{"an alias marker alone, which is as short", placeholder.AliasMarker, "500 a placeholder stands in the header field X-Test, where none is replaced"},

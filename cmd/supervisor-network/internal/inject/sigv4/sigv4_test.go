@@ -463,7 +463,7 @@ func TestKeysComeFromBoundCredentials(t *testing.T) {
 	if _, _, err := Resolve(other, p, "/", ""); refusal(err) != "500 no credential with the key AWS_ACCESS_KEY_ID is known" {
 		t.Errorf("no keys: %v", err)
 	}
-	if _, _, err := Resolve(load(usual), permit(t, "evil.test"), "/", ""); refusal(err) != "403 Credential is not authorized for this request endpoint" {
+	if _, _, err := Resolve(load(usual), permit(t, "evil.test"), "/", ""); refusal(err) != "403 Credential is not authorized for this request endpoint: AWS_ACCESS_KEY_ID" {
 		t.Errorf("another host: %v", err)
 	}
 }
