@@ -260,7 +260,7 @@ func (s *session) exchange(ctx context.Context, req *http1.Request, t http1.Targ
 	if !s.tunnel {
 		x.Via = via
 	}
-	if s.destination.HTTP2.Load() {
+	if in.handshake == nil && s.destination.HTTP2.Load() {
 		return s.overHTTP2(ctx, req, t, in)
 	}
 	o, err := s.get(ctx, !repeatable(req.Method))

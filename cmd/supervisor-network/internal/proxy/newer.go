@@ -65,6 +65,7 @@ func (s *session) overHTTP2(ctx context.Context, req *http1.Request, t http1.Tar
 		return exchange.Result{Up: body.n.Load()}, s.inPlace(changed)
 	}
 	if err != nil {
+		s.saysNoHTTP2(err)
 		return exchange.Result{Up: body.n.Load()}, s.unheard(ctx, body, err)
 	}
 	body.answer()

@@ -10,6 +10,28 @@ import (
 	"time"
 )
 
+// TestAnOriginThatSpokeHTTP2OnlyIsAskedAnew when it speaks it no more: one request is lost
+// by that, and not all that come while somebody is connected. A WebSocket always asks.
+func TestAnOriginThatSpokeHTTP2OnlyIsAskedAnew(t *testing.T) {
+	for _, newer := range []bool{false, true} {
+		t.Run(fmt.Sprintf("HTTP/2 %v", newer), func(t *testing.T) {
+			w := newWorld(t, generous, endpoint("a.example.com", 443, ", protocol: rest, access: full"))
+			c := w.client(newer)
+			for i, want := range []struct {
+				protocol string
+				status   int
+			}{{"h2", 200}, {"http/1.1", 502}, {"http/1.1", 200}, {"h2", 200}} {
+				w.origin("a.example.com", 443, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+					rw.Header().Set("Connection", "close") // nothing is kept
+				}), want.protocol)
+				if status := send(t, c, "GET", "https://a.example.com/"); status != want.status {
+					t.Errorf("request %d, in %s: status %d, want %d", i+1, want.protocol, status, want.status)
+				}
+			}
+		})
+	}
+}
+
 // TestWhoseFaultAnExchangeIsDoesNotDependOnItsOrigin: one that speaks nothing but HTTP/2
 // is told apart from its client as one of HTTP/1.1 is.
 func TestWhoseFaultAnExchangeIsDoesNotDependOnItsOrigin(t *testing.T) {

@@ -349,14 +349,24 @@ func (s *session) older(ctx context.Context, err error) bool {
 	if ctx.Err() != nil {
 		return false
 	}
-	e, ok := errors.AsType[*origin.Error](err)
-	said := errors.Is(err, h2.ErrNoHTTP2) || ok && e.Kind == origin.NoProtocol
-	if !said && !(ok && (e.Kind == origin.Closed || e.Kind == origin.Refused)) {
+	said := s.saysNoHTTP2(err)
+	if e, ok := errors.AsType[*origin.Error](err); !said && !(ok && (e.Kind == origin.Closed || e.Kind == origin.Refused)) {
 		return false
 	}
 	if said || !s.destination.Newer.Load() {
 		s.destination.Older.Store(true)
 	}
+	return true
+}
+
+// saysNoHTTP2 reports whether err is an origin's refusal to speak HTTP/2. One that spoke
+// nothing else is another one now, or is several: the next request asks it anew.
+func (s *session) saysNoHTTP2(err error) bool {
+	e, ok := errors.AsType[*origin.Error](err)
+	if !errors.Is(err, h2.ErrNoHTTP2) && !(ok && e.Kind == origin.NoProtocol) {
+		return false
+	}
+	s.destination.HTTP2.Store(false)
 	return true
 }
 
@@ -369,6 +379,7 @@ func (s *session) inHTTP2(ctx context.Context, g *grant, in *incoming, st *http2
 			s.destination.Newer.Store(true)
 			return resp, nil
 		}
+		s.saysNoHTTP2(err)
 		if _, changed := errors.AsType[*refusal](err); !changed || !in.body.Read && up.n.Load() > 0 {
 			return resp, err
 		}

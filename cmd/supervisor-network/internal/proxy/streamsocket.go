@@ -157,9 +157,6 @@ func (s *session) declined(ctx context.Context, ev *record.Entry, st *http2.Stre
 func (s *session) shake(ctx context.Context, g *grant, st *http2.Stream, in *incoming) (resp *http.Response, switched *http1.Response, up *pool.Conn, err error) {
 	req := in.shakes(ctx, st)
 	for again := true; ; again = false {
-		if s.destination.HTTP2.Load() {
-			return nil, nil, nil, noSockets()
-		}
 		up, err := s.fetch(ctx, g, !again, false)
 		if e, ok := errors.AsType[*origin.Error](err); ok && e.Kind == origin.NoProtocol {
 			s.destination.HTTP2.Store(true)

@@ -496,6 +496,13 @@ func TestAnOriginOfHTTP2AloneOpensNoWebSocket(t *testing.T) {
 			t.Errorf("answered with %s %s", h.status, h.data)
 		}
 	}
+	w.origin("ws.example.com", 443, http.NotFoundHandler(), "http/1.1")
+	if h := w.streams("ws.example.com").refused("ws.example.com", "/chat"); h.status != "404" {
+		t.Errorf("when it speaks HTTP/1.1: answered with %s %s", h.status, h.data)
+	}
+	if got := w.verdict(w.client(false), "ws.example.com", "/chat", [2]string{"x", "y"}); !strings.HasPrefix(got, "404") {
+		t.Errorf("when it speaks HTTP/1.1: answered with %s", got)
+	}
 }
 
 // TestAWebSocketThatNoRuleIsAboutPassesUnread, also on a stream: whatever is said

@@ -107,8 +107,8 @@ type Destination struct {
 	key   key
 	users int // guarded by pool.mu
 
-	// HTTP2 is set when the origin refused to speak HTTP/1.1, Newer when it spoke HTTP/2,
-	// and Older when it does not.
+	// HTTP2 is set when the origin refused to speak HTTP/1.1, until it refuses to speak
+	// HTTP/2; Newer when it spoke HTTP/2, and Older when it does not.
 	HTTP2, Newer, Older atomic.Bool
 
 	spoke atomic.Bool // TLS, once
