@@ -13,6 +13,8 @@ const (
 	namesLast = time.Second
 	// maxNames bounds the names that are remembered; with one more all are forgotten.
 	maxNames = 1024
+	// maxKnown bounds the addresses of one: an answer can have thousands.
+	maxKnown = 64
 )
 
 // names asks the resolver, and for a moment remembers what it said. What failed is not
@@ -53,6 +55,9 @@ func (n *names) lookup(ctx context.Context, host string, timeout time.Duration) 
 	k = known{make([]netip.Addr, len(addrs)), now.Add(n.last)}
 	for i, a := range addrs {
 		k.addrs[i] = a.Unmap()
+	}
+	if len(addrs) > maxKnown {
+		return k.addrs, nil
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()

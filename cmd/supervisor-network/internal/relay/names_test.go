@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,6 +13,24 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/address"
 	"github.com/splitpod/splitpod/pkg/core"
 )
+
+// TestALongAnswerIsNotRemembered: a thousand of them would be hundreds of megabytes, which
+// who may choose names and answer for them could ask for.
+func TestALongAnswerIsNotRemembered(t *testing.T) {
+	for addresses, asked := range map[int]int64{maxKnown: 1, maxKnown + 1: 2} {
+		a := &answers{lists: [][]string{slices.Repeat([]string{"1.0.0.1"}, addresses)}}
+		a.lists = append(a.lists, a.lists[0])
+		n := newNames(a)
+		for range 2 {
+			if got, err := n.lookup(t.Context(), "a.test", time.Second); err != nil || len(got) != addresses {
+				t.Errorf("%d addresses, %v; want %d", len(got), err, addresses)
+			}
+		}
+		if got := a.asked.Load(); int64(got) != asked {
+			t.Errorf("%d addresses: asked %d times, want %d", addresses, got, asked)
+		}
+	}
+}
 
 func TestAddressesAreUsedAgainForAMomentOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
