@@ -22,7 +22,7 @@ func Overrides(h Head) (methods []string) {
 	}
 	for pair := range strings.FieldsFuncSeq(h.Query, func(c rune) bool { return c == '&' || c == ';' }) {
 		name, value, _ := strings.Cut(pair, "=")
-		if name = parameter(name); name != "_method" && name != "_HttpMethod" {
+		if name = parameter(name); name != "_method" && name != "_HttpMethod" && !overrides(name) { // the last as ASP.NET MVC and ServiceStack have it
 			continue
 		}
 		methods = others(methods, h.Method, unescaped(value))
@@ -57,16 +57,19 @@ func unescaped(s string) string {
 }
 
 // Elsewhere reports whether a field names a target that some frameworks (Symfony and
-// Laminas once did) and servers (IIS behind its rewriting module) take for the request's.
+// Laminas once did) and servers (IIS behind its rewriting module) take for the request's,
+// or a beginning of it that others (gunicorn, applications behind a prefix) take off.
 func Elsewhere(h Head) bool {
 	for i := range h.Fields {
 		name := h.Fields[i].Name
-		if len(name) < len("X-Rewrite-URL") || len(name) > len("X-Original-URL") || name[0]|0x20 != 'x' {
+		if len(name) < len("Script-Name") || len(name) > len("X-Original-URL") || name[0]|0x20 != 'x' && name[0]|0x20 != 's' {
 			continue
 		}
 		name = http1.AsVariable(name)
-		if strings.EqualFold(name, "X-Original-URL") || strings.EqualFold(name, "X-Rewrite-URL") {
-			return true
+		for _, other := range [...]string{"X-Original-URL", "X-Rewrite-URL", "Script-Name", "X-Script-Name"} {
+			if strings.EqualFold(name, other) {
+				return true
+			}
 		}
 	}
 	return false

@@ -34,6 +34,7 @@ func TestParametersThatOverrideTheMethodAreFound(t *testing.T) {
 		"_method=DELETE":                         {"DELETE"},
 		"a=b&_method=delete&c":                   {"delete"},
 		"_HttpMethod=PATCH":                      {"PATCH"},
+		"x-http-method-override=PUT":             {"PUT"}, // as ASP.NET MVC has it
 		"_method=PUT&_method=DELETE":             {"PUT", "DELETE"},
 		"%5fm%65thod=D%45LETE":                   {"DELETE"},
 		"a=b;_method=DELETE":                     {"DELETE"},

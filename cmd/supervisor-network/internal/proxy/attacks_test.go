@@ -500,6 +500,7 @@ func TestATargetInAFieldIsNotCarriedPastRules(t *testing.T) {
 		status      int
 	}{
 		{"a.example.com", "X-Original-URL", 400}, {"a.example.com", "x-rewrite-url", 400}, {"a.example.com", "X_Rewrite_URL", 400}, {"a.example.com", "X.Original.URL", 400},
+		{"a.example.com", "SCRIPT_NAME", 400}, {"a.example.com", "x-script-name", 400}, {"a.example.com", "Script-Names", 200},
 		{"a.example.com", "X-Original-URLs", 200}, {"a.example.com", "X-Original-Host", 200}, {"b.example.com", "X-Original-URL", 200},
 	} {
 		for _, newer := range []bool{false, true} {

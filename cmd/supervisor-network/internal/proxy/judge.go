@@ -106,7 +106,7 @@ func (in *incoming) understand(body func(limit int) ([]byte, error)) *refusal {
 	}
 	if inspect.Elsewhere(in.head) {
 		return &refusal{status: 400, stage: core.StageRequest, reason: core.ReasonInvalidTarget,
-			detail: "on an inspected endpoint no field (X-Original-URL, X-Rewrite-URL) names another target than the request's own"}
+			detail: "on an inspected endpoint no field (X-Original-URL, X-Rewrite-URL, SCRIPT_NAME, X-Script-Name) names another target than the request's own, or a part of it"}
 	}
 	if in.head.Fields.Has("Upgrade", "h2c") {
 		return &refusal{status: 403, stage: core.StageRequest, reason: core.ReasonUnsupportedProtocol,

@@ -166,7 +166,7 @@ func checkTrailers(announced http.Header) error {
 }
 
 // headOnly is what the library's list of forbidden trailers lacks.
-var headOnly = []string{"Content-Length", "Cookie", "Upgrade", "X-Http-Method", "X-Http-Method-Override", "X-Method-Override", "X-Original-Url", "X-Rewrite-Url"}
+var headOnly = []string{"Content-Length", "Cookie", "Upgrade", "X-Http-Method", "X-Http-Method-Override", "X-Method-Override", "X-Original-Url", "X-Rewrite-Url", "Script-Name", "X-Script-Name"}
 
 func checkValue(v string) error {
 	if v == "" {

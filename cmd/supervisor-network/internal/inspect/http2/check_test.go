@@ -132,6 +132,7 @@ func TestOnlyStreamsWithOneReadingReachTheHandler(t *testing.T) {
 		{"a trailer that overrides the method", get("trailer", "x-http-method-override"), "400"},
 		{"a trailer with another target", get("trailer", "x-original-url"), "400"},
 		{"a trailer with another target, behind underscores", get("trailer", "x_rewrite_url"), "400"},
+		{"a trailer with a part of the target", get("trailer", "script_name"), "400"},
 		{"a trailer with another target, behind dots", get("trailer", "x.rewrite.url"), "400"},
 		{"a trailer with a name that is none", get("trailer", "x@sum"), "400"},
 		{"a trailer of a proxy", get("trailer", "x-forwarded-for"), "400"},
