@@ -171,7 +171,7 @@ func (c ruleCompiler) http() (m httpRule, err error) {
 		if err != nil {
 			return m, err
 		}
-		m.query = append(m.query, queryRule{key, from})
+		m.query = append(m.query, queryRule{key, spelling(key), from})
 	}
 	return m, nil
 }

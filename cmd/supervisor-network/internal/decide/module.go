@@ -67,9 +67,9 @@ func rulesData(rules []policy.Matcher) []any {
 			rule["fields"] = texts(m.Fields)
 		}
 		if len(m.Query) > 0 {
-			query := map[string]any{}
+			query := []any{}
 			for key, patterns := range m.Query {
-				query[key] = texts(patterns)
+				query = append(query, map[string]any{"name": key, "spelled": spelling(key), "patterns": texts(patterns)})
 			}
 			rule["query"] = query
 		}
@@ -97,12 +97,12 @@ func named(m map[string]string) map[string]any {
 	return out
 }
 
-// pairs are the values of each parameter.
-func pairs(walk parameters) map[string]any {
-	out := map[string]any{}
+// pairs are the parameters, with the spellings of their names.
+func pairs(walk parameters) []any {
+	out := []any{}
 	for key, value, ok := walk.next(); ok; key, value, ok = walk.next() {
-		values, _ := out[decode(key)].([]any)
-		out[decode(key)] = append(values, decode(value))
+		s := spelling(decode(key))
+		out = append(out, map[string]any{"name": decode(key), "spelled": []any{s, without(s)}, "value": decode(value)})
 	}
 	return out
 }

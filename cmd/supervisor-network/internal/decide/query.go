@@ -63,6 +63,59 @@ func isKey(sent, key string) bool {
 	return key == ""
 }
 
+// spelling is a parameter's name, decoded, in the one form in which two names are the same
+// to some origin: many find names in any case, and PHP leaves out spaces in front and takes
+// a dot or a space for an underscore.
+func spelling(name string) string {
+	name = strings.TrimLeft(name, " ")
+	base, index, indexed := strings.Cut(name, "[")
+	base = strings.Map(func(c rune) rune {
+		if c == '.' || c == ' ' {
+			return '_'
+		}
+		return c
+	}, base)
+	if indexed {
+		base += "[" + index
+	}
+	return Folded(base)
+}
+
+// without is a spelling without its index: a[] and a[x] are a to PHP, Rack and Express.
+func without(spelled string) string {
+	base, _, _ := strings.Cut(spelled, "[")
+	return base
+}
+
+// spelledAs reports whether a key as sent, or that without its index, has a spelling. Of ASCII
+// it does so without making memory.
+func spelledAs(sent, spelled string) bool {
+	whole, rest, indexed := sent, spelled, false
+	for sent != "" {
+		c, n := symbol(sent)
+		sent = sent[n:]
+		switch {
+		case c >= utf8.RuneSelf:
+			s := spelling(decode(whole))
+			return s == spelled || without(s) == spelled
+		case c == ' ' && rest == spelled: // in front
+			continue
+		case c == '[' && rest == "" && !indexed:
+			return true
+		case (c == '.' || c == ' ') && !indexed:
+			c = '_'
+		case c >= 'A' && c <= 'Z':
+			c += 'a' - 'A'
+		}
+		if rest == "" || rest[0] != c {
+			return false
+		}
+		indexed = indexed || c == '['
+		rest = rest[1:]
+	}
+	return rest == ""
+}
+
 // symbol is the first character of what was sent, decoded, and how long it is there.
 func symbol(s string) (byte, int) {
 	switch {

@@ -1,6 +1,7 @@
 package decide
 
 import (
+	"math/rand/v2"
 	"net/url"
 	"reflect"
 	"strings"
@@ -50,4 +51,31 @@ func read(walk parameters) url.Values {
 		out[decode(key)] = append(out[decode(key)], decode(value))
 	}
 	return out
+}
+
+// TestSpellingsAgree: the compiled rules' way to compare names, and the module's.
+func TestSpellingsAgree(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	parts := []string{"a", "A", "b", ".", "_", "+", "%20", "[", "%5B", "]", "%C5%BF", "s", "S", "%E2%84%AA", "k", "é"}
+	text := func() (out string) {
+		for range r.IntN(5) {
+			out += pick(r, parts)
+		}
+		return out
+	}
+	same := 0
+	for range 200_000 {
+		key, sent := decode(text()), text()
+		s := spelling(decode(sent))
+		want := s == spelling(key) || without(s) == spelling(key)
+		if got := spelledAs(sent, spelling(key)); got != want {
+			t.Fatalf("%q as %q: %v, want %v", sent, key, got, want)
+		}
+		if want {
+			same++
+		}
+	}
+	if same < 1000 {
+		t.Errorf("%d names are alike", same)
+	}
 }

@@ -37,6 +37,7 @@ var (
 	someGlobs    = []string{"/", "/a", "/a/*", "/a/**", "/**", "**", "/*/b", "/**/b", "/[ab]", "/{a,b}/**", "/a?b", "/c.d/*", "/*"}
 	someScopes   = []string{"", "/a", "/a/**", "/*", "/a/*", "/**", "/?"}
 	someNames    = []string{"a", "b", "ab", "a.b", "", "name", "x-y"}
+	someKeys     = []string{"a", "b", "ab", "a.b", "a[b]"}
 	someNameGlob = []string{"a", "b", "a*", "*", "**", "*.b", "a.*", "[ab]", "{a,x-y}", "?"}
 	someTypes    = []string{"query", "mutation", "subscription"}
 	someCalls    = []string{"tools/call", "tools/list", "initialize", "a.b", "ping"}
@@ -53,7 +54,7 @@ func randomQuery(r *rand.Rand) string {
 	if r.IntN(3) > 0 {
 		return ""
 	}
-	return fmt.Sprintf(", query: {%q: %q%s}", pick(r, someNames[:4]), pick(r, someNameGlob), maybe(r, fmt.Sprintf(", name: {any: [%q, %q]}", pick(r, someNameGlob), pick(r, someNameGlob))))
+	return fmt.Sprintf(", query: {%q: %q%s}", pick(r, someKeys), pick(r, someNameGlob), maybe(r, fmt.Sprintf(", name: {any: [%q, %q]}", pick(r, someNameGlob), pick(r, someNameGlob))))
 }
 
 func randomRule(r *rand.Rand, protocol string) string {
@@ -124,7 +125,7 @@ func randomRequest(r *rand.Rand) *Request {
 	out := &Request{Method: pick(r, someMethods), Path: pick(r, somePaths)}
 	var pairs []string
 	for range r.IntN(3) {
-		pairs = append(pairs, pick(r, []string{"a", "b", "%61", "name", "a.b", ""})+pick(r, []string{"", "=", "=a", "=a.b", "=%61%2Eb", "=x+y", "=%", "=%C3%A9"}))
+		pairs = append(pairs, pick(r, []string{"a", "b", "%61", "name", "a.b", "", "A", "+a", "a[]", "a_b", "a[b]", "%5Ba"})+pick(r, []string{"", "=", "=a", "=a.b", "=%61%2Eb", "=x+y", "=%", "=%C3%A9"}))
 	}
 	out.Query = strings.Join(pairs, pick(r, []string{"&", "&", ";"}))
 	switch r.IntN(6) {

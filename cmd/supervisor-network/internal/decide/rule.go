@@ -14,10 +14,12 @@ type httpRule struct {
 	query  []queryRule
 }
 
-// queryRule is about one parameter of the query.
+// queryRule is about one parameter of the query, and about those that some origin takes for
+// it.
 type queryRule struct {
-	key  string
-	from []*glob.Pattern // one of them has to match
+	key     string
+	spelled string
+	from    []*glob.Pattern // one of them has to match
 }
 
 // isMethod compares a method as sent. Letter case does not count; only that of ASCII
@@ -71,8 +73,8 @@ func (m *httpRule) denies(r *Request, path string) bool {
 	return true
 }
 
-// all reports whether the parameter is there and each of its values matches, in every
-// reading of the query.
+// all reports whether the parameter is there and each of its values matches, and each that
+// some origin takes for one, in every reading of the query.
 func (q *queryRule) all(query string) bool {
 	return q.each(parameters{rest: query}) && (!twice(query) || q.each(parameters{query, true}))
 }
@@ -80,13 +82,14 @@ func (q *queryRule) all(query string) bool {
 func (q *queryRule) each(walk parameters) bool {
 	found := false
 	for key, value, ok := walk.next(); ok; key, value, ok = walk.next() {
-		if !isKey(key, q.key) {
+		exact := isKey(key, q.key)
+		if !exact && !spelledAs(key, q.spelled) {
 			continue
 		}
 		if !q.match(decode(value)) {
 			return false
 		}
-		found = true
+		found = found || exact
 	}
 	return found
 }
@@ -98,7 +101,7 @@ func (q *queryRule) some(query string) bool {
 
 func (q *queryRule) one(walk parameters) bool {
 	for key, value, ok := walk.next(); ok; key, value, ok = walk.next() {
-		if isKey(key, q.key) && q.match(decode(value)) {
+		if spelledAs(key, q.spelled) && q.match(decode(value)) {
 			return true
 		}
 	}

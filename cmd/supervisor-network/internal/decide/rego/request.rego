@@ -10,8 +10,9 @@
 #                           without what an encoded semicolon begins, both, and each with
 #                           slashes merged; [] without any
 #   input.readings          the path as origins could read it, for rules that deny
-#   input.query             parameter → its values, decoded, in each reading of the query: a
-#                           semicolon may separate, and may not; {} if it cannot be read
+#   input.query             the parameters, decoded, in each reading of the query: a semicolon
+#                           may separate, and may not; [] if it cannot be read. What is
+#                           spelled alike some origin takes for one parameter
 #   input.query_readable    every reader finds the same parameters
 #   input.upgrade, .message, .session, .unreadable
 #   input.operations        of GraphQL, in order
@@ -244,13 +245,15 @@ path_taken(m, path) if {
 	splitpod.path_matches(m.path, path)
 }
 
-# Each value of each named parameter has to match, in every reading,
+# Each named parameter has to be there, and each value of what is spelled like it to match,
+# in every reading,
 query_allowed(m) if {
-	every key, patterns in object.get(m, "query", {}) {
+	every named in object.get(m, "query", []) {
 		every reading in input.query {
-			values := reading[key]
-			every value in values {
-				some pattern in patterns
+			some sent in reading
+			sent.name == named.name
+			every value in [p.value | some p in reading; named.spelled in p.spelled] {
+				some pattern in named.patterns
 				splitpod.name_matches(pattern, value)
 			}
 		}
@@ -259,11 +262,12 @@ query_allowed(m) if {
 
 # and one value of each, in any of them, is enough to deny.
 query_denied(m) if {
-	every key, patterns in object.get(m, "query", {}) {
+	every named in object.get(m, "query", []) {
 		some reading in input.query
-		some value in reading[key]
-		some pattern in patterns
-		splitpod.name_denied(pattern, value)
+		some sent in reading
+		named.spelled in sent.spelled
+		some pattern in named.patterns
+		splitpod.name_denied(pattern, sent.value)
 	}
 }
 
