@@ -156,8 +156,12 @@ func (x *sealing) plan(context.Context) (err error) {
 	if x.grant != nil {
 		x.out.Fields = x.out.Fields.Without(strings.ToLower(x.grant.Field()))
 	}
-	if x.mode = sigv4.ParseMode(x.in.Endpoint.Signing); x.mode == sigv4.Off {
-		return nil
+	x.mode = sigv4.ParseMode(x.in.Endpoint.Signing)
+	if x.grant != nil || x.mode != sigv4.Off {
+		err = exposed(x.in.Permit.Port(), x.out.Secure)
+	}
+	if err != nil || x.mode == sigv4.Off {
+		return err
 	}
 	if !sameKey(x.out.Sent, x.out.Path) {
 		return &inject.Error{Status: 400, Reason: core.ReasonSigningFailed,

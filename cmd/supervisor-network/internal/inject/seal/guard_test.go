@@ -12,6 +12,7 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/credentials"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/hygiene"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/placeholder"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/rewrite"
@@ -45,6 +46,38 @@ type done struct {
 	body   hold.Body
 	sealed *Sealed
 	out    Request
+}
+
+// TestNothingGoesInTheClearToAPortOfTLS: no key, no signature and no token.
+func TestNothingGoesInTheClearToAPortOfTLS(t *testing.T) {
+	file := t.TempDir() + "/c.yaml"
+	sealtest.Write(t, file, "version: 1\ntoken_grants:\n  - {name: a, token_endpoint: \"https://sso.test/token\", workload_api: \"unix:///none\", bindings: [{host: api.test, port: 443}]}\n")
+	store, _, err := credentials.Open(credentials.Config{File: file})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		vault                *Vault
+		options, field, body string
+	}{
+		"a field":     {keys(t), "", marker, "b"},
+		"a body":      {keys(t), ", protocol: rest, access: full, request_body_credential_rewrite: true", "f", marker},
+		"a signature": {keys(t), ", protocol: rest, access: full, credential_signing: sigv4, signing_service: s3, signing_region: r", "f", "b"},
+		"a token":     {&Vault{Store: store}, "", "f", "b"},
+	} {
+		for _, secure := range []bool{true, false} {
+			if secure && name == "a token" {
+				continue // nobody gives one
+			}
+			a, body := allow(t, tc.options), hold.Body{Held: hold.Holding{Of: hold.New(hold.Max)}}
+			out := Request{Method: "POST", Authority: "api.test", Sent: "/", Path: "/", Secure: secure, Framing: http1.Framing{Kind: http1.Length, Length: int64(len(tc.body))},
+				Fields: http1.Fields{{Name: "Content-Type", Value: "text/plain"}, {Name: "X-Key", Value: tc.field}}}
+			_, err := tc.vault.Seal(t.Context(), Allowed{a.permit, &a.endpoint, "/", &body}, &out, func(int) ([]byte, error) { return []byte(tc.body), nil })
+			if (err == nil) != secure || err != nil && !strings.Contains(err.Error(), "port 443 is one of TLS") {
+				t.Errorf("%s, TLS %v: %v", name, secure, err)
+			}
+		}
+	}
 }
 
 // sealed1 seals a request with a body.

@@ -44,9 +44,22 @@ type resolver struct {
 	secure bool // TLS all the way
 }
 
+// exposed refuses credentials in the clear on a port of TLS, where a workload that leaves it
+// out would show them to whoever stands in between, or is led to by a name server: there is
+// no certificate to tell. By convention these ports end in 443.
+func exposed(port uint16, secure bool) error {
+	if secure || port%1000 != 443 {
+		return nil
+	}
+	return inject.Unavailable("port %d is one of TLS, without which no credential goes there", port)
+}
+
 // Resolve implements rewrite.Resolver. Where there is no TLS, only a binding that
 // names the endpoint sends a credential.
 func (r resolver) Resolve(p decide.Permit, path string, ref placeholder.Reference) (secret.Value, inject.Use, error) {
+	if err := exposed(p.Port(), r.secure); err != nil {
+		return secret.Value{}, inject.Use{}, err
+	}
 	if !r.secure && r.Anywhere(ref.Key) {
 		return secret.Value{}, inject.Use{}, inject.Unavailable("the key %s has no bindings and goes nowhere without TLS", ref.Key)
 	}
