@@ -19,6 +19,18 @@ type Outgoing struct {
 	Add Fields
 }
 
+// Last reports whether a request has to be the last one on its connection: it has a body
+// where none is expected (RFC 9110 section 9.3). An origin that does not look for one would
+// take it for the next request, which nobody judged; told to close, it reads no other.
+func Last(method string, f Framing) bool {
+	switch method {
+	case "GET", "HEAD", "DELETE", "OPTIONS", "TRACE":
+		return f.Kind != NoBody
+	default:
+		return false
+	}
+}
+
 // AppendRequest writes a request head to t's origin anew. Fields that belong to one
 // hop stay here (RFC 9110 section 7.6.1); Host comes first and from t alone.
 func AppendRequest(b []byte, r *Request, t Target, defaultPort uint16, o Outgoing) []byte {

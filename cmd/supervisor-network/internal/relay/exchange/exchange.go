@@ -104,6 +104,7 @@ type running struct {
 	result     Result
 	up         atomic.Int64
 	responding atomic.Bool // the final response has begun
+	last       bool        // the origin is asked to close
 	sending    *sending    // nil: the request was sent as a whole
 	response   http1.Response
 	content    *http1.BodyReader // of response; nil: it is copied as it is
@@ -176,6 +177,8 @@ func (x *running) send() error {
 		out.Framing = http1.Framing{Kind: http1.Length, Length: int64(len(x.Content))}
 	}
 	out.ZeroLength = out.Framing.Kind == http1.NoBody && hasLength(x.Request.Fields)
+	out.Close = http1.Last(x.Request.Method, out.Framing)
+	x.last = out.Close
 	b := http1.AppendRequest((*buf)[:0], x.Request, x.Target, x.DefaultPort, out)
 	whole, here := x.body()
 	large := len(whole) > maxScratch // held already, and not a second time

@@ -252,6 +252,24 @@ func TestRequestBodyIsSentWithItsFramingAndNothingBehindIt(t *testing.T) {
 	}
 }
 
+// TestABodyThatNoneExpectsIsTheLastOfItsConnection: an origin that does not look for it
+// (Python's http.server asks its handler to) takes it for another request.
+func TestABodyThatNoneExpectsIsTheLastOfItsConnection(t *testing.T) {
+	for method, closes := range map[string]bool{"GET": true, "HEAD": true, "DELETE": true, "OPTIONS": true, "POST": false, "PUT": false, "SEARCH": false} {
+		for framing, body := range map[string]string{"Content-Length: 2": "hi", "Transfer-Encoding: chunked": "0\r\n\r\n", "Content-Length: 0": ""} {
+			x := start(t, t.Context(), time.Hour, method+" http://ok.test/ HTTP/1.1\r\nHost: ok.test\r\n"+framing+"\r\n\r\n"+body)
+			head := x.originReadsHead(t)
+			if want := closes && body != ""; strings.Contains(head, "\r\nConnection: close\r\n") != want {
+				t.Errorf("close is %v: %q", want, head)
+			}
+			wantRead(t, x.fromOrigin, body)
+			write(t, x.origin, emptyReply)
+			x.client.Close()
+			x.wait(t)
+		}
+	}
+}
+
 func TestBodiesAreStreamedChunkByChunk(t *testing.T) {
 	x := start(t, t.Context(), time.Hour, "POST http://ok.test/ HTTP/1.1\r\nHost: ok.test\r\nTransfer-Encoding: chunked\r\n\r\n")
 	x.originReadsHead(t)

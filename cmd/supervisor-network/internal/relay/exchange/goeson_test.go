@@ -89,6 +89,7 @@ func TestWhatGoesOnAfterAnExchange(t *testing.T) {
 		{"chunks", get, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", false, true, true},
 		{"no content", get, "HTTP/1.1 204 No Content\r\n\r\n", false, true, true},
 		{"a body that is here", "POST / HTTP/1.1\r\nHost: ok.test\r\nContent-Length: 2\r\n\r\nhi", emptyReply, false, true, true},
+		{"a body that none expects", "DELETE / HTTP/1.1\r\nHost: ok.test\r\nContent-Length: 2\r\n\r\nhi", emptyReply, false, true, false},
 		{"the client closes", "GET / HTTP/1.1\r\nHost: ok.test\r\nConnection: close\r\n\r\n", emptyReply, false, false, true},
 		{"an HTTP/1.0 client", "GET / HTTP/1.0\r\nHost: ok.test\r\n\r\n", emptyReply, false, false, true},
 		{"the daemon stops", get, emptyReply, true, false, true},
@@ -207,6 +208,8 @@ func TestRoundTripTranslatesToHTTP11(t *testing.T) {
 			lines("POST /a%2Fb?q=1 HTTP/1.1", "Host: ok.test", "Content-Length: 2") + "hi", 201, "ok", true},
 		{"no length", request("PUT", -1, "hello", nil), "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
 			lines("PUT /a%2Fb?q=1 HTTP/1.1", "Host: ok.test", "Transfer-Encoding: chunked") + "chunks:hello", 200, "", true},
+		{"a body that none expects", request("GET", 2, "hi", nil), "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+			lines("GET /a%2Fb?q=1 HTTP/1.1", "Host: ok.test", "Content-Length: 2", "Connection: close") + "hi", 200, "", false},
 		{"HEAD", request("HEAD", 0, "", nil), "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", lines("HEAD /a%2Fb?q=1 HTTP/1.1", "Host: ok.test"), 200, "", true},
 		{"an origin that closes", request("GET", 0, "", nil), "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok", lines("GET /a%2Fb?q=1 HTTP/1.1", "Host: ok.test"), 200, "ok", false},
 	} {

@@ -118,7 +118,7 @@ func (x *running) respond(resp *http1.Response) error {
 		return err
 	}
 	x.result.ClientGoesOn = goesOn
-	x.result.OriginGoesOn = whole && !resp.Close && resp.Framing.Kind != http1.UntilClose
+	x.result.OriginGoesOn = whole && !x.last && !resp.Close && resp.Framing.Kind != http1.UntilClose
 	return nil
 }
 

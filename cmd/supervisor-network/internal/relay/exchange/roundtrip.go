@@ -72,7 +72,7 @@ func (x *roundTrip) response(r *http.Request, head *http1.Response) *http.Respon
 	} else if head.Framing.Kind == http1.NoBody {
 		resp.ContentLength = 0
 	}
-	x.body, x.keeps = http1.NewBodyReader(x.origin.R, head.Framing), !head.Close && head.Framing.Kind != http1.UntilClose
+	x.body, x.keeps = http1.NewBodyReader(x.origin.R, head.Framing), !x.last && !head.Close && head.Framing.Kind != http1.UntilClose
 	heed(x.origin, head.Fields)
 	resp.Body, x.resp = x, resp
 	if head.Framing.Kind == http1.NoBody {
@@ -119,6 +119,7 @@ type roundTrip struct {
 	body    *http1.BodyReader
 	resp    *http.Response // gets its trailers when body has ended
 	keeps   bool
+	last    bool // the origin is asked to close
 	over    bool
 }
 
@@ -197,6 +198,9 @@ func (x *roundTrip) send(r *http.Request) (http1.Framing, error) {
 		b = append(b, "Transfer-Encoding: chunked\r\n"...)
 	case framing.Kind == http1.Length || stated:
 		b = append(strconv.AppendInt(append(b, "Content-Length: "...), framing.Length, 10), "\r\n"...)
+	}
+	if x.last = http1.Last(r.Method, framing); x.last {
+		b = append(b, "Connection: close\r\n"...)
 	}
 	b = append(b, "\r\n"...)
 	_, err := x.origin.Write(b)
