@@ -74,8 +74,8 @@ func (x *httpRules) allows(r *Request) bool {
 	return false
 }
 
-// denies tries every reading that an origin could have of the path: many take no
-// notice of a slash at the end, and some undo escapes too early.
+// denies tries every reading that an origin could have of the path: many take no notice of
+// letter case or of a slash at the end, and some undo escapes too early.
 func (x *httpRules) denies(r *Request) bool {
 	if len(x.rules) == 0 {
 		return false
@@ -83,8 +83,14 @@ func (x *httpRules) denies(r *Request) bool {
 	return x.deniesEither(r, r.Path) || slices.ContainsFunc(decodings(r.Path), func(path string) bool { return x.deniesEither(r, path) })
 }
 
-// deniesEither tries a path with and without a slash at its end.
+// deniesEither tries a path as it is and in lower case.
 func (x *httpRules) deniesEither(r *Request, path string) bool {
+	lower := strings.ToLower(path)
+	return x.deniesOpen(r, path) || lower != path && x.deniesOpen(r, lower)
+}
+
+// deniesOpen tries a path with and without a slash at its end.
+func (x *httpRules) deniesOpen(r *Request, path string) bool {
 	return x.deniesAs(r, path) || len(path) > 1 && path[len(path)-1] == '/' && x.deniesAs(r, path[:len(path)-1])
 }
 

@@ -99,14 +99,22 @@ func (j *judgement) unjudgeable() why {
 	return ""
 }
 
-// ambiguous reports whether an origin that undoes escapes too early could find the
-// request where another endpoint says what may be done.
+// ambiguous reports whether an origin that undoes escapes too early, or takes no notice of
+// letter case, could find the request where another endpoint says what may be done.
 func (j *judgement) ambiguous() bool {
-	for _, decoded := range decodings(j.r.Path) {
-		for _, id := range j.permit.endpoints {
-			if e := j.s.endpoints[id].l7; e != nil && e.scope.Match(j.r.Path) != e.scope.Match(decoded) {
-				return true
-			}
+	return j.strays(j.r.Path) || slices.ContainsFunc(decodings(j.r.Path), j.strays)
+}
+
+// strays is ambiguous for one reading of the path.
+func (j *judgement) strays(reading string) bool {
+	lower := strings.ToLower(reading)
+	for _, id := range j.permit.endpoints {
+		e := j.s.endpoints[id].l7
+		if e == nil {
+			continue
+		}
+		if here := e.scope.Match(j.r.Path); here != e.scope.Match(reading) || !here && e.folded.Match(lower) {
+			return true
 		}
 	}
 	return false

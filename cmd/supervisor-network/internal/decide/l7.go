@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/splitpod/splitpod/pkg/core/policy"
 	"github.com/splitpod/splitpod/pkg/core/policy/glob"
@@ -14,7 +15,8 @@ type l7 struct {
 	id          int // of the endpoint in its Snapshot
 	public      Endpoint
 	scope       *glob.Scope
-	weight      int // of the scope
+	folded      *glob.Scope // scope in lower case
+	weight      int         // of the scope
 	allow, deny ruleSet
 	readsQuery  bool
 	persisted   map[string]*Operation // registered GraphQL operations, by hash or id
@@ -46,7 +48,11 @@ func compileL7(id int, e *policy.Endpoint, g *globs) (*l7, error) {
 	if err != nil {
 		return nil, fmt.Errorf("path %q: %w", e.PathScope, err)
 	}
-	out := &l7{id: id, scope: scope, weight: scope.Specificity()}
+	folded, err := g.scope(strings.ToLower(e.PathScope))
+	if err != nil {
+		return nil, fmt.Errorf("path %q: %w", e.PathScope, err)
+	}
+	out := &l7{id: id, scope: scope, folded: folded, weight: scope.Specificity()}
 	out.public = Endpoint{Protocol: e.Protocol, Enforce: e.Enforce, EncodedSlash: e.AllowEncodedSlash, number: id + 1,
 		RewriteBody: e.RequestBodyCredentialRewrite, RewriteMessages: e.WebSocketCredentialRewrite,
 		Signing: e.CredentialSigning, SigningService: e.SigningService, SigningRegion: e.SigningRegion, SigningProvider: e.CredentialBindingProvider}
@@ -56,7 +62,7 @@ func compileL7(id int, e *policy.Endpoint, g *globs) (*l7, error) {
 		from []policy.Matcher
 		to   *ruleSet
 		read reading
-	}{{e.Allow, &out.allow, g.name}, {e.Deny, &out.deny, g.denied}} {
+	}{{e.Allow, &out.allow, g.name}, {inAnyCase(e.Deny), &out.deny, g.denied}} {
 		for i := range list.from {
 			c := ruleCompiler{protocol: e.Protocol, m: &list.from[i], name: list.read, globs: g}
 			if err := c.add(list.to); err != nil {
@@ -67,6 +73,19 @@ func compileL7(id int, e *policy.Endpoint, g *globs) (*l7, error) {
 	}
 	out.allow.http, out.deny.http = indexRules(out.allow.http.rules), indexRules(out.deny.http.rules)
 	return out, nil
+}
+
+// inAnyCase are rules that deny, and each about a path once more in lower case, in which every
+// path is tried as well: to many origins (GitHub, Express, ASP.NET) /Admin is /admin.
+func inAnyCase(rules []policy.Matcher) []policy.Matcher {
+	out := slices.Clone(rules)
+	for _, m := range rules {
+		if lower := strings.ToLower(m.Path); lower != m.Path {
+			m.Path = lower
+			out = append(out, m)
+		}
+	}
+	return out
 }
 
 // options takes what an endpoint says about single protocols.

@@ -35,8 +35,8 @@ func newRequestEvaluator(ctx context.Context, endpoints []endpoint, g *globs) (*
 
 func endpointData(e *policy.Endpoint) map[string]any {
 	out := map[string]any{
-		"path": e.PathScope, "protocol": string(e.Protocol), "enforce": e.Enforce, "access": e.Access,
-		"allow": rulesData(e.Allow), "deny": rulesData(e.Deny),
+		"path": e.PathScope, "folded": strings.ToLower(e.PathScope), "protocol": string(e.Protocol), "enforce": e.Enforce, "access": e.Access,
+		"allow": rulesData(e.Allow), "deny": rulesData(inAnyCase(e.Deny)),
 	}
 	if e.MCP != nil {
 		out["strict_tools"], out["all_methods"] = e.MCP.StrictToolNames, e.MCP.AllowAllKnownMCPMethods
@@ -136,7 +136,7 @@ func requestData(p *Permit, r *Request) map[string]any {
 		}
 	}
 	return map[string]any{
-		"endpoints": endpoints, "method": upper(r.Method), "path": r.Path, "decoded": texts(decodings(r.Path)), "readings": texts(readings(r.Path)),
+		"endpoints": endpoints, "method": upper(r.Method), "path": r.Path, "decoded": texts(decodings(r.Path)), "folded": texts(folded(r.Path)), "readings": texts(readings(r.Path)),
 		"query": query, "query_readable": readable, "operations": operations, "calls": calls,
 		"upgrade": r.Upgrade, "message": r.Message, "session": r.Session, "unreadable": r.Unreadable != "",
 	}
@@ -153,9 +153,17 @@ func upper(method string) string {
 	return string(out)
 }
 
+// folded are a path and its decodings in lower case.
+func folded(path string) (out []string) {
+	for _, p := range append([]string{path}, decodings(path)...) {
+		out = append(out, strings.ToLower(p))
+	}
+	return out
+}
+
 // readings are the paths that an origin could take a path for.
 func readings(path string) (out []string) {
-	for _, p := range append([]string{path}, decodings(path)...) {
+	for _, p := range slices.Concat([]string{path}, decodings(path), folded(path)) {
 		out = append(out, p)
 		if len(p) > 1 && strings.HasSuffix(p, "/") {
 			out = append(out, p[:len(p)-1])

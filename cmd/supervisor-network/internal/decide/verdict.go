@@ -36,7 +36,7 @@ type why string
 
 const (
 	whyUnmatched    why = "unmatched"     // no endpoint takes the path
-	whyAmbiguous    why = "ambiguous"     // an escape could lead to another endpoint
+	whyAmbiguous    why = "ambiguous"     // letter case or an escape could lead to another endpoint
 	whyReserved     why = "reserved"      // a request with the method of messages
 	whyNoUpgrade    why = "no upgrade"    // a plain request to a WebSocket endpoint
 	whyUnreadable   why = "unreadable"    // there is nothing that could be judged
@@ -115,7 +115,7 @@ func detail(e *l7, r *Request, v verdict) string {
 	case whyUnmatched:
 		return name() + " not permitted by policy: it did not match an L7 endpoint path"
 	case whyAmbiguous:
-		return name() + " not permitted by policy: its encoded slash or semicolon could lead to another endpoint"
+		return name() + " not permitted by policy: its letter case, or an encoded slash or semicolon, could lead to another endpoint"
 	case whyReserved:
 		return MethodText + " names the messages of a WebSocket and is no method of a request"
 	case whyNoUpgrade:

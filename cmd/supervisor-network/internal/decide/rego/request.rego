@@ -2,13 +2,15 @@
 # is the request; a request that is not derived to pass is refused.
 #
 #   data.policy.endpoints   every endpoint of the policy, by number; null where requests
-#                           are not judged. Their rules are those of the file.
+#                           are not judged. Their rules are those of the file; those
+#                           that deny are there in lower case, too.
 #   input.endpoints         numbers of the endpoints that granted the connection
 #   input.method            in upper case
 #   input.path              canonical
 #   input.decoded           the path with its encoded slashes and backslashes as slashes,
 #                           without what an encoded semicolon begins, both, and each with
 #                           slashes merged; [] without any
+#   input.folded            the path and each of these in lower case
 #   input.readings          the path as origins could read it, for rules that deny
 #   input.query             the parameters, decoded, in each reading of the query: a semicolon
 #                           may separate, and may not; [] if it cannot be read. What is
@@ -58,6 +60,14 @@ unjudgeable contains [0, "ambiguous"] if {
 	path := data.policy.endpoints[id].path
 	some decoded in input.decoded
 	splitpod.scope_matches(path, input.path) != splitpod.scope_matches(path, decoded)
+}
+
+unjudgeable contains [0, "ambiguous"] if {
+	some id in input.endpoints
+	endpoint := data.policy.endpoints[id]
+	not splitpod.scope_matches(endpoint.path, input.path)
+	some folded in input.folded
+	splitpod.scope_matches(endpoint.folded, folded)
 }
 
 unjudgeable contains [1, "reserved"] if {
