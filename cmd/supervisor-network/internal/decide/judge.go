@@ -113,7 +113,8 @@ func (j *judgement) strays(reading string) bool {
 		if e == nil {
 			continue
 		}
-		if here := e.scope.Match(j.r.Path); here != e.scope.Match(reading) || !here && e.folded.Match(lower) {
+		here := e.scope.Match(j.r.Path)
+		if !here && e.folded.Match(lower) || reading != j.r.Path && here != e.scope.Match(reading) {
 			return true
 		}
 	}
