@@ -153,7 +153,7 @@ func between(s, before, after string) string {
 func TestTheRuleThatIsMissingIsAboutTheMethodThatWasRefused(t *testing.T) {
 	const options = ", protocol: rest, enforcement: enforce, rules: [{allow: {method: GET, path: /**}}], deny_rules: [{method: GET, path: /denied}, {method: PUT, path: /**}]"
 	w := newWorld(t, generous, endpoint("a.example.com", 80, options))
-	w.advise = true
+	w.Advise = true
 	w.origin("a.example.com", 80, http.NotFoundHandler())
 	for target, want := range map[string]string{
 		"GET /denied":                    "GET",
