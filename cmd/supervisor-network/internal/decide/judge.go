@@ -107,14 +107,13 @@ func (j *judgement) ambiguous() bool {
 
 // strays is ambiguous for one reading of the path.
 func (j *judgement) strays(reading string) bool {
-	lower := strings.ToLower(reading)
 	for _, id := range j.permit.endpoints {
 		e := j.s.endpoints[id].l7
 		if e == nil {
 			continue
 		}
 		here := e.scope.Match(j.r.Path)
-		if !here && e.folded.Match(lower) || reading != j.r.Path && here != e.scope.Match(reading) {
+		if !here && e.folded.Match(strings.ToLower(reading)) || reading != j.r.Path && here != e.scope.Match(reading) {
 			return true
 		}
 	}
