@@ -25,6 +25,7 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/placeholder"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/rewrite"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/sigv4"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/hold"
 	"github.com/splitpod/splitpod/pkg/core"
 )
@@ -131,6 +132,9 @@ func (x *sealing) run(ctx context.Context) error {
 	if x.snap.Credentialed(permit.Host(), permit.Port()) { // perhaps only since the path was read
 		if path, err := http1.CanonicalPath(x.out.Path, permit.EncodedSlash()); err != nil || path != x.out.Path {
 			return &inject.Error{Status: 400, Reason: core.ReasonInvalidTarget, Detail: "credentials are bound here since this request began, and its path is not in its one spelling: send it again"}
+		}
+		if inspect.Elsewhere(inspect.Head{Fields: x.out.Fields}) { // what a binding says of paths would be about another one
+			return &inject.Error{Status: 400, Reason: core.ReasonInvalidTarget, Detail: "where credentials are bound no field (X-Original-URL, X-Rewrite-URL, SCRIPT_NAME, X-Script-Name) names another target than the request's own, or a part of it"}
 		}
 	}
 	for _, step := range [...]func(*sealing, context.Context) error{

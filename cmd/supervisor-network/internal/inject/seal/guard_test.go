@@ -80,6 +80,17 @@ func TestNothingGoesInTheClearToAPortOfTLS(t *testing.T) {
 	}
 }
 
+// TestATargetInAFieldIsNotCarriedPastBindings, which may be about paths: also where no rule
+// reads them.
+func TestATargetInAFieldIsNotCarriedPastBindings(t *testing.T) {
+	for name, want := range map[string]bool{"X-Rewrite-URL": false, "SCRIPT_NAME": false, "X-Other": true} {
+		_, err := sealed1(t, keys(t), allow(t, ""), "", http1.Framing{}, http1.Fields{{Name: name, Value: "/admin"}})
+		if (err == nil) != want || err != nil && !strings.Contains(err.Error(), "names another target") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // sealed1 seals a request with a body.
 func sealed1(t testing.TB, v *Vault, g allowed, body string, framing http1.Framing, fields http1.Fields) (*done, error) {
 	return sealedIn(t, hold.New(hold.Max), v, g, body, framing, fields)
