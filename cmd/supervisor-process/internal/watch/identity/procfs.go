@@ -77,31 +77,31 @@ func (fs procfs) stat(pid int) (process, error) {
 	return p, p.parseStat(text)
 }
 
-// parseStat reads the fields behind the command name, which may contain anything.
+// parseStat reads the fields behind the command name, which may contain anything, as far as
+// the start time.
 func (p *process) parseStat(stat []byte) error {
 	i := bytes.LastIndexByte(stat, ')')
-	field, found := 0, 0
-	for f := range strings.FieldsSeq(string(stat[i+1:])) {
+	field := 0
+	for f := range bytes.FieldsSeq(stat[i+1:]) {
 		var err error
 		switch field {
 		case 0:
-			p.zombie = f == "Z" || f == "X"
+			p.zombie = f[0] == 'Z' || f[0] == 'X'
 		case 1:
-			p.parent, err = strconv.Atoi(f)
+			p.parent, err = strconv.Atoi(string(f))
 		case 17:
-			p.threads, err = strconv.Atoi(f)
+			p.threads, err = strconv.Atoi(string(f))
 		case 19:
-			p.start, err = strconv.ParseUint(f, 10, 64)
-		default:
-			found--
+			p.start, err = strconv.ParseUint(string(f), 10, 64)
 		}
 		if err != nil {
 			return fmt.Errorf("stat of pid %d: %w", p.pid, err)
 		}
-		field++
-		found++
+		if field++; field > 19 {
+			break
+		}
 	}
-	if i < 0 || found != 4 {
+	if i < 0 || field != 20 {
 		return fmt.Errorf("stat of pid %d is malformed", p.pid)
 	}
 	return nil

@@ -51,6 +51,7 @@ type connector struct {
 	looking sync.Mutex // held while its descriptors are read
 	folder  string     // guarded by looking; of its descriptors
 	places  []place    // guarded by looking; those that were sockets asked for, newest first
+	several bool       // guarded by looking; the last one found was not the newest
 	started time.Time  // guarded by looking; of the last list
 	held    []uint64   // guarded by looking; the inodes of its sockets, sorted
 
@@ -125,13 +126,20 @@ type place struct {
 
 // again looks for the socket where others were: at the number used last, which a client of
 // one connection at a time uses again, then at those not used for longest, which a client
-// of several has closed since. Where there is none again and again nobody looks any more.
+// of several has closed since; there the one used last comes last. Where there is none again
+// and again nobody looks any more.
 func (c *connector) again(fs procfs, inode uint64) bool {
 	defer c.forget()
+	first := len(c.places)
+	if c.several {
+		first--
+	}
 	for i := range c.places {
-		p := &c.places[(len(c.places)-i)%len(c.places)]
+		at := (first - i) % len(c.places)
+		p := &c.places[at]
 		of, ok := fs.socket(c.folder, p.n)
 		if ok && of == inode {
+			c.several = at != 0
 			c.use(p.n)
 			return true
 		}
