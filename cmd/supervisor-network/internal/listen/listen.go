@@ -92,6 +92,7 @@ type Conn struct {
 	target  http1.Target
 	reader  *bufio.Reader // of TCP; holds what came behind the head
 	linger  bool          // Answer may wait for the client to read
+	later   func()        // of Later
 }
 
 // Target is where the request wants to go; zero when Err is set.
@@ -156,7 +157,7 @@ func Serve(ctx context.Context, l net.Listener, opt Options, handle func(context
 	defer stop()
 	defer l.Close()
 	uncongested(l)
-	w := newWorkers(func(tcp *net.TCPConn) { serveOne(handlers, tcp, opt, handle) })
+	w := newWorkers(func(tcp *net.TCPConn) func() { return serveOne(handlers, tcp, opt, handle) })
 	var back backoff
 	for {
 		c, err := l.Accept()
@@ -237,12 +238,15 @@ func (b *backoff) after(err error) (wait time.Duration, fatal bool) {
 	return shortest, b.unknown >= 5
 }
 
-func serveOne(ctx context.Context, tcp *net.TCPConn, opt Options, handle func(context.Context, *Conn)) {
-	defer tcp.Close()
+// serveOne serves a connection, or as much of it as the handler does not leave for later.
+func serveOne(ctx context.Context, tcp *net.TCPConn, opt Options, handle func(context.Context, *Conn)) (rest func()) {
 	c := &Conn{TCP: tcp, ID: core.NewRequestID(), Accepted: time.Now(), Tuple: tupleOf(tcp)}
 	admitted, linger, leave := opt.Gauge.enter()
-	defer leave()
-	defer c.Done()
+	end := func() {
+		c.Done()
+		leave()
+		tcp.Close()
+	}
 	c.linger = linger
 	if admitted {
 		c.read(ctx, opt.HeadTimeout)
@@ -250,7 +254,19 @@ func serveOne(ctx context.Context, tcp *net.TCPConn, opt Options, handle func(co
 		c.Err = &http1.SyntaxError{Status: 503, Reason: core.ReasonTooManyConnections, Detail: "too many connections are open; close some and try again"}
 	}
 	handle(ctx, c)
+	if c.later == nil {
+		end()
+		return nil
+	}
+	return func() {
+		defer end()
+		c.later()
+	}
 }
+
+// Later leaves what is left of the connection to a goroutine of its own, once the handler has
+// returned: what waits for long and needs little of a stack. It ends with that.
+func (c *Conn) Later(rest func()) { c.later = rest }
 
 // read takes the head and finds the target. It is not inlined: what it needs would lie on
 // the stack of every connection that waits.

@@ -12,14 +12,15 @@ const maxSpare = 64
 // workers serve connections, each on a goroutine of its own. A goroutine whose
 // connection ended waits for another one, because its stack has grown by then: dialling
 // and the handshakes need several times what a new one has, and every growth copies it.
+// What is left of a connection that only waits goes on on a new one, and a small stack.
 type workers struct {
-	handle func(*net.TCPConn)
+	handle func(*net.TCPConn) (rest func())
 	next   chan *net.TCPConn
 	spare  atomic.Int64
 	all    sync.WaitGroup
 }
 
-func newWorkers(handle func(*net.TCPConn)) *workers {
+func newWorkers(handle func(*net.TCPConn) (rest func())) *workers {
 	return &workers{handle: handle, next: make(chan *net.TCPConn)}
 }
 
@@ -40,7 +41,9 @@ func (w *workers) end() {
 
 func (w *workers) run(c *net.TCPConn) {
 	for goesOn := true; goesOn; {
-		w.handle(c)
+		if rest := w.handle(c); rest != nil {
+			w.all.Go(rest)
+		}
 		if w.spare.Add(1) <= maxSpare {
 			c, goesOn = <-w.next
 		} else {

@@ -79,28 +79,39 @@ type Dialer interface {
 // record, and every refusal is recorded before it is answered.
 func (p *Path) Serve(ctx context.Context, c *listen.Conn) {
 	ev := p.Record.Begin(c.ID, c.Accepted)
-	defer ev.End()
+	if rest := p.serve(ctx, ev, c); rest != nil {
+		c.Later(func() {
+			defer ev.End()
+			rest()
+		})
+		return
+	}
+	ev.End()
+}
+
+// serve is Serve but for what it leaves of a tunnel that waits for bytes.
+func (p *Path) serve(ctx context.Context, ev *record.Entry, c *listen.Conn) (rest func()) {
 	ev.Event.Source = c.Tuple.Client
 
 	if c.Err != nil { // listen could not make a request of it
 		p.refuse(ev, c, malformed(core.StageListen, c.Err))
-		return
+		return nil
 	}
 	who := p.who(ctx, ev, c)
 	if c.Kind == listen.Forward {
 		p.forward(ctx, ev, c, who)
-		return
+		return nil
 	}
 	ctx, g, entry, inspected := p.admit(ctx, ev, c, who)
 	if entry == nil {
-		return
+		return nil
+	}
+	if !inspected {
+		return p.tunnel(ctx, ev, c, g, entry)
 	}
 	defer entry.leave()
-	if inspected {
-		p.inspect(ctx, ev, c, g, entry)
-	} else {
-		p.tunnel(ctx, ev, c, g, entry)
-	}
+	p.inspect(ctx, ev, c, g, entry)
+	return nil
 }
 
 // who identifies the program that connected.
