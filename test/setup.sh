@@ -9,7 +9,7 @@ set -euo pipefail
 declare -A package=(
   [curl]=curl [git]=git [python3]=python3 [setpriv]=util-linux
 )
-# Files rather than programs: what the cluster of test/e2e/kube is built with and uses.
+# Files rather than programs: what the cluster of test/e2e/kube is built with and uses, and roots.
 declare -A file=()
 if [ "${1:-}" != demo ]; then
   package+=(
@@ -20,6 +20,7 @@ if [ "${1:-}" != demo ]; then
   )
   file+=(
     [/usr/include/seccomp.h]=libseccomp-dev [/usr/lib/cni/bridge]=containernetworking-plugins
+    [/etc/ssl/certs/ca-certificates.crt]=ca-certificates
   )
 fi
 

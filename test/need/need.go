@@ -63,6 +63,16 @@ func Program(t testing.TB, name string) string {
 	return path
 }
 
+// File needs a file and returns what is in it.
+func File(t testing.TB, path string) (content []byte) {
+	t.Helper()
+	check(t, "file:"+path, func() (err error) {
+		content, err = os.ReadFile(path)
+		return err
+	})
+	return content
+}
+
 // tryNetNS unshares on a thread that is never unlocked, so that the runtime ends
 // the thread instead of reusing it in the wrong namespace. It starts from a
 // fresh goroutine: the main thread must not be the one.
