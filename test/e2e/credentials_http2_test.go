@@ -63,7 +63,7 @@ func TestCredentialsInHTTP2(t *testing.T) {
 		"without a protocol":           {relay: "plain", path: "/", auth: "Bearer " + key, status: 200, want: "Bearer " + real},
 		"in HTTP/2 to the origin":      {relay: "rest", path: "/", auth: "Bearer " + key, trailer: "fine", status: 200, want: "Bearer " + real},
 		"an unknown key":               {relay: "rest", path: "/", auth: "Bearer " + ph("NOBODY"), status: 500, want: `"error":"credential_unavailable"`},
-		"another endpoint":             {relay: "other", path: "/", auth: "Bearer " + key, status: 403, want: `"error":"credential_endpoint_mismatch"`},
+		"another endpoint":             {relay: "other", path: "/", auth: "Bearer " + key, status: 403, want: `"message":"Credential is not authorized for this request endpoint"`},
 		"a body":                       {relay: "rest", path: "/", kind: "text/plain", body: key, status: 403, want: `"error":"credential_unavailable"`},
 		"a large body":                 {relay: "rest", path: "/", kind: "text/plain", body: large + key, status: 403, want: `"error":"credential_unavailable"`},
 		"a body of unknown length":     {relay: "rest", path: "/", kind: "text/plain", body: large + key, stream: true, status: 403, want: `"error":"credential_unavailable"`},

@@ -56,10 +56,13 @@ func Unavailable(format string, args ...any) *Error {
 	return &Error{Status: 500, Reason: core.ReasonCredentialUnavailable, Detail: fmt.Sprintf(format, args...)}
 }
 
+// Mismatched is the message of Mismatch, word for word that of OpenShell.
+const Mismatched = "Credential is not authorized for this request endpoint"
+
 // Mismatch refuses a request that would take a credential to an endpoint it is not
 // bound to.
 func Mismatch(key string) *Error {
-	return &Error{Status: 403, Reason: core.ReasonCredentialMismatch, Detail: "Credential is not authorized for this request endpoint: " + key}
+	return &Error{Status: 403, Reason: core.ReasonCredentialMismatch, Detail: Mismatched + ": " + key}
 }
 
 // Misplaced refuses a request with a placeholder where none is replaced.

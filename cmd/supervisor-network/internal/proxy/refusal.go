@@ -5,6 +5,7 @@ import (
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/placeholder"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/websocket"
 	"github.com/splitpod/splitpod/pkg/core"
@@ -66,6 +67,9 @@ func (r *refusal) body(req *asked) any {
 		plain := http1.ErrorBody{Error: r.reason, Detail: r.detail, Message: r.detail, RequestID: string(req.id)}
 		if req.advise && r.reason == core.ReasonPolicyDenied {
 			plain.Guidance = guidance
+		}
+		if r.reason == core.ReasonCredentialMismatch {
+			plain.Message = inject.Mismatched
 		}
 		return plain
 	}
