@@ -43,8 +43,9 @@ const (
 	keptFields = 64
 )
 
-// maxSection bounds a section that is read for the sake of the compression.
-const maxSection = 256 << 10
+// maxSection bounds a section that is read for the sake of the compression: one that never
+// ends is held as far as that.
+const maxSection = 64 << 10
 
 func newHeads(m *meter) *heads {
 	h := &heads{meter: m, in: m, rest: prefaceSize}
