@@ -5,6 +5,7 @@ import (
 	"hash/maphash"
 	"path"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 	"unicode/utf8"
@@ -17,6 +18,7 @@ const (
 	maxCommandPaths = 16
 	maxCommandLines = 4  // being read at a time
 	maxExplained    = 64 // processes
+	maxCommands     = 8  // of one line
 	commandWait     = 20 * time.Millisecond
 )
 
@@ -37,10 +39,10 @@ func newCommands() commands {
 	return commands{turns: make(chan struct{}, maxCommandLines), seed: maphash.MakeSeed(), read: make(map[uint64][]string)}
 }
 
-// paths collects the absolute paths among the arguments of the processes, without
+// paths collects the absolute paths among the arguments of a line of processes, without
 // the programs of the identity itself. Without an answer in time there are none. They are
 // not changed any more.
-func (c *commands) paths(fs procfs, pids []int, who core.Identity) []string {
+func (c *commands) paths(fs procfs, line []process, who core.Identity) []string {
 	key := c.key(&who)
 	c.mu.Lock()
 	paths, ok := c.read[key]
@@ -48,7 +50,7 @@ func (c *commands) paths(fs procfs, pids []int, who core.Identity) []string {
 	if ok {
 		return paths
 	}
-	if paths, ok = c.ask(fs, pids, who); !ok {
+	if paths, ok = c.ask(fs, line[:min(len(line), maxCommands)], who); !ok {
 		return nil
 	}
 	c.mu.Lock()
@@ -72,7 +74,7 @@ func (c *commands) key(who *core.Identity) uint64 {
 	return h.Sum64()
 }
 
-func (c *commands) ask(fs procfs, pids []int, who core.Identity) (paths []string, ok bool) {
+func (c *commands) ask(fs procfs, line []process, who core.Identity) (paths []string, ok bool) {
 	select {
 	case c.turns <- struct{}{}:
 	default:
@@ -83,8 +85,8 @@ func (c *commands) ask(fs procfs, pids []int, who core.Identity) (paths []string
 		defer func() { <-c.turns }()
 		var all []string
 		buf := make([]byte, cmdlineBytes)
-		for _, pid := range pids {
-			text, err := fs.file(pid, "cmdline", buf)
+		for _, p := range line {
+			text, err := fs.file(strconv.Itoa(p.pid)+"/cmdline", buf)
 			if err == nil {
 				all = append(all, absolute(text)...)
 			}

@@ -25,7 +25,8 @@ const (
 )
 
 // OpenDiag opens a socket that answers about the TCP connections of the current
-// network namespace, wherever it is passed to.
+// network namespace, wherever it is passed to. It is connected to the kernel: nobody else's
+// messages reach it (netlink(7)).
 func OpenDiag() (*os.File, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
 	if err != nil {
@@ -35,6 +36,10 @@ func OpenDiag() (*os.File, error) {
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &wait); err != nil {
 		unix.Close(fd)
 		return nil, os.NewSyscallError("setsockopt(SO_RCVTIMEO)", err)
+	}
+	if err := unix.Connect(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		unix.Close(fd)
+		return nil, os.NewSyscallError("connect(NETLINK_SOCK_DIAG)", err)
 	}
 	return os.NewFile(uintptr(fd), "sock_diag"), nil
 }
@@ -46,7 +51,7 @@ func CanDestroy(f *os.File) bool {
 	if err != nil {
 		return false
 	}
-	d := diag{fd: fd, buf: make([]byte, 8192)}
+	d := diag{fd: fd}
 	nobody := netip.MustParseAddrPort("192.0.2.1:1")
 	_, err = d.ask(sockDestroy, core.Tuple{Client: nobody, Server: nobody}, anyCookie)
 	return errors.Is(err, errNoSocket)
@@ -57,8 +62,9 @@ type diag struct {
 	fd int
 
 	mu  sync.Mutex
-	seq uint32 // guarded by mu
-	buf []byte // guarded by mu
+	seq uint32             // guarded by mu
+	out [requestBytes]byte // guarded by mu
+	in  [1024]byte         // guarded by mu
 }
 
 // socket is the client's end of a connection.
@@ -101,24 +107,22 @@ func (d *diag) ask(kind uint16, t core.Tuple, cookie uint64) (socket, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.seq++
-	if err := unix.Sendto(d.fd, request(kind, d.seq, client, server, t.Client.Port(), t.Server.Port(), cookie), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return socket{}, os.NewSyscallError("sendto(sock_diag)", err)
+	request(&d.out, kind, d.seq, t, cookie)
+	if _, err := unix.Write(d.fd, d.out[:]); err != nil {
+		return socket{}, os.NewSyscallError("write(sock_diag)", err)
 	}
 	for {
-		n, from, err := unix.Recvfrom(d.fd, d.buf, 0)
+		n, err := unix.Read(d.fd, d.in[:])
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}
 		if err != nil {
-			return socket{}, os.NewSyscallError("recvfrom(sock_diag)", err)
+			return socket{}, os.NewSyscallError("read(sock_diag)", err)
 		}
-		if kernel, ok := from.(*unix.SockaddrNetlink); !ok || kernel.Pid != 0 {
-			continue
-		}
-		if n < unix.NLMSG_HDRLEN || binary.NativeEndian.Uint32(d.buf[8:]) != d.seq {
+		if n < unix.NLMSG_HDRLEN || binary.NativeEndian.Uint32(d.in[8:]) != d.seq {
 			continue // the late answer to an earlier question
 		}
-		return read(d.buf[:n], t)
+		return read(d.in[:n], t)
 	}
 }
 
@@ -126,9 +130,9 @@ func (d *diag) ask(kind uint16, t core.Tuple, cookie uint64) (socket, error) {
 // is then not found by a question that names no device; one that is not bound always is.
 const loopback = 1
 
-// request is a struct inet_diag_req_v2 for one exact connection.
-func request(kind uint16, seq uint32, client, server netip.Addr, sport, dport uint16, cookie uint64) []byte {
-	b := make([]byte, requestBytes)
+// request makes b a struct inet_diag_req_v2 for one exact connection.
+func request(b *[requestBytes]byte, kind uint16, seq uint32, t core.Tuple, cookie uint64) {
+	clear(b[:])
 	native, big := binary.NativeEndian, binary.BigEndian
 	native.PutUint32(b[0:], requestBytes)
 	native.PutUint16(b[4:], kind)
@@ -139,17 +143,27 @@ func request(kind uint16, seq uint32, client, server netip.Addr, sport, dport ui
 	native.PutUint32(b[8:], seq)
 	r := b[unix.NLMSG_HDRLEN:]
 	r[0], r[1] = unix.AF_INET6, unix.IPPROTO_TCP
-	if client.Is4() {
+	if t.Client.Addr().Is4() {
 		r[0] = unix.AF_INET
 	}
 	native.PutUint32(r[4:], ^uint32(0)) // every state
-	big.PutUint16(r[8:], sport)
-	big.PutUint16(r[10:], dport)
-	copy(r[12:28], client.AsSlice())
-	copy(r[28:44], server.AsSlice())
+	big.PutUint16(r[8:], t.Client.Port())
+	big.PutUint16(r[10:], t.Server.Port())
+	put(r[12:28], t.Client.Addr())
+	put(r[28:44], t.Server.Addr())
 	native.PutUint32(r[44:], loopback)
 	native.PutUint64(r[48:], cookie)
-	return b
+}
+
+// put writes an address; one of IPv4 takes the first four bytes.
+func put(b []byte, a netip.Addr) {
+	if a.Is4() {
+		b4 := a.As4()
+		copy(b, b4[:])
+		return
+	}
+	b16 := a.As16()
+	copy(b, b16[:])
 }
 
 // read reads the answer. Where there is no connection the kernel answers with a

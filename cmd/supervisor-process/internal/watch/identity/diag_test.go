@@ -36,7 +36,7 @@ func openDiag(t *testing.T) *diag {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &diag{fd: fd, buf: make([]byte, 8192)}
+	return &diag{fd: fd}
 }
 
 // TestASocketBoundToADeviceIsFound: a program may bind its socket to lo, where all of its

@@ -65,7 +65,7 @@ func (t *trust) check(ctx context.Context, fs procfs, p *process) (string, error
 		case <-turn.C:
 			return "", errHashing
 		}
-		f, err := fs.open(p)
+		f, err := fs.program(p)
 		if err != nil {
 			return "", err
 		}

@@ -61,7 +61,6 @@ func Open(cfg Config) (*Resolver, error) {
 	if r.root, err = number(cfg.Root); err != nil {
 		return nil, fmt.Errorf("identify: %w", err)
 	}
-	r.diag.buf = make([]byte, 8192)
 	return r, nil
 }
 
@@ -147,11 +146,9 @@ func (r *Resolver) owner(ctx context.Context, inode uint64, asked time.Time) (co
 			if !ok || !c.holds(r.fs, inode, asked, maxHeld) {
 				continue
 			}
-			newest := r.fs.lastPID()
-			now, err := r.fs.read(c.pid)
-			if err == nil && now.sameProgram(&before) && (p.newest.same(newest) || c.hasNoNewChild(r.fs, p, &now, newest)) {
+			if who, sure, err := r.vouched(ctx, c, p, &before); sure {
 				r.recent.add(c.pid)
-				return r.describe(ctx, now)
+				return who, err
 			}
 		}
 	}
@@ -160,6 +157,31 @@ func (r *Resolver) owner(ctx context.Context, inode uint64, asked time.Time) (co
 		return core.Identity{}, err
 	}
 	return r.agreed(ctx, p, p.holders[inode])
+}
+
+// vouched describes a process that holds a socket, which others that are known do not, if it
+// is what it was during the pass and nobody else can have the socket.
+func (r *Resolver) vouched(ctx context.Context, c *connector, p *pass, before *process) (who core.Identity, sure bool, err error) {
+	newest := r.fs.lastPID()
+	if l := c.unchanged(); l != nil {
+		if l.were[0].sameProgram(before) && c.hasNoNewChild(r.fs, p, newest) {
+			who = l.who
+			who.CommandPaths = r.commands.paths(r.fs, l.were, who)
+			return who, true, nil
+		}
+		return core.Identity{}, false, nil
+	}
+	now, err := r.fs.read(c.pid)
+	if err != nil || !now.sameProgram(before) || !c.hasNoNewChild(r.fs, p, newest) {
+		return core.Identity{}, false, nil
+	}
+	who, processes, err := r.describe(ctx, now)
+	if err == nil && len(processes) == len(who.Ancestors)+1 && len(processes) <= maxLine {
+		if l, err := r.fs.hold(processes, who); err == nil {
+			c.keep(l)
+		}
+	}
+	return who, true, err
 }
 
 // passSince returns a pass that started after asked; those who wait share one.
@@ -189,7 +211,7 @@ func (r *Resolver) agreed(ctx context.Context, p *pass, pids []int) (core.Identi
 			return core.Identity{}, errOutside
 		}
 		known := p.known[pid]
-		who, err := r.describe(ctx, known)
+		who, _, err := r.describe(ctx, known)
 		if err == nil {
 			err = r.still(&known) // it was looked at when the pass came by
 		}
@@ -226,35 +248,36 @@ func samePrograms(a, b core.Identity) bool {
 	return slices.Equal(set(a), set(b))
 }
 
-// describe turns a process into an identity. Where a file had to be hashed for it, which
-// takes a while, it checks that the process still is what it was.
-func (r *Resolver) describe(ctx context.Context, p process) (core.Identity, error) {
+// describe turns a process into an identity, and returns those it was made of: the process
+// and its ancestors. Where a file had to be hashed for it, which takes a while, it checks that
+// the process still is what it was.
+func (r *Resolver) describe(ctx context.Context, p process) (who core.Identity, line []process, err error) {
 	hashed := r.trust.hashed.Load()
 	if p.deleted() {
-		return core.Identity{}, fmt.Errorf("%w: %s", errDeleted, p.exe)
+		return core.Identity{}, nil, fmt.Errorf("%w: %s", errDeleted, p.exe)
 	}
 	if !r.atItsPath(&p) {
-		return core.Identity{}, fmt.Errorf("%w: %s", errElsewhere, p.exe)
+		return core.Identity{}, nil, fmt.Errorf("%w: %s", errElsewhere, p.exe)
 	}
 	sum, err := r.trust.check(ctx, r.fs, &p)
 	if err != nil {
-		return core.Identity{}, err
+		return core.Identity{}, nil, err
 	}
-	who := core.Identity{
+	who = core.Identity{
 		Status: core.IdentityKnown, Process: core.ProcessRef{PID: p.pid, StartTime: p.start},
 		Program: core.Program{Path: p.exe, SHA256: sum},
 	}
-	line, err := r.ancestors(ctx, &who, p)
+	line, err = r.ancestors(ctx, &who, p)
 	if err != nil {
-		return core.Identity{}, err
+		return core.Identity{}, nil, err
 	}
 	if r.trust.hashed.Load() != hashed {
 		if err := r.still(&p); err != nil {
-			return core.Identity{}, err
+			return core.Identity{}, nil, err
 		}
 	}
-	who.CommandPaths = r.commands.paths(r.fs, line[:min(len(line), 8)], who)
-	return who, nil
+	who.CommandPaths = r.commands.paths(r.fs, line, who)
+	return who, line, nil
 }
 
 // still checks that a process runs what it ran.
@@ -266,11 +289,11 @@ func (r *Resolver) still(p *process) error {
 	return err
 }
 
-// ancestors adds the programs of the parents and returns the pids of the whole line.
-// A parent whose file is not at its path (any more) cannot grant anything and is
-// left out.
-func (r *Resolver) ancestors(ctx context.Context, who *core.Identity, p process) (line []int, err error) {
-	line = append(line, p.pid)
+// ancestors adds the programs of the parents and returns the whole line, which begins with
+// the process itself. A parent whose file is not at its path (any more) cannot grant anything
+// and is left out of the programs.
+func (r *Resolver) ancestors(ctx context.Context, who *core.Identity, p process) (line []process, err error) {
+	line = append(line, p)
 	for p.pid != r.tree && p.parent > 1 {
 		if len(line) > core.MaxAncestors {
 			return nil, fmt.Errorf("the process has more than %d ancestors", core.MaxAncestors)
@@ -285,7 +308,7 @@ func (r *Resolver) ancestors(ctx context.Context, who *core.Identity, p process)
 		if !r.fs.isParent(&parent, &p) {
 			return nil, errChanged // it has another parent now, and that pid is another process's
 		}
-		line = append(line, parent.pid)
+		line = append(line, parent)
 		if !parent.deleted() && r.atItsPath(&parent) {
 			sum, err := r.trust.check(ctx, r.fs, &parent)
 			if err != nil {

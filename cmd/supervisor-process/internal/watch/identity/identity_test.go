@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -53,8 +54,11 @@ func play(role string, args []string) error {
 		}
 		fmt.Println(c.LocalAddr(), c.RemoteAddr())
 		return play("hold", nil)
-	case "again": // one connection for each line
+	case "again": // one connection for each line, or another program that goes on
 		for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+			if program := in.Text(); program != "" {
+				return syscall.Exec(program, []string{program, "role", role, args[0]}, nil)
+			}
 			c, err := net.Dial("tcp", args[0])
 			if err != nil {
 				return err
@@ -141,21 +145,34 @@ func play(role string, args []string) error {
 		return printAndHold(fd)
 	case "leave":
 		return inherit(args[0], 3)
-	case "deep": // that many ancestors of the same program
+	case "deep": // a role below that many ancestors of the same program
 		if args[1] == "0" {
-			return play("connect", args)
+			return play(args[2], args)
 		}
 		n, err := strconv.Atoi(args[1])
 		if err != nil {
 			return err
 		}
-		return play("spawn", []string{"/proc/self/exe", "deep", args[0], strconv.Itoa(n - 1)})
+		return play("spawn", []string{"/proc/self/exe", "deep", args[0], strconv.Itoa(n - 1), args[2]})
 	case "hop": // a thread starts a child, and leaves it to another
 		return hop()
 	case "spawn": // starts another role as a child
 		cmd := exec.Command(args[0], append([]string{"role"}, args[1:]...)...)
 		cmd.Stdin, cmd.Stdout = os.Stdin, os.Stdout
 		return cmd.Run()
+	case "leave to": // starts another role as a child, and becomes another program itself
+		cmd := exec.Command(args[1], append([]string{"role"}, args[2:]...)...)
+		cmd.Stdin, cmd.Stdout = os.Stdin, os.Stdout
+		if err := cmd.Start(); err != nil {
+			return err
+		}
+		turn := make(chan os.Signal, 1)
+		signal.Notify(turn, syscall.SIGUSR1)
+		<-turn
+		return syscall.Exec(args[0], []string{args[0], "role", "idle"}, nil)
+	case "idle":
+		time.Sleep(time.Hour)
+		return nil
 	case "orphan": // starts another role and ends
 		cmd := exec.Command(args[0], append([]string{"role"}, args[1:]...)...)
 		cmd.Stdin, cmd.Stdout = os.Stdin, os.Stdout
@@ -541,20 +558,19 @@ func TestAKnownProcessDoesNotVouchForItsChild(t *testing.T) {
 		s := newStand(t)
 		a, b := s.program("a"), s.program("b")
 		twice := s.start(a, "twice", s.address, b)
-		who := s.want(twice, core.IdentityKnown, a)
+		s.want(twice, core.IdentityKnown, a)
 		c, last := s.r.recent.all()[0], s.r.last.Load()
-		now, err := s.r.fs.read(who.Process.PID)
-		if err != nil || !c.hasNoNewChild(s.r.fs, last, &now, s.r.fs.lastPID()) {
-			t.Error("a process without a child has a new one", err)
+		if !c.hasNoNewChild(s.r.fs, last, s.r.fs.lastPID()) {
+			t.Error("a process without a child has a new one")
 		}
 		fmt.Fprintln(twice.in)
 		s.want(twice, core.IdentityAmbiguous, "")
-		if c.hasNoNewChild(s.r.fs, last, &now, s.r.fs.lastPID()) {
+		if c.hasNoNewChild(s.r.fs, last, s.r.fs.lastPID()) {
 			t.Error("a new child is not seen behind a look that saw none")
 		}
 		// Whoever has waited since before the child asks with the older pass.
 		later := s.r.last.Load()
-		if newest := s.r.fs.lastPID(); !c.hasNoNewChild(s.r.fs, later, &now, newest) || c.hasNoNewChild(s.r.fs, last, &now, newest) {
+		if newest := s.r.fs.lastPID(); !c.hasNoNewChild(s.r.fs, later, newest) || c.hasNoNewChild(s.r.fs, last, newest) {
 			t.Error("a child that a later pass has is believed of an older one")
 		}
 	})
@@ -590,8 +606,8 @@ func TestAPidUsedAgainIsNoParent(t *testing.T) {
 		if err := errors.Join(parent.cmd.Process.Kill(), wait(parent)); err != nil {
 			t.Fatal(err)
 		}
-		s.startAs(pid, a)
-		if who, err := s.r.describe(t.Context(), child); !errors.Is(err, errChanged) {
+		s.startAs(pid, a, "hold")
+		if who, _, err := s.r.describe(t.Context(), child); !errors.Is(err, errChanged) {
 			t.Errorf("got %+v, %v", who, err)
 		}
 		if now.start = child.start; s.r.fs.isParent(&now, &child) {
@@ -610,17 +626,18 @@ func wait(a *actor) error {
 }
 
 // startAs starts a program as the process of that pid.
-func (s *stand) startAs(pid int, program string) {
+func (s *stand) startAs(pid int, program string, role ...string) *actor {
 	s.t.Helper()
 	for range 100 { // a new thread of this test may be faster
 		if err := os.WriteFile("/proc/sys/kernel/ns_last_pid", []byte(strconv.Itoa(pid-1)), 0); err != nil {
 			s.t.Fatal(err)
 		}
-		if a := s.start(program, "hold"); a.cmd.Process.Pid == pid {
-			return
+		if a := s.start(program, role...); a.cmd.Process.Pid == pid {
+			return a
 		}
 	}
 	s.t.Fatalf("no process got pid %d", pid)
+	return nil
 }
 
 // TestAChildIsSeenWhicheverThreadHasIt, while it goes from one that ends to another.
@@ -634,10 +651,6 @@ func TestAChildIsSeenWhicheverThreadHasIt(t *testing.T) {
 				t.Fatal("it said nothing")
 			}
 			thread := fmt.Sprintf("/proc/%d/task/%s", hop.cmd.Process.Pid, hop.out.Text())
-			now, err := s.r.fs.read(hop.cmd.Process.Pid)
-			if err != nil {
-				t.Fatal(err)
-			}
 			told := make(chan struct{})
 			go func() {
 				defer close(told)
@@ -646,7 +659,7 @@ func TestAChildIsSeenWhicheverThreadHasIt(t *testing.T) {
 			for there := true; there; {
 				_, err := os.Stat(thread)
 				there = err == nil
-				if !s.r.fs.childIsUnknown(&now, nil) {
+				if !s.r.fs.childIsUnknown(hop.cmd.Process.Pid, nil) {
 					t.Fatal("the child was with no thread")
 				}
 			}
@@ -722,10 +735,10 @@ func TestTheLineOfAncestorsHasALimit(t *testing.T) {
 	sandboxed(t, func(t *testing.T) {
 		s := newStand(t)
 		a := s.program("a")
-		if who := s.want(s.start(a, "deep", s.address, "64"), core.IdentityKnown, a); len(who.Ancestors) != 64 {
+		if who := s.want(s.start(a, "deep", s.address, "64", "connect"), core.IdentityKnown, a); len(who.Ancestors) != 64 {
 			t.Errorf("%d ancestors", len(who.Ancestors))
 		}
-		s.want(s.start(a, "deep", s.address, "65"), core.IdentityFailed, "")
+		s.want(s.start(a, "deep", s.address, "65", "connect"), core.IdentityFailed, "")
 	})
 }
 

@@ -67,10 +67,12 @@ func (fs procfs) read(pid int) (process, error) {
 }
 
 // stat reads of one process all but its program.
-func (fs procfs) stat(pid int) (process, error) {
+func (fs procfs) stat(pid int) (process, error) { return fs.statAt(strconv.Itoa(pid)+"/stat", pid) }
+
+func (fs procfs) statAt(name string, pid int) (process, error) {
 	p := process{pid: pid}
 	var buf [statBytes]byte
-	text, err := fs.file(pid, "stat", buf[:])
+	text, err := fs.file(name, buf[:])
 	if err != nil {
 		return p, err
 	}
@@ -133,12 +135,20 @@ func fingerprintOf(st *unix.Stat_t) fingerprint {
 // deleted reports whether the program's file is gone from its path, or unknown.
 func (p *process) deleted() bool { return p.exe == "" || strings.HasSuffix(p.exe, " (deleted)") }
 
-// file reads the start of a file of a process into buf.
-func (fs procfs) file(pid int, name string, buf []byte) ([]byte, error) {
-	name = strconv.Itoa(pid) + "/" + name
-	fd, err := unix.Openat(fs.fd, name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+// open opens a file or folder below the mount.
+func (fs procfs) open(name string, how int) (fd int, err error) {
+	fd, err = unix.Openat(fs.fd, name, how|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: name, Err: err}
+		return fd, &os.PathError{Op: "open", Path: name, Err: err}
+	}
+	return fd, nil
+}
+
+// file reads the start of a file into buf.
+func (fs procfs) file(name string, buf []byte) ([]byte, error) {
+	fd, err := fs.open(name, unix.O_RDONLY)
+	if err != nil {
+		return nil, err
 	}
 	defer unix.Close(fd)
 	n, err := unix.Read(fd, buf)
@@ -148,12 +158,12 @@ func (fs procfs) file(pid int, name string, buf []byte) ([]byte, error) {
 	return buf[:n], nil
 }
 
-// open opens the program's file itself, whatever is at its path now.
-func (fs procfs) open(p *process) (*os.File, error) {
+// program opens the program's file itself, whatever is at its path now.
+func (fs procfs) program(p *process) (*os.File, error) {
 	name := strconv.Itoa(p.pid) + "/exe"
-	fd, err := unix.Openat(fs.fd, name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	fd, err := fs.open(name, unix.O_RDONLY)
 	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: name, Err: err}
+		return nil, err
 	}
 	f := os.NewFile(uintptr(fd), name)
 	var st unix.Stat_t
@@ -189,9 +199,9 @@ func (fs procfs) numbers(folder string, limit int) (out []int, err error) {
 // may have as many descriptors as the machine lets it, and a copy of one costs it next to
 // nothing.
 func (fs procfs) each(folder string, found func(folder, n int) bool) error {
-	fd, err := unix.Openat(fs.fd, folder, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	fd, err := fs.open(folder, unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
-		return &os.PathError{Op: "open", Path: folder, Err: err}
+		return err
 	}
 	defer unix.Close(fd)
 	var buf [4096]byte
@@ -264,15 +274,10 @@ func socketAt(folder int, name string) (inode uint64, ok bool) {
 	return inode, err == nil
 }
 
-// socket is the inode of a descriptor that is a socket.
-func (fs procfs) socket(folder string, n int) (inode uint64, ok bool) {
-	return socketAt(fs.fd, folder+"/"+strconv.Itoa(n))
-}
-
 // inodes are those of the descriptors that are sockets.
 func (fs procfs) inodes(folder string, fds []int) (out []uint64) {
 	for _, n := range fds {
-		if inode, ok := fs.socket(folder, n); ok {
+		if inode, ok := socketAt(fs.fd, folder+"/"+strconv.Itoa(n)); ok {
 			out = append(out, inode)
 		}
 	}
@@ -283,19 +288,22 @@ func (fs procfs) inodes(folder string, fds []int) (out []uint64) {
 // one that may have inherited what its parent opened since. A thread that ends leaves its
 // children to the first that is left, which is read last for that; a process whose first
 // thread has ended is not known to have none.
-func (fs procfs) childIsUnknown(p *process, known map[int]process) bool {
-	tasks := []int{p.pid}
+func (fs procfs) childIsUnknown(pid int, known map[int]process) bool {
+	p, err := fs.stat(pid)
+	if err != nil {
+		return true
+	}
+	tasks := []int{pid}
 	if p.threads > 1 {
-		var err error
-		if tasks, err = fs.numbers(strconv.Itoa(p.pid)+"/task", maxProcesses); err != nil {
+		if tasks, err = fs.numbers(strconv.Itoa(pid)+"/task", maxProcesses); err != nil {
 			return true
 		}
 		slices.Reverse(tasks)
 	}
 	for _, tid := range tasks {
 		var buf [childrenBytes]byte
-		text, err := fs.file(p.pid, "task/"+strconv.Itoa(tid)+"/children", buf[:])
-		if gone(err) && tid != p.pid {
+		text, err := fs.file(fmt.Sprintf("%d/task/%d/children", pid, tid), buf[:])
+		if gone(err) && tid != pid {
 			continue // the thread has ended
 		}
 		if err != nil || len(text) == len(buf) {
@@ -312,7 +320,7 @@ func (fs procfs) childIsUnknown(p *process, known map[int]process) bool {
 	if len(tasks) == 1 {
 		return false
 	}
-	now, err := fs.stat(p.pid)
+	now, err := fs.stat(pid)
 	return err != nil || now.zombie
 }
 

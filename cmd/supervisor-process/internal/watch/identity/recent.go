@@ -24,10 +24,17 @@ func (l *recent) all() []*connector {
 }
 
 func (l *recent) add(pid int) {
+	if last := l.put(pid); last != nil {
+		last.drop()
+	}
+}
+
+// put puts a process before the others and returns the one that had to leave, if any.
+func (l *recent) put(pid int) (last *connector) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.list) > 0 && l.list[0].pid == pid {
-		return
+		return nil
 	}
 	next := make([]*connector, 1, maxRecent)
 	for _, old := range l.list {
@@ -36,12 +43,15 @@ func (l *recent) add(pid int) {
 			next[0] = old
 		case len(next) < maxRecent:
 			next = append(next, old)
+		default:
+			last = old
 		}
 	}
 	if next[0] == nil {
 		next[0] = &connector{pid: pid}
 	}
 	l.list = next
+	return last
 }
 
 // connector is a process that connects, with what was found out about it before.
@@ -54,6 +64,8 @@ type connector struct {
 	several bool       // guarded by looking; the last one found was not the newest
 	started time.Time  // guarded by looking; of the last list
 	held    []uint64   // guarded by looking; the inodes of its sockets, sorted
+	line    *line      // guarded by looking; nil: not held
+	dropped bool       // guarded by looking; no line may be held any more
 
 	childless atomic.Pointer[childless]
 }
@@ -99,7 +111,7 @@ func (c *connector) holds(fs procfs, inode uint64, asked time.Time, limit int) b
 	if alone {
 		newest := fds[:min(len(fds), newestHeld)]
 		for _, n := range newest {
-			if of, ok := fs.socket(c.folder, n); ok && of == inode {
+			if of, ok := socketAt(fs.fd, c.folder+"/"+strconv.Itoa(n)); ok && of == inode {
 				c.use(n)
 				return true
 			}
@@ -121,7 +133,16 @@ func (c *connector) listed(inode uint64) bool {
 // place is a descriptor of a process.
 type place struct {
 	n     int
-	empty int // how often in a row it was no socket
+	name  string // n, as a name below the folder of descriptors
+	empty int    // how often in a row it was no socket
+}
+
+// at looks at a place.
+func (c *connector) at(fs procfs, p *place) (inode uint64, ok bool) {
+	if c.line != nil {
+		return socketAt(c.line.table, p.name)
+	}
+	return socketAt(fs.fd, c.folder+"/"+p.name)
 }
 
 // again looks for the socket where others were: at the number used last, which a client of
@@ -137,7 +158,7 @@ func (c *connector) again(fs procfs, inode uint64) bool {
 	for i := range c.places {
 		at := (first - i) % len(c.places)
 		p := &c.places[at]
-		of, ok := fs.socket(c.folder, p.n)
+		of, ok := c.at(fs, p)
 		if ok && of == inode {
 			c.several = at != 0
 			c.use(p.n)
@@ -165,7 +186,7 @@ func (c *connector) use(n int) {
 		i = len(c.places) - 1
 	}
 	copy(c.places[1:i+1], c.places[:i])
-	c.places[0] = place{n: n}
+	c.places[0] = place{n: n, name: strconv.Itoa(n)}
 }
 
 // childless is a look that saw no child but those of a pass.
@@ -177,13 +198,50 @@ type childless struct {
 // hasNoNewChild reports whether the process has no child that the pass does not have. It
 // looks only where there is a new process, of whomever, or another pass: whoever has waited
 // asks with an older one, to which a child that a later one knows is new.
-func (c *connector) hasNoNewChild(fs procfs, p *pass, now *process, newest newest) bool {
+func (c *connector) hasNoNewChild(fs procfs, p *pass, newest newest) bool {
+	if p.newest.same(newest) {
+		return true
+	}
 	if before := c.childless.Load(); before != nil && before.pass.Equal(p.started) && before.newest.same(newest) {
 		return true
 	}
-	if fs.childIsUnknown(now, p.known) {
+	if fs.childIsUnknown(c.pid, p.known) {
 		return false
 	}
 	c.childless.Store(&childless{newest, p.started})
 	return true
+}
+
+// unchanged returns the line that is held, if it is what it was; its descriptors are the
+// connector's alone.
+func (c *connector) unchanged() *line {
+	c.looking.Lock()
+	defer c.looking.Unlock()
+	if c.line != nil && !c.line.unchanged() {
+		c.line.close()
+		c.line = nil
+	}
+	return c.line
+}
+
+// keep holds the line of the process from now on.
+func (c *connector) keep(l *line) {
+	c.looking.Lock()
+	defer c.looking.Unlock()
+	if c.dropped || c.line != nil {
+		l.close()
+		return
+	}
+	c.line = l
+}
+
+// drop gives back what is held. Whoever still looks does without.
+func (c *connector) drop() {
+	c.looking.Lock()
+	defer c.looking.Unlock()
+	c.dropped = true
+	if c.line != nil {
+		c.line.close()
+		c.line = nil
+	}
 }
