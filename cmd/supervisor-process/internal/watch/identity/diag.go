@@ -25,8 +25,7 @@ const (
 )
 
 // OpenDiag opens a socket that answers about the TCP connections of the current
-// network namespace, wherever it is passed to. It is connected to the kernel: nobody else's
-// messages reach it (netlink(7)).
+// network namespace, wherever it is passed to.
 func OpenDiag() (*os.File, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
 	if err != nil {
@@ -36,10 +35,6 @@ func OpenDiag() (*os.File, error) {
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &wait); err != nil {
 		unix.Close(fd)
 		return nil, os.NewSyscallError("setsockopt(SO_RCVTIMEO)", err)
-	}
-	if err := unix.Connect(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		unix.Close(fd)
-		return nil, os.NewSyscallError("connect(NETLINK_SOCK_DIAG)", err)
 	}
 	return os.NewFile(uintptr(fd), "sock_diag"), nil
 }
@@ -61,10 +56,11 @@ func CanDestroy(f *os.File) bool {
 type diag struct {
 	fd int
 
-	mu  sync.Mutex
-	seq uint32             // guarded by mu
-	out [requestBytes]byte // guarded by mu
-	in  [1024]byte         // guarded by mu
+	mu     sync.Mutex
+	seq    uint32               // guarded by mu
+	kernel unix.SockaddrNetlink // guarded by mu
+	out    [requestBytes]byte   // guarded by mu
+	in     [1024]byte           // guarded by mu
 }
 
 // socket is the client's end of a connection.
@@ -108,16 +104,20 @@ func (d *diag) ask(kind uint16, t core.Tuple, cookie uint64) (socket, error) {
 	defer d.mu.Unlock()
 	d.seq++
 	request(&d.out, kind, d.seq, t, cookie)
-	if _, err := unix.Write(d.fd, d.out[:]); err != nil {
-		return socket{}, os.NewSyscallError("write(sock_diag)", err)
+	d.kernel.Family = unix.AF_NETLINK
+	if err := unix.Sendto(d.fd, d.out[:], 0, &d.kernel); err != nil {
+		return socket{}, os.NewSyscallError("sendto(sock_diag)", err)
 	}
 	for {
-		n, err := unix.Read(d.fd, d.in[:])
+		n, from, err := unix.Recvfrom(d.fd, d.in[:], 0)
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}
 		if err != nil {
-			return socket{}, os.NewSyscallError("read(sock_diag)", err)
+			return socket{}, os.NewSyscallError("recvfrom(sock_diag)", err)
+		}
+		if kernel, ok := from.(*unix.SockaddrNetlink); !ok || kernel.Pid != 0 {
+			continue
 		}
 		if n < unix.NLMSG_HDRLEN || binary.NativeEndian.Uint32(d.in[8:]) != d.seq {
 			continue // the late answer to an earlier question
