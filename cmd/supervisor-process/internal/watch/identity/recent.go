@@ -64,8 +64,10 @@ type connector struct {
 	several bool       // guarded by looking; the last one found was not the newest
 	started time.Time  // guarded by looking; of the last list
 	held    []uint64   // guarded by looking; the inodes of its sockets, sorted
-	line    *line      // guarded by looking; nil: not held
-	dropped bool       // guarded by looking; no line may be held any more
+
+	using   sync.RWMutex // behind looking; held for reading while line's descriptors are used
+	line    *line        // guarded by using; nil: not held
+	dropped bool         // guarded by using; no line may be held any more
 
 	childless atomic.Pointer[childless]
 }
@@ -150,6 +152,8 @@ func (c *connector) at(fs procfs, p *place) (inode uint64, ok bool) {
 // of several has closed since; there the one used last comes last. Where there is none again
 // and again nobody looks any more.
 func (c *connector) again(fs procfs, inode uint64) bool {
+	c.using.RLock()
+	defer c.using.RUnlock()
 	defer c.forget()
 	first := len(c.places)
 	if c.several {
@@ -212,22 +216,27 @@ func (c *connector) hasNoNewChild(fs procfs, p *pass, newest newest) bool {
 	return true
 }
 
-// unchanged returns the line that is held, if it is what it was; its descriptors are the
-// connector's alone.
+// unchanged returns the line that is held, if it is what it was. Its descriptors are not the
+// caller's.
 func (c *connector) unchanged() *line {
-	c.looking.Lock()
-	defer c.looking.Unlock()
-	if c.line != nil && !c.line.unchanged() {
-		c.line.close()
-		c.line = nil
+	l, same := c.look()
+	if same {
+		return l
 	}
-	return c.line
+	c.release(l)
+	return nil
+}
+
+func (c *connector) look() (l *line, same bool) {
+	c.using.RLock()
+	defer c.using.RUnlock()
+	return c.line, c.line == nil || c.line.unchanged()
 }
 
 // keep holds the line of the process from now on.
 func (c *connector) keep(l *line) {
-	c.looking.Lock()
-	defer c.looking.Unlock()
+	c.using.Lock()
+	defer c.using.Unlock()
 	if c.dropped || c.line != nil {
 		l.close()
 		return
@@ -235,13 +244,21 @@ func (c *connector) keep(l *line) {
 	c.line = l
 }
 
-// drop gives back what is held. Whoever still looks does without.
-func (c *connector) drop() {
-	c.looking.Lock()
-	defer c.looking.Unlock()
-	c.dropped = true
-	if c.line != nil {
-		c.line.close()
+// release gives back a line, if it is still held.
+func (c *connector) release(l *line) {
+	c.using.Lock()
+	defer c.using.Unlock()
+	if l != nil && c.line == l {
 		c.line = nil
+		l.close()
 	}
+}
+
+// drop gives back what is held, for good. Whoever still looks does without.
+func (c *connector) drop() {
+	c.using.Lock()
+	c.dropped = true
+	l := c.line
+	c.using.Unlock()
+	c.release(l)
 }
