@@ -182,7 +182,7 @@ func TestStagesImportOnlyEarlierStages(t *testing.T) {
 // that one, it those below, and nothing imports one above itself.
 var above = map[string][]string{
 	networkLeaf: {"command", "app", "proxy"},
-	processLeaf: {"app"},
+	processLeaf: {"command", "app"},
 }
 
 func TestNothingImportsWhatStandsAboveIt(t *testing.T) {

@@ -3,7 +3,6 @@
 package docs_test
 
 import (
-	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -51,36 +50,6 @@ func TestTroubleshootingKnowsEveryReason(t *testing.T) {
 
 // happens are the reasons of what happens in every sandbox, and needs nobody.
 var happens = map[string]bool{"allowed": true, "confined": true, "launched": true, "exited": true, "started": true, "stopped": true}
-
-// TestEveryReasonInTheCodeIsAConstant: a literal is in no list, on no page and in no
-// metric.
-func TestEveryReasonInTheCodeIsAConstant(t *testing.T) {
-	known := make(map[string]bool)
-	for _, r := range append(core.Reasons(), core.EventReasons()...) {
-		known[string(r)] = true
-	}
-	literal := regexp.MustCompile(`\bReason\b[^"\n]*"([a-z]+(?:_[a-z]+)+)"|\b(?:event|lifecycle|sshEvent|workloadEvent)\("([a-z_]+)"`)
-	files := 0
-	err := filepath.WalkDir("../cmd", func(path string, d fs.DirEntry, err error) error {
-		if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
-			return err
-		}
-		data, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		files++
-		for _, m := range literal.FindAllStringSubmatch(string(data), -1) {
-			if reason := strings.Join(m[1:], ""); !known[reason] {
-				t.Errorf("%s: %s is not in pkg/core/verdict.go", path, reason)
-			}
-		}
-		return nil
-	})
-	if err != nil || files < 100 {
-		t.Fatalf("%d files: %v", files, err)
-	}
-}
 
 // TestEveryReadinessCheckHasALine, and no line is of a check that is not there.
 func TestEveryReadinessCheckHasALine(t *testing.T) {

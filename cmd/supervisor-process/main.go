@@ -23,7 +23,7 @@ import (
 	"context"
 	"os"
 
-	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/app"
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/command"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/launch/filetransfer"
 )
 
@@ -31,5 +31,5 @@ func main() {
 	if code, ok := filetransfer.Reexec(os.Args); ok {
 		os.Exit(code)
 	}
-	os.Exit(app.Main(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
+	os.Exit(command.Main(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
 }

@@ -20,34 +20,21 @@ import (
 	"github.com/splitpod/splitpod/pkg/core/slack"
 )
 
-// attachCommand answers for a process tree that already runs, in this daemon's own
-// namespaces. It confines nothing: there is no fence and no sandbox.
-func attachCommand(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	cfg, rest, code := load("attach", args, stderr)
-	if code != exitOK {
-		return code
+// Attach answers for the process tree of cfg.PID, which already runs, in this daemon's own
+// namespaces. It confines nothing: there is no fence and no sandbox. It blocks until that
+// process ends, ctx ends, or this process gets SIGTERM or SIGINT; none of these is an error.
+// It fails with *ConfigError as Run does.
+func Attach(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) error {
+	d, err := start(cfg, stderr)
+	if err != nil {
+		return err
 	}
-	if len(rest) > 0 || cfg.PID == 0 {
-		fmt.Fprintln(stderr, "supervisor-process: attach needs --pid PID and no further argument")
-		return exitUsage
-	}
-	if err := harden(); err != nil {
-		return exitCode(err, stderr)
-	}
-	gather()
 	slack.Allow() // no program is started here
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	d := &daemon{cfg: cfg, instance: core.NewInstanceID(), environ: config.Environ(),
-		configs: make(chan core.Config, 1), fatal: make(chan error, 1)}
-	d.log = newLogger(stderr, cfg.LogLevel, d.instance)
-	return exitCode(d.attach(ctx, stdout, stderr), stderr)
-}
-
-func (d *daemon) attach(ctx context.Context, stdout, stderr io.Writer) error {
 	d.box = outbox.New(outbox.DefaultLimit)
 	if err := d.openReport(stdout, stderr); err != nil {
-		return &problem{exitConfig, err}
+		return &ConfigError{err}
 	}
 	defer d.runRecords()()
 	resolver, err := openAttached(d.cfg.PID)

@@ -55,5 +55,5 @@ func (d *daemon) metrics() *prometheus.Registry {
 			return observe.Truth(ok)
 		})
 	}
-	return observe.NewRegistry(build(), d.checks, g, d.meter)
+	return observe.NewRegistry(Build(), d.checks, g, d.meter)
 }

@@ -1,3 +1,10 @@
+// Package app wires the process daemon: it builds every stage, and owns their order
+// and their end.
+//
+// It answers the threat of a workload that starts before its fence: the order of
+// lifecycle.go is the order in which things become possible, every wait in it has
+// a deadline that ends the start, and no step is skipped when one fails. It holds
+// no policy and no secret.
 package app
 
 import (
@@ -20,6 +27,7 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/launch/sshd"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/observe"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/prepare"
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/prepare/trust"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/report"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/watch/calls"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/watch/identity"
@@ -45,8 +53,8 @@ type daemon struct {
 
 	signals chan os.Signal
 	early   earlySignals
-	environ []string     // of the container
-	roots   func() roots // the image's root certificates, looked for once
+	environ []string           // of the container
+	roots   func() trust.Roots // the image's root certificates, looked for once
 
 	started   core.Config                       // what the sandbox was built with
 	provided  atomic.Pointer[map[string]string] // what programs started from now on get; nil: what started says
@@ -80,7 +88,7 @@ func (d *daemon) life(ctx context.Context, argv []string) (core.Exit, error) {
 		return core.Exit{}, err
 	}
 	defer d.sandbox.Close()
-	if d.roots = sync.OnceValue(func() roots { return imageRoots("/") }); d.link != nil {
+	if d.roots = sync.OnceValue(func() trust.Roots { return trust.ImageRoots("/") }); d.link != nil {
 		go d.roots() // some milliseconds of PEM, which nobody has to wait for
 	}
 
@@ -89,20 +97,9 @@ func (d *daemon) life(ctx context.Context, argv []string) (core.Exit, error) {
 	if err != nil {
 		return core.Exit{}, err
 	}
-	if d.account, err = d.chooseAccount(first); err != nil {
-		return core.Exit{}, &problem{exitConfig, err}
+	if err := d.prepare(first, argv[0]); err != nil {
+		return core.Exit{}, &ConfigError{err}
 	}
-	if err := errors.Join(d.checkPIDLimit(), d.checkAuthorized()); err != nil {
-		return core.Exit{}, &problem{exitConfig, err}
-	}
-	if err := d.makeDirectories(first); err != nil {
-		return core.Exit{}, &problem{exitConfig, err}
-	}
-	d.linkGuide(first)
-	d.started = first
-	d.files = prepare.PlanFiles("/", first.Static, d.account, d.workdir(), d.cfg.RunDir)
-	d.files.Grant("/", argv[0], d.searchPath(), d.workdir())
-	d.files.Settle("/", d.account.UID)
 
 	// isolate: namespaces, fence verified, listeners open. Nothing runs in them but
 	// our own init.
@@ -241,7 +238,7 @@ func (d *daemon) followConfig(ctx context.Context) {
 // finish says how the workload ended and gives the last events a moment to be
 // delivered.
 func (d *daemon) finish(program string, pid int, exit core.Exit) {
-	d.workloadEvent(reasonExited, pid, program, exit)
+	d.workloadEvent(core.EventExited, pid, program, exit)
 	d.workload.exited(exit)
 	if d.box == nil {
 		return
@@ -253,16 +250,4 @@ func (d *daemon) finish(program string, pid int, exit core.Exit) {
 	if n := d.box.Stats().Waiting; n > 0 {
 		d.log.Warn("events were not delivered to the network daemon", slog.Int("count", n))
 	}
-}
-
-// workdir is where the workload starts.
-func (d *daemon) workdir() string {
-	if d.cfg.Workdir != "" {
-		return d.cfg.Workdir
-	}
-	dir, err := os.Getwd()
-	if err != nil {
-		return "/"
-	}
-	return dir
 }

@@ -34,7 +34,7 @@ func (d *daemon) openReport(stdout, stderr io.Writer) error {
 	}
 	sinks := []report.Sink{{Out: out, Text: d.cfg.RecordFormat == "text"}}
 	if d.cfg.RecordDir != "" {
-		w, err := rotate.Open(rotate.Options{Dir: d.cfg.RecordDir, Name: build().Component})
+		w, err := rotate.Open(rotate.Options{Dir: d.cfg.RecordDir, Name: Build().Component})
 		if err != nil {
 			return fmt.Errorf("--record-dir: %w", err)
 		}
@@ -42,7 +42,7 @@ func (d *daemon) openReport(stdout, stderr io.Writer) error {
 	}
 	hostname, _ := os.Hostname() // informational
 	d.report = report.New(ocsf.Context{
-		Build: build(), Instance: d.instance, Hostname: hostname,
+		Build: Build(), Instance: d.instance, Hostname: hostname,
 		Proxy:   netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), proxyPort),
 		Sandbox: d.cfg.SandboxName, SandboxUID: d.cfg.SandboxUID, Image: d.cfg.SandboxImage,
 	}, d.box, sinks...)

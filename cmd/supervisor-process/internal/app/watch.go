@@ -233,7 +233,7 @@ func (d *daemon) judgeFence(damage string) {
 	if d.fence.damaged.Swap(true) {
 		return
 	}
-	d.report.Own(core.Event{Kind: core.EventFinding, Stage: core.StageBypass, Severity: core.SeverityCritical, Reason: "fence_damaged", Detail: damage})
+	d.report.Own(core.Event{Kind: core.EventFinding, Stage: core.StageBypass, Severity: core.SeverityCritical, Reason: core.EventFenceDamaged, Detail: damage})
 	d.log.Error("the fence is not what was installed; the sandbox is ended", slog.String("difference", damage))
 	d.sandbox.Kill()
 }

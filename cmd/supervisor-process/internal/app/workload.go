@@ -9,7 +9,6 @@ import (
 
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/control"
 	"github.com/splitpod/splitpod/pkg/core"
-	"github.com/splitpod/splitpod/pkg/core/ocsf"
 )
 
 // workloadState is the snapshot the network daemon sees. Every change is
@@ -76,7 +75,7 @@ func (d *daemon) checkStatic(c core.Config) {
 	if d.main.Load() == nil || reflect.DeepEqual(c.Static, d.started.Static) && c.AgentProposals == d.started.AgentProposals {
 		return
 	}
-	d.report.Own(core.Event{Kind: core.EventFinding, Stage: core.StageConfig, Severity: core.SeverityMedium, Reason: "static_policy_changed",
+	d.report.Own(core.Event{Kind: core.EventFinding, Stage: core.StageConfig, Severity: core.SeverityMedium, Reason: core.EventStaticPolicyChanged,
 		Detail: "filesystem_policy, landlock, process or --agent-proposals changed; the running workload keeps what it was started with; restart it to apply", Generation: c.Generation})
 }
 
@@ -85,11 +84,11 @@ func (d *daemon) checkStatic(c core.Config) {
 func (d *daemon) Incompatible(err error) {
 	why := err.Error()
 	d.misfit.Store(&why)
-	d.report.Own(core.Event{Kind: core.EventFinding, Stage: core.StageControl, Severity: core.SeverityHigh, Reason: "handshake_refused", Detail: err.Error()})
+	d.report.Own(core.Event{Kind: core.EventFinding, Stage: core.StageControl, Severity: core.SeverityHigh, Reason: core.EventHandshakeRefused, Detail: err.Error()})
 	d.log.Error("the network daemon refused the handshake", slog.Any("error", err))
 	if d.main.Load() == nil {
 		select {
-		case d.fatal <- &problem{exitConfig, err}:
+		case d.fatal <- &ConfigError{err}:
 		default:
 		}
 	}
@@ -97,7 +96,7 @@ func (d *daemon) Incompatible(err error) {
 
 // Refused implements control.Handler.
 func (d *daemon) Refused(err error) {
-	d.report.Own(core.Event{Kind: core.EventFinding, Stage: core.StageControl, Severity: core.SeverityHigh, Reason: "peer_refused", Detail: err.Error()})
+	d.report.Own(core.Event{Kind: core.EventFinding, Stage: core.StageControl, Severity: core.SeverityHigh, Reason: core.EventPeerRefused, Detail: err.Error()})
 	d.log.Warn("a peer on the contract was refused", slog.Any("error", err))
 }
 
@@ -132,9 +131,3 @@ func (d *daemon) workloadEvent(reason core.Reason, pid int, program string, exit
 	d.report.Own(core.Event{Kind: core.EventWorkload, Stage: core.StageLaunch, Severity: core.SeverityInfo, Reason: reason,
 		Process: core.ProcessRef{PID: pid}, UID: d.account.UID, Program: core.Program{Path: program}, ExitCode: exit.Code})
 }
-
-// Reasons of workload events, as records spell them.
-const (
-	reasonLaunched = ocsf.ReasonLaunched
-	reasonExited   = ocsf.ReasonExited
-)

@@ -312,6 +312,14 @@ func (p *Session) Wait(ctx context.Context) (core.Exit, error) {
 	}
 }
 
+// Forwarded are the signals that programs get from whoever started them: the workload from
+// this daemon, and a session's program from the caller of exec.
+func Forwarded() []os.Signal {
+	return []os.Signal{
+		syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH, syscall.SIGCONT,
+	}
+}
+
 // Signal signals the program's process group. A program that has ended is no error.
 func (p *Session) Signal(sig syscall.Signal) error {
 	return send(p.sandbox.line, message{Op: "signal", Session: p.id, Signal: int(sig)})

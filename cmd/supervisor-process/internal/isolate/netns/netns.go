@@ -6,7 +6,8 @@
 // seen and refused by the fence instead of failing unseen; nothing is delivered by
 // them, because the fence accepts loopback addresses only. It does not filter.
 //
-// Invariant: everything here works on the calling thread's network namespace.
+// Invariant: everything here works on the calling thread's network namespace, but Dial, which
+// leaves that as it is.
 //
 // Sources: ip-route(8) (type local), rtnetlink(7).
 package netns

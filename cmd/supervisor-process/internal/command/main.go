@@ -1,11 +1,14 @@
-// Package app wires the process daemon: it builds every stage, owns their order
-// and their end, and holds the commands.
+// Package command is the command line of the process daemon: what starts it, and what is
+// asked of it, or of the machine, from beside.
 //
-// It answers the threat of a workload that starts before its fence: the order of
-// lifecycle.go is the order in which things become possible, every wait in it has
-// a deadline that ends the start, and no step is skipped when one fails. It holds
-// no policy and no secret.
-package app
+// It answers the threat of a start that is not what was asked for: a misspelt flag or an
+// argument that nobody looks at is a mistake and not ignored, and nothing is started before
+// the configuration is valid and every privilege is there. Who may ask a running daemon it
+// does not decide: that is launch/exec's.
+//
+// Invariant: the exit code says how it went: the workload's own, that of a program that was
+// not executed (launch.LaunchError), or one after sysexits.h where that has one.
+package command
 
 import (
 	"context"
@@ -13,15 +16,14 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"log/slog"
 
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/app"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/config"
-	"github.com/splitpod/splitpod/pkg/core"
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/launch"
 	"github.com/splitpod/splitpod/pkg/core/settings"
 )
 
-// Exit codes of the daemon's own failures, after sysexits.h where it has one. A
-// workload's own code is passed through.
+// Exit codes of the daemon's own failures, after sysexits.h where it has one.
 const (
 	exitOK        = 0
 	exitFailed    = 1
@@ -29,9 +31,6 @@ const (
 	exitPrivilege = 77
 	exitConfig    = 78
 )
-
-// version and commit are set by the linker: -X …/app.version=0.1.0.
-var version, commit = "devel", ""
 
 const usage = `supervisor-process runs a workload in a sandbox whose only way out is the proxy.
 
@@ -80,7 +79,7 @@ func run(ctx context.Context, command string, rest []string, stdout, stderr io.W
 		if code := noArguments(command, rest, stderr); code != exitOK {
 			return code
 		}
-		fmt.Fprintln(stdout, build())
+		fmt.Fprintln(stdout, app.Build())
 		return exitOK
 	case "help", "-h", "--help":
 		fmt.Fprint(stdout, usage)
@@ -132,35 +131,17 @@ func configCommand(args []string, stdout, stderr io.Writer) int {
 	return exitOK
 }
 
-// build names this binary.
-func build() core.Build {
-	return core.Build{Component: "supervisor-process", Version: version, Commit: commit[:min(len(commit), 12)]}
-}
-
-func newLogger(w io.Writer, level string, instance core.InstanceID) *slog.Logger {
-	var l slog.Level
-	_ = l.UnmarshalText([]byte(level)) // Validate has checked it
-	h := slog.NewJSONHandler(w, &slog.HandlerOptions{Level: l})
-	return slog.New(h).With(slog.String("component", "supervisor-process"), slog.String("instance", string(instance)))
-}
-
-// problem is an error with the exit code it deserves.
-type problem struct {
-	code int
-	err  error
-}
-
-func (p *problem) Error() string { return p.err.Error() }
-func (p *problem) Unwrap() error { return p.err }
-
 // exitCode reports err and returns the code it deserves.
 func exitCode(err error, stderr io.Writer) int {
 	if err == nil {
 		return exitOK
 	}
-	fmt.Fprintf(stderr, "supervisor-process: %v\n", err)
-	if p, ok := errors.AsType[*problem](err); ok {
-		return p.code
+	code := exitFailed
+	if e, ok := errors.AsType[*launch.LaunchError](err); ok {
+		err, code = e, e.Code
+	} else if _, ok := errors.AsType[*app.ConfigError](err); ok {
+		code = exitConfig
 	}
-	return exitFailed
+	fmt.Fprintf(stderr, "supervisor-process: %v\n", err)
+	return code
 }

@@ -1,4 +1,4 @@
-package app
+package trust
 
 import (
 	"bytes"
@@ -8,9 +8,6 @@ import (
 	"testing"
 
 	"github.com/pavlo-v-chernykh/keystore-go/v4"
-
-	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/launch"
-	"github.com/splitpod/splitpod/pkg/core"
 )
 
 // TestOnlyCertificatesAreMadePublic: the image may lead us to any file that we can read
@@ -40,18 +37,19 @@ func TestOnlyCertificatesAreMadePublic(t *testing.T) {
 		if err := os.Symlink(filepath.Join(root, "secret"), path); err != nil {
 			t.Fatal(err)
 		}
-		got := imageRoots(root)
-		if !bytes.Equal(got.pem, tt.want) {
-			t.Errorf("%s: got %q, want %q", name, got.pem, tt.want)
+		got := ImageRoots(root)
+		if !bytes.Equal(got.PEM, tt.want) {
+			t.Errorf("%s: got %q, want %q", name, got.PEM, tt.want)
 		}
-		if want := filepath.Join(root, "secret"); tt.want != nil && got.file != want || tt.want == nil && got.file != "" {
-			t.Errorf("%s: the CA would be put over %q", name, got.file)
+		if want := filepath.Join(root, "secret"); tt.want != nil && got.File != want || tt.want == nil && got.File != "" {
+			t.Errorf("%s: the CA would be put over %q", name, got.File)
 		}
 	}
 }
 
 // TestJavaTrustsWhatOthersTrust: every certificate of the bundle, in any number.
 func TestJavaTrustsWhatOthersTrust(t *testing.T) {
+	const password = "changeit"
 	for _, n := range []int{0, 1, 300} {
 		var roots []byte
 		want := make(map[string]bool)
@@ -62,7 +60,7 @@ func TestJavaTrustsWhatOthersTrust(t *testing.T) {
 		want["ours"] = true
 		ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte("ours")})
 		store := keystore.New()
-		if err := store.Load(bytes.NewReader(javaStore(bundle(roots, core.Config{CAPEM: ca}))), []byte(launch.JavaPassword)); err != nil {
+		if err := store.Load(bytes.NewReader(JavaStore(Bundle(roots, nil, ca), password)), []byte(password)); err != nil {
 			t.Fatal(err)
 		}
 		for _, alias := range store.Aliases() {
@@ -79,8 +77,8 @@ func TestJavaTrustsWhatOthersTrust(t *testing.T) {
 }
 
 func BenchmarkJavaStore(b *testing.B) {
-	roots := imageRoots("/").pem
+	roots := ImageRoots("/").PEM
 	for b.Loop() {
-		javaStore(roots)
+		JavaStore(roots, "changeit")
 	}
 }

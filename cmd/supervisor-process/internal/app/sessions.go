@@ -6,16 +6,16 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"syscall"
-	"time"
 
 	"github.com/splitpod/splitpod/api/supervisor/link"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/app/inside"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/isolate/netns"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/launch"
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/launch/exec"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/launch/sshd"
 	"github.com/splitpod/splitpod/pkg/core"
 )
@@ -24,15 +24,53 @@ import (
 // daemon's, and, if configured, only with an authorised key.
 const sshSocket = "ssh.sock"
 
+// serveExec serves until the returned function is called.
+func (d *daemon) serveExec(ctx context.Context) (stop func(), err error) {
+	l, err := link.Listen(ctx, "unixpacket", d.cfg.RunDir, exec.Socket)
+	if err != nil {
+		return nil, err
+	}
+	server := exec.Server{Admit: d.admitExec, Launch: d.launchExec, OpenTerminal: d.openTerminal, Log: d.log}
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		server.Run(ctx, l)
+	}()
+	return func() {
+		cancel()
+		<-done
+	}, nil
+}
+
+// admitExec lets this daemon's own uid in.
+func (d *daemon) admitExec(c net.Conn) error {
+	err := link.CheckPeer(c, uint32(os.Geteuid()))
+	if err != nil {
+		d.Refused(err)
+	}
+	return err
+}
+
+// launchExec launches a program exactly as the workload is launched.
+func (d *daemon) launchExec(ctx context.Context, r exec.Request) (exec.Session, error) {
+	spec := d.sessionSpec(r.Argv, r.Files, r.Environ)
+	spec.Terminal = r.Terminal
+	return d.launchSession(ctx, spec, r.Argv[0])
+}
+
+// openTerminal opens one that belongs to the workload's user.
+func (d *daemon) openTerminal() (*launch.Terminal, error) { return launch.OpenTerminal(d.account.UID) }
+
 // serveSSH serves until the returned function is called.
 func (d *daemon) serveSSH(ctx context.Context) (stop func(), err error) {
 	if !d.cfg.SSH {
 		return func() {}, nil
 	}
 	server, err := sshd.New(sshd.Config{
-		Admit: d.admitSSH, Launch: d.launchSSH, Dial: d.dialLoopback, Authorized: d.authorized(), Log: d.log, Record: d.sshEvent,
+		Admit: d.admitSSH, Launch: d.launchSSH, Dial: d.dial, Authorized: d.authorized(), Log: d.log, Record: d.sshEvent,
 		Main: d.console, SignalMain: func(sig syscall.Signal) error { return d.main.Load().Signal(sig) },
-		OpenTerminal: func() (*launch.Terminal, error) { return launch.OpenTerminal(d.account.UID) },
+		OpenTerminal: d.openTerminal,
 	})
 	if err != nil {
 		return nil, err
@@ -116,8 +154,7 @@ func (d *daemon) admitSSH(c net.Conn) error {
 
 // launchSSH launches a session exactly as the workload is launched.
 func (d *daemon) launchSSH(ctx context.Context, r sshd.Request) (sshd.Session, error) {
-	spec := d.spec(nil, r.Files)
-	spec.Env = append(slices.DeleteFunc(spec.Env, func(e string) bool { return setBy(r.Environ, e) }), r.Environ...)
+	spec := d.sessionSpec(nil, r.Files, r.Environ)
 	spec.Terminal = r.Terminal
 	name := d.account.Shell
 	switch {
@@ -135,12 +172,14 @@ func (d *daemon) launchSSH(ctx context.Context, r sshd.Request) (sshd.Session, e
 	default:
 		spec.Argv = []string{name, "-c", r.Command}
 	}
-	session, err := d.sandbox.Launch(ctx, spec)
-	if err != nil {
-		return nil, err
-	}
-	d.workloadEvent(reasonLaunched, session.PID(), name, core.Exit{})
-	return &sshSession{session, d, name}, nil
+	return d.launchSession(ctx, spec, name)
+}
+
+// sessionSpec is a program beside the workload, with variables of its caller's.
+func (d *daemon) sessionSpec(argv []string, files [3]*os.File, environ []string) launch.Spec {
+	spec := d.spec(argv, files)
+	spec.Env = append(slices.DeleteFunc(spec.Env, func(e string) bool { return setBy(environ, e) }), environ...)
+	return spec
 }
 
 // setBy reports whether list sets the variable of entry.
@@ -149,26 +188,32 @@ func setBy(list []string, entry string) bool {
 }
 
 func nameOf(entry string) string {
-	for i := range len(entry) {
-		if entry[i] == '=' {
-			return entry[:i]
-		}
-	}
-	return entry
+	name, _, _ := strings.Cut(entry, "=")
+	return name
 }
 
-// sshSession records its end.
-type sshSession struct {
+// launchSession launches what is recorded as name, and records its end.
+func (d *daemon) launchSession(ctx context.Context, spec launch.Spec, name string) (*session, error) {
+	s, err := d.sandbox.Launch(ctx, spec)
+	if err != nil {
+		return nil, err
+	}
+	d.workloadEvent(core.EventLaunched, s.PID(), name, core.Exit{})
+	return &session{s, d, name}, nil
+}
+
+// session records its end.
+type session struct {
 	*launch.Session
 	d    *daemon
 	name string
 }
 
-// Wait implements sshd.Session.
-func (s *sshSession) Wait(ctx context.Context) (core.Exit, error) {
+// Wait implements exec.Session and sshd.Session.
+func (s *session) Wait(ctx context.Context) (core.Exit, error) {
 	exit, err := s.Session.Wait(ctx)
 	if err == nil {
-		s.d.workloadEvent(reasonExited, s.PID(), s.name, exit)
+		s.d.workloadEvent(core.EventExited, s.PID(), s.name, exit)
 	}
 	return exit, err
 }
@@ -179,7 +224,7 @@ func (d *daemon) OpenRelay(ctx context.Context, target core.RelayTarget, port ui
 		return nil, errors.New("the workload does not run (yet)")
 	}
 	if target == core.RelayLoopback {
-		return d.dialLoopback(ctx, "localhost", port)
+		return d.dial(ctx, "localhost", port)
 	}
 	server := d.ssh.Load()
 	if server == nil {
@@ -190,47 +235,7 @@ func (d *daemon) OpenRelay(ctx context.Context, target core.RelayTarget, port ui
 	return ours, nil
 }
 
-// loopbackTimeout bounds a connection whose caller has no deadline of its own.
-const loopbackTimeout = 10 * time.Second
-
-// dialLoopback connects inside the workload's network namespace.
-func (d *daemon) dialLoopback(ctx context.Context, host string, port uint16) (net.Conn, error) {
-	hosts := []string{host}
-	if host == "localhost" {
-		hosts = []string{"127.0.0.1", "::1"}
-	}
-	var to []netip.AddrPort
-	for _, h := range hosts {
-		addr, err := netip.ParseAddr(h)
-		if err != nil {
-			return nil, err
-		}
-		to = append(to, netip.AddrPortFrom(addr, port))
-	}
-	until := time.Now().Add(loopbackTimeout)
-	if at, ok := ctx.Deadline(); ok {
-		until = at
-	}
-	return dialEach(to, until, func(to netip.AddrPort, timeout time.Duration) (net.Conn, error) {
-		return netns.Dial(d.sandbox.Files[inside.FileNet], to, timeout)
-	})
-}
-
-// dialEach connects to the first address that answers, in order and not at once: a server
-// would see a connection that nobody wanted. Of the time that is left each may take its
-// share, because a listener whose queue is full answers nothing at all.
-func dialEach(to []netip.AddrPort, until time.Time, dial func(netip.AddrPort, time.Duration) (net.Conn, error)) (net.Conn, error) {
-	var errs []error
-	for i, addr := range to {
-		left := time.Until(until)
-		if left <= 0 {
-			return nil, errors.Join(append(errs, fmt.Errorf("connect to %s in the sandbox: %w", addr, context.DeadlineExceeded))...)
-		}
-		c, err := dial(addr, left/time.Duration(len(to)-i))
-		if err == nil {
-			return c, nil
-		}
-		errs = append(errs, err)
-	}
-	return nil, errors.Join(errs...)
+// dial connects inside the workload's network namespace.
+func (d *daemon) dial(ctx context.Context, host string, port uint16) (net.Conn, error) {
+	return netns.Dial(ctx, d.sandbox.Files[inside.FileNet], host, port)
 }

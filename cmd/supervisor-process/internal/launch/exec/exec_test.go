@@ -1,33 +1,41 @@
-package app
+package exec
 
 import (
+	"context"
 	"encoding/json"
 	"log/slog"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/splitpod/splitpod/api/supervisor/link"
-	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/config"
 )
 
 // TestExecRefusesMoreThanItServes with a reason, and serves again when one has ended.
 func TestExecRefusesMoreThanItServes(t *testing.T) {
-	d := &daemon{cfg: &config.Config{RunDir: t.TempDir()}, log: slog.New(slog.DiscardHandler)}
-	stop, err := d.serveExec(t.Context())
+	dir := t.TempDir()
+	l, err := link.Listen(t.Context(), "unixpacket", dir, Socket)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer stop()
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() {
+		s := Server{Admit: func(net.Conn) error { return nil }, Log: slog.New(slog.DiscardHandler)}
+		s.Run(ctx, l)
+	})
+	defer running.Wait()
+	defer cancel()
 	dial := func() *net.UnixConn {
-		c, err := link.Dial(t.Context(), "unixpacket", d.cfg.RunDir, execSocket)
+		c, err := link.Dial(t.Context(), "unixpacket", dir, Socket)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return c
 	}
-	ask := func(c *net.UnixConn) (m execMessage) {
+	ask := func(c *net.UnixConn) (m message) {
 		defer c.Close()
 		buf := make([]byte, 4096)
 		_, err := c.Write([]byte("exec")) // without what has to be beside it
@@ -44,16 +52,16 @@ func TestExecRefusesMoreThanItServes(t *testing.T) {
 		return m
 	}
 	var open []*net.UnixConn
-	for range maxExecs {
+	for range maxPrograms {
 		open = append(open, dial()) // it asks for nothing yet
 	}
-	if m := ask(dial()); m.Code != exitFailed || !strings.Contains(m.Error, "64 programs") {
+	if m := ask(dial()); m.Code != codeFailed || !strings.Contains(m.Error, "64 programs") {
 		t.Errorf("one more was answered %+v", m)
 	}
-	if m := ask(open[0]); m.Code != exitUsage || !strings.Contains(m.Error, "0 descriptors instead of 4") {
+	if m := ask(open[0]); m.Code != codeUsage || !strings.Contains(m.Error, "0 descriptors instead of 4") {
 		t.Errorf("one that has its place was answered %+v", m)
 	}
-	for deadline := time.Now().Add(time.Minute); ask(dial()).Code != exitUsage; {
+	for deadline := time.Now().Add(time.Minute); ask(dial()).Code != codeUsage; {
 		if time.Now().After(deadline) {
 			t.Fatal("a place is not given back")
 		}
