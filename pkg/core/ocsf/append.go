@@ -226,9 +226,9 @@ func digit(c byte) bool { return c >= '0' && c <= '9' }
 func appendLife(b []byte, e *core.Event) []byte {
 	b = appendProcess(append(b, `,"process":`...), e)
 	switch e.Reason {
-	case ReasonExited:
+	case core.EventExited:
 		return signed(b, `,"exit_code":`, int64(e.ExitCode))
-	case ReasonLaunched:
+	case core.EventLaunched:
 		return append(append(b, `,"launch_type_id":1,"launch_type":"Spawn"`...), dispositionAllowed...)
 	default:
 		return b

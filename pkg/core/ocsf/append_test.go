@@ -70,7 +70,7 @@ func same(t *testing.T, e *core.Event, c Context) {
 
 func TestEncoderWritesWhatEncodingJSONWould(t *testing.T) {
 	for kind := core.EventUnspecified; kind <= core.EventLifecycle+1; kind++ {
-		for _, reason := range []core.Reason{"", core.ReasonAllowed, core.ReasonPolicyDenied, core.EventAdminDecided, core.EventTokenGranted, core.EventAdminTokenWrong, ReasonLaunched, ReasonExited} {
+		for _, reason := range []core.Reason{"", core.ReasonAllowed, core.ReasonPolicyDenied, core.EventAdminDecided, core.EventTokenGranted, core.EventAdminTokenWrong, core.EventLaunched, core.EventExited} {
 			for _, verdict := range []core.Verdict{core.Deny, core.Allow, 9} {
 				for _, stage := range []core.Stage{"", core.StageConnect, core.StageBypass, core.StageSSRF, core.StageListen, core.StageAPI, "made Up"} {
 					for severity := core.SeverityUnknown; severity <= core.SeverityCritical+1; severity++ {

@@ -39,12 +39,6 @@ type Context struct {
 	Proxy      netip.AddrPort // where the workload finds the proxy; may be zero
 }
 
-// Reasons of workload events.
-const (
-	ReasonLaunched = core.EventLaunched
-	ReasonExited   = core.EventExited
-)
-
 // Dispositions, with the action each of them goes with.
 const (
 	dispositionAllowed  = `,"action_id":1,"action":"Allowed","disposition_id":1,"disposition":"Allowed"`

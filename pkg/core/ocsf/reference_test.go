@@ -349,9 +349,9 @@ func (r *record) allowed() {
 func (r *record) process(e *core.Event) {
 	r.Process = chain(e)
 	switch e.Reason {
-	case ReasonExited:
+	case core.EventExited:
 		r.ExitCode = &e.ExitCode
-	case ReasonLaunched:
+	case core.EventLaunched:
 		r.LaunchID, r.Launch = 1, "Spawn"
 		r.allowed()
 	}

@@ -201,7 +201,7 @@ func allKinds() []core.Event {
 	for _, e := range []core.Event{full, {}} {
 		for e.Kind = core.EventUnspecified; e.Kind <= core.EventLifecycle+1; e.Kind++ {
 			for _, e.Verdict = range []core.Verdict{core.Deny, core.Allow} {
-				for _, e.Reason = range append(core.Reasons(), "started", "stopped", "policy_loaded", core.EventAdminDecided, ReasonLaunched, ReasonExited) {
+				for _, e.Reason = range append(core.Reasons(), "started", "stopped", "policy_loaded", core.EventAdminDecided, core.EventLaunched, core.EventExited) {
 					for _, e.Stage = range []core.Stage{core.StageConnect, core.StageRequest, core.StageSSRF, core.StageTLS, core.StageListen, core.StageBypass, core.StageConfig, core.StageSSH, core.StageAPI} {
 						for _, e.Method = range []string{"", "GET", "PROPFIND"} {
 							e.Severity = core.Severity(len(e.Reason) % 6)

@@ -156,9 +156,9 @@ func httpShape(method string) *shape {
 
 func processShape(r core.Reason) *shape {
 	switch r {
-	case ReasonLaunched:
+	case core.EventLaunched:
 		return processLaunch
-	case ReasonExited:
+	case core.EventExited:
 		return processEnd
 	default:
 		return processOther

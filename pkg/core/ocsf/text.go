@@ -112,7 +112,7 @@ func appendProgram(b []byte, e *core.Event) []byte {
 
 func lineProcess(b []byte, e *core.Event) []byte {
 	b = appendProgram(append(b, ' '), e)
-	if e.Reason == ReasonExited {
+	if e.Reason == core.EventExited {
 		b = append(signed(b, " [exit:", int64(e.ExitCode)), ']')
 	}
 	return lineReason(append(b, ' '), "detail", e.Detail)
