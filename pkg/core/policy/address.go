@@ -4,6 +4,8 @@ import (
 	"errors"
 	"net/netip"
 	"strings"
+
+	"github.com/splitpod/splitpod/pkg/core/strictyaml"
 )
 
 // blocked are the ranges to which no policy can open a way, with their reason.
@@ -32,13 +34,13 @@ func blockedRange(p netip.Prefix) string {
 	return ""
 }
 
-// allowedIPs reads allowed_ips: addresses and prefixes.
-func (o object) allowedIPs() []AllowedIP {
-	ts := o.texts("allowed_ips")
+// readAllowedIPs reads allowed_ips: addresses and prefixes.
+func readAllowedIPs(o strictyaml.Object) []AllowedIP {
+	ts := o.Texts("allowed_ips")
 	out := make([]AllowedIP, 0, len(ts))
 	for _, t := range ts {
-		if p, ok := t.prefix(); ok {
-			out = append(out, AllowedIP{Prefix: p, At: t.at()})
+		if p, ok := readPrefix(t); ok {
+			out = append(out, AllowedIP{Prefix: p, At: t.At()})
 		}
 	}
 	if len(out) == 0 {
@@ -47,27 +49,27 @@ func (o object) allowedIPs() []AllowedIP {
 	return out
 }
 
-func (t textAt) prefix() (netip.Prefix, bool) {
-	p, err := parsePrefix(t.s)
+func readPrefix(t strictyaml.Text) (netip.Prefix, bool) {
+	p, err := parsePrefix(t.S)
 	if errors.Is(err, errZone) {
-		t.fail("%s has a zone; write the address without it", quoted(t.s))
+		t.Fail("%s has a zone; write the address without it", strictyaml.Quoted(t.S))
 		return p, false
 	}
 	if err != nil {
-		t.fail("%s is neither an address nor a prefix; write for example 10.0.0.0/8 or 10.1.2.3", quoted(t.s))
+		t.Fail("%s is neither an address nor a prefix; write for example 10.0.0.0/8 or 10.1.2.3", strictyaml.Quoted(t.S))
 		return p, false
 	}
 	switch {
 	case p.Addr().Is4In6() && p.Bits() >= 96:
 		v4 := netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96).Masked()
-		t.fail("%s is an IPv4 address written as IPv6; write %s", quoted(t.s), v4)
+		t.Fail("%s is an IPv4 address written as IPv6; write %s", strictyaml.Quoted(t.S), v4)
 	case p.Masked() != p:
-		t.fail("%s has address bits behind its length; write %s", quoted(t.s), p.Masked())
+		t.Fail("%s has address bits behind its length; write %s", strictyaml.Quoted(t.S), p.Masked())
 	case blockedRange(p) != "":
-		t.fail("%s touches a range that is refused in every mode (%s); leave that range out", quoted(t.s), blockedRange(p))
+		t.Fail("%s touches a range that is refused in every mode (%s); leave that range out", strictyaml.Quoted(t.S), blockedRange(p))
 	default:
 		if widest := usualBits(p.Addr()); p.Bits() < widest {
-			t.warn("%s is wide; a prefix of at least /%d is usual", quoted(t.s), widest)
+			t.Warn("%s is wide; a prefix of at least /%d is usual", strictyaml.Quoted(t.S), widest)
 		}
 		return p, true
 	}

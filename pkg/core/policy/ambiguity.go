@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/splitpod/splitpod/pkg/core/strictyaml"
 )
 
 // comparisons bounds the work of comparing endpoints, in steps of comparing two
@@ -12,7 +14,7 @@ const comparisons = 1_000_000
 
 // ambiguities refuses endpoints that can be about the same request and disagree
 // about what to do with it: which of the two counts would depend on their order.
-func (n *network) ambiguities(top object) {
+func (n *network) ambiguities(top strictyaml.Object) {
 	a := ambiguity{budget: comparisons, told: make([]bool, len(n.endpoints))}
 	byPort := map[uint16][]int{}
 	var ports []uint16
@@ -32,8 +34,8 @@ func (n *network) ambiguities(top object) {
 		a.port(byPort[port])
 	}
 	if a.budget <= 0 {
-		v := top.fields["network_policies"]
-		v.fail("there are too many endpoints with wildcards and different settings to compare them; use fewer wildcards on one port")
+		v := top.Fields["network_policies"]
+		v.Fail("there are too many endpoints with wildcards and different settings to compare them; use fewer wildcards on one port")
 	}
 }
 
@@ -200,6 +202,6 @@ func (a *ambiguity) samePaths(first, second *placed) bool {
 func (a *ambiguity) tell(i, j int, keys []string, paths string) {
 	a.told[j] = true
 	first, second := &a.endpoints[i], &a.endpoints[j]
-	second.fail("this endpoint and the one on line %d share hosts%s on a port and differ in %s; make them agree, or keep their hosts%s apart",
-		first.value.at().Line, paths, strings.Join(keys, ", "), paths)
+	second.Fail("this endpoint and the one on line %d share hosts%s on a port and differ in %s; make them agree, or keep their hosts%s apart",
+		first.Value.At().Line, paths, strings.Join(keys, ", "), paths)
 }

@@ -4,9 +4,8 @@ import (
 	"path"
 	"strings"
 
-	"go.yaml.in/yaml/v3"
-
 	"github.com/splitpod/splitpod/pkg/core/policy/glob"
+	"github.com/splitpod/splitpod/pkg/core/strictyaml"
 )
 
 // internal are the keys that no file may set.
@@ -14,65 +13,65 @@ var internal = []string{"advisor_proposed", "provider_credentialed"}
 
 // withoutInternal reports and removes keys that are not for files, so that they
 // are not unknown keys as well.
-func (o object) withoutInternal() {
+func withoutInternal(o strictyaml.Object) {
 	for _, key := range internal {
-		if v, ok := o.fields[key]; ok {
-			v.fail("this key is set by the system only; remove it")
+		if v, ok := o.Fields[key]; ok {
+			v.Fail("this key is set by the system only; remove it")
 		}
 	}
 }
 
-// binary reads one entry of binaries. The key harness is accepted for the sake of
+// readBinary reads one entry of binaries. The key harness is accepted for the sake of
 // older files and has no meaning.
-func (v value) binary() Binary {
-	b := Binary{At: v.at()}
-	if v.node.Kind == yaml.ScalarNode && v.node.Tag == "!!str" {
-		v.fail("want a map, found text; write - {path: %s}", clip(v.node.Value))
+func readBinary(v strictyaml.Value) Binary {
+	b := Binary{At: v.At()}
+	if v.IsText() {
+		v.Fail("want a map, found text; write - {path: %s}", strictyaml.Clip(v.Literal()))
 		return b
 	}
-	o, ok := v.object("path", "harness", "advisor_proposed")
+	o, ok := v.Object("path", "harness", "advisor_proposed")
 	if !ok {
 		return b
 	}
-	o.withoutInternal()
-	if h, ok := o.fields["harness"]; ok {
-		h.scalar("text")
+	withoutInternal(o)
+	if h, ok := o.Fields["harness"]; ok {
+		h.Scalar("text")
 	}
-	p, ok := o.fields["path"]
+	p, ok := o.Fields["path"]
 	if !ok {
-		o.missing("path", "the path is missing; write the absolute path of a program")
+		o.FailKey("path", "the path is missing; write the absolute path of a program")
 		return b
 	}
-	if b.Path, ok = p.text(); ok {
-		p.checkBinary(b.Path)
+	if b.Path, ok = p.Text(); ok {
+		checkBinary(p, b.Path)
 	}
 	return b
 }
 
-func (v value) checkBinary(s string) {
+func checkBinary(v strictyaml.Value, s string) {
 	switch {
 	case s == "":
-		v.fail("the path is empty; write the absolute path of a program")
+		v.Fail("the path is empty; write the absolute path of a program")
 	case len(s) > MaxPathLength:
-		v.fail("the path has %d characters; %d are allowed", len(s), MaxPathLength)
+		v.Fail("the path has %d characters; %d are allowed", len(s), MaxPathLength)
 	case strings.Contains(s, "*"):
-		v.checkPathGlob(s)
+		checkPathGlob(v, s)
 	case s[0] != '/':
-		v.fail("%s is not absolute and would never match; start it with /", quoted(s))
+		v.Fail("%s is not absolute and would never match; start it with /", strictyaml.Quoted(s))
 	case path.Clean(s) != s:
-		v.fail("%s would never match, programs are compared by their cleaned path; write %s", quoted(s), quoted(path.Clean(s)))
+		v.Fail("%s would never match, programs are compared by their cleaned path; write %s", strictyaml.Quoted(s), strictyaml.Quoted(path.Clean(s)))
 	case strings.ContainsAny(s, "?[{"):
-		v.warn("without a * this is compared as plain text, the other wildcards are not read")
+		v.Warn("without a * this is compared as plain text, the other wildcards are not read")
 	}
 }
 
 // checkPathGlob checks a pattern that is compared with absolute paths.
-func (v value) checkPathGlob(s string) {
+func checkPathGlob(v strictyaml.Value, s string) {
 	if _, err := glob.Compile(s, '/'); err != nil {
-		v.fail("%s is not a valid pattern: %v", quoted(s), err)
+		v.Fail("%s is not a valid pattern: %v", strictyaml.Quoted(s), err)
 		return
 	}
 	if !glob.MatchesSomePath(s) {
-		v.fail("%s would never match, paths start with / and * stops at it; start the pattern with / or **/", quoted(s))
+		v.Fail("%s would never match, paths start with / and * stops at it; start the pattern with / or **/", strictyaml.Quoted(s))
 	}
 }

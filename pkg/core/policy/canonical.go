@@ -4,12 +4,13 @@ import (
 	"strings"
 
 	"github.com/splitpod/splitpod/pkg/core/policy/glob"
+	"github.com/splitpod/splitpod/pkg/core/strictyaml"
 )
 
 // checkCanonical refuses what no canonical path contains. Rules are compared with
 // canonical paths, so such a pattern would never match, and one that denies would let
 // through what it names. Characters in brackets are left alone.
-func (v value) checkCanonical(s string, encodedSlash bool) {
+func checkCanonical(v strictyaml.Value, s string, encodedSlash bool) {
 	if strings.Contains(literalBrackets.Replace(s), "[") {
 		return
 	}
@@ -17,19 +18,19 @@ func (v value) checkCanonical(s string, encodedSlash bool) {
 	for i, c := range text {
 		brace := (c == '{' || c == '}') && i > 0 && text[i-1] == '\\'
 		if c <= ' ' || c >= 0x7f || strings.ContainsRune("\"<>#;^`|[]", c) || brace {
-			v.fail("%s would never match, no path has a %q; write it as an escape, such as %%20 for a space", quoted(s), text[i:i+len(string(c))])
+			v.Fail("%s would never match, no path has a %q; write it as an escape, such as %%20 for a space", strictyaml.Quoted(s), text[i:i+len(string(c))])
 			return
 		}
 	}
 	switch {
 	case strings.Contains(s, "//"):
-		v.fail("%s would never match, double slashes are one slash; write one", quoted(s))
+		v.Fail("%s would never match, double slashes are one slash; write one", strictyaml.Quoted(s))
 	case strings.Contains(s+"/", "/./") || strings.Contains(s+"/", "/../"):
-		v.fail("%s would never match, dots are resolved before rules are read; write the path without them", quoted(s))
+		v.Fail("%s would never match, dots are resolved before rules are read; write the path without them", strictyaml.Quoted(s))
 	case strings.Contains(s, "?") && strings.Contains(s, "="):
-		v.warn("? is any one character of the path, which does not include the query; write query")
+		v.Warn("? is any one character of the path, which does not include the query; write query")
 	}
-	v.checkEscapes(s, encodedSlash)
+	checkEscapes(v, s, encodedSlash)
 }
 
 // literalBrackets takes out the brackets of a pattern that mean themselves.
@@ -40,7 +41,7 @@ var literalBrackets = strings.NewReplacer(`\[`, "", "[[]", "")
 var redacted = strings.NewReplacer(`\[CREDENTIAL\]`, "", `\[CREDENTIAL]`, "", `[[]CREDENTIAL\]`, "", "[[]CREDENTIAL]", "")
 
 // checkEscapes refuses percent escapes that a path is never spelt with.
-func (v value) checkEscapes(s string, encodedSlash bool) {
+func checkEscapes(v strictyaml.Value, s string, encodedSlash bool) {
 	for i := 0; i+2 < len(s); i++ {
 		if s[i] != '%' || !hexDigit(s[i+1]) || !hexDigit(s[i+2]) {
 			continue
@@ -49,13 +50,13 @@ func (v value) checkEscapes(s string, encodedSlash bool) {
 		c := unhex(s[i+1])<<4 | unhex(s[i+2])
 		switch {
 		case escape != strings.ToUpper(escape):
-			v.fail("%s would never match, escapes are in upper case; write %s", quoted(s), strings.ToUpper(escape))
+			v.Fail("%s would never match, escapes are in upper case; write %s", strictyaml.Quoted(s), strings.ToUpper(escape))
 			return
 		case c == '/' && !encodedSlash:
-			v.fail("%s would never match, paths with %%2F are refused; write allow_encoded_slash: true as well", quoted(s))
+			v.Fail("%s would never match, paths with %%2F are refused; write allow_encoded_slash: true as well", strictyaml.Quoted(s))
 			return
 		case plainInPath(c):
-			v.fail("%s would never match, %s is spelt %c; write that", quoted(s), escape, c)
+			v.Fail("%s would never match, %s is spelt %c; write that", strictyaml.Quoted(s), escape, c)
 			return
 		}
 	}
@@ -80,10 +81,10 @@ func plainInPath(c byte) bool {
 
 // checkInScope refuses the path of a rule that the endpoint's own path leaves out.
 func (mr matcherReader) checkInScope() {
-	v, ok := mr.fields["path"]
+	v, ok := mr.Fields["path"]
 	scope := glob.CompileScope(mr.e.PathScope)
 	if !ok || scope.Err() != nil || scope.Meets(mr.m.Path) {
 		return
 	}
-	v.fail("%s would never match, the endpoint takes %s only; make them fit", quoted(mr.m.Path), quoted(mr.e.PathScope))
+	v.Fail("%s would never match, the endpoint takes %s only; make them fit", strictyaml.Quoted(mr.m.Path), strictyaml.Quoted(mr.e.PathScope))
 }

@@ -1,5 +1,11 @@
 package policy
 
+import (
+	"net/netip"
+
+	"github.com/splitpod/splitpod/pkg/core/strictyaml"
+)
+
 // Document is one policy file, version 1. A Document that Parse returned is
 // valid: every rule of the schema holds and defaults are filled in where the field
 // says so.
@@ -46,7 +52,7 @@ type Rule struct {
 	Name      string // default: the map key
 	Endpoints []Endpoint
 	Binaries  []Binary
-	At        Position
+	At        strictyaml.Position
 }
 
 // Binary is one entry of a rule's binaries.
@@ -55,7 +61,7 @@ type Binary struct {
 	// AdvisorProposed says that the entry comes from a proposal of the workload. Only
 	// the network daemon sets it; no file can.
 	AdvisorProposed bool
-	At              Position
+	At              strictyaml.Position
 }
 
 // Protocol is an endpoint's protocol word. The zero value is a layer 4 endpoint.
@@ -109,7 +115,7 @@ type Endpoint struct {
 	// daemon sets it; no file can.
 	AdvisorProposed bool
 
-	At Position
+	At strictyaml.Position
 }
 
 // JSONRPCOptions is an endpoint's json_rpc block.
@@ -142,7 +148,7 @@ type Matcher struct {
 	Fields        []string
 	Tool          string
 	Params        map[string]string
-	At            Position
+	At            strictyaml.Position
 }
 
 // Middleware is one entry of network_middlewares.
@@ -154,5 +160,11 @@ type Middleware struct {
 	FailOpen   bool // on_error: fail_open
 	Include    []string
 	Exclude    []string
-	At         Position
+	At         strictyaml.Position
+}
+
+// AllowedIP is one entry of allowed_ips with its place in the file.
+type AllowedIP struct {
+	Prefix netip.Prefix
+	At     strictyaml.Position
 }

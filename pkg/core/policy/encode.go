@@ -8,6 +8,8 @@ import (
 	"strconv"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/splitpod/splitpod/pkg/core/strictyaml"
 )
 
 // Encode writes a Document as a policy file. The same Document gives the same bytes,
@@ -68,7 +70,7 @@ func bareWord(s string) bool {
 			return false
 		}
 	}
-	return letter && !slices.Contains(legacy, s)
+	return letter && strictyaml.ReadsAsText(s)
 }
 
 func textNode(s string) *yaml.Node {

@@ -7,11 +7,13 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/splitpod/splitpod/pkg/core/strictyaml"
 )
 
 // apartFromPlaces compares documents by what they say.
 var apartFromPlaces = cmp.Options{
-	cmpopts.IgnoreTypes(Position{}),
+	cmpopts.IgnoreTypes(strictyaml.Position{}),
 	cmpopts.EquateEmpty(),
 	cmpopts.EquateComparable(AllowedIP{}.Prefix),
 }

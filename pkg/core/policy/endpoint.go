@@ -4,9 +4,8 @@ import (
 	"slices"
 	"strings"
 
-	"go.yaml.in/yaml/v3"
-
 	"github.com/splitpod/splitpod/pkg/core/policy/glob"
+	"github.com/splitpod/splitpod/pkg/core/strictyaml"
 )
 
 // endpointKeys are the keys of an endpoint.
@@ -24,19 +23,19 @@ var protocols = []Protocol{
 
 // endpointReader fills one endpoint.
 type endpointReader struct {
-	object
+	strictyaml.Object
 	e     *Endpoint
 	rules *ruleSet
 }
 
-func (n *network) endpoint(v value) Endpoint {
-	e := Endpoint{At: v.at()}
-	o, ok := v.object(slices.Concat(endpointKeys, internal)...)
+func (n *network) endpoint(v strictyaml.Value) Endpoint {
+	e := Endpoint{At: v.At()}
+	o, ok := v.Object(slices.Concat(endpointKeys, internal)...)
 	if !ok {
 		return e
 	}
-	o.withoutInternal()
-	before := v.r.errors
+	withoutInternal(o)
+	before := v.Errors()
 	er := endpointReader{o, &e, &ruleSet{}}
 	er.destination()
 	er.inspection()
@@ -44,11 +43,11 @@ func (n *network) endpoint(v value) Endpoint {
 	er.options() // before the rules, which are checked against them
 	er.readRules()
 	er.checkProtocol()
-	if v.r.errors == before {
+	if v.Errors() == before {
 		er.checkRuleSet()
 	}
-	p := placed{Endpoint: e, value: v, host: n.hosts.compile(e.Host), scope: glob.CompileScope(e.PathScope)}
-	if v.r.errors == before && p.host != nil {
+	p := placed{Endpoint: e, Value: v, host: n.hosts.compile(e.Host), scope: glob.CompileScope(e.PathScope)}
+	if v.Errors() == before && p.host != nil {
 		n.endpoints = append(n.endpoints, p)
 	}
 	return e
@@ -69,35 +68,32 @@ func (h hosts) compile(pattern string) *glob.Host {
 
 // destination reads where the endpoint is.
 func (er endpointReader) destination() {
-	er.e.AllowedIPs = er.allowedIPs()
+	er.e.AllowedIPs = readAllowedIPs(er.Object)
 	er.readHost()
 	er.readPorts()
 }
 
 func (er endpointReader) readHost() {
-	raw := er.text("host")
+	raw := er.Text("host")
 	if raw == "" {
-		v, ok := er.fields["host"]
+		v, ok := er.Fields["host"]
 		switch {
-		case ok && !v.emptyText(): // not text, which is reported
-		case !er.has("allowed_ips") || er.fields["allowed_ips"].emptyList():
-			er.missing("host", "the host is missing; write a host, or allowed_ips for any name on these addresses")
+		case ok && !v.IsEmptyText(): // not text, which is reported
+		case !er.Has("allowed_ips") || er.Fields["allowed_ips"].IsEmptyList():
+			er.FailKey("host", "the host is missing; write a host, or allowed_ips for any name on these addresses")
 		}
 		return
 	}
 	er.e.Host = strings.ToLower(raw)
-	v := er.fields["host"]
-	if v.checkHost(er.e.Host) {
-		v.checkInside(er.e)
+	v := er.Fields["host"]
+	if checkHost(v, er.e.Host) {
+		checkInside(v, er.e)
 	}
 }
 
-// emptyList reports whether the value is a list without entries.
-func (v value) emptyList() bool { return v.node.Kind == yaml.SequenceNode && len(v.node.Content) == 0 }
-
 // checkInside refuses an address as host that the endpoint's own allowed_ips
 // leave out.
-func (v value) checkInside(e *Endpoint) {
+func checkInside(v strictyaml.Value, e *Endpoint) {
 	p, err := parsePrefix(e.Host)
 	if err != nil || len(e.AllowedIPs) == 0 {
 		return
@@ -107,40 +103,40 @@ func (v value) checkInside(e *Endpoint) {
 			return
 		}
 	}
-	v.fail("%s is not inside allowed_ips and would never be reached; add it there", quoted(e.Host))
+	v.Fail("%s is not inside allowed_ips and would never be reached; add it there", strictyaml.Quoted(e.Host))
 }
 
 // controlPorts are the ports of a cluster's control plane.
 var controlPorts = []uint16{2379, 2380, 6443, 10250, 10255}
 
 func (er endpointReader) readPorts() {
-	single, hasPort := er.fields["port"]
-	_, hasPorts := er.fields["ports"]
-	var vs []value
+	single, hasPort := er.Fields["port"]
+	_, hasPorts := er.Fields["ports"]
+	var vs []strictyaml.Value
 	switch {
 	case hasPort && hasPorts:
-		single.fail("port and ports are both set; keep ports")
+		single.Fail("port and ports are both set; keep ports")
 		return
 	case hasPort:
-		vs = []value{single}
+		vs = []strictyaml.Value{single}
 	case hasPorts:
 		var ok bool
-		if vs, ok = er.fields["ports"].list(); ok && len(vs) == 0 {
-			er.fields["ports"].fail("the list is empty; write at least one port")
+		if vs, ok = er.Fields["ports"].List(); ok && len(vs) == 0 {
+			er.Fields["ports"].Fail("the list is empty; write at least one port")
 		}
 	default:
-		er.missing("port", "the port is missing; write port or ports")
+		er.FailKey("port", "the port is missing; write port or ports")
 	}
 	for _, v := range vs {
-		n, ok := v.number(1, 65535)
+		n, ok := v.Number(1, 65535)
 		port := uint16(n)
 		switch {
 		case !ok:
 		case slices.Contains(er.e.Ports, port):
-			v.warn("port %d is listed twice", port)
+			v.Warn("port %d is listed twice", port)
 		default:
 			if slices.Contains(controlPorts, port) {
-				v.warn("port %d belongs to a cluster's control plane and is refused at connect", port)
+				v.Warn("port %d belongs to a cluster's control plane and is refused at connect", port)
 			}
 			er.e.Ports = append(er.e.Ports, port)
 		}
@@ -152,9 +148,9 @@ func (er endpointReader) inspection() {
 	er.readProtocol()
 	er.readTLS()
 	er.readPath()
-	er.e.Enforce = er.word("enforcement", "audit", "enforce") == "enforce"
-	er.e.Access = er.word("access", "read-only", "read-write", "full")
-	er.e.AllowEncodedSlash = er.flag("allow_encoded_slash", false)
+	er.e.Enforce = er.Word("enforcement", "audit", "enforce") == "enforce"
+	er.e.Access = er.Word("access", "read-only", "read-write", "full")
+	er.e.AllowEncodedSlash = er.Flag("allow_encoded_slash", false)
 }
 
 // protocolNames are other names for protocols, and the words of the schema for them.
@@ -164,66 +160,66 @@ var protocolNames = map[string]string{
 }
 
 func (er endpointReader) readProtocol() {
-	v := er.fields["protocol"]
-	if v.node != nil && protocolNames[v.node.Value] != "" {
-		v.fail("unknown word %s; write %s", quoted(v.node.Value), protocolNames[v.node.Value])
+	v := er.Fields["protocol"]
+	if word := v.Literal(); protocolNames[word] != "" {
+		v.Fail("unknown word %s; write %s", strictyaml.Quoted(word), protocolNames[word])
 		return
 	}
 	words := make([]string, len(protocols))
 	for i, p := range protocols {
 		words[i] = string(p)
 	}
-	er.e.Protocol = Protocol(er.word("protocol", words...))
+	er.e.Protocol = Protocol(er.Word("protocol", words...))
 }
 
 // flagged reports whether a key holds true. What is wrong with it is reported elsewhere.
 func (er endpointReader) flagged(key string) bool {
-	v, ok := er.fields[key]
-	return ok && v.node.Value == "true"
+	v, ok := er.Fields[key]
+	return ok && v.Literal() == "true"
 }
 
 func (er endpointReader) readTLS() {
-	v, ok := er.fields["tls"]
+	v, ok := er.Fields["tls"]
 	if !ok {
 		return
 	}
-	switch word := v.word("skip", "terminate", "passthrough"); word {
+	switch word := v.Word("skip", "terminate", "passthrough"); word {
 	case "skip":
 		er.e.TLS = word
 	case "terminate", "passthrough":
-		v.warn("%s is deprecated and means the default; remove the key", word)
+		v.Warn("%s is deprecated and means the default; remove the key", word)
 	}
 }
 
 func (er endpointReader) readPath() {
-	scope := er.text("path")
+	scope := er.Text("path")
 	if scope == "" {
 		return
 	}
 	er.e.PathScope = scope
-	v := er.fields["path"]
+	v := er.Fields["path"]
 	prefix, subtree := strings.CutSuffix(scope, "/**")
 	err := glob.CompileScope(scope).Err()
 	switch {
 	case scope != "**" && scope[0] != '/':
-		v.fail("%s does not start with /; write a path, or ** for all", quoted(scope))
+		v.Fail("%s does not start with /; write a path, or ** for all", strictyaml.Quoted(scope))
 	case err != nil:
-		v.fail("%s is not a valid pattern: %v", quoted(scope), err)
+		v.Fail("%s is not a valid pattern: %v", strictyaml.Quoted(scope), err)
 	case subtree && strings.ContainsAny(prefix, "*?["):
-		v.fail("%s would never match, in front of a final /** everything is literal; leave out the final /**, here * crosses / as well", quoted(scope))
+		v.Fail("%s would never match, in front of a final /** everything is literal; leave out the final /**, here * crosses / as well", strictyaml.Quoted(scope))
 	case scope != "**":
-		v.checkCanonical(scope, er.flagged("allow_encoded_slash"))
+		checkCanonical(v, scope, er.flagged("allow_encoded_slash"))
 	}
 }
 
 // options reads the blocks that belong to single protocols.
 func (er endpointReader) options() {
 	er.e.GraphQLMaxBodyBytes = defaultBody
-	if v, ok := er.fields["graphql_max_body_bytes"]; ok {
-		er.e.GraphQLMaxBodyBytes = v.bodyLimit()
+	if v, ok := er.Fields["graphql_max_body_bytes"]; ok {
+		er.e.GraphQLMaxBodyBytes = bodyLimit(v)
 	}
 	er.e.PersistedQueries = "deny"
-	if w := er.word("persisted_queries", "deny", "allow_registered"); w != "" {
+	if w := er.Word("persisted_queries", "deny", "allow_registered"); w != "" {
 		er.e.PersistedQueries = w
 	}
 	er.persistedQueries()
@@ -240,75 +236,75 @@ func (er endpointReader) options() {
 // defaultBody is how many bytes of a request body are inspected by default.
 const defaultBody = 65536
 
-func (v value) bodyLimit() uint32 {
-	n, ok := v.number(1, 1<<32-1)
+func bodyLimit(v strictyaml.Value) uint32 {
+	n, ok := v.Number(1, 1<<32-1)
 	if !ok {
 		return defaultBody
 	}
 	return uint32(n)
 }
 
-func (o object) bodyLimit(key string) uint32 {
-	if v, ok := o.fields[key]; ok {
-		return v.bodyLimit()
+func maxBodyBytes(o strictyaml.Object) uint32 {
+	if v, ok := o.Fields["max_body_bytes"]; ok {
+		return bodyLimit(v)
 	}
 	return defaultBody
 }
 
 func (er endpointReader) jsonRPC() {
-	v, ok := er.fields["json_rpc"]
+	v, ok := er.Fields["json_rpc"]
 	if !ok {
 		return
 	}
-	o, _ := v.object("max_body_bytes")
-	opts := JSONRPCOptions{MaxBodyBytes: o.bodyLimit("max_body_bytes")}
+	o, _ := v.Object("max_body_bytes")
+	opts := JSONRPCOptions{MaxBodyBytes: maxBodyBytes(o)}
 	if er.e.JSONRPC == nil {
-		v.fail("json_rpc is read with protocol: json-rpc only; remove it")
+		v.Fail("json_rpc is read with protocol: json-rpc only; remove it")
 		return
 	}
 	*er.e.JSONRPC = opts
 }
 
 func (er endpointReader) mcp() {
-	v, ok := er.fields["mcp"]
+	v, ok := er.Fields["mcp"]
 	if !ok {
 		return
 	}
-	o, _ := v.object("max_body_bytes", "strict_tool_names", "allow_all_known_mcp_methods")
+	o, _ := v.Object("max_body_bytes", "strict_tool_names", "allow_all_known_mcp_methods")
 	opts := MCPOptions{
-		MaxBodyBytes:            o.bodyLimit("max_body_bytes"),
-		StrictToolNames:         o.flag("strict_tool_names", true),
-		AllowAllKnownMCPMethods: o.flag("allow_all_known_mcp_methods", false),
+		MaxBodyBytes:            maxBodyBytes(o),
+		StrictToolNames:         o.Flag("strict_tool_names", true),
+		AllowAllKnownMCPMethods: o.Flag("allow_all_known_mcp_methods", false),
 	}
 	if er.e.MCP == nil {
-		v.fail("mcp is read with protocol: mcp only; remove it")
+		v.Fail("mcp is read with protocol: mcp only; remove it")
 		return
 	}
 	*er.e.MCP = opts
 }
 
 func (er endpointReader) persistedQueries() {
-	v, ok := er.fields["graphql_persisted_queries"]
+	v, ok := er.Fields["graphql_persisted_queries"]
 	if !ok {
 		return
 	}
-	es, _ := v.entries()
+	es, _ := v.Entries()
 	er.e.GraphQLPersistedQueries = map[string]PersistedQuery{}
 	for _, e := range es {
-		if e.name == "" {
-			e.key.fail("the id is empty; write the id that clients send")
+		if e.Name == "" {
+			e.Key.Fail("the id is empty; write the id that clients send")
 		}
-		o, _ := e.object("operation_type", "operation_name", "fields")
+		o, _ := e.Object("operation_type", "operation_name", "fields")
 		q := PersistedQuery{
-			OperationType: o.word("operation_type", "query", "mutation", "subscription"),
-			OperationName: o.text("operation_name"),
+			OperationType: o.Word("operation_type", "query", "mutation", "subscription"),
+			OperationName: o.Text("operation_name"),
 		}
-		if !o.has("operation_type") {
-			o.missing("operation_type", "the operation type is missing; write query, mutation or subscription")
+		if !o.Has("operation_type") {
+			o.FailKey("operation_type", "the operation type is missing; write query, mutation or subscription")
 		}
-		for _, t := range o.texts("fields") {
-			q.Fields = append(q.Fields, t.s)
+		for _, t := range o.Texts("fields") {
+			q.Fields = append(q.Fields, t.S)
 		}
-		er.e.GraphQLPersistedQueries[e.name] = q
+		er.e.GraphQLPersistedQueries[e.Name] = q
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/splitpod/splitpod/pkg/core/strictyaml"
 )
 
 // FuzzParse checks what callers rely on: a document or an error and never both,
@@ -32,7 +34,7 @@ func FuzzParse(f *testing.F) {
 		if (doc == nil) != (err != nil) {
 			t.Fatalf("document %v with error %v", doc, err)
 		}
-		var problems Problems
+		var problems strictyaml.Problems
 		if err != nil && (!errors.As(err, &problems) || len(problems) == 0) {
 			t.Fatalf("the error %v has no problems", err)
 		}
@@ -62,7 +64,7 @@ func text(err error) string {
 	return err.Error()
 }
 
-func checkProblem(t *testing.T, data []byte, p Problem, warning bool) {
+func checkProblem(t *testing.T, data []byte, p strictyaml.Problem, warning bool) {
 	t.Helper()
 	lines := bytes.Split(data, []byte{'\n'})
 	switch {
@@ -72,7 +74,7 @@ func checkProblem(t *testing.T, data []byte, p Problem, warning bool) {
 		t.Fatalf("%s: the file has %d lines", p, len(lines))
 	case p.At.Column < 1 || p.At.Column > utf8.RuneCount(lines[p.At.Line-1])+1:
 		t.Fatalf("%s: the line has %d characters", p, utf8.RuneCount(lines[p.At.Line-1]))
-	case strings.ContainsFunc(p.String(), hidden):
+	case strings.ContainsFunc(p.String(), func(c rune) bool { return strictyaml.Clip(string(c)) != string(c) }):
 		t.Fatalf("%q has an invisible character", p.String())
 	}
 }

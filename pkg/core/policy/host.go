@@ -3,6 +3,8 @@ package policy
 import (
 	"net/netip"
 	"strings"
+
+	"github.com/splitpod/splitpod/pkg/core/strictyaml"
 )
 
 // metadata are the names under which clouds serve credentials to their machines.
@@ -21,27 +23,27 @@ var metadata = map[string]bool{
 func MetadataName(host string) bool { return metadata[host] }
 
 // checkHost checks an endpoint's host, already in lower case.
-func (v value) checkHost(host string) bool {
-	before := v.r.errors
+func checkHost(v strictyaml.Value, host string) bool {
+	before := v.Errors()
 	switch {
 	case strings.Contains(host, "://"):
-		v.fail("%s has a scheme; write the host name only", quoted(host))
+		v.Fail("%s has a scheme; write the host name only", strictyaml.Quoted(host))
 	case isPrefix(host):
-		v.fail("%s is a range of addresses; leave host out and write the range into allowed_ips", quoted(host))
+		v.Fail("%s is a range of addresses; leave host out and write the range into allowed_ips", strictyaml.Quoted(host))
 	case strings.ContainsAny(host, "/\\"):
-		v.fail("%s has a path; write the host name only and put the path into path", quoted(host))
+		v.Fail("%s has a path; write the host name only and put the path into path", strictyaml.Quoted(host))
 	case strings.ContainsAny(host, " \t"):
-		v.fail("%s has a space; write the host name only", quoted(host))
+		v.Fail("%s has a space; write the host name only", strictyaml.Quoted(host))
 	case !ascii(host):
-		v.fail("%s is not ASCII; write the punycode form, which starts with xn--", quoted(host))
+		v.Fail("%s is not ASCII; write the punycode form, which starts with xn--", strictyaml.Quoted(host))
 	case strings.Contains(host, "@"):
-		v.fail("%s has a user; write the host name only", quoted(host))
+		v.Fail("%s has a user; write the host name only", strictyaml.Quoted(host))
 	case strings.Contains(host, ":") || strings.ContainsAny(host, "[]%"):
-		v.checkIPv6(host)
+		checkIPv6(v, host)
 	default:
-		v.checkName(host)
+		checkName(v, host)
 	}
-	return v.r.errors == before
+	return v.Errors() == before
 }
 
 func isPrefix(host string) bool {
@@ -59,7 +61,7 @@ func ascii(s string) bool {
 }
 
 // checkIPv6 checks a host that has a colon or a bracket in it.
-func (v value) checkIPv6(host string) {
+func checkIPv6(v strictyaml.Value, host string) {
 	inner := strings.TrimPrefix(host, "[")
 	bracketed := inner != host
 	if end := strings.LastIndex(inner, "]"); end >= 0 {
@@ -68,61 +70,61 @@ func (v value) checkIPv6(host string) {
 	addr, err := netip.ParseAddr(inner)
 	switch {
 	case err != nil && strings.Count(host, ":") == 1 && !bracketed:
-		v.fail("%s has a port; write the host only and put the port into port", quoted(host))
+		v.Fail("%s has a port; write the host only and put the port into port", strictyaml.Quoted(host))
 	case err != nil:
-		v.fail("%s is not a host; only letters, digits, -, _ and dots may stand in one, and * as a wildcard", quoted(host))
+		v.Fail("%s is not a host; only letters, digits, -, _ and dots may stand in one, and * as a wildcard", strictyaml.Quoted(host))
 	case addr.Zone() != "":
-		v.fail("%s has a zone; write the address without it", quoted(host))
+		v.Fail("%s has a zone; write the address without it", strictyaml.Quoted(host))
 	case bracketed:
-		v.fail("%s is in brackets; write %s", quoted(host), quoted(addr.String()))
+		v.Fail("%s is in brackets; write %s", strictyaml.Quoted(host), strictyaml.Quoted(addr.String()))
 	default:
-		v.checkAddress(host, addr)
+		checkAddress(v, host, addr)
 	}
 }
 
 // checkAddress checks a host that is an IP address.
-func (v value) checkAddress(host string, addr netip.Addr) {
+func checkAddress(v strictyaml.Value, host string, addr netip.Addr) {
 	switch canonical := addr.Unmap().String(); {
 	case canonical != host:
-		v.fail("%s is not the usual form of this address; write %s", quoted(host), quoted(canonical))
+		v.Fail("%s is not the usual form of this address; write %s", strictyaml.Quoted(host), strictyaml.Quoted(canonical))
 	case blockedRange(netip.PrefixFrom(addr, addr.BitLen())) != "":
-		v.fail("%s is refused in every mode (%s); remove the endpoint", quoted(host), blockedRange(netip.PrefixFrom(addr, addr.BitLen())))
+		v.Fail("%s is refused in every mode (%s); remove the endpoint", strictyaml.Quoted(host), blockedRange(netip.PrefixFrom(addr, addr.BitLen())))
 	}
 }
 
-func (v value) checkName(host string) {
+func checkName(v strictyaml.Value, host string) {
 	labels := strings.Split(host, ".")
 	switch {
 	case strings.HasSuffix(host, "."):
-		v.fail("%s ends with a dot; remove it", quoted(host))
+		v.Fail("%s ends with a dot; remove it", strictyaml.Quoted(host))
 	case len(host) > 253:
-		v.fail("the host has %d characters; 253 are allowed", len(host))
+		v.Fail("the host has %d characters; 253 are allowed", len(host))
 	case metadata[host]:
-		v.fail("%s serves a cloud's credentials and is refused in every mode; remove the endpoint: docs/credentials.md has what to use instead, under Clouds", quoted(host))
-	case !v.checkLabels(host, labels):
+		v.Fail("%s serves a cloud's credentials and is refused in every mode; remove the endpoint: docs/credentials.md has what to use instead, under Clouds", strictyaml.Quoted(host))
+	case !checkLabels(v, host, labels):
 	case strings.Contains(host, "*"):
-		v.checkWildcards(host, labels)
+		checkWildcards(v, host, labels)
 	case numeric(labels[len(labels)-1]):
 		addr, err := netip.ParseAddr(host)
 		if err != nil {
-			v.fail("%s is read as a number by some programs; write an address as four decimal numbers without leading zeros", quoted(host))
+			v.Fail("%s is read as a number by some programs; write an address as four decimal numbers without leading zeros", strictyaml.Quoted(host))
 			return
 		}
-		v.checkAddress(host, addr)
+		checkAddress(v, host, addr)
 	}
 }
 
-func (v value) checkLabels(host string, labels []string) bool {
+func checkLabels(v strictyaml.Value, host string, labels []string) bool {
 	for _, l := range labels {
 		switch {
 		case l == "":
-			v.fail("%s has an empty label; remove the extra dot", quoted(host))
+			v.Fail("%s has an empty label; remove the extra dot", strictyaml.Quoted(host))
 			return false
 		case len(l) > 63:
-			v.fail("a label of the host has %d characters; 63 are allowed", len(l))
+			v.Fail("a label of the host has %d characters; 63 are allowed", len(l))
 			return false
 		case !labelCharacters(l):
-			v.fail("%s is not a host; only letters, digits, -, _ and dots may stand in one, and * as a wildcard", quoted(host))
+			v.Fail("%s is not a host; only letters, digits, -, _ and dots may stand in one, and * as a wildcard", strictyaml.Quoted(host))
 			return false
 		}
 	}
@@ -150,33 +152,33 @@ func numeric(label string) bool {
 // maxStars bounds the wildcards of one host.
 const maxStars = 8
 
-func (v value) checkWildcards(host string, labels []string) {
+func checkWildcards(v strictyaml.Value, host string, labels []string) {
 	last := len(labels) - 1
 	switch {
 	case host == "*" || host == "**":
-		v.fail("%s is every host; name a domain, such as *.example.com", quoted(host))
+		v.Fail("%s is every host; name a domain, such as *.example.com", strictyaml.Quoted(host))
 		return
 	case len(labels) < 3:
-		v.fail("%s is too wide; a host with a wildcard needs three labels, such as *.example.com", quoted(host))
+		v.Fail("%s is too wide; a host with a wildcard needs three labels, such as *.example.com", strictyaml.Quoted(host))
 		return
 	case strings.Count(host, "*") > maxStars:
-		v.fail("the host has %d stars; %d are allowed", strings.Count(host, "*"), maxStars)
+		v.Fail("the host has %d stars; %d are allowed", strings.Count(host, "*"), maxStars)
 		return
 	case strings.Contains(labels[last], "*") || numeric(labels[last]):
-		v.fail("%s does not end with a domain; the last label must be written out", quoted(host))
+		v.Fail("%s does not end with a domain; the last label must be written out", strictyaml.Quoted(host))
 		return
 	}
 	for i, l := range labels {
 		switch {
 		case strings.Contains(l, "**") && (i > 0 || l != "**"):
-			v.fail("%s has ** inside; ** must be the whole first label", quoted(host))
+			v.Fail("%s has ** inside; ** must be the whole first label", strictyaml.Quoted(host))
 			return
 		case i > 0 && l != "*" && strings.Contains(l, "*"):
-			v.fail("%s has a partial wildcard behind the first label; write * for the whole label", quoted(host))
+			v.Fail("%s has a partial wildcard behind the first label; write * for the whole label", strictyaml.Quoted(host))
 			return
 		}
 	}
 	if labels[last-1] == "*" {
-		v.warn("%s is wide: anybody can register a domain that it matches", quoted(host))
+		v.Warn("%s is wide: anybody can register a domain that it matches", strictyaml.Quoted(host))
 	}
 }

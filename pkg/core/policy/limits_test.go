@@ -5,6 +5,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/splitpod/splitpod/pkg/core/strictyaml"
 )
 
 // wants parses a source and compares the problems, "" being none.
@@ -41,8 +43,8 @@ func TestLimitsHoldAtTheirEdge(t *testing.T) {
 		const head = "version: 1\n#"
 		return head + strings.Repeat("x", n-len(head))
 	}
-	wants(t, pad(MaxBytes), "")
-	wants(t, pad(MaxBytes+1), "1:1: the file has 1048577 bytes; a policy may have 1048576\n")
+	wants(t, pad(strictyaml.MaxBytes), "")
+	wants(t, pad(strictyaml.MaxBytes+1), "1:1: the file has 1048577 bytes; 1048576 are allowed\n")
 
 	paths := func(n int) string {
 		return "version: 1\nfilesystem_policy:\n  read_write: [/w]\n  read_only:\n" + strings.Repeat("  - /x\n", n-1)
@@ -60,8 +62,8 @@ func TestLimitsHoldAtTheirEdge(t *testing.T) {
 		return "version: 1\nnetwork_middlewares: {a: {middleware: x, endpoints: {include: [a]}, config: {k: " +
 			strings.Repeat("[", depth) + strings.Repeat("]", depth) + "}}}\n"
 	}
-	wants(t, config(MaxDepth-3), "")
-	wants(t, config(MaxDepth-2), "2:110: maps and lists may be nested 32 deep; this is deeper\n")
+	wants(t, config(strictyaml.MaxDepth-3), "")
+	wants(t, config(strictyaml.MaxDepth-2), "2:110: maps and lists may be nested 32 deep; this is deeper\n")
 
 	size := func(n int) string {
 		return "version: 1\nnetwork_middlewares: {a: {middleware: x, endpoints: {include: [a]}, config: {k: " +
@@ -81,11 +83,11 @@ func TestProblemsAreCountedBeyondTheirLimit(t *testing.T) {
 		return len(lines), lines[len(lines)-1]
 	}
 	// One more problem says that there are too many paths.
-	if n, _ := count(MaxProblems - 1); n != MaxProblems {
+	if n, _ := count(strictyaml.MaxProblems - 1); n != strictyaml.MaxProblems {
 		t.Errorf("%d problems", n)
 	}
-	n, last := count(MaxProblems + 4)
-	if n != MaxProblems+1 || !strings.HasSuffix(last, "5 more problems are not shown") {
+	n, last := count(strictyaml.MaxProblems + 4)
+	if n != strictyaml.MaxProblems+1 || !strings.HasSuffix(last, "5 more problems are not shown") {
 		t.Errorf("%d problems, the last is %s", n, last)
 	}
 }
@@ -109,34 +111,13 @@ func TestBombsEnd(t *testing.T) {
 		"long key":      "? " + strings.Repeat("k", 1_000_000) + "\n: 1\n",
 	} {
 		t.Run(name, func(t *testing.T) {
-			if len(source) > MaxBytes {
+			if len(source) > strictyaml.MaxBytes {
 				t.Fatalf("the bomb has %d bytes and is refused for that", len(source))
 			}
 			if got := problemLines(t, source); got == "" {
 				t.Error("no problem is reported")
 			}
 		})
-	}
-}
-
-// TestTheLineOfAMistakeIsLookedForWithinLimits has a mistake far behind the line that
-// the YAML reader names, and more and more behind the mistake.
-func TestTheLineOfAMistakeIsLookedForWithinLimits(t *testing.T) {
-	const mistake = 1002
-	head := "version: 1\nk:\n" + strings.Repeat("  - a\n", mistake-3) + "   b: c\n"
-	behind := func(bytes int) string { return strings.Repeat("x", bytes) + "\n" }
-	most := maxRetried - 3*len(head) + len("\n   b: c\n\n") // three parts are read: with the tail, with the mistake, without
-	for _, tt := range []struct {
-		name, tail string
-		line       int
-	}{
-		{"nothing behind it", "", mistake},
-		{"as much as may be read again", behind(most), mistake},
-		{"more than may be read again", behind(most + 1), 3},
-	} {
-		if got := brokenLine([]byte(head+tt.tail), 3); got != tt.line {
-			t.Errorf("%s: line %d, want %d", tt.name, got, tt.line)
-		}
 	}
 }
 
@@ -171,7 +152,7 @@ func TestAllProblemsAtOnce(t *testing.T) {
 	if doc != nil || err == nil {
 		t.Fatal("the file is accepted")
 	}
-	got := err.Error() + "\n" + Problems(warnings).Error() + "\n"
+	got := err.Error() + "\n" + strictyaml.Problems(warnings).Error() + "\n"
 	if *update {
 		write(t, "many.golden", []byte(got))
 		return

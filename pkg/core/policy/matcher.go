@@ -3,9 +3,8 @@ package policy
 import (
 	"slices"
 
-	"go.yaml.in/yaml/v3"
-
 	"github.com/splitpod/splitpod/pkg/core/policy/glob"
+	"github.com/splitpod/splitpod/pkg/core/strictyaml"
 )
 
 // matcherKeys are the keys of a matcher.
@@ -15,7 +14,7 @@ var matcherKeys = []string{
 
 // matcherReader fills one matcher.
 type matcherReader struct {
-	object
+	strictyaml.Object
 	e    *Endpoint
 	m    *Matcher
 	deny bool
@@ -23,24 +22,24 @@ type matcherReader struct {
 
 // readRules reads rules and deny_rules.
 func (er endpointReader) readRules() {
-	if v, ok := er.fields["rules"]; ok {
+	if v, ok := er.Fields["rules"]; ok {
 		for _, item := range er.nonEmpty("rules", v) {
-			if item.bareMatcher() {
-				item.fail("what a rule matches belongs under allow; write - allow: {...}")
+			if bareMatcher(item) {
+				item.Fail("what a rule matches belongs under allow; write - allow: {...}")
 				continue
 			}
-			o, ok := item.object("allow")
+			o, ok := item.Object("allow")
 			if !ok {
 				continue
 			}
-			if allow, ok := o.fields["allow"]; ok {
+			if allow, ok := o.Fields["allow"]; ok {
 				er.matcher(allow, false)
 			} else {
-				o.missing("allow", "the rule is empty; write allow: and what it matches")
+				o.FailKey("allow", "the rule is empty; write allow: and what it matches")
 			}
 		}
 	}
-	if v, ok := er.fields["deny_rules"]; ok {
+	if v, ok := er.Fields["deny_rules"]; ok {
 		for _, item := range er.nonEmpty("deny_rules", v) {
 			er.matcher(item, true)
 		}
@@ -48,10 +47,9 @@ func (er endpointReader) readRules() {
 }
 
 // bareMatcher reports whether the value has keys of a matcher and not the key allow.
-func (v value) bareMatcher() bool {
+func bareMatcher(v strictyaml.Value) bool {
 	found := false
-	for i := 0; v.node.Kind == yaml.MappingNode && i < len(v.node.Content); i += 2 {
-		key := v.node.Content[i].Value
+	for _, key := range v.Keys() {
 		if key == "allow" {
 			return false
 		}
@@ -60,24 +58,24 @@ func (v value) bareMatcher() bool {
 	return found
 }
 
-func (er endpointReader) nonEmpty(key string, v value) []value {
-	vs, ok := v.list()
+func (er endpointReader) nonEmpty(key string, v strictyaml.Value) []strictyaml.Value {
+	vs, ok := v.List()
 	if ok && len(vs) == 0 {
-		v.fail("%s is empty; list rules or remove the key", key)
+		v.Fail("%s is empty; list rules or remove the key", key)
 	}
 	return vs
 }
 
-func (er endpointReader) matcher(v value, deny bool) {
-	o, ok := v.object(matcherKeys...)
+func (er endpointReader) matcher(v strictyaml.Value, deny bool) {
+	o, ok := v.Object(matcherKeys...)
 	if !ok {
 		return
 	}
-	m := Matcher{At: v.at()}
-	mr := matcherReader{object: o, e: er.e, m: &m, deny: deny}
-	before := v.r.errors
+	m := Matcher{At: v.At()}
+	mr := matcherReader{Object: o, e: er.e, m: &m, deny: deny}
+	before := v.Errors()
 	mr.read()
-	if v.r.errors == before && !er.unknownProtocol() {
+	if v.Errors() == before && !er.unknownProtocol() {
 		mr.check()
 	}
 	if deny {
@@ -91,17 +89,17 @@ func (er endpointReader) matcher(v value, deny bool) {
 
 func (mr matcherReader) read() {
 	m := mr.m
-	if len(mr.fields) == 0 {
-		mr.fail("the rule matches nothing; write what it is about")
+	if len(mr.Fields) == 0 {
+		mr.Fail("the rule matches nothing; write what it is about")
 		return
 	}
 	m.Method = mr.filled("method")
 	m.Path = mr.filled("path")
 	m.Command = mr.filled("command")
 	m.Query = mr.query()
-	m.OperationType = mr.word("operation_type", "query", "mutation", "subscription", "*")
-	if v, ok := mr.fields["operation_type"]; ok && v.emptyText() {
-		v.fail("the operation type is empty; write query, mutation, subscription or *")
+	m.OperationType = mr.Word("operation_type", "query", "mutation", "subscription", "*")
+	if v, ok := mr.Fields["operation_type"]; ok && v.IsEmptyText() {
+		v.Fail("the operation type is empty; write query, mutation, subscription or *")
 	}
 	m.OperationName = mr.nameGlob("operation_name")
 	m.Fields = mr.fieldGlobs()
@@ -111,13 +109,13 @@ func (mr matcherReader) read() {
 
 // filled reads a key whose text may not be empty.
 func (mr matcherReader) filled(key string) string {
-	v, ok := mr.fields[key]
+	v, ok := mr.Fields[key]
 	if !ok {
 		return ""
 	}
-	s, ok := v.text()
+	s, ok := v.Text()
 	if ok && s == "" {
-		v.fail("%s is empty and would never match; write it or remove the key", key)
+		v.Fail("%s is empty and would never match; write it or remove the key", key)
 	}
 	return s
 }
@@ -126,99 +124,99 @@ func (mr matcherReader) filled(key string) string {
 func (mr matcherReader) nameGlob(key string) string {
 	s := mr.filled(key)
 	if s != "" {
-		mr.fields[key].checkNameGlob(s)
+		checkNameGlob(mr.Fields[key], s)
 	}
 	return s
 }
 
-func (v value) checkNameGlob(s string) {
+func checkNameGlob(v strictyaml.Value, s string) {
 	if _, err := glob.Compile(s, '.'); err != nil {
-		v.fail("%s is not a valid pattern: %v", quoted(s), err)
+		v.Fail("%s is not a valid pattern: %v", strictyaml.Quoted(s), err)
 	}
 }
 
 func (mr matcherReader) fieldGlobs() []string {
-	if v, ok := mr.fields["fields"]; ok && v.emptyList() {
-		v.fail("fields is empty; list root fields or remove the key")
+	if v, ok := mr.Fields["fields"]; ok && v.IsEmptyList() {
+		v.Fail("fields is empty; list root fields or remove the key")
 	}
 	var out []string
-	for _, t := range mr.texts("fields") {
-		if t.s == "" {
-			t.fail("the field is empty; name a root field")
+	for _, t := range mr.Texts("fields") {
+		if t.S == "" {
+			t.Fail("the field is empty; name a root field")
 			continue
 		}
-		t.checkNameGlob(t.s)
-		out = append(out, t.s)
+		checkNameGlob(t.Value, t.S)
+		out = append(out, t.S)
 	}
 	return out
 }
 
 // query reads patterns for query parameters: a text, or a map with any.
 func (mr matcherReader) query() map[string][]string {
-	v, ok := mr.fields["query"]
+	v, ok := mr.Fields["query"]
 	if !ok {
 		return nil
 	}
-	es, ok := v.entries()
-	if ok && len(v.node.Content) == 0 {
-		v.fail("query is empty; name parameters or remove the key")
+	es, ok := v.Entries()
+	if ok && len(v.Keys()) == 0 {
+		v.Fail("query is empty; name parameters or remove the key")
 	}
 	out := map[string][]string{}
 	for _, e := range es {
-		if e.name == "" {
-			e.key.fail("the parameter has no name; name it")
+		if e.Name == "" {
+			e.Key.Fail("the parameter has no name; name it")
 		}
-		out[e.name] = e.queryGlobs()
+		out[e.Name] = queryGlobs(e)
 	}
 	return out
 }
 
-func (e entry) queryGlobs() []string {
-	if e.node.Kind == yaml.ScalarNode {
-		s, ok := e.value.text()
+func queryGlobs(e strictyaml.Entry) []string {
+	if e.IsScalar() {
+		s, ok := e.Value.Text()
 		if !ok {
 			return nil
 		}
-		e.checkNameGlob(s)
+		checkNameGlob(e.Value, s)
 		return []string{s}
 	}
-	o, ok := e.object("any")
+	o, ok := e.Object("any")
 	if !ok {
 		return nil
 	}
-	ts := o.texts("any")
-	if v, has := o.fields["any"]; !has || v.emptyList() {
-		o.missing("any", "any is empty and would never match; list patterns")
+	ts := o.Texts("any")
+	if v, has := o.Fields["any"]; !has || v.IsEmptyList() {
+		o.FailKey("any", "any is empty and would never match; list patterns")
 	}
 	var out []string
 	for _, t := range ts {
-		t.checkNameGlob(t.s)
-		out = append(out, t.s)
+		checkNameGlob(t.Value, t.S)
+		out = append(out, t.S)
 	}
 	return out
 }
 
 func (mr matcherReader) params() map[string]string {
-	v, ok := mr.fields["params"]
+	v, ok := mr.Fields["params"]
 	if !ok {
 		return nil
 	}
-	es, ok := v.entries()
-	if ok && len(v.node.Content) == 0 {
-		v.fail("params is empty; name parameters or remove the key")
+	es, ok := v.Entries()
+	if ok && len(v.Keys()) == 0 {
+		v.Fail("params is empty; name parameters or remove the key")
 	}
 	out := map[string]string{}
 	for _, e := range es {
-		s, ok := e.value.text()
+		s, ok := e.Value.Text()
 		switch {
 		case !ok:
-		case e.name == "":
-			e.key.fail("the parameter has no name; name it")
+		case e.Name == "":
+			e.Key.Fail("the parameter has no name; name it")
 		case s == "":
-			e.value.fail("the pattern is empty and would never match; write one")
+			e.Value.Fail("the pattern is empty and would never match; write one")
 		default:
-			e.checkNameGlob(s)
-			out[e.name] = s
+			checkNameGlob(e.Value, s)
+			out[e.Name] = s
 		}
 	}
 	return out

@@ -3,12 +3,10 @@ package policy
 import (
 	"math"
 	"slices"
-	"strconv"
 	"strings"
 
-	"go.yaml.in/yaml/v3"
-
 	"github.com/splitpod/splitpod/pkg/core/policy/glob"
+	"github.com/splitpod/splitpod/pkg/core/strictyaml"
 )
 
 // Limits of network_middlewares.
@@ -29,87 +27,82 @@ type selectors struct {
 	include, exclude []*glob.Selector
 }
 
-func (n *network) middlewares(top object) map[string]Middleware {
+func (n *network) middlewares(top strictyaml.Object) map[string]Middleware {
 	out := map[string]Middleware{}
-	v, ok := top.fields["network_middlewares"]
+	v, ok := top.Fields["network_middlewares"]
 	if !ok {
 		return out
 	}
-	es, _ := v.entries()
+	es, _ := v.Entries()
 	if len(es) > MaxMiddlewares {
-		v.fail("%d middlewares are configured; %d are allowed", len(es), MaxMiddlewares)
+		v.Fail("%d middlewares are configured; %d are allowed", len(es), MaxMiddlewares)
 	}
 	orders := map[int]string{}
 	for _, e := range es {
-		e.checkKey()
+		checkKey(e)
 		m, ok := n.middleware(e)
 		if !ok {
 			continue
 		}
 		if first, dup := orders[m.Order]; dup {
-			e.missingIn("order", "order %d is taken by %s; every middleware needs its own", m.Order, quoted(first))
+			e.Key.FailKey("order", "order %d is taken by %s; every middleware needs its own", m.Order, strictyaml.Quoted(first))
 		} else {
-			orders[m.Order] = e.name
+			orders[m.Order] = e.Name
 		}
-		out[e.name] = m
+		out[e.Name] = m
 	}
 	return out
 }
 
-// missingIn reports a problem of a key of the entry at the entry itself.
-func (e entry) missingIn(key, format string, args ...any) {
-	e.r.report(e.key.node, join(e.value.path, key), format, args...)
-}
-
-func (n *network) middleware(e entry) (Middleware, bool) {
-	m := Middleware{Name: e.name, At: e.key.at()}
-	o, ok := e.object("name", "middleware", "order", "config", "on_error", "endpoints")
+func (n *network) middleware(e strictyaml.Entry) (Middleware, bool) {
+	m := Middleware{Name: e.Name, At: e.Key.At()}
+	o, ok := e.Object("name", "middleware", "order", "config", "on_error", "endpoints")
 	if !ok {
 		return m, false
 	}
-	m.Name = o.name(e.name)
-	m.Middleware = o.implementation()
-	if v, ok := o.fields["order"]; ok {
-		order, _ := v.number(math.MinInt32, math.MaxInt32)
+	m.Name = nameOf(o, e.Name)
+	m.Middleware = implementation(o)
+	if v, ok := o.Fields["order"]; ok {
+		order, _ := v.Number(math.MinInt32, math.MaxInt32)
 		m.Order = int(order)
 	}
-	m.FailOpen = o.word("on_error", "fail_closed", "fail_open") == "fail_open"
-	m.Config = o.config(m.Middleware)
-	sel := o.selectors(&m)
+	m.FailOpen = o.Word("on_error", "fail_closed", "fail_open") == "fail_open"
+	m.Config = readConfig(o, m.Middleware)
+	sel := readSelectors(o, &m)
 	if !m.FailOpen {
 		n.checkOpaque(e, sel, m.Exclude)
 	}
 	return m, true
 }
 
-func (o object) implementation() string {
-	s := o.text("middleware")
-	v, ok := o.fields["middleware"]
+func implementation(o strictyaml.Object) string {
+	s := o.Text("middleware")
+	v, ok := o.Fields["middleware"]
 	switch {
-	case !ok || v.emptyText():
-		o.missing("middleware", "the middleware is missing; name a built-in or a registered one")
+	case !ok || v.IsEmptyText():
+		o.FailKey("middleware", "the middleware is missing; name a built-in or a registered one")
 	case strings.HasPrefix(s, builtinPrefix) && !slices.Contains(builtins, s):
-		v.fail("%s is not a built-in; write %s, or a name without %s", quoted(s), strings.Join(builtins, ", "), builtinPrefix)
+		v.Fail("%s is not a built-in; write %s, or a name without %s", strictyaml.Quoted(s), strings.Join(builtins, ", "), builtinPrefix)
 	}
 	return s
 }
 
-func (o object) selectors(m *Middleware) selectors {
-	v, ok := o.fields["endpoints"]
+func readSelectors(o strictyaml.Object, m *Middleware) selectors {
+	v, ok := o.Fields["endpoints"]
 	if !ok {
-		o.missing("endpoints", "the endpoints are missing; write endpoints: {include: [host]}")
+		o.FailKey("endpoints", "the endpoints are missing; write endpoints: {include: [host]}")
 		return selectors{}
 	}
-	eps, ok := v.object("include", "exclude")
+	eps, ok := v.Object("include", "exclude")
 	if !ok {
 		return selectors{}
 	}
-	include, exclude := eps.texts("include"), eps.texts("exclude")
-	if inc, has := eps.fields["include"]; !has || inc.emptyList() {
-		eps.missing("include", "the list of hosts is empty; name at least one")
+	include, exclude := eps.Texts("include"), eps.Texts("exclude")
+	if inc, has := eps.Fields["include"]; !has || inc.IsEmptyList() {
+		eps.FailKey("include", "the list of hosts is empty; name at least one")
 	}
 	if n := len(include) + len(exclude); n > MaxSelectors {
-		v.fail("%d hosts are listed; %d are allowed", n, MaxSelectors)
+		v.Fail("%d hosts are listed; %d are allowed", n, MaxSelectors)
 		return selectors{}
 	}
 	var sel selectors
@@ -118,14 +111,14 @@ func (o object) selectors(m *Middleware) selectors {
 	return sel
 }
 
-func compileSelectors(ts []textAt) (texts []string, compiled []*glob.Selector) {
+func compileSelectors(ts []strictyaml.Text) (texts []string, compiled []*glob.Selector) {
 	for _, t := range ts {
-		c, err := glob.CompileSelector(t.s)
+		c, err := glob.CompileSelector(t.S)
 		if err != nil {
-			t.fail("%s is not a host selector: %v", quoted(t.s), err)
+			t.Fail("%s is not a host selector: %v", strictyaml.Quoted(t.S), err)
 			continue
 		}
-		texts = append(texts, strings.ToLower(t.s))
+		texts = append(texts, strings.ToLower(t.S))
 		compiled = append(compiled, c)
 	}
 	return texts, compiled
@@ -133,12 +126,12 @@ func compileSelectors(ts []textAt) (texts []string, compiled []*glob.Selector) {
 
 // checkOpaque refuses a middleware that must not be skipped for endpoints that
 // cannot be looked into.
-func (n *network) checkOpaque(e entry, sel selectors, exclude []string) {
+func (n *network) checkOpaque(e strictyaml.Entry, sel selectors, exclude []string) {
 	for i := range n.endpoints {
 		p := &n.endpoints[i]
 		if p.TLS == "skip" && sel.covers(p, exclude) {
-			e.missingIn("endpoints", "the host %s, line %d, has tls: skip and cannot pass through this middleware; exclude it or write on_error: fail_open",
-				quoted(p.Host), p.value.at().Line)
+			e.Key.FailKey("endpoints", "the host %s, line %d, has tls: skip and cannot pass through this middleware; exclude it or write on_error: fail_open",
+				strictyaml.Quoted(p.Host), p.Value.At().Line)
 			return
 		}
 	}
@@ -155,80 +148,25 @@ func (s selectors) covers(p *placed, exclude []string) bool {
 	return !slices.Contains(exclude, p.Host)
 }
 
-// config reads the free-form settings of a middleware.
-func (o object) config(implementation string) map[string]any {
-	v, ok := o.fields["config"]
+// readConfig reads the free-form settings of a middleware.
+func readConfig(o strictyaml.Object, implementation string) map[string]any {
+	v, ok := o.Fields["config"]
 	if !ok {
 		if implementation == builtins[0] {
-			o.missing("config", "the config is missing; write config: {mode: redact}")
+			o.FailKey("config", "the config is missing; write config: {mode: redact}")
 		}
 		return nil
 	}
 	size := 0
-	out, ok := v.anyMap(&size)
+	out, ok := v.AnyMap(&size)
 	if size > MaxConfigBytes {
-		v.fail("the config has %d bytes; %d are allowed", size, MaxConfigBytes)
+		v.Fail("the config has %d bytes; %d are allowed", size, MaxConfigBytes)
 	}
 	if ok && implementation == builtins[0] {
-		c, _ := v.object("mode")
-		if c.text("mode") != "redact" {
-			c.missing("mode", "the mode must be given; write mode: redact")
+		c, _ := v.Object("mode")
+		if c.Text("mode") != "redact" {
+			c.FailKey("mode", "the mode must be given; write mode: redact")
 		}
 	}
 	return out
-}
-
-func (v value) anyMap(size *int) (map[string]any, bool) {
-	es, ok := v.entries()
-	out := make(map[string]any, len(es))
-	for _, e := range es {
-		*size += len(e.name)
-		out[e.name] = e.value.any(size)
-	}
-	return out, ok
-}
-
-// any reads a value of any type. Messages never repeat it, it could be private.
-func (v value) any(size *int) any {
-	switch v.node.Kind {
-	case yaml.MappingNode:
-		m, _ := v.anyMap(size)
-		return m
-	case yaml.SequenceNode:
-		vs, _ := v.list()
-		out := make([]any, len(vs))
-		for i, e := range vs {
-			out[i] = e.any(size)
-		}
-		return out
-	case yaml.ScalarNode:
-		*size += len(v.node.Value)
-		return v.anyScalar()
-	}
-	return nil
-}
-
-func (v value) anyScalar() any {
-	s := v.node.Value
-	switch {
-	case !plain(v.node) || v.node.Tag == "!!str" && !slices.Contains(legacy, strings.ToLower(s)):
-		if strings.ContainsFunc(s, func(c rune) bool { return c == 0 }) {
-			v.fail("the text has an invisible character in it; remove it")
-		}
-		return s
-	case s == "true" || s == "false":
-		return s == "true"
-	case s == "null":
-		return nil
-	case v.node.Tag == "!!int":
-		if n, err := strconv.ParseInt(s, 10, 64); err == nil && strconv.FormatInt(n, 10) == s {
-			return n
-		}
-	case v.node.Tag == "!!float":
-		if f, err := strconv.ParseFloat(s, 64); err == nil && !math.IsInf(f, 0) && !math.IsNaN(f) {
-			return f
-		}
-	}
-	v.fail("YAML readers differ about this value; put it in quotes, or write true, false, null or a plain number")
-	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/splitpod/splitpod/pkg/core/policy/glob"
+	"github.com/splitpod/splitpod/pkg/core/strictyaml"
 )
 
 // Limits of names that people see again in records and answers.
@@ -24,78 +25,78 @@ type hosts map[string]*glob.Host
 // placed is an endpoint with its place in the file and its compiled patterns.
 type placed struct {
 	Endpoint
-	value
+	strictyaml.Value
 	host  *glob.Host
 	scope *glob.Scope
 }
 
-func (n *network) rules(top object) map[string]Rule {
+func (n *network) rules(top strictyaml.Object) map[string]Rule {
 	out := map[string]Rule{}
-	v, ok := top.fields["network_policies"]
+	v, ok := top.Fields["network_policies"]
 	if !ok {
 		return out
 	}
-	es, _ := v.entries()
+	es, _ := v.Entries()
 	for _, e := range es {
-		e.checkKey()
-		out[e.name] = n.rule(e)
+		checkKey(e)
+		out[e.Name] = n.rule(e)
 	}
 	return out
 }
 
 // checkKey checks the key of a rule or middleware.
-func (e entry) checkKey() {
+func checkKey(e strictyaml.Entry) {
 	switch {
-	case e.name == "":
-		e.key.fail("the name is empty; name the entry")
-	case len(e.name) > maxNameLength:
-		e.key.fail("the name has %d bytes; %d are allowed", len(e.name), maxNameLength)
-	case strings.HasPrefix(e.name, reserved):
-		e.key.fail("names that start with %s are reserved; rename the entry", reserved)
+	case e.Name == "":
+		e.Key.Fail("the name is empty; name the entry")
+	case len(e.Name) > maxNameLength:
+		e.Key.Fail("the name has %d bytes; %d are allowed", len(e.Name), maxNameLength)
+	case strings.HasPrefix(e.Name, reserved):
+		e.Key.Fail("names that start with %s are reserved; rename the entry", reserved)
 	}
 }
 
-// name reads the name of a rule or middleware, which is its key by default.
-func (o object) name(key string) string {
-	s := o.text("name")
+// nameOf reads the name of a rule or middleware, which is its key by default.
+func nameOf(o strictyaml.Object, key string) string {
+	s := o.Text("name")
 	switch {
 	case s == "":
 		return key
 	case len(s) > maxNameLength:
-		o.fields["name"].fail("the name has %d bytes; %d are allowed", len(s), maxNameLength)
+		o.Fields["name"].Fail("the name has %d bytes; %d are allowed", len(s), maxNameLength)
 	}
 	return s
 }
 
-func (n *network) rule(e entry) Rule {
-	rule := Rule{Name: e.name, At: e.key.at()}
-	o, ok := e.object("name", "endpoints", "binaries")
+func (n *network) rule(e strictyaml.Entry) Rule {
+	rule := Rule{Name: e.Name, At: e.Key.At()}
+	o, ok := e.Object("name", "endpoints", "binaries")
 	if !ok {
 		return rule
 	}
-	rule.Name = o.name(e.name)
-	vs, listed := o.elements("endpoints")
+	rule.Name = nameOf(o, e.Name)
+	vs, listed := elements(o, "endpoints")
 	if listed && len(vs) == 0 {
-		o.missing("endpoints", "the rule has no endpoint and allows nothing; add one or remove the rule")
+		o.FailKey("endpoints", "the rule has no endpoint and allows nothing; add one or remove the rule")
 	}
 	for _, v := range vs {
 		rule.Endpoints = append(rule.Endpoints, n.endpoint(v))
 	}
-	bs, listed := o.elements("binaries")
+	bs, listed := elements(o, "binaries")
 	if listed && len(bs) == 0 {
-		e.key.warn("the rule has no binaries and allows nothing while programs are identified; add binaries")
+		e.Key.Warn("the rule has no binaries and allows nothing while programs are identified; add binaries")
 	}
 	for _, v := range bs {
-		rule.Binaries = append(rule.Binaries, v.binary())
+		rule.Binaries = append(rule.Binaries, readBinary(v))
 	}
 	return rule
 }
 
 // elements reads a key that holds a list. The second result is false if it holds
 // something else; a key that is absent is an empty list.
-func (o object) elements(key string) ([]value, bool) {
-	if v, ok := o.fields[key]; ok {
-		return v.list()
+func elements(o strictyaml.Object, key string) ([]strictyaml.Value, bool) {
+	if v, ok := o.Fields[key]; ok {
+		return v.List()
 	}
 	return nil, true
 }

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/splitpod/splitpod/pkg/core/strictyaml"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -55,7 +57,7 @@ func problemLines(t testing.TB, source string) string {
 	t.Helper()
 	doc, warnings, err := Parse("f", []byte(source))
 	all := slices.Clone(warnings)
-	var problems Problems
+	var problems strictyaml.Problems
 	if err != nil && !errors.As(err, &problems) {
 		t.Fatalf("the error is a %T", err)
 	}
@@ -63,7 +65,7 @@ func problemLines(t testing.TB, source string) string {
 		t.Fatalf("document %v with error %v", doc, err)
 	}
 	all = append(all, problems...)
-	sortProblems(all)
+	slices.SortStableFunc(all, strictyaml.Problem.Compare)
 	var b strings.Builder
 	for _, p := range all {
 		b.WriteString(strings.TrimPrefix(p.String(), "f:") + "\n")
@@ -107,7 +109,7 @@ func TestCompletePolicyHasNoProblem(t *testing.T) {
 	}
 	doc, warnings, err := Parse("complete.yaml", data)
 	// The one thing that cannot be used without a warning.
-	sql := func(p Problem) bool { return strings.HasPrefix(p.Message, "sql is not inspected") }
+	sql := func(p strictyaml.Problem) bool { return strings.HasPrefix(p.Message, "sql is not inspected") }
 	if warnings = slices.DeleteFunc(warnings, sql); err != nil || len(warnings) > 0 {
 		t.Fatalf("%v\n%v", err, warnings)
 	}

@@ -3,6 +3,8 @@ package policy
 import (
 	"slices"
 	"strings"
+
+	"github.com/splitpod/splitpod/pkg/core/strictyaml"
 )
 
 // check checks a matcher against the protocol of its endpoint. Its texts are in
@@ -31,8 +33,8 @@ func (mr matcherReader) check() {
 // only refuses keys that the protocol does not read.
 func (mr matcherReader) only(keys ...string) {
 	for _, key := range matcherKeys {
-		if v, ok := mr.fields[key]; ok && !slices.Contains(keys, key) {
-			v.fail("%s is not read with protocol: %s; write %s", key, mr.e.Protocol, strings.Join(keys, ", "))
+		if v, ok := mr.Fields[key]; ok && !slices.Contains(keys, key) {
+			v.Fail("%s is not read with protocol: %s; write %s", key, mr.e.Protocol, strings.Join(keys, ", "))
 		}
 	}
 }
@@ -40,7 +42,7 @@ func (mr matcherReader) only(keys ...string) {
 // everything reports a deny rule that leaves nothing to allow.
 func (mr matcherReader) everything() {
 	if mr.deny {
-		mr.fail("the rule denies everything; remove the endpoint, or deny less")
+		mr.Fail("the rule denies everything; remove the endpoint, or deny less")
 	}
 }
 
@@ -56,12 +58,12 @@ func (mr matcherReader) checkREST() {
 	if !mr.methodAndPath() || mr.m.Method == "*" {
 		return
 	}
-	v := mr.fields["method"]
+	v := mr.Fields["method"]
 	switch {
 	case !token(mr.m.Method):
-		v.fail("%s is not a method and would never match; write one method, such as GET, or *", quoted(mr.m.Method))
+		v.Fail("%s is not a method and would never match; write one method, such as GET, or *", strictyaml.Quoted(mr.m.Method))
 	case !slices.Contains(restMethods, mr.m.Method):
-		v.warn("%s is not a usual method", quoted(mr.m.Method))
+		v.Warn("%s is not a usual method", strictyaml.Quoted(mr.m.Method))
 	}
 }
 
@@ -79,21 +81,21 @@ func token(s string) bool {
 func (mr matcherReader) methodAndPath() bool {
 	ok := true
 	for _, key := range []string{"method", "path"} {
-		if !mr.has(key) {
-			mr.missing(key, "a rule without %s never matches; write %s", key, map[string]string{
+		if !mr.Has(key) {
+			mr.FailKey(key, "a rule without %s never matches; write %s", key, map[string]string{
 				"method": "method: \"*\" for any", "path": "path: \"**\" for any",
 			}[key])
 			ok = false
 		}
 	}
 	mr.m.Method = strings.ToUpper(mr.m.Method)
-	if v, has := mr.fields["path"]; has && mr.m.Path != "**" {
-		before := v.r.errors
-		v.checkPathGlob(mr.m.Path)
-		if v.r.errors == before {
-			v.checkCanonical(mr.m.Path, mr.e.AllowEncodedSlash)
+	if v, has := mr.Fields["path"]; has && mr.m.Path != "**" {
+		before := v.Errors()
+		checkPathGlob(v, mr.m.Path)
+		if v.Errors() == before {
+			checkCanonical(v, mr.m.Path, mr.e.AllowEncodedSlash)
 		}
-		if v.r.errors == before {
+		if v.Errors() == before {
 			mr.checkInScope()
 		}
 	}
@@ -119,17 +121,17 @@ func (mr matcherReader) checkWebSocket() {
 	}
 	mr.only("method", "path", "query")
 	if mr.methodAndPath() && !slices.Contains(webSocketMethods, mr.m.Method) {
-		mr.fields["method"].fail("%s would never match on a WebSocket; write GET, WEBSOCKET_TEXT or *", quoted(mr.m.Method))
+		mr.Fields["method"].Fail("%s would never match on a WebSocket; write GET, WEBSOCKET_TEXT or *", strictyaml.Quoted(mr.m.Method))
 	}
 }
 
 func (mr matcherReader) checkGraphQL() {
 	if mr.m.OperationType == "" {
-		mr.missing("operation_type", "the operation type is missing; write query, mutation, subscription or *")
+		mr.FailKey("operation_type", "the operation type is missing; write query, mutation, subscription or *")
 		return
 	}
 	if mr.deny && mr.m.OperationName != "" && len(mr.m.Fields) == 0 && !unlimited(mr.m.OperationName) {
-		mr.fields["operation_name"].warn("clients choose the names of their operations and get past this; deny fields")
+		mr.Fields["operation_name"].Warn("clients choose the names of their operations and get past this; deny fields")
 	}
 	if mr.m.OperationType == "*" && unlimited(mr.m.OperationName) && (len(mr.m.Fields) == 0 || slices.ContainsFunc(mr.m.Fields, unlimited)) {
 		mr.everything()
@@ -141,8 +143,8 @@ func unlimited(pattern string) bool { return pattern == "" || pattern == "*" || 
 
 func (mr matcherReader) checkSQL() {
 	switch {
-	case !mr.has("command"):
-		mr.missing("command", "the command is missing; write one, such as SELECT, or *")
+	case !mr.Has("command"):
+		mr.FailKey("command", "the command is missing; write one, such as SELECT, or *")
 	case mr.m.Command == "*":
 		mr.everything()
 	}
@@ -150,12 +152,12 @@ func (mr matcherReader) checkSQL() {
 
 func (mr matcherReader) checkJSONRPC() {
 	switch {
-	case !mr.has("method"):
-		mr.missing("method", "the method is missing; write it out, or * for any")
+	case !mr.Has("method"):
+		mr.FailKey("method", "the method is missing; write it out, or * for any")
 	case mr.m.Method == "*" && len(mr.m.Params) == 0:
 		mr.everything()
 	case mr.m.Method != "*" && strings.ContainsAny(mr.m.Method, wildcards):
-		mr.fields["method"].fail("%s has a wildcard; write one method out, or * for any", quoted(mr.m.Method))
+		mr.Fields["method"].Fail("%s has a wildcard; write one method out, or * for any", strictyaml.Quoted(mr.m.Method))
 	}
 }
 

@@ -5,11 +5,12 @@ import (
 	"strings"
 
 	"github.com/splitpod/splitpod/pkg/core/policy/glob"
+	"github.com/splitpod/splitpod/pkg/core/strictyaml"
 )
 
 // ruleSet is where the matchers of an endpoint are, in the order of Allow and Deny.
 type ruleSet struct {
-	allow, deny []value
+	allow, deny []strictyaml.Value
 }
 
 // checkRuleSet checks the rules of an endpoint against each other.
@@ -28,11 +29,11 @@ func (er endpointReader) checkWebSocketSet() {
 		return
 	}
 	if len(er.e.Allow) > 0 && !slices.ContainsFunc(er.e.Allow, func(m Matcher) bool { return m.aboutGraphQL() }) {
-		er.rules.deny[0].fail("messages are judged as GraphQL operations because of deny_rules, and no rule allows one; add allow: {operation_type: \"*\"}")
+		er.rules.deny[0].Fail("messages are judged as GraphQL operations because of deny_rules, and no rule allows one; add allow: {operation_type: \"*\"}")
 	}
 	for i, m := range er.e.Allow {
 		if m.Method == "WEBSOCKET_TEXT" {
-			er.rules.allow[i].fail("WEBSOCKET_TEXT would allow every operation past the GraphQL rules; remove this rule")
+			er.rules.allow[i].Fail("WEBSOCKET_TEXT would allow every operation past the GraphQL rules; remove this rule")
 		}
 	}
 }
@@ -42,7 +43,7 @@ func (er endpointReader) checkWebSocketSet() {
 func (er endpointReader) checkHandshake() {
 	opens := func(m Matcher) bool { return m.Method == "GET" || m.Method == "*" }
 	if len(er.e.Allow) > 0 && !slices.ContainsFunc(er.e.Allow, opens) {
-		er.fields["rules"].warn("no rule allows the handshake, which comes first; add allow: {method: GET, path: ...}")
+		er.Fields["rules"].Warn("no rule allows the handshake, which comes first; add allow: {method: GET, path: ...}")
 	}
 }
 
@@ -67,12 +68,12 @@ func (er endpointReader) checkMCPSet() {
 	}
 	for i, m := range er.e.Allow {
 		if m.bareToolCall() {
-			er.rules.allow[i].fail("tools/call without a tool allows every tool, and other rules name tools; remove one of the two")
+			er.rules.allow[i].Fail("tools/call without a tool allows every tool, and other rules name tools; remove one of the two")
 		}
 	}
 	for i, m := range er.e.Deny {
 		if m.bareToolCall() {
-			er.rules.deny[i].fail("tools/call without a tool denies every tool that other rules allow; remove one of the two")
+			er.rules.deny[i].Fail("tools/call without a tool denies every tool that other rules allow; remove one of the two")
 		}
 	}
 }
@@ -80,13 +81,13 @@ func (er endpointReader) checkMCPSet() {
 func (mr matcherReader) checkMCP() {
 	all := mr.e.MCP.AllowAllKnownMCPMethods
 	method := mr.m.Method
-	if !mr.has("method") && !(all && mr.m.aboutTool()) {
-		mr.missing("method", "the method is missing; write it out, such as tools/call")
+	if !mr.Has("method") && !(all && mr.m.aboutTool()) {
+		mr.FailKey("method", "the method is missing; write it out, such as tools/call")
 	}
 	if wild := strings.IndexAny(method, wildcards); wild >= 0 && (!strings.HasPrefix(method, "tools/") || wild < len("tools/")) {
-		mr.fields["method"].fail("%s has a wildcard outside tools/; write the method out", quoted(method))
+		mr.Fields["method"].Fail("%s has a wildcard outside tools/; write the method out", strictyaml.Quoted(method))
 	} else if method != "" {
-		mr.fields["method"].checkNameGlob(method)
+		checkNameGlob(mr.Fields["method"], method)
 	}
 	mr.checkMCPTool(all)
 }
@@ -94,29 +95,27 @@ func (mr matcherReader) checkMCP() {
 func (mr matcherReader) checkMCPTool(all bool) {
 	for name := range mr.m.Params {
 		if name != "name" {
-			v := mr.fields["params"]
-			v.path = join(v.path, name)
-			v.fail("parameter %s is not read with protocol: mcp; write tool, or params with name only", quoted(name))
+			mr.Fields["params"].FailKey(name, "parameter %s is not read with protocol: mcp; write tool, or params with name only", strictyaml.Quoted(name))
 		}
 	}
 	key, tool := "tool", mr.m.Tool
 	if tool == "" {
 		key, tool = "params", mr.m.Params["name"]
 	} else if mr.m.Params["name"] != "" {
-		mr.fields["tool"].fail("tool and params.name are both set; keep tool")
+		mr.Fields["tool"].Fail("tool and params.name are both set; keep tool")
 	}
 	if tool == "" {
 		return
 	}
-	v := mr.fields[key]
+	v := mr.Fields[key]
 	if mr.m.Method != toolCall && !(all && mr.m.Method == "") {
-		v.fail("a tool is named, and the method is not tools/call; write method: tools/call")
+		v.Fail("a tool is named, and the method is not tools/call; write method: tools/call")
 	}
 	if mr.e.MCP.StrictToolNames && !strings.ContainsAny(tool, wildcards) && !strictTool(tool) {
-		v.fail("%s would never match, strict tool names have up to 128 letters, digits, dots, dashes and underscores; write mcp.strict_tool_names: false or another name", quoted(tool))
+		v.Fail("%s would never match, strict tool names have up to 128 letters, digits, dots, dashes and underscores; write mcp.strict_tool_names: false or another name", strictyaml.Quoted(tool))
 	}
 	if !mr.e.MCP.StrictToolNames && strings.ContainsAny(tool, wildcards) {
-		v.fail("%s has a wildcard, which needs mcp.strict_tool_names: true; set that or write the tool out", quoted(tool))
+		v.Fail("%s has a wildcard, which needs mcp.strict_tool_names: true; set that or write the tool out", strictyaml.Quoted(tool))
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/policyfile"
 	"github.com/splitpod/splitpod/pkg/core"
 	"github.com/splitpod/splitpod/pkg/core/policy"
+	"github.com/splitpod/splitpod/pkg/core/strictyaml"
 )
 
 // policies turns what is known about the policy (its file, and what its binaries
@@ -72,7 +73,7 @@ func (p *policies) load(ctx context.Context, f policyfile.File) error {
 }
 
 // inOne is a list of warnings as one text. Whoever records it cuts it.
-func inOne(warnings []policy.Problem) string {
+func inOne(warnings []strictyaml.Problem) string {
 	texts := make([]string, len(warnings))
 	for i, w := range warnings {
 		texts[i] = w.String()

@@ -12,6 +12,7 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/propose"
 	"github.com/splitpod/splitpod/pkg/core"
 	"github.com/splitpod/splitpod/pkg/core/policy"
+	"github.com/splitpod/splitpod/pkg/core/strictyaml"
 )
 
 // intake adds proposals to a state that is the caller's alone.
@@ -79,7 +80,7 @@ func (in *intake) fits(p propose.Proposal) (policy.Rule, error) {
 		return policy.Rule{}, fmt.Errorf("the rule has %d bytes as a policy file; %d are allowed", n, MaxRule)
 	}
 	doc, err := Merge(in.effective, map[string]policy.Rule{name: p.Rule})
-	if problems, ok := errors.AsType[policy.Problems](err); ok {
+	if problems, ok := errors.AsType[strictyaml.Problems](err); ok {
 		return policy.Rule{}, errors.New(InWords(problems, name))
 	}
 	if err != nil {
@@ -90,7 +91,7 @@ func (in *intake) fits(p propose.Proposal) (policy.Rule, error) {
 
 // InWords is what is wrong with a rule, for whoever made it: without the place in a
 // file that nobody has.
-func InWords(problems policy.Problems, name string) string {
+func InWords(problems strictyaml.Problems, name string) string {
 	var out []string
 	for _, p := range problems[:min(len(problems), 5)] {
 		out = append(out, strings.TrimPrefix(p.Field, "network_policies."+name+".")+": "+p.Message)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/propose"
 	"github.com/splitpod/splitpod/pkg/core/policy"
+	"github.com/splitpod/splitpod/pkg/core/strictyaml"
 )
 
 // Merge is a policy with further rules, by name, checked as a whole. None of the names
@@ -34,22 +35,22 @@ func Merge(base *policy.Document, rules map[string]policy.Rule) (*policy.Documen
 
 // unplace removes positions, which are none in the operator's file.
 func unplace(r *policy.Rule) {
-	r.At = policy.Position{}
+	r.At = strictyaml.Position{}
 	for i := range r.Endpoints {
 		e := &r.Endpoints[i]
-		e.At = policy.Position{}
+		e.At = strictyaml.Position{}
 		for j := range e.Allow {
-			e.Allow[j].At = policy.Position{}
+			e.Allow[j].At = strictyaml.Position{}
 		}
 		for j := range e.Deny {
-			e.Deny[j].At = policy.Position{}
+			e.Deny[j].At = strictyaml.Position{}
 		}
 		for j := range e.AllowedIPs {
-			e.AllowedIPs[j].At = policy.Position{}
+			e.AllowedIPs[j].At = strictyaml.Position{}
 		}
 	}
 	for i := range r.Binaries {
-		r.Binaries[i].At = policy.Position{}
+		r.Binaries[i].At = strictyaml.Position{}
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/propose"
 	"github.com/splitpod/splitpod/pkg/core"
 	"github.com/splitpod/splitpod/pkg/core/policy"
+	"github.com/splitpod/splitpod/pkg/core/strictyaml"
 )
 
 func parse(t testing.TB, text string) *policy.Document {
@@ -305,7 +306,7 @@ func TestEverythingSurvivesARestart(t *testing.T) {
 	before := w.List()
 	w.open()
 	ignoreNil := cmpopts.EquateEmpty()
-	if d := cmp.Diff(before, w.List(), ignoreNil, cmpopts.EquateComparable(policy.AllowedIP{}.Prefix), cmpopts.IgnoreTypes(policy.Position{})); d != "" {
+	if d := cmp.Diff(before, w.List(), ignoreNil, cmpopts.EquateComparable(policy.AllowedIP{}.Prefix), cmpopts.IgnoreTypes(strictyaml.Position{})); d != "" {
 		t.Error(d)
 	}
 	if e, _ := w.Get(approved.ID); !e.InForce || !w.request("api.github.com", "/usr/bin/curl", "POST", "/repos/a/issues") {

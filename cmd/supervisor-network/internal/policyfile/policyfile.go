@@ -20,6 +20,7 @@ import (
 	"github.com/fsnotify/fsnotify"
 
 	"github.com/splitpod/splitpod/pkg/core/policy"
+	"github.com/splitpod/splitpod/pkg/core/strictyaml"
 )
 
 // maxBytes bounds a policy file.
@@ -28,7 +29,7 @@ const maxBytes = 1 << 20
 // File is one version of the file: valid, or with the problems it has.
 type File struct {
 	Doc      *policy.Document
-	Warnings []policy.Problem
+	Warnings []strictyaml.Problem
 	Digest   string // hex SHA-256 of the bytes
 	Err      error
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/address"
 	"github.com/splitpod/splitpod/pkg/core"
 	"github.com/splitpod/splitpod/pkg/core/policy"
+	"github.com/splitpod/splitpod/pkg/core/strictyaml"
 )
 
 // Limits of one request for rules.
@@ -201,7 +202,7 @@ func (a *addRule) read() (policy.Rule, error) {
 		return policy.Rule{}, errors.New("rule cannot be read")
 	}
 	doc, _, err := policy.Parse("proposal", text)
-	if problems, ok := errors.AsType[policy.Problems](err); ok {
+	if problems, ok := errors.AsType[strictyaml.Problems](err); ok {
 		return policy.Rule{}, errors.New("rule." + approve.InWords(problems, a.Name))
 	}
 	if err != nil {

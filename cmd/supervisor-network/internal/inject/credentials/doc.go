@@ -19,7 +19,7 @@ import (
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/placeholder"
-	"github.com/splitpod/splitpod/pkg/core/policy"
+	"github.com/splitpod/splitpod/pkg/core/strictyaml"
 )
 
 // Document is a valid credentials file.
@@ -42,7 +42,7 @@ type Key struct {
 	Bindings    []Binding
 	Anywhere    bool // no binding, and the file says so
 	Hygiene     Hygiene
-	At          policy.Position
+	At          strictyaml.Position
 }
 
 // Expiry is when a value stops being used. The zero value is never.
@@ -85,7 +85,7 @@ type Grant struct {
 	Scopes        []string
 	Header        string        // "": Authorization, as a bearer
 	TTL           time.Duration // 0: as the answer says
-	At            policy.Position
+	At            strictyaml.Position
 	revision      uint64 // of what it says
 }
 

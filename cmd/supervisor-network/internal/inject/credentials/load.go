@@ -14,17 +14,17 @@ import (
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/placeholder"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/secret"
-	"github.com/splitpod/splitpod/pkg/core/policy"
+	"github.com/splitpod/splitpod/pkg/core/strictyaml"
 )
 
 // read reads and parses a credentials file.
-func read(path string) (*Document, []policy.Problem, error) {
+func read(path string) (*Document, []strictyaml.Problem, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, nil, fmt.Errorf("read the credentials: %w", err)
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, policy.MaxBytes+1))
+	data, err := io.ReadAll(io.LimitReader(f, strictyaml.MaxBytes+1))
 	if err != nil {
 		return nil, nil, fmt.Errorf("read the credentials: %w", err)
 	}
@@ -138,7 +138,7 @@ func settingsOf(doc *Document) string {
 
 // text is all that a grant says.
 func (g Grant) text() string {
-	g.At, g.revision = policy.Position{}, 0
+	g.At, g.revision = strictyaml.Position{}, 0
 	bindings := g.Bindings
 	g.Bindings = nil // they hold pointers
 	return fmt.Sprintf("%+v\x00%v", g, bindings)

@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/placeholder"
-	"github.com/splitpod/splitpod/pkg/core/policy"
 	"github.com/splitpod/splitpod/pkg/core/policy/glob"
+	"github.com/splitpod/splitpod/pkg/core/strictyaml"
 )
 
 // Limits of a credentials file.
@@ -19,10 +19,10 @@ const (
 )
 
 // Parse reads a credentials file. It returns a valid Document, or an error of type
-// policy.Problems with everything that is wrong.
-func Parse(file string, data []byte) (*Document, []policy.Problem, error) {
+// strictyaml.Problems with everything that is wrong.
+func Parse(file string, data []byte) (*Document, []strictyaml.Problem, error) {
 	p := parser{doc: &Document{}}
-	warnings, err := policy.ReadStrict(file, data, p.top)
+	warnings, err := strictyaml.Read(file, data, p.top)
 	if err != nil {
 		return nil, warnings, err
 	}
@@ -31,16 +31,16 @@ func Parse(file string, data []byte) (*Document, []policy.Problem, error) {
 
 type parser struct{ doc *Document }
 
-func (p *parser) top(n policy.Node) {
+func (p *parser) top(n strictyaml.Value) {
 	o, ok := n.Object("version", "credentials", "signing", "token_grants")
 	if !ok {
 		return
 	}
 	o.Version()
 	if o.Has("credentials") {
-		entries := o.Get("credentials").Entries()
+		entries, _ := o.Fields["credentials"].Entries()
 		if len(entries) > MaxKeys {
-			o.Get("credentials").Fail("there are %d keys; %d are allowed", len(entries), MaxKeys)
+			o.Fields["credentials"].Fail("there are %d keys; %d are allowed", len(entries), MaxKeys)
 			return
 		}
 		for _, e := range entries {
@@ -48,12 +48,13 @@ func (p *parser) top(n policy.Node) {
 		}
 	}
 	if o.Has("signing") {
-		for _, n := range o.Get("signing").List() {
+		list, _ := o.Fields["signing"].List()
+		for _, n := range list {
 			p.signing(n)
 		}
 	}
 	if o.Has("token_grants") {
-		p.grants(o.Get("token_grants"))
+		p.grants(o.Fields["token_grants"])
 	}
 }
 
@@ -66,7 +67,7 @@ func (p *parser) find(name string) *Key {
 	return nil
 }
 
-func (p *parser) key(e policy.Entry) {
+func (p *parser) key(e strictyaml.Entry) {
 	k := Key{Name: e.Name, Form: placeholder.Canonical, At: e.Key.At()}
 	o, ok := e.Object("file", "environment", "placeholder", "alias_prefix", "expires", "expires_after", "bindings", "anywhere", "response_hygiene")
 	if !ok {
@@ -87,7 +88,7 @@ func (p *parser) key(e policy.Entry) {
 	p.doc.Keys = append(p.doc.Keys, k)
 }
 
-func checkName(e policy.Entry) {
+func checkName(e strictyaml.Entry) {
 	switch {
 	case placeholder.Reserved(e.Name):
 		e.Key.Fail("a key does not start with v<digits>_ or s<64 hexadecimal digits>_, which placeholders use; choose another name")
@@ -98,16 +99,16 @@ func checkName(e policy.Entry) {
 
 // path reads an absolute path. What is none is not repeated: it may be the secret itself,
 // and so may what stands for a time or the name of a key.
-func path(o policy.Object, key string) string {
+func path(o strictyaml.Object, key string) string {
 	if !o.Has(key) {
-		o.Missing(key, "the file is missing; write the path of the mounted secret")
+		o.FailKey(key, "the file is missing; write the path of the mounted secret")
 		return ""
 	}
 	s := o.Text(key)
 	if s != "" && (!filepath.IsAbs(s) || filepath.Clean(s) != s) {
-		o.Get(key).Fail("this is not a plain absolute path; write it from / on, without . or ..; the secret stands in that file, not here")
+		o.Fields[key].Fail("this is not a plain absolute path; write it from / on, without . or ..; the secret stands in that file, not here")
 	}
-	if n := o.Get(key); s == "" {
+	if n := o.Fields[key]; s == "" {
 		if _, ok := n.Text(); ok {
 			n.Fail("the path is empty; write the path of the mounted secret")
 		}
@@ -115,7 +116,7 @@ func path(o policy.Object, key string) string {
 	return s
 }
 
-func (k *Key) form(o policy.Object) {
+func (k *Key) form(o strictyaml.Object) {
 	switch o.Word("placeholder", "canonical", "revision", "stable", "alias") {
 	case "revision":
 		k.Form = placeholder.Revision
@@ -127,20 +128,20 @@ func (k *Key) form(o policy.Object) {
 	k.Prefix = o.Text("alias_prefix")
 	switch {
 	case k.Form == placeholder.Alias && !placeholder.ValidPrefix(k.Prefix):
-		o.Missing("alias_prefix", "an alias needs a prefix of letters, digits, and the characters . _ ~ -; write for example alias_prefix: sk-")
+		o.FailKey("alias_prefix", "an alias needs a prefix of letters, digits, and the characters . _ ~ -; write for example alias_prefix: sk-")
 	case k.Form != placeholder.Alias && o.Has("alias_prefix"):
-		o.Get("alias_prefix").Fail("alias_prefix has no effect without placeholder: alias; add that or remove this")
+		o.Fields["alias_prefix"].Fail("alias_prefix has no effect without placeholder: alias; add that or remove this")
 	case !k.Environment && o.Has("placeholder"):
-		o.Get("placeholder").Fail("the workload gets no placeholder of a key with environment: false; remove one of the two")
+		o.Fields["placeholder"].Fail("the workload gets no placeholder of a key with environment: false; remove one of the two")
 	}
 }
 
 // maxLife bounds durations of the file.
 const maxLife = 10 * 365 * 24 * time.Hour
 
-func (k *Key) expiry(o policy.Object) {
+func (k *Key) expiry(o strictyaml.Object) {
 	if o.Has("expires") && o.Has("expires_after") {
-		o.Get("expires").Fail("expires and expires_after are both set; keep one")
+		o.Fields["expires"].Fail("expires and expires_after are both set; keep one")
 		return
 	}
 	k.Expiry.After = duration(o, "expires_after", time.Second, maxLife)
@@ -152,44 +153,44 @@ func (k *Key) expiry(o policy.Object) {
 	default:
 		at, err := time.Parse(time.RFC3339, s)
 		if err != nil {
-			o.Get("expires").Fail(`this is not a time; write "2026-12-31T23:59:59Z", or jwt for what the token itself says`)
+			o.Fields["expires"].Fail(`this is not a time; write "2026-12-31T23:59:59Z", or jwt for what the token itself says`)
 			return
 		}
 		k.Expiry.At = at
 	}
 }
 
-func duration(o policy.Object, key string, low, high time.Duration) time.Duration {
+func duration(o strictyaml.Object, key string, low, high time.Duration) time.Duration {
 	s := o.Text(key)
 	if s == "" {
 		return 0
 	}
 	d, err := time.ParseDuration(s)
 	if err != nil || d < low || d > high {
-		o.Get(key).Fail("this is not a duration from %s to %s; write for example 1h30m", low, high)
+		o.Fields[key].Fail("this is not a duration from %s to %s; write for example 1h30m", low, high)
 		return 0
 	}
 	return d
 }
 
 // where reads what a key is bound to. That it is bound to nothing has to be said.
-func (k *Key) where(o policy.Object) {
+func (k *Key) where(o strictyaml.Object) {
 	k.Anywhere = o.Flag("anywhere", false)
 	if o.Has("bindings") {
-		k.Bindings = bindings(o.Get("bindings"))
+		k.Bindings = bindings(o.Fields["bindings"])
 	}
 	switch {
 	case k.Anywhere && o.Has("bindings"):
-		o.Get("anywhere").Fail("bindings and anywhere exclude each other; keep the bindings")
+		o.Fields["anywhere"].Fail("bindings and anywhere exclude each other; keep the bindings")
 	case k.Anywhere:
-		o.Get("anywhere").Warn("the key goes to every host that the policy permits; write bindings if you can")
+		o.Fields["anywhere"].Warn("the key goes to every host that the policy permits; write bindings if you can")
 	case !o.Has("bindings") && k.Environment:
-		o.Missing("bindings", "the key is bound to no endpoint; write bindings with host and port, or anywhere: true if every permitted host may get it")
+		o.FailKey("bindings", "the key is bound to no endpoint; write bindings with host and port, or anywhere: true if every permitted host may get it")
 	}
 }
 
-func bindings(n policy.Node) []Binding {
-	list := n.List()
+func bindings(n strictyaml.Value) []Binding {
+	list, _ := n.List()
 	switch {
 	case len(list) == 0:
 		n.Fail("the list is empty; write at least one host and port")
@@ -211,35 +212,35 @@ func bindings(n policy.Node) []Binding {
 	return out
 }
 
-func host(o policy.Object) string {
+func host(o strictyaml.Object) string {
 	s := strings.ToLower(o.Text("host"))
 	_, err := glob.CompileSelector(s)
 	switch {
 	case !o.Has("host") || s == "":
-		o.Missing("host", "the host is missing; write for example api.example.com")
+		o.FailKey("host", "the host is missing; write for example api.example.com")
 	case strings.Trim(s, "*.") == "":
-		o.Get("host").Fail("%s is every host; name a domain, or write anywhere: true in the place of bindings", policy.Quoted(s))
+		o.Fields["host"].Fail("%s is every host; name a domain, or write anywhere: true in the place of bindings", strictyaml.Quoted(s))
 	case err != nil:
-		o.Get("host").Fail("%s is not a host selector: %v", policy.Quoted(s), err)
+		o.Fields["host"].Fail("%s is not a host selector: %v", strictyaml.Quoted(s), err)
 	case strings.Contains(s, "*") && strings.Count(strings.TrimLeft(s, "*."), ".") == 0:
-		o.Get("host").Warn("%s is wide: anybody can register a domain that it matches", policy.Quoted(s))
+		o.Fields["host"].Warn("%s is wide: anybody can register a domain that it matches", strictyaml.Quoted(s))
 	}
 	return s
 }
 
-func ports(o policy.Object) (out []uint16) {
-	var list []policy.Node
+func ports(o strictyaml.Object) (out []uint16) {
+	var list []strictyaml.Value
 	switch {
 	case o.Has("port") && o.Has("ports"):
-		o.Get("port").Fail("port and ports are both set; keep ports")
+		o.Fields["port"].Fail("port and ports are both set; keep ports")
 	case o.Has("port"):
-		list = []policy.Node{o.Get("port")}
+		list = []strictyaml.Value{o.Fields["port"]}
 	case o.Has("ports"):
-		if list = o.Get("ports").List(); len(list) == 0 {
-			o.Get("ports").Fail("the list is empty; write at least one port")
+		if list, _ = o.Fields["ports"].List(); len(list) == 0 {
+			o.Fields["ports"].Fail("the list is empty; write at least one port")
 		}
 	default:
-		o.Missing("port", "the port is missing; write port or ports")
+		o.FailKey("port", "the port is missing; write port or ports")
 	}
 	for _, n := range list {
 		if port, ok := n.Number(1, 65535); ok && !slices.Contains(out, uint16(port)) {
@@ -249,14 +250,14 @@ func ports(o policy.Object) (out []uint16) {
 	return out
 }
 
-func scope(o policy.Object) string {
+func scope(o strictyaml.Object) string {
 	s := o.Text("path")
 	switch err := glob.CompileScope(s).Err(); {
 	case s == "":
 	case s != "**" && s[0] != '/':
-		o.Get("path").Fail("%s does not start with /; write a path, or ** for all", policy.Quoted(s))
+		o.Fields["path"].Fail("%s does not start with /; write a path, or ** for all", strictyaml.Quoted(s))
 	case err != nil:
-		o.Get("path").Fail("%s is not a valid pattern: %v", policy.Quoted(s), err)
+		o.Fields["path"].Fail("%s is not a valid pattern: %v", strictyaml.Quoted(s), err)
 	}
 	return s
 }

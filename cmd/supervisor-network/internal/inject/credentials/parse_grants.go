@@ -6,10 +6,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/splitpod/splitpod/pkg/core/policy"
+	"github.com/splitpod/splitpod/pkg/core/strictyaml"
 )
 
-func (p *parser) signing(n policy.Node) {
+func (p *parser) signing(n strictyaml.Value) {
 	o, ok := n.Object("provider", "access_key_id", "secret_access_key", "session_token")
 	if !ok {
 		return
@@ -25,22 +25,22 @@ func (p *parser) signing(n policy.Node) {
 }
 
 // keyOf reads the name of a key that the file has.
-func (p *parser) keyOf(o policy.Object, field string, needed bool) string {
+func (p *parser) keyOf(o strictyaml.Object, field string, needed bool) string {
 	if !o.Has(field) {
 		if needed {
-			o.Missing(field, "the key is missing; name one of credentials")
+			o.FailKey(field, "the key is missing; name one of credentials")
 		}
 		return ""
 	}
 	name := o.Text(field)
 	if name != "" && p.find(name) == nil {
-		o.Get(field).Fail("no key of credentials has this name; add it there")
+		o.Fields[field].Fail("no key of credentials has this name; add it there")
 	}
 	return name
 }
 
-func (p *parser) grants(n policy.Node) {
-	list := n.List()
+func (p *parser) grants(n strictyaml.Value) {
+	list, _ := n.List()
 	if len(list) > MaxGrants {
 		n.Fail("there are %d token grants; %d are allowed", len(list), MaxGrants)
 		return
@@ -50,7 +50,7 @@ func (p *parser) grants(n policy.Node) {
 	}
 }
 
-func (p *parser) grant(n policy.Node) {
+func (p *parser) grant(n strictyaml.Value) {
 	o, ok := n.Object("name", "bindings", "token_endpoint", "grant", "workload_api", "subject_key", "jwt_svid_audience",
 		"client_assertion_type", "client_id", "audience", "scopes", "auth_style", "header_name", "cache_ttl")
 	if !ok {
@@ -59,45 +59,48 @@ func (p *parser) grant(n policy.Node) {
 	g := Grant{
 		Name: o.Text("name"), TokenEndpoint: o.Text("token_endpoint"), Exchange: o.Word("grant", "client_credentials", "token_exchange") == "token_exchange",
 		WorkloadAPI: o.Text("workload_api"), SubjectKey: p.keyOf(o, "subject_key", false), SVIDAudience: o.Text("jwt_svid_audience"),
-		AssertionType: o.Text("client_assertion_type"), ClientID: o.Text("client_id"), Audience: o.Text("audience"), Scopes: o.Texts("scopes"),
+		AssertionType: o.Text("client_assertion_type"), ClientID: o.Text("client_id"), Audience: o.Text("audience"),
 		TTL: duration(o, "cache_ttl", time.Second, 24*time.Hour), At: o.At(),
 	}
+	for _, t := range o.Texts("scopes") {
+		g.Scopes = append(g.Scopes, t.S)
+	}
 	if o.Has("bindings") {
-		g.Bindings = bindings(o.Get("bindings"))
+		g.Bindings = bindings(o.Fields["bindings"])
 	} else {
-		o.Missing("bindings", "the grant is bound to no endpoint; write bindings with host and port")
+		o.FailKey("bindings", "the grant is bound to no endpoint; write bindings with host and port")
 	}
 	p.checkGrant(o, &g)
 	g.readHeader(o)
 	p.doc.Grants = append(p.doc.Grants, g)
 }
 
-func (p *parser) checkGrant(o policy.Object, g *Grant) {
+func (p *parser) checkGrant(o strictyaml.Object, g *Grant) {
 	if g.Name == "" {
-		o.Missing("name", "the name is missing; records name the grant by it")
+		o.FailKey("name", "the name is missing; records name the grant by it")
 	}
 	for i := range p.doc.Grants {
 		other := &p.doc.Grants[i]
 		if other.Name == g.Name && g.Name != "" {
-			o.Get("name").Fail("another grant on line %d has this name; choose another", other.At.Line)
+			o.Fields["name"].Fail("another grant on line %d has this name; choose another", other.At.Line)
 		}
 		if ambiguous(other, g) {
-			o.Missing("bindings", "the grant on line %d is for the same host, port and path; one request gets one token", other.At.Line)
+			o.FailKey("bindings", "the grant on line %d is for the same host, port and path; one request gets one token", other.At.Line)
 		}
 	}
 	switch why := CheckEndpoint(g.TokenEndpoint); {
 	case g.TokenEndpoint == "":
-		o.Missing("token_endpoint", "the token endpoint is missing; write its URL")
+		o.FailKey("token_endpoint", "the token endpoint is missing; write its URL")
 	case why != "":
-		o.Get("token_endpoint").Fail("%s", why)
+		o.Fields["token_endpoint"].Fail("%s", why)
 	}
 	switch {
 	case g.WorkloadAPI == "" && g.SubjectKey == "":
-		o.Missing("workload_api", "the identity is missing; write workload_api with the socket, or subject_key with a key")
+		o.FailKey("workload_api", "the identity is missing; write workload_api with the socket, or subject_key with a key")
 	case g.WorkloadAPI != "" && g.SubjectKey != "":
-		o.Get("subject_key").Fail("workload_api and subject_key are both set; keep one")
+		o.Fields["subject_key"].Fail("workload_api and subject_key are both set; keep one")
 	case g.WorkloadAPI != "" && !strings.HasPrefix(g.WorkloadAPI, "unix:///"):
-		o.Get("workload_api").Fail("%s is not a Unix socket; write unix:/// and its path", policy.Quoted(g.WorkloadAPI))
+		o.Fields["workload_api"].Fail("%s is not a Unix socket; write unix:/// and its path", strictyaml.Quoted(g.WorkloadAPI))
 	}
 }
 
@@ -116,18 +119,18 @@ func ambiguous(a, b *Grant) bool {
 // forbiddenHeaders cannot carry a token: they frame or address the message.
 var forbiddenHeaders = []string{"host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer", "keep-alive", "expect"}
 
-func (g *Grant) readHeader(o policy.Object) {
+func (g *Grant) readHeader(o strictyaml.Object) {
 	style := o.Word("auth_style", "bearer", "header")
 	g.Header = o.Text("header_name")
 	switch {
 	case style != "header" && o.Has("header_name"):
-		o.Get("header_name").Fail("header_name has no effect without auth_style: header; add that or remove this")
+		o.Fields["header_name"].Fail("header_name has no effect without auth_style: header; add that or remove this")
 	case style != "header":
 		g.Header = ""
 	case g.Header == "" || strings.Trim(g.Header, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_") != "":
-		o.Missing("header_name", "the header is missing or not a name; write letters, digits and -")
+		o.FailKey("header_name", "the header is missing or not a name; write letters, digits and -")
 	case slices.Contains(forbiddenHeaders, strings.ToLower(g.Header)):
-		o.Get("header_name").Fail("%s frames or addresses a message and carries no token; choose another", policy.Quoted(g.Header))
+		o.Fields["header_name"].Fail("%s frames or addresses a message and carries no token; choose another", strictyaml.Quoted(g.Header))
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/splitpod/splitpod/pkg/core/policy"
+	"github.com/splitpod/splitpod/pkg/core/strictyaml"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -20,7 +20,7 @@ var update = flag.Bool("update", false, "write the golden files")
 func problemLines(t testing.TB, source string) string {
 	t.Helper()
 	doc, warnings, err := Parse("f", []byte(source))
-	var problems policy.Problems
+	var problems strictyaml.Problems
 	if err != nil && !errors.As(err, &problems) {
 		t.Fatalf("the error is a %T", err)
 	}

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/secret"
-	"github.com/splitpod/splitpod/pkg/core/policy"
+	"github.com/splitpod/splitpod/pkg/core/strictyaml"
 )
 
 // Config configures a Store.
@@ -39,7 +39,7 @@ type Store struct {
 // Open reads the file for the first time. It fails if the file is not valid; the
 // warnings are returned in both cases. A secret that cannot be read is logged, and
 // its key has no value.
-func Open(cfg Config) (*Store, []policy.Problem, error) {
+func Open(cfg Config) (*Store, []strictyaml.Problem, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}

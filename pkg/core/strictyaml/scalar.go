@@ -1,4 +1,4 @@
-package policy
+package strictyaml
 
 import (
 	"slices"
@@ -12,48 +12,54 @@ import (
 // than text.
 var legacy = []string{"y", "n", "yes", "no", "on", "off", "true", "false", "null", "~"}
 
+// ReadsAsText reports whether every reader of YAML takes a word in lower case for text,
+// without quotes; numbers are the caller's to exclude.
+func ReadsAsText(word string) bool { return !slices.Contains(legacy, word) }
+
+// plain reports whether a scalar has no quotes.
 func plain(n *yaml.Node) bool {
 	return n.Style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle) == 0
 }
 
-// scalar reports whether the value is one, and reports what it is if not.
-func (v value) scalar(want string) bool {
+// Scalar reports whether the value is a scalar and not null; if not it reports an error, with
+// what is wanted.
+func (v Value) Scalar(want string) bool {
 	if !v.usable() {
 		return false
 	}
 	if v.node.Kind != yaml.ScalarNode {
-		v.fail("want %s, found %s; write a single value", want, kind(v.node))
+		v.Fail("want %s, found %s; write a single value", want, kind(v.node))
 		return false
 	}
 	if v.node.Tag == "!!null" && plain(v.node) {
-		v.fail("want %s, found nothing; write a value or remove the key", want)
+		v.Fail("want %s, found nothing; write a value or remove the key", want)
 		return false
 	}
 	return true
 }
 
-// text reads a string. Plain text that some YAML reader takes for a number, a
+// Text reads a string. Plain text that some YAML reader takes for a number, a
 // date or a truth value is refused, and so are characters that cannot be seen.
-func (v value) text() (string, bool) {
-	if !v.scalar("text") {
+func (v Value) Text() (string, bool) {
+	if !v.Scalar("text") {
 		return "", false
 	}
 	s := v.node.Value
 	switch {
 	case plain(v.node) && v.node.Tag != "!!str" && v.node.Tag != "!!merge",
 		plain(v.node) && slices.Contains(legacy, strings.ToLower(s)):
-		v.fail(`want text, found %s, which YAML reads as something else; write "%s" in quotes`, clip(s), clip(s))
+		v.Fail(`want text, found %s, which YAML reads as something else; write "%s" in quotes`, Clip(s), Clip(s))
 		return "", false
 	case strings.ContainsFunc(s, hidden):
-		v.fail("the text has an invisible character in it; remove it")
+		v.Fail("the text has an invisible character in it; remove it")
 		return "", false
 	}
 	return s, true
 }
 
-// flag reads true or false.
-func (v value) flag(otherwise bool) bool {
-	if !v.scalar("true or false") {
+// Flag reads true or false; otherwise when it is wrong.
+func (v Value) Flag(otherwise bool) bool {
+	if !v.Scalar("true or false") {
 		return otherwise
 	}
 	if plain(v.node) {
@@ -64,50 +70,43 @@ func (v value) flag(otherwise bool) bool {
 			return false
 		}
 	}
-	v.fail("want true or false without quotes, found %s", quoted(v.node.Value))
+	v.Fail("want true or false without quotes, found %s", Quoted(v.node.Value))
 	return otherwise
 }
 
-// number reads a decimal number in a range.
-func (v value) number(low, high int64) (int64, bool) {
-	if !v.scalar("a number") {
+// Number reads a decimal number in a range, both ends included.
+func (v Value) Number(low, high int64) (int64, bool) {
+	if !v.Scalar("a number") {
 		return 0, false
 	}
 	s := v.node.Value
 	if !plain(v.node) {
-		v.fail("want a number without quotes, found %s", quoted(s))
+		v.Fail("want a number without quotes, found %s", Quoted(s))
 		return 0, false
 	}
 	digits := strings.TrimPrefix(s, "-")
 	if digits == "" || strings.Trim(digits, "0123456789") != "" || len(digits) > 1 && digits[0] == '0' || s == "-0" {
-		v.fail("want a decimal number, found %s; write digits only, without a leading zero", quoted(s))
+		v.Fail("want a decimal number, found %s; write digits only, without a leading zero", Quoted(s))
 		return 0, false
 	}
 	n, err := strconv.ParseInt(s, 10, 64)
 	if err != nil || n < low || n > high {
-		v.fail("%s is out of range; write a number from %d to %d", clip(s), low, high)
+		v.Fail("%s is out of range; write a number from %d to %d", Clip(s), low, high)
 		return 0, false
 	}
 	return n, true
 }
 
-// word reads one of some words; "" is allowed and means that nothing was said.
-func (v value) word(words ...string) string {
-	if !v.scalar("text") {
+// Word reads one of some words; "" is allowed and means that nothing was said.
+func (v Value) Word(words ...string) string {
+	if !v.Scalar("text") {
 		return ""
 	}
 	s := v.node.Value
 	if s == "" || slices.Contains(words, s) {
 		return s
 	}
-	v.fail("unknown word %s; %s", quoted(s), suggest(s, words))
-	return ""
-}
-
-func (o object) word(key string, words ...string) string {
-	if v, ok := o.fields[key]; ok {
-		return v.word(words...)
-	}
+	v.Fail("unknown word %s; %s", Quoted(s), suggest(s, words))
 	return ""
 }
 

@@ -1,4 +1,4 @@
-package policy
+package strictyaml
 
 import (
 	"bytes"
@@ -10,7 +10,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Limits of a policy file.
+// Limits of a file.
 const (
 	MaxBytes    = 1 << 20 // of the file
 	MaxDepth    = 32      // of maps and lists inside each other
@@ -21,7 +21,7 @@ const (
 // nil the file is empty.
 func (r *reader) load(data []byte) *yaml.Node {
 	if len(data) > MaxBytes {
-		r.reportAt(Position{1, 1}, "", "the file has %d bytes; a policy may have %d", len(data), MaxBytes)
+		r.reportAt(Position{1, 1}, "", "the file has %d bytes; %d are allowed", len(data), MaxBytes)
 		return nil
 	}
 	if at, why := badCharacter(data); why != "" {
@@ -44,7 +44,7 @@ func (r *reader) load(data []byte) *yaml.Node {
 		r.syntax(err, data)
 		return nil
 	default:
-		r.reportAt(place(&second), "", "a second document starts here; write one policy to a file")
+		r.reportAt(place(&second), "", "a second document starts here; write one to a file")
 		return nil
 	}
 	if len(doc.Content) == 0 {
@@ -53,7 +53,7 @@ func (r *reader) load(data []byte) *yaml.Node {
 	return doc.Content[0]
 }
 
-// badCharacter finds the first byte that no policy needs and that could make it
+// badCharacter finds the first byte that no file needs and that could make it
 // look different from what it is.
 func badCharacter(data []byte) (Position, string) {
 	at := Position{1, 1}
@@ -92,8 +92,8 @@ func hidden(c rune) bool {
 	return false
 }
 
-// structure reports what YAML allows and a policy does not, in every part of the
-// file, known to the schema or not. It returns false if the file is too deep to be
+// structure reports what YAML allows and is not read here, in every part of the
+// file, known to the caller or not. It returns false if the file is too deep to be
 // looked at any further.
 func (r *reader) structure(n *yaml.Node, depth int) bool {
 	if depth > MaxDepth {
@@ -102,12 +102,12 @@ func (r *reader) structure(n *yaml.Node, depth int) bool {
 	}
 	switch {
 	case n.Kind == yaml.AliasNode:
-		r.report(n, "", "*%s is an alias; write the value out", clip(n.Value))
+		r.report(n, "", "*%s is an alias; write the value out", Clip(n.Value))
 		return true
 	case n.Anchor != "":
-		r.report(n, "", "&%s is an anchor; remove it, aliases are not read", clip(n.Anchor))
+		r.report(n, "", "&%s is an anchor; remove it, aliases are not read", Clip(n.Anchor))
 	case n.Style&yaml.TaggedStyle != 0:
-		r.report(n, "", "%s is a tag; remove it, and quote the value if it is text", clip(n.Tag))
+		r.report(n, "", "%s is a tag; remove it, and quote the value if it is text", Clip(n.Tag))
 	}
 	for i, c := range n.Content {
 		if n.Kind == yaml.MappingNode && i%2 == 0 && c.Kind == yaml.ScalarNode && c.Tag == "!!merge" {

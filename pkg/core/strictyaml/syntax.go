@@ -1,4 +1,4 @@
-package policy
+package strictyaml
 
 import (
 	"bytes"
@@ -22,7 +22,7 @@ func (r *reader) syntax(err error, data []byte) {
 		text = m[2]
 	}
 	line = min(max(line, 1), 1+bytes.Count(data, []byte{'\n'}))
-	r.reportAt(Position{brokenLine(data, line), 1}, "", "this is not valid YAML: %s%s", clip(text), advice(text))
+	r.reportAt(Position{brokenLine(data, line), 1}, "", "this is not valid YAML: %s%s", Clip(text), advice(text))
 }
 
 // usual says what is usually wrong when the YAML reader gives up with these words.

@@ -1,4 +1,4 @@
-package policy
+package strictyaml
 
 import (
 	"errors"
@@ -7,14 +7,15 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestOtherFilesAreReadByTheSameRules reads a small file of another kind.
-func TestOtherFilesAreReadByTheSameRules(t *testing.T) {
+// TestAFileIsReadByStrictRules reads a small file of some kind.
+func TestAFileIsReadByStrictRules(t *testing.T) {
 	read := func(source string) (keys []string, lines []string) {
-		warnings, err := ReadStrict("f", []byte(source), func(top Node) {
+		warnings, err := Read("f", []byte(source), func(top Value) {
 			o, _ := top.Object("version", "list", "map")
 			o.Version()
 			if o.Has("map") {
-				for _, e := range o.Get("map").Entries() {
+				es, _ := o.Fields["map"].Entries()
+				for _, e := range es {
 					keys = append(keys, e.Name)
 					if _, ok := e.Text(); ok && e.At().Line != e.Key.At().Line {
 						e.Warn("on another line")
@@ -22,7 +23,8 @@ func TestOtherFilesAreReadByTheSameRules(t *testing.T) {
 				}
 			}
 			if o.Has("list") {
-				for _, n := range o.Get("list").List() {
+				vs, _ := o.Fields["list"].List()
+				for _, n := range vs {
 					if _, ok := n.Number(1, 9); !ok {
 						n.Fail("no digit")
 					}

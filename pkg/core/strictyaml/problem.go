@@ -1,20 +1,25 @@
-package policy
+package strictyaml
 
 import (
 	"cmp"
 	"fmt"
-	"slices"
 	"strings"
 )
 
-// Problem is one thing that is wrong with a policy file. Line and column of At
-// are never zero in a Problem that Parse returned.
+// Position is a place in a file. Lines and columns count from 1, columns in characters; the
+// zero value is nowhere.
+type Position struct {
+	Line, Column int
+}
+
+// Problem is one thing that is wrong with a file. Line and column of At are never zero in a
+// Problem that Read returned.
 type Problem struct {
 	File    string
 	At      Position
 	Field   string // such as network_policies.github.endpoints[0].port; empty for the whole file
 	Message string // says what to write instead, where that can be said
-	Warning bool   // the policy is used all the same
+	Warning bool   // the file is used all the same
 }
 
 // String is "file:line:column: field: message", with "warning:" before the field
@@ -44,14 +49,12 @@ func (ps Problems) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// sortProblems orders by place, and what stands at the same place by field.
-func sortProblems(ps []Problem) {
-	slices.SortStableFunc(ps, func(a, b Problem) int {
-		return cmp.Or(
-			cmp.Compare(a.At.Line, b.At.Line),
-			cmp.Compare(a.At.Column, b.At.Column),
-			cmp.Compare(a.Field, b.Field),
-			cmp.Compare(a.Message, b.Message),
-		)
-	})
+// Compare orders problems of one file by place, and what stands at the same place by field.
+func (p Problem) Compare(q Problem) int {
+	return cmp.Or(
+		cmp.Compare(p.At.Line, q.At.Line),
+		cmp.Compare(p.At.Column, q.At.Column),
+		cmp.Compare(p.Field, q.Field),
+		cmp.Compare(p.Message, q.Message),
+	)
 }
