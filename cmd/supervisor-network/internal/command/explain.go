@@ -159,7 +159,7 @@ func (x *explained) explain(ctx context.Context, snap *decide.Snapshot, r *decid
 			}
 		}()
 	}
-	e, err := snap.SpeakAbout(connection.Permit, r)
+	e, err := snap.SpeakAbout(ctx, connection.Permit, r)
 	if err != nil {
 		return err
 	}

@@ -14,8 +14,8 @@
 // judge.go. That is safe because the module is given the rules as the file has them and
 // shares nothing with the compiled form but the globs, and because random policies and
 // requests, a static corpus and every table of the tests are put to both and have to
-// get the same verdict (TestCompiledRulesAgreeWithTheModule, FuzzRequest). ExplainRequest
-// asks both in a running daemon and fails if they differ.
+// get the same verdict (TestCompiledRulesAgreeWithTheModule, FuzzRequest). SpeakAbout, which
+// `policy explain` calls, asks both and fails if they differ.
 //
 // Where a rule that denies could be dodged it reaches further than the pattern says: its
 // wildcards do not stop at dots in names and values, GET is HEAD as well, a path counts

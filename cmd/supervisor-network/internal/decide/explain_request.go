@@ -1,6 +1,7 @@
 package decide
 
 import (
+	"context"
 	"slices"
 
 	"github.com/splitpod/splitpod/pkg/core/policy"
@@ -21,14 +22,19 @@ type RequestExplanation struct {
 	Spoken   []Spoken
 }
 
-// SpeakAbout decides a request on a permitted connection and says which rules speak
-// about it. It is for people, and slower than Request.
-func (s *Snapshot) SpeakAbout(p Permit, r *Request) (RequestExplanation, error) {
+// SpeakAbout decides a request on a permitted connection, by the module, and says which rules
+// speak about it. It is for people, and slower than Request. It fails if the module says
+// something else than Request, which would be a defect of this package.
+func (s *Snapshot) SpeakAbout(ctx context.Context, p Permit, r *Request) (RequestExplanation, error) {
 	if !p.inspected {
 		return RequestExplanation{Ruling: Ruling{Allowed: s.made(&p), Rule: p.rule}}, nil
 	}
+	ruling, err := s.byModule(ctx, p, r)
+	if err != nil {
+		return RequestExplanation{}, err
+	}
 	e, _ := s.Endpoint(p, r.Path)
-	out := RequestExplanation{Ruling: s.Request(p, e, r), Enforced: e.Enforce}
+	out := RequestExplanation{Ruling: ruling, Enforced: e.Enforce}
 	if selected := s.selected(&p, r.Path); selected != nil {
 		out.Endpoint = s.endpoints[selected.id].place()
 	}

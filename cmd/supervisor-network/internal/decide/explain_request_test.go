@@ -33,7 +33,7 @@ network_policies:
 		{"POST", "/b", true, []string{"* /b"}},
 		{"POST", "/c", false, nil},
 	} {
-		x, err := s.SpeakAbout(p, &Request{Method: tt.method, Path: tt.path})
+		x, err := s.SpeakAbout(t.Context(), p, &Request{Method: tt.method, Path: tt.path})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -67,10 +67,26 @@ func TestAnExplanationOfCallsAndOperations(t *testing.T) {
 	} {
 		s := compile(t, "version: 1\nnetwork_policies: {r: {endpoints: [{host: a.example.com, port: 443, "+tt.endpoint+"}], binaries: [{path: /b}]}}", Options{})
 		p, _ := s.Connection(t.Context(), Question{Who: known("/b"), Host: "a.example.com", Port: 443})
-		x, err := s.SpeakAbout(p, &tt.request)
+		x, err := s.SpeakAbout(t.Context(), p, &tt.request)
 		if err != nil || x.Ruling.Allowed != tt.allowed || len(x.Spoken) != tt.spoken {
 			t.Errorf("%s: %+v, %v", tt.endpoint, x, err)
 		}
+	}
+}
+
+// TestAnExplanationIsTheModules: one that differs from what decides is none.
+func TestAnExplanationIsTheModules(t *testing.T) {
+	rules := func(method string) *Snapshot {
+		return compile(t, "version: 1\nnetwork_policies: {r: {endpoints: [{host: a.example.com, port: 443, protocol: rest, enforcement: enforce, rules: [{allow: {method: "+method+", path: /x}}]}], binaries: [{path: /b}]}}", Options{})
+	}
+	s, other := rules("GET"), rules("POST")
+	p, _ := s.Connection(t.Context(), Question{Who: known("/b"), Host: "a.example.com", Port: 443})
+	if x, err := s.SpeakAbout(t.Context(), p, &Request{Method: "GET", Path: "/x"}); err != nil || !x.Ruling.Allowed {
+		t.Errorf("%+v, %v", x, err)
+	}
+	s.requests = other.requests
+	if x, err := s.SpeakAbout(t.Context(), p, &Request{Method: "GET", Path: "/x"}); err == nil || !strings.Contains(err.Error(), "BUG") {
+		t.Errorf("the module of another policy explains it: %+v, %v", x, err)
 	}
 }
 

@@ -213,9 +213,9 @@ func integer(v any) (int, error) {
 	return int(i), err
 }
 
-// ExplainRequest asks the module about a request. It fails if the module says
-// something else than Request, which would be a defect of this package.
-func (s *Snapshot) ExplainRequest(ctx context.Context, p Permit, r *Request) (Ruling, error) {
+// byModule asks the module about a request, and its compiled form as well. It fails if they
+// differ.
+func (s *Snapshot) byModule(ctx context.Context, p Permit, r *Request) (Ruling, error) {
 	if !s.made(&p) {
 		return stale, nil
 	}

@@ -40,7 +40,7 @@ func ruled(t testing.TB, s *Snapshot, r *Request) Ruling {
 	p := permitted(t, s)
 	e, _ := s.Endpoint(p, r.Path)
 	out := s.Request(p, e, r)
-	again, err := s.ExplainRequest(t.Context(), p, r)
+	again, err := s.byModule(t.Context(), p, r)
 	if err != nil {
 		t.Fatalf("%+v: %v", r, err)
 	}
