@@ -95,7 +95,7 @@ func (p *policies) use(ctx context.Context, f policyfile.File) error {
 	if p.resolvedAt == 0 || !sameBinaries(p.effective.Document, e.Document) {
 		resolved, resolvedAt = nil, 0 // links are resolved again before they may grant anything
 	}
-	snap, err := p.compile(ctx, f.Digest, e.Document, next, resolved)
+	snap, err := p.compile(ctx, e.Document, next, resolved)
 	if err != nil {
 		return err
 	}
@@ -117,7 +117,7 @@ func (p *policies) resolvedAs(ctx context.Context, generation core.Generation, p
 	if generation != p.generation {
 		return nil
 	}
-	snap, err := p.compile(ctx, p.file.Digest, p.effective.Document, generation, paths)
+	snap, err := p.compile(ctx, p.effective.Document, generation, paths)
 	if err != nil {
 		return err
 	}
@@ -175,9 +175,9 @@ func (p *policies) state() (generation core.Generation, digest string, quarantin
 	return p.generation, p.file.Digest, p.quarantine
 }
 
-func (p *policies) compile(ctx context.Context, digest string, doc *policy.Document, g core.Generation, resolved map[string][]string) (*decide.Snapshot, error) {
+func (p *policies) compile(ctx context.Context, doc *policy.Document, g core.Generation, resolved map[string][]string) (*decide.Snapshot, error) {
 	snap, err := decide.Compile(ctx, doc, decide.Options{
-		Generation: g, Digest: digest, Resolved: resolved, IgnoreBinaries: p.ignoreBinaries, LearnUntil: p.learnUntil,
+		Generation: g, Resolved: resolved, IgnoreBinaries: p.ignoreBinaries, LearnUntil: p.learnUntil,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("compile the policy: %w", err)

@@ -66,7 +66,7 @@ func compileFile(ctx context.Context, file string, ignoreBinaries bool, stderr i
 		fmt.Fprintf(stderr, "%v\n", f.Err)
 		return f, nil, exitConfig
 	}
-	snap, err := decide.Compile(ctx, f.Doc, decide.Options{Generation: 1, Digest: f.Digest, IgnoreBinaries: ignoreBinaries})
+	snap, err := decide.Compile(ctx, f.Doc, decide.Options{Generation: 1, IgnoreBinaries: ignoreBinaries})
 	if err != nil {
 		fmt.Fprintf(stderr, "%v\n", err)
 		return f, nil, exitConfig

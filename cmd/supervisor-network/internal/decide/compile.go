@@ -20,7 +20,6 @@ import (
 // Options are what a Snapshot depends on beside the policy.
 type Options struct {
 	Generation core.Generation
-	Digest     string // hex SHA-256 of the policy file
 	// Resolved maps a binary of the policy to further paths it leads to in the
 	// workload, which then count as well.
 	Resolved map[string][]string
@@ -64,7 +63,7 @@ func build(ctx context.Context, doc *policy.Document, opt Options) (*Snapshot, e
 		return newRequestEvaluator(context.WithoutCancel(ctx), endpoints, globs)
 	})
 	return &Snapshot{
-		generation: opt.Generation, digest: opt.Digest, learnUntil: opt.LearnUntil, ignore: opt.IgnoreBinaries,
+		generation: opt.Generation, learnUntil: opt.LearnUntil, ignore: opt.IgnoreBinaries,
 		empty: len(doc.Network) == 0, endpoints: c.endpoints, evaluator: ev, requests: requests, cache: newCache(),
 	}, nil
 }

@@ -22,7 +22,6 @@ type Question struct {
 // concurrent use; a nil Snapshot denies everything.
 type Snapshot struct {
 	generation core.Generation
-	digest     string
 	ignore     bool // programs are not identified
 	empty      bool // no rule at all
 	learnUntil time.Time
@@ -37,22 +36,6 @@ type endpoint struct {
 	rule   string
 	source *policy.Endpoint
 	l7     *l7 // nil: its requests are not judged
-}
-
-// Generation is the number of the policy; 0 for a nil Snapshot.
-func (s *Snapshot) Generation() core.Generation {
-	if s == nil {
-		return 0
-	}
-	return s.generation
-}
-
-// Digest is the hex SHA-256 of the policy file; "" for a nil Snapshot.
-func (s *Snapshot) Digest() string {
-	if s == nil {
-		return ""
-	}
-	return s.digest
 }
 
 // Connection decides. It returns a valid Permit, or a Denial and the zero Permit.

@@ -637,7 +637,7 @@ func TestANeverNeededInitLeavesNothing(t *testing.T) {
 	}
 	s.Close()
 	select {
-	case <-s.Ended():
+	case <-s.ended:
 	default:
 		t.Error("init is still there")
 	}

@@ -350,9 +350,6 @@ func (s *Sandbox) Query(ctx context.Context, name string, out any) error {
 	}
 }
 
-// Ended is closed when init, and with it every process of the sandbox, is gone.
-func (s *Sandbox) Ended() <-chan struct{} { return s.ended }
-
 // PID is init's, as this daemon sees it.
 func (s *Sandbox) PID() int { return s.init.Pid }
 

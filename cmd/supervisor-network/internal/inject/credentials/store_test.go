@@ -99,7 +99,7 @@ func resolve(t *testing.T, s *Snapshot, p decide.Permit, path, text string) stri
 	if err != nil {
 		e, ok := errors.AsType[*inject.Error](err)
 		if !ok || v.Expose() != "" {
-			t.Fatalf("%T beside %d bytes", err, v.Len())
+			t.Fatalf("%T beside %d bytes", err, len(v.Expose()))
 		}
 		return fmt.Sprintf("%d %s: %s", e.Status, e.Reason, e.Detail)
 	}

@@ -204,7 +204,7 @@ func (b *bench) apply(t *testing.T, s *credentials.Snapshot, g *credentials.Gran
 	got, err := b.Apply(t.Context(), b.permit, s, g, http1.Fields{{Name: "authorization", Value: "Bearer dummy"}, {Name: "X-Other", Value: "1"}})
 	if err != nil {
 		e, ok := errors.AsType[*inject.Error](err)
-		if !ok || got.Fields != nil || got.Echo.Value.Len() != 0 {
+		if !ok || got.Fields != nil || got.Echo.Value.Expose() != "" {
 			t.Fatalf("%T beside %v", err, got)
 		}
 		return fmt.Sprintf("%d %s: %s", e.Status, e.Reason, e.Detail)
@@ -216,7 +216,7 @@ func (b *bench) apply(t *testing.T, s *credentials.Snapshot, g *credentials.Gran
 	if _, n := got.Fields.Get(last.Name); n != 1 {
 		t.Errorf("the field stands there %d times", n)
 	}
-	if !strings.HasSuffix(last.Value, got.Echo.Value.Expose()) || got.Echo.Value.Len() == 0 {
+	if !strings.HasSuffix(last.Value, got.Echo.Value.Expose()) || got.Echo.Value.Expose() == "" {
 		t.Error("the token is not named for the response")
 	}
 	return last.Name + ": " + last.Value

@@ -31,9 +31,6 @@ type entry struct {
 	start int64 // where its first byte is
 }
 
-// Found reports whether a marker was found.
-func (s *Scanner) Found() bool { return s.found }
-
 // Feed reads the next bytes and reports whether a marker has ended in them, or
 // before them.
 func (s *Scanner) Feed(p []byte) bool {

@@ -87,7 +87,7 @@ func TestAValueCannotBeComparedByAccident(t *testing.T) {
 	if !v.Equal(New(canary)) || v.Equal(New(canary+"x")) || v.Equal(Value{}) || !(Value{}).Equal(Value{}) {
 		t.Error("Equal is wrong")
 	}
-	if v.Expose() != canary || v.Len() != len(canary) || (Value{}).Expose() != "" {
+	if v.Expose() != canary || (Value{}).Expose() != "" {
 		t.Error("Expose is wrong")
 	}
 }
@@ -122,7 +122,7 @@ func TestAFileIsASecret(t *testing.T) {
 				return
 			}
 			if err != nil || got.Value.Expose() != c.want || got.Changed.IsZero() {
-				t.Fatalf("%v, %d bytes", err, got.Value.Len())
+				t.Fatalf("%v, %d bytes", err, len(got.Value.Expose()))
 			}
 		})
 	}

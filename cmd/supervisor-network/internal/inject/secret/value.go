@@ -33,9 +33,6 @@ func (v Value) Expose() string {
 	return v.expose()
 }
 
-// Len is the length of the secret in bytes.
-func (v Value) Len() int { return len(v.Expose()) }
-
 // Equal compares without telling by its duration where two secrets differ.
 func (v Value) Equal(o Value) bool {
 	return subtle.ConstantTimeCompare([]byte(v.Expose()), []byte(o.Expose())) == 1

@@ -132,13 +132,8 @@ func (o *Offer) extensions() string {
 
 // Fields are the handshake's fields towards an HTTP/1.1 origin.
 func (o *Offer) Fields() http1.Fields {
-	f := http1.Fields{{Name: "Upgrade", Value: "websocket"}, {Name: "Connection", Value: "Upgrade"}, {Name: "Sec-WebSocket-Key", Value: o.handshake.key}}
-	return append(f, o.ExtendedFields()...)
-}
-
-// ExtendedFields are those towards an origin that is asked by extended CONNECT.
-func (o *Offer) ExtendedFields() http1.Fields {
-	f := http1.Fields{{Name: "Sec-WebSocket-Version", Value: Version}}
+	f := http1.Fields{{Name: "Upgrade", Value: "websocket"}, {Name: "Connection", Value: "Upgrade"},
+		{Name: "Sec-WebSocket-Key", Value: o.handshake.key}, {Name: "Sec-WebSocket-Version", Value: Version}}
 	if p := o.handshake.protocols; len(p) > 0 {
 		f = append(f, http1.Field{Name: "Sec-WebSocket-Protocol", Value: strings.Join(p, ", ")})
 	}
@@ -172,14 +167,6 @@ func (o *Offer) Check(r *http1.Response) (*Agreement, error) {
 		return nil, wrong("the origin's Sec-WebSocket-Accept does not belong to the key")
 	}
 	return o.agree(r.Fields)
-}
-
-// CheckExtended is Check for an answer to ExtendedFields.
-func (o *Offer) CheckExtended(status int, f http1.Fields) (*Agreement, error) {
-	if status != 200 {
-		return nil, wrong("the origin did not open the WebSocket")
-	}
-	return o.agree(f)
 }
 
 func (o *Offer) agree(f http1.Fields) (*Agreement, error) {

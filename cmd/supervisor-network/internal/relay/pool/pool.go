@@ -153,10 +153,8 @@ func (d *Destination) Waits() bool {
 	return len(d.idle) > 0
 }
 
-// Kept takes the connection that was used last, nil when none waits.
-func (d *Destination) Kept() *Conn { return d.kept(false) }
-
-// kept is Kept; careful looks at a connection however shortly it waited.
+// kept takes the connection that was used last, nil when none waits; careful looks at it
+// however shortly it waited.
 func (d *Destination) kept(careful bool) *Conn {
 	for {
 		d.mu.Lock()

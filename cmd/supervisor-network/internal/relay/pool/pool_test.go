@@ -118,7 +118,7 @@ func TestWhatWasCheckedIsTheKey(t *testing.T) {
 		"other terms":   w.Destination(w.permit(t, "listed.test", 80), false),
 		"a wider match": w.Destination(w.permit(t, "x.wild.test", 80), false),
 	} {
-		if d.Waits() || d.Kept() != nil {
+		if d.Waits() || d.kept(false) != nil {
 			t.Errorf("%s is served by a connection that was checked for something else", name)
 		}
 		if d.Serves(p) != (name == "TLS") {
@@ -185,7 +185,7 @@ func TestAConnectionIsNotUsedNearTheEndThatItsOriginTold(t *testing.T) {
 		kept.KeptFor = c.keptFor
 		kept.Release()
 		kept.since = time.Now().Add(-c.waited)
-		if got := d.Kept(); (got == kept) != c.used {
+		if got := d.kept(false); (got == kept) != c.used {
 			t.Errorf("kept for %s, after %s: used %v", c.keptFor, c.waited, got == kept)
 		}
 	}
