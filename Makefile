@@ -1,4 +1,4 @@
-# Targets: build images test cluster demo run lint fuzz generate check profile bench. `make check` is
+# Targets: build dist images setup test cluster demo run lint fuzz generate check profile bench. `make check` is
 # what CI runs. Kernel tests need root; `make test` fails where they cannot run.
 
 VERSION ?= devel

@@ -80,7 +80,7 @@ var newer = map[string]map[string][]string{
 }
 
 // alone are the files of the suite in which the network daemon runs by itself.
-var alone = []string{"attacks_b", "attacks_names", "certificates", "clients_protocols", "hangup", "otlp", "reload", "rules", "stall", "standalone", "transfer"}
+var alone = []string{"attacks_hello", "attacks_names", "attacks_requests", "certificates", "clients_protocols", "hangup", "otlp", "reload", "rules", "stall", "standalone", "transfer"}
 
 // long are the tests that the ordinary run leaves out, and what of theirs it still runs.
 var long = map[string]string{
@@ -90,7 +90,7 @@ var long = map[string]string{
 	"TestAHundredKillsOfTheNetworkDaemonLoseAndDoubleNothing": "20 s; TestNetworkDaemonKilledUnderLoad kills three times",
 	"TestKillsOfTheProcessDaemonDoubleNothing":                "10 s; TestProcessDaemonKilled kills once",
 	"TestAWorkloadOutlivesANetworkDaemonThatDoesNotFit":       "half a minute; it builds a third release",
-	"TestLearning":                                            "10 s; TestTheAdvisorsLoop crosses the contract the same way",
+	"TestLearning":                                            "10 s; TestTheAdvisorLoop crosses the contract the same way",
 	"TestHTTPClients":                                         "the network daemon by itself",
 	"TestVersionsOfHTTPMeet":                                  "the network daemon by itself",
 	"TestPackageManagers":                                     "the network daemon by itself",

@@ -22,10 +22,6 @@ import (
 	"github.com/splitpod/splitpod/pkg/core/rotate"
 )
 
-// proxyPort is where the workload finds the proxy unless the network daemon says
-// otherwise, which it does after the first records.
-const proxyPort = 3128
-
 // openReport prepares where records go.
 func (d *daemon) openReport(stdout, stderr io.Writer) error {
 	out, err := openRecords(d.cfg.Records, stdout, stderr)
@@ -43,7 +39,8 @@ func (d *daemon) openReport(stdout, stderr io.Writer) error {
 	hostname, _ := os.Hostname() // informational
 	d.report = report.New(ocsf.Context{
 		Build: Build(), Instance: d.instance, Hostname: hostname,
-		Proxy:   netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), proxyPort),
+		// Another port the network daemon says after the first records.
+		Proxy:   netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), core.DefaultProxyPort),
 		Sandbox: d.cfg.SandboxName, SandboxUID: d.cfg.SandboxUID, Image: d.cfg.SandboxImage,
 	}, d.box, sinks...)
 	d.meter = observe.NewMeter()

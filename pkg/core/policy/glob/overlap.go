@@ -109,7 +109,7 @@ func freeMoves(m *machine, i int, to func(int)) {
 // that starts with a slash. One that does not can never have an effect. It errs
 // on the side of yes.
 func MatchesSomePath(pattern string) bool {
-	m, err := wholeMachine(pattern, separator)
+	m, err := wholeMachine(pattern)
 	if err != nil {
 		return true
 	}
@@ -120,18 +120,18 @@ func MatchesSomePath(pattern string) bool {
 	return err != nil || meet(m, rooted)
 }
 
-// wholeMachine is the automaton of a Pattern without the shortcut for its literal
+// wholeMachine is the automaton of a Pattern for paths without the shortcut for its literal
 // start.
-func wholeMachine(pattern string, delimiter byte) (*machine, error) {
-	letters, err := mapPattern(pattern, delimiter)
+func wholeMachine(pattern string) (*machine, error) {
+	letters, err := mapPattern(pattern, separator)
 	if err != nil {
 		return nil, err
 	}
-	nodes, err := parse(letters, delimiter != 0)
+	nodes, err := parse(letters, true)
 	if err != nil {
 		return nil, err
 	}
-	return assemble(nodes, 0, delimiter)
+	return assemble(nodes, 0, separator)
 }
 
 // Meets reports whether some path could be inside the scope and match the pattern of
@@ -151,7 +151,7 @@ func (s *Scope) Meets(pattern string) bool {
 		return s.Match(text)
 	}
 	own, err1 := s.whole()
-	other, err2 := wholeMachine(pattern, separator)
+	other, err2 := wholeMachine(pattern)
 	return err1 != nil || err2 != nil || meet(own, other)
 }
 
@@ -168,7 +168,7 @@ func plain(s string) bool {
 // PathsOverlap reports whether some text could match both of two rule path or binary
 // patterns. It errs on the side of yes.
 func PathsOverlap(a, b string) bool {
-	ma, errA := wholeMachine(a, separator)
-	mb, errB := wholeMachine(b, separator)
+	ma, errA := wholeMachine(a)
+	mb, errB := wholeMachine(b)
 	return errA != nil || errB != nil || meet(ma, mb)
 }
