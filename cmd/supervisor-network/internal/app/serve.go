@@ -88,7 +88,10 @@ type daemon struct {
 // ConfigError is a daemon that was not started for what it is configured with.
 type ConfigError struct{ err error }
 
+// Error implements error.
 func (e *ConfigError) Error() string { return e.err.Error() }
+
+// Unwrap returns the cause.
 func (e *ConfigError) Unwrap() error { return e.err }
 
 // Serve builds the daemon in the order things depend on each other and runs it

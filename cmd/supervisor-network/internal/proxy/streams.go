@@ -88,6 +88,7 @@ type Places struct {
 	taken atomic.Int64
 }
 
+// NewPlaces makes Places for so many streams at one time.
 func NewPlaces(limit int) *Places { return &Places{limit: int64(limit)} }
 
 func (p *Places) take() bool {

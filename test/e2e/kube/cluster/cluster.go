@@ -92,7 +92,7 @@ func (c *Cluster) Metrics(podIP, port string) (string, error) {
 	return c.Run("", "curl", "-sS", "-m", "30", "http://"+podIP+":"+port+"/metrics")
 }
 
-// Namespaces lists what containers leave on a node while they live: mounts and network
+// Traces lists what containers leave on a node while they live: mounts and network
 // namespaces, by a part of their names.
 func (c *Cluster) Traces(part string) (found []string) {
 	mounts, _ := os.ReadFile("/proc/self/mountinfo")

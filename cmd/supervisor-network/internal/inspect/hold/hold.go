@@ -59,10 +59,13 @@ func (b *Bodies) Take(n int64) bool {
 	return false
 }
 
-// Held is how much is held, Limit how much may be, and Refused how many requests and
-// messages found no room.
-func (b *Bodies) Held() int64     { return b.held.Load() }
-func (b *Bodies) Limit() int64    { return b.limit }
+// Held is how many bytes are held.
+func (b *Bodies) Held() int64 { return b.held.Load() }
+
+// Limit is how many bytes may be.
+func (b *Bodies) Limit() int64 { return b.limit }
+
+// Refused is how many requests and messages found no room.
 func (b *Bodies) Refused() uint64 { return b.refused.Load() }
 
 // Give takes n off what is held.
