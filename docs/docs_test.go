@@ -159,3 +159,42 @@ func TestEveryPolicyShownIsValid(t *testing.T) {
 		t.Errorf("only %d policies were read", read)
 	}
 }
+
+// TestPagesLeadToEachOther: a page that another names is a link, and every link leads to
+// something that is there.
+func TestPagesLeadToEachOther(t *testing.T) {
+	code := regexp.MustCompile("(?ms)^```.*?^```|^    .*?$|`[^`]*`")
+	link := regexp.MustCompile(`\]\(([^)#]*)[^)]*\)`)
+	name := regexp.MustCompile(`[\w./-]+\.md\b`)
+	links := 0
+	for _, pattern := range []string{"../*.md", "*.md", "../deploy/*/*.md", "../deploy/*/*/*/*.md", "../test/*/*.md", "../test/*/*/*.md"} {
+		pages, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, page := range pages {
+			text, err := os.ReadFile(page)
+			if err != nil {
+				t.Fatal(err)
+			}
+			prose := code.ReplaceAllString(string(text), "")
+			for _, m := range link.FindAllStringSubmatch(prose, -1) {
+				if links++; m[1] == "" || strings.Contains(m[1], "://") {
+					continue
+				}
+				if _, err := os.Stat(filepath.Join(filepath.Dir(page), m[1])); err != nil {
+					t.Errorf("%s has a link to %s: %v", page, m[1], err)
+				}
+			}
+			linked := regexp.MustCompile(`(?s)\[[^\]]*\]\([^)]*\)`).ReplaceAllString(prose, "")
+			if generated := strings.Contains(prose, "do not edit"); !generated {
+				for _, bare := range name.FindAllString(linked, -1) {
+					t.Errorf("%s names %s without a link", page, bare)
+				}
+			}
+		}
+	}
+	if links < 60 {
+		t.Errorf("only %d links were read", links)
+	}
+}
