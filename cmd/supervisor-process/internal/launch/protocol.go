@@ -84,7 +84,7 @@ func receive(c *net.UnixConn, buf []byte) (message, []*os.File, error) {
 	if err != nil {
 		return message{}, nil, fmt.Errorf("receive: %w", err)
 	}
-	files, err := descriptors(oob[:oobn])
+	files, err := Descriptors(oob[:oobn])
 	var m message
 	if err == nil {
 		err = decode(buf[:n], flags, &m)
@@ -109,7 +109,9 @@ func decode(text []byte, flags int, m *message) error {
 	return nil
 }
 
-func descriptors(oob []byte) ([]*os.File, error) {
+// Descriptors are the files that a message of a Unix socket carried (unix(7), SCM_RIGHTS),
+// closed on exec. The caller closes them; with an error there are none.
+func Descriptors(oob []byte) ([]*os.File, error) {
 	if len(oob) == 0 {
 		return nil, nil
 	}

@@ -92,7 +92,7 @@ func attachTerminal(c *net.UnixConn) (restore func(), err error) {
 	if m.Error != "" {
 		return nil, errors.New(m.Error)
 	}
-	files, err := passedFiles(oob[:oobn])
+	files, err := launch.Descriptors(oob[:oobn])
 	if err != nil || len(files) != 1 || !m.Master {
 		closeFiles(files)
 		return nil, errors.New("the sandbox passed no terminal")
@@ -109,16 +109,13 @@ func send(c *net.UnixConn, req request, outputs []int) error {
 	if err != nil {
 		return err
 	}
-	fd, err := unix.MemfdCreate("exec", unix.MFD_CLOEXEC)
+	f, err := launch.MemoryFile(text)
 	if err != nil {
-		return os.NewSyscallError("memfd_create", err)
-	}
-	f := os.NewFile(uintptr(fd), "exec")
-	defer f.Close()
-	if _, err := f.Write(text); err != nil {
 		return fmt.Errorf("send the exec request: %w", err)
 	}
-	if _, _, err := c.WriteMsgUnix([]byte("exec"), unix.UnixRights(append([]int{fd, 0}, outputs...)...), nil); err != nil {
+	defer f.Close()
+	fds := append([]int{int(f.Fd()), 0}, outputs...)
+	if _, _, err := c.WriteMsgUnix([]byte("exec"), unix.UnixRights(fds...), nil); err != nil {
 		return fmt.Errorf("send the exec request: %w", err)
 	}
 	return nil

@@ -7,6 +7,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/launch"
 )
 
 func closeFiles(files []*os.File) {
@@ -32,31 +34,13 @@ func receiveFiles(c *net.UnixConn, n int) ([]*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the exec request: %w", err)
 	}
-	files, err := passedFiles(oob[:oobn])
+	files, err := launch.Descriptors(oob[:oobn])
 	if err != nil {
 		return nil, err
 	}
 	if len(files) != n || flags&unix.MSG_CTRUNC != 0 {
 		closeFiles(files)
 		return nil, fmt.Errorf("read the exec request: %d descriptors instead of %d", len(files), n)
-	}
-	return files, nil
-}
-
-func passedFiles(oob []byte) (files []*os.File, err error) {
-	msgs, err := unix.ParseSocketControlMessage(oob)
-	if err != nil {
-		return nil, fmt.Errorf("read passed descriptors: %w", err)
-	}
-	for i := range msgs {
-		fds, err := unix.ParseUnixRights(&msgs[i])
-		if err != nil {
-			continue
-		}
-		for _, fd := range fds {
-			unix.CloseOnExec(fd)
-			files = append(files, os.NewFile(uintptr(fd), "passed"))
-		}
 	}
 	return files, nil
 }
