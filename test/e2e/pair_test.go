@@ -2,8 +2,7 @@
 // their binaries, their flags, what the workload sees, what they record.
 //
 // It is not a pod: both daemons share this machine's mount and pid namespaces with
-// the tests. Suites that need a cluster say so in their own folder. README.md
-// lists the cases.
+// the tests. The suite of a real cluster is kube/. README.md lists the cases.
 package e2e_test
 
 import (
