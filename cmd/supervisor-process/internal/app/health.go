@@ -16,7 +16,7 @@ func (d *daemon) checks() []observe.Check {
 	if d.link != nil {
 		out = append(out, d.peerCheck())
 	}
-	return append(out, observe.Check{Name: "fence", OK: d.fence.fresh(time.Now()), Detail: "verified " + d.fence.verifiedAt().UTC().Format(time.RFC3339)})
+	return append(out, observe.Check{Name: "fence", OK: d.fence.Fresh(time.Now()), Detail: "verified " + d.fence.Verified().UTC().Format(time.RFC3339)})
 }
 
 // peerCheck holds while the contract is up; while not, it says why.
@@ -38,13 +38,13 @@ func (d *daemon) metrics() *prometheus.Registry {
 	g.Add(observe.Failed, func() float64 { return float64(d.report.Stats().Errors) })
 	g.Add(observe.Phase, func() float64 { return float64(d.workload.get().Phase) })
 	g.Add(observe.FenceVerified, func() float64 {
-		at := d.fence.verifiedAt()
+		at := d.fence.Verified()
 		if at.IsZero() {
 			return 0
 		}
 		return float64(at.UnixNano()) / 1e9
 	})
-	g.Add(observe.FenceDamaged, func() float64 { return observe.Truth(d.fence.damaged.Load()) })
+	g.Add(observe.FenceDamaged, func() float64 { return observe.Truth(d.fence.Damaged()) })
 	if d.box != nil {
 		g.Add(observe.EventsWaiting, func() float64 { return float64(d.box.Stats().Waiting) })
 		g.Add(observe.EventsMerged, func() float64 { return float64(d.box.Stats().Undetailed) })

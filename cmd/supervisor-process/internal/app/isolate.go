@@ -75,7 +75,7 @@ func (d *daemon) adopt(sandbox *launch.Sandbox) error {
 	if report.Untold != "" {
 		d.log.Warn("system calls that are refused will not be recorded", slog.String("reason", report.Untold))
 	}
-	d.held = report.Held
+	d.fence.Held = report.Held
 	where := identity.Config{Diag: sandbox.Files[inside.FileDiag], Proc: sandbox.Files[inside.FileProc], Root: sandbox.Files[inside.FileRoot]}
 	if report.SharedProc {
 		where.Tree = sandbox.PID()

@@ -30,6 +30,7 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/prepare/trust"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/report"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/watch/calls"
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/watch/fence"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/watch/identity"
 	"github.com/splitpod/splitpod/pkg/core"
 	"github.com/splitpod/splitpod/pkg/core/outbox"
@@ -63,9 +64,8 @@ type daemon struct {
 	files     prepare.Files
 	listeners atomic.Pointer[[]link.Descriptor]
 	resolver  atomic.Pointer[identity.Resolver]
-	fence     fence
+	fence     fence.Watch
 	calls     *calls.Listener // nil: refused system calls are not told of
-	held      bool            // the fence holds logged TCP attempts until we end them
 	workload  workloadState
 	main      atomic.Pointer[launch.Session] // nil until the workload runs
 

@@ -29,6 +29,7 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/isolate/netns"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/isolate/nft"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/launch"
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/watch/fence"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/watch/identity"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/watch/nflog"
 )
@@ -82,7 +83,7 @@ func setup(ask func() (launch.Given, error)) (any, []launch.Named, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	ipv6, err := fence(diag, &report)
+	ipv6, err := raiseFence(diag, &report)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -115,9 +116,9 @@ func setup(ask func() (launch.Given, error)) (any, []launch.Named, error) {
 	return report, files, nil
 }
 
-// fence closes the network namespace and makes sure of it. lo comes up only behind the
+// raiseFence closes the network namespace and makes sure of it. lo comes up only behind the
 // fence: the listeners need it, the workload too.
-func fence(diag *os.File, report *Report) (ipv6 bool, err error) {
+func raiseFence(diag *os.File, report *Report) (ipv6 bool, err error) {
 	report.Held = identity.CanDestroy(diag)
 	if !report.Held {
 		report.Findings = append(report.Findings, "the kernel cannot end connections (INET_DIAG_DESTROY), so that direct connections are refused without knowing their program")
@@ -178,17 +179,11 @@ func openFiles(diag *os.File, proxyPort uint16, ipv6 bool) ([]launch.Named, erro
 	return out, err
 }
 
-// The queries for a Fence: of one that answers everything, or holds.
+// The queries for a fence.State: of one that answers everything, or holds.
 const (
 	QueryFence        = "fence"
 	QueryHoldingFence = "holding-fence"
 )
-
-// Fence is what the kernel says of the fence now.
-type Fence struct {
-	Refused map[string]uint64 // packets, by class
-	Damage  string            // how the rules differ from what was installed; empty: not at all
-}
 
 // answer runs in init later on.
 func answer(query string) (any, error) {
@@ -199,7 +194,7 @@ func answer(query string) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	state := Fence{Refused: counters}
+	state := fence.State{Refused: counters}
 	if err := nft.Verify(query == QueryHoldingFence); err != nil {
 		state.Damage = err.Error()
 	}

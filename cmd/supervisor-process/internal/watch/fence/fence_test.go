@@ -1,14 +1,17 @@
-package app
+package fence
 
 import (
 	"context"
 	"errors"
+	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/watch/nflog"
+	"github.com/splitpod/splitpod/pkg/core"
 	"github.com/splitpod/splitpod/test/jump"
 )
 
@@ -39,9 +42,9 @@ func TestAnAnswerIsNotCalledADirectConnection(t *testing.T) {
 
 // Readiness says that the fence was compared lately, whatever somebody does to the clock.
 func TestAFenceThatNobodyComparesIsNotFresh(t *testing.T) {
-	var f fence
+	var f Watch
 	now := time.Now()
-	if f.fresh(now) {
+	if f.Fresh(now) {
 		t.Error("it is fresh before the first comparison")
 	}
 	f.verified.Store(&now)
@@ -51,17 +54,17 @@ func TestAFenceThatNobodyComparesIsNotFresh(t *testing.T) {
 		want        bool
 	}{
 		{"just compared", 0, 0, true},
-		{"at the limit", 10*fenceInterval - time.Nanosecond, 0, true},
-		{"beyond it", 10 * fenceInterval, 0, false},
-		{"beyond it, and the clock set back", 10 * fenceInterval, -5 * time.Hour, false},
-		{"just compared, and the clock set forward", fenceInterval, 5 * time.Hour, true},
+		{"at the limit", 10*interval - time.Nanosecond, 0, true},
+		{"beyond it", 10 * interval, 0, false},
+		{"beyond it, and the clock set back", 10 * interval, -5 * time.Hour, false},
+		{"just compared, and the clock set forward", interval, 5 * time.Hour, true},
 	} {
-		if got := f.fresh(jump.By(now.Add(c.passed), c.set)); got != c.want {
+		if got := f.Fresh(jump.By(now.Add(c.passed), c.set)); got != c.want {
 			t.Errorf("%s: fresh is %v", c.name, got)
 		}
 	}
 	f.damaged.Store(true)
-	if f.fresh(now) {
+	if f.Fresh(now) {
 		t.Error("it is fresh although it is damaged")
 	}
 }
@@ -83,5 +86,50 @@ func TestWhatFailsIsTriedAgain(t *testing.T) {
 			t.Errorf("%d tries within %s", tries, waited)
 		}
 		again(ctx, time.Second, func() error { t.Error("tried after the end"); return nil })
+	})
+}
+
+// TestEveryRefusalIsReportedOnce: by the log, which has details, or by the counters.
+func TestEveryRefusalIsReportedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var state State
+		var reported []core.Event
+		kills := 0
+		w := Watch{
+			Query:  func(context.Context) (State, error) { return state, nil },
+			Report: func(ev core.Event) { reported = append(reported, ev) },
+			Kill:   func() { kills++ }, Logger: slog.New(slog.DiscardHandler),
+		}
+		check := func(step string, counts ...uint64) {
+			t.Helper()
+			reported = nil
+			w.check(t.Context())
+			var got []uint64
+			for _, ev := range reported {
+				got = append(got, ev.Count)
+			}
+			if !slices.Equal(got, counts) {
+				t.Errorf("%s: %d were reported, want %d", step, got, counts)
+			}
+		}
+		check("nothing")
+		w.refused(nflog.Packet{Proto: "udp"}, nil)
+		state.Refused = map[string]uint64{"udp": 1}
+		check("one, by the log")
+		state.Refused = map[string]uint64{"udp": 4, "tcp": 2}
+		check("five more than the log has", 5)
+		check("the same")
+		w.refused(nflog.Packet{Proto: "udp"}, nil)
+		state.Refused["udp"] += 3
+		check("of three the log has one", 2)
+		if !w.Fresh(time.Now()) || w.Damaged() || kills > 0 {
+			t.Errorf("fresh %v, damaged %v, ended %d times", w.Fresh(time.Now()), w.Damaged(), kills)
+		}
+		state.Damage = "a rule is gone"
+		check("damage, a finding", 0)
+		check("the same damage")
+		if w.Fresh(time.Now()) || !w.Damaged() || kills != 1 {
+			t.Errorf("fresh %v, damaged %v, ended %d times", w.Fresh(time.Now()), w.Damaged(), kills)
+		}
 	})
 }
