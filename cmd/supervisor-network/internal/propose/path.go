@@ -15,7 +15,7 @@ import (
 func matchers(samples []aggregate.Sample) []policy.Matcher {
 	var out []policy.Matcher
 	for _, s := range samples {
-		m, ok := Matcher(s.Method, s.Path)
+		m, ok := matcher(s.Method, s.Path)
 		if ok && !slices.ContainsFunc(out, func(have policy.Matcher) bool { return have.Method == m.Method && have.Path == m.Path }) {
 			out = append(out, m)
 		}
@@ -26,9 +26,9 @@ func matchers(samples []aggregate.Sample) []policy.Matcher {
 	return out
 }
 
-// Matcher is the rule that allows a request and its like; false if there is none. A
+// matcher is the rule that allows a request and its like; false if there is none. A
 // path with an escaped slash is left to people.
-func Matcher(method, path string) (policy.Matcher, bool) {
+func matcher(method, path string) (policy.Matcher, bool) {
 	path, _, _ = strings.Cut(path, "?")
 	if strings.Contains(strings.ToUpper(path), "%2F") {
 		return policy.Matcher{}, false
@@ -36,7 +36,7 @@ func Matcher(method, path string) (policy.Matcher, bool) {
 	return MatcherWithSlash(method, path)
 }
 
-// MatcherWithSlash is Matcher for an endpoint that allows escaped slashes.
+// MatcherWithSlash is matcher for an endpoint that allows escaped slashes.
 func MatcherWithSlash(method, path string) (policy.Matcher, bool) {
 	path, _, _ = strings.Cut(path, "?")
 	m := policy.Matcher{Method: strings.ToUpper(method), Path: Generalise(path)}

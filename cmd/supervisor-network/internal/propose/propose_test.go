@@ -85,7 +85,7 @@ func FuzzGeneralise(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, path string) {
-		m, ok := Matcher("GET", path)
+		m, ok := matcher("GET", path)
 		if !ok || strings.Contains(path, "\x00") {
 			return
 		}

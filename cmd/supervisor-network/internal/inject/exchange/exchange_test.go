@@ -500,7 +500,7 @@ func TestTheAudienceOfARealm(t *testing.T) {
 		"https://sso.test/realms/":                                   "https://sso.test/realms/",
 		"https://sso.test/oauth/token":                               "https://sso.test/oauth/token",
 	} {
-		if got := Audience(in); got != want {
+		if got := audienceOf(in); got != want {
 			t.Errorf("%s: %s", in, got)
 		}
 	}

@@ -23,7 +23,7 @@ func (e *Exchange) identity(ctx context.Context, s *credentials.Snapshot, g *cre
 	}
 	audience := g.SVIDAudience
 	if audience == "" {
-		audience = Audience(g.TokenEndpoint)
+		audience = audienceOf(g.TokenEndpoint)
 	}
 	svid, err := client.FetchJWTSVID(ctx, jwtsvid.Params{Audience: audience})
 	if err != nil {
@@ -32,9 +32,9 @@ func (e *Exchange) identity(ctx context.Context, s *credentials.Snapshot, g *cre
 	return secret.New(svid.Marshal()), nil
 }
 
-// Audience is whom a JWT-SVID is for, where the grant does not say it: the realm of
+// audienceOf is whom a JWT-SVID is for, where the grant does not say it: the realm of
 // the token endpoint, or else the endpoint.
-func Audience(endpoint string) string {
+func audienceOf(endpoint string) string {
 	const realms = "/realms/"
 	i := strings.Index(endpoint, realms)
 	if i < 0 {

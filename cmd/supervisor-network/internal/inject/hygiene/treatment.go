@@ -67,8 +67,8 @@ func kindOf(media string) Treatment {
 	return Cover
 }
 
-// Unread refuses an answer that cannot be looked into.
-func Unread(what string) error {
+// unread refuses an answer that cannot be looked into.
+func unread(what string) error {
 	return &http1.SyntaxError{Status: 502, Reason: core.ReasonUninspectedResponse,
 		Detail: what + ", though none was asked for, and the answer to a request with a credential has to be read; response_hygiene: none lets it pass"}
 }
@@ -76,8 +76,8 @@ func Unread(what string) error {
 // UnreadBody is the refusal of a body whose Treatment is Refuse.
 func UnreadBody(fields http1.Fields) error {
 	coding := codingOf(fields)
-	return Unread("the origin answers in the coding " + strings.ToValidUTF8(coding[:min(len(coding), 32)], "?"))
+	return unread("the origin answers in the coding " + strings.ToValidUTF8(coding[:min(len(coding), 32)], "?"))
 }
 
 // errCompressed is a message of gRPC that is compressed.
-var errCompressed = Unread("the origin compresses a message")
+var errCompressed = unread("the origin compresses a message")

@@ -19,7 +19,7 @@ func (j *Job) Body(fields http1.Fields, body []byte) ([]byte, error) {
 	if len(body) > MaxBody {
 		return nil, TooLarge()
 	}
-	if err := Readable(fields); err != nil {
+	if err := readable(fields); err != nil {
 		return nil, err
 	}
 	value, n := fields.Get("Content-Type")
@@ -54,9 +54,9 @@ func TooLarge() *inject.Error {
 	return &inject.Error{Status: 413, Reason: core.ReasonBodyTooLarge, Detail: "a body in which credentials are replaced has at most 262144 bytes"}
 }
 
-// Readable refuses bodies that nothing here can look into: compressed ones. It is
+// readable refuses bodies that nothing here can look into: compressed ones. It is
 // for every body that goes to a credentialed endpoint.
-func Readable(fields http1.Fields) error {
+func readable(fields http1.Fields) error {
 	for _, f := range fields {
 		if !strings.EqualFold(f.Name, "Content-Encoding") && !strings.EqualFold(f.Name, "grpc-encoding") {
 			continue

@@ -328,12 +328,12 @@ func TestCompressedBodiesAndTwoTypesAreRefused(t *testing.T) {
 		{{Name: "Content-Encoding", Value: "gzip"}}, {{Name: "Content-Encoding", Value: "identity, br"}}, {{Name: "grpc-encoding", Value: "gzip"}},
 		{{Name: "Content-Encoding", Value: "identity"}, {Name: "content-encoding", Value: "zstd"}},
 	} {
-		if _, err := job().Body(f, []byte("x")); err == nil || Readable(f) == nil {
+		if _, err := job().Body(f, []byte("x")); err == nil || readable(f) == nil {
 			t.Errorf("%v passes", f)
 		}
 	}
 	for _, f := range []http1.Fields{nil, {{Name: "Content-Encoding", Value: "identity"}}, {{Name: "Content-Encoding", Value: ""}}} {
-		if err := Readable(f); err != nil {
+		if err := readable(f); err != nil {
 			t.Errorf("%v: %v", f, err)
 		}
 	}

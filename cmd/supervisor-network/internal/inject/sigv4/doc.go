@@ -54,9 +54,9 @@ func ParseMode(word string) Mode {
 	}
 }
 
-// Region is the region of an AWS host name. The endpoints without one that SDKs use by
+// regionOf is the region of an AWS host name. The endpoints without one that SDKs use by
 // themselves (S3, STS, IAM) are in us-east-1.
-func Region(host string) (string, bool) {
+func regionOf(host string) (string, bool) {
 	name, ok := strings.CutSuffix(strings.TrimSuffix(host, ".cn"), ".amazonaws.com")
 	if !ok {
 		return "", false

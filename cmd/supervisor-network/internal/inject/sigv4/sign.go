@@ -93,7 +93,7 @@ func (s *Signer) Sign(ctx context.Context, p decide.Permit, keys Keys, service, 
 	}
 	if region == "" {
 		var ok bool
-		if region, ok = Region(p.Host()); !ok {
+		if region, ok = regionOf(p.Host()); !ok {
 			return Signed{}, refuse(500, "the region cannot be derived from the host; the policy's signing_region names it")
 		}
 	}

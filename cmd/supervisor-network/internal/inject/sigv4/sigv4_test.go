@@ -217,7 +217,7 @@ func TestTheRegionOfAHost(t *testing.T) {
 		"bedrock.europe.amazonaws.com":              "",
 		"x.s3-object-lambda.us-east-1.amazonaws.cn": "",
 	} {
-		got, ok := Region(host)
+		got, ok := regionOf(host)
 		if ok != (want != "") || ok && got != want {
 			t.Errorf("%s: %q, %v", host, got, ok)
 		}
