@@ -15,7 +15,8 @@
 // the one batch of up to 256 events that was being handed over, which the next instance
 // knows the size of (Inbox.Unsure); a kill of the producer costs what was not
 // acknowledged. Either way the producer recorded the event before it sent it, and had
-// written the record of a denial by then unless its log was not read. An end by SIGTERM costs nothing while the peer is there to acknowledge.
+// written the record of a denial by then unless its log was not read. An end by SIGTERM
+// costs nothing while the peer is there to acknowledge.
 //
 // Sources: unix(7) for SO_PEERCRED and SCM_RIGHTS; api/supervisor/v1 for the
 // messages.

@@ -19,9 +19,9 @@
 //
 // Where a rule that denies could be dodged it reaches further than the pattern says: its
 // wildcards do not stop at dots in names and values, GET is HEAD as well, a path counts
-// in every reading that origins have of its slashes and semicolons, a method that overrides the request's
-// own counts beside it, a GraphQL operation whose fields
-// are not known and a parameter that is no text match.
+// in every reading that origins have of its slashes and semicolons, a method that
+// overrides the request's own counts beside it, a GraphQL operation whose fields are not
+// known and a parameter that is no text match.
 //
 // Callers may rely on this: only this package makes a valid Permit; a Snapshot is
 // immutable and answers the same question the same way for ever; a nil Snapshot

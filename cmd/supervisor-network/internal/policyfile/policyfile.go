@@ -23,9 +23,6 @@ import (
 	"github.com/splitpod/splitpod/pkg/core/strictyaml"
 )
 
-// maxBytes bounds a policy file.
-const maxBytes = 1 << 20
-
 // File is one version of the file: valid, or with the problems it has.
 type File struct {
 	Doc      *policy.Document
@@ -41,12 +38,12 @@ func Read(path string) File {
 		return File{Err: fmt.Errorf("read the policy: %w", err)}
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxBytes+1))
+	data, err := io.ReadAll(io.LimitReader(f, strictyaml.MaxBytes+1))
 	if err != nil {
 		return File{Err: fmt.Errorf("read the policy: %w", err)}
 	}
-	if len(data) > maxBytes {
-		return File{Err: fmt.Errorf("read the policy: %s is larger than %d bytes", path, maxBytes)}
+	if len(data) > strictyaml.MaxBytes {
+		return File{Err: fmt.Errorf("read the policy: %s is larger than %d bytes", path, strictyaml.MaxBytes)}
 	}
 	sum := sha256.Sum256(data)
 	doc, warnings, err := policy.Parse(path, data)
