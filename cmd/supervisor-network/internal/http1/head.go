@@ -64,6 +64,7 @@ type Request struct {
 	Minor   int    // HTTP/1.Minor, 0 or 1
 	Fields  Fields // without those that Connection names, which nobody behind this proxy will see
 	Framing Framing
+	Trailer []string // names of the fields that are announced to come behind a body in chunks
 }
 
 // ParseRequest reads one request head, its final empty line included.
@@ -102,6 +103,11 @@ func (r *Request) Parse(head []byte) (err error) {
 	}
 	if r.Framing, err = requestFraming(r.Fields, r.Minor); err != nil {
 		return err
+	}
+	if r.Framing.Kind == Chunked {
+		if r.Trailer, err = r.Fields.announced(); err != nil {
+			return err
+		}
 	}
 	r.Fields = r.Fields.settled()
 	return nil

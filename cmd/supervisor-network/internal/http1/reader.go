@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 )
 
 // BodyReader reads the content of one body, for receivers that take it piece by
@@ -16,7 +17,9 @@ type BodyReader struct {
 	chunks bool  // a chunk has begun
 	err    error // how it ended; io.EOF when it is complete
 
-	trailers Fields
+	trailers  Fields
+	request   bool // of which only announced trailers are kept
+	announced []string
 }
 
 // NewBodyReader reads from r a body that f frames.
@@ -25,6 +28,14 @@ func NewBodyReader(r *bufio.Reader, f Framing) *BodyReader {
 	if f.Kind == NoBody {
 		b.err = io.EOF
 	}
+	return b
+}
+
+// Content reads the body of a request from r. Of what stands behind it only what was
+// announced is one of its Trailers.
+func (r *Request) Content(from *bufio.Reader) *BodyReader {
+	b := NewBodyReader(from, r.Framing)
+	b.request, b.announced = true, r.Trailer
 	return b
 }
 
@@ -82,6 +93,9 @@ func (b *BodyReader) nextChunk() error {
 	if size == 0 {
 		if b.trailers, err = b.c.trailers(); err != nil {
 			return err
+		}
+		if b.request {
+			b.trailers = slices.DeleteFunc(b.trailers, func(f Field) bool { return !named(b.announced, f.Name) })
 		}
 		return io.EOF
 	}

@@ -36,6 +36,64 @@ func Trails(name string) bool {
 // notBehind is what the library's list of forbidden trailers lacks, lower-case.
 var notBehind = []string{"set-cookie", "alt-svc", "proxy-authentication-info"}
 
+// Follows reports whether a field of a request may stand behind its body. Nobody judges it
+// there, so it is none that an origin that takes it for one of the head would act on (RFC
+// 9110 section 6.5.1): none that frames, addresses, authorizes or modifies, also AsVariable.
+func Follows(name string) bool {
+	read := AsVariable(name)
+	return isToken(name) && !HopByHop(read) && !Forwarding(read) && !named(headOnly, read) && httpguts.ValidTrailerHeader(read)
+}
+
+// headOnly is what the library's list lacks for requests, lower-case.
+var headOnly = []string{"cookie", "x-http-method", "x-http-method-override", "x-method-override", "x-original-url", "x-rewrite-url", "script-name", "x-script-name"}
+
+// ErrTrailer is a request that announces a field that does not Follow.
+var ErrTrailer = bad("a trailer does not frame, address, authorize or modify its request")
+
+// announced are the names in Trailer of what passes behind a request's body. What Connection
+// names is of this hop there, too (RFC 9110 section 7.6.1).
+func (f Fields) announced() (names []string, err error) {
+	for i := range f {
+		if !f[i].Is("Trailer") {
+			continue
+		}
+		hop := f.nominated()
+		for name := range strings.SplitSeq(f[i].Value, ",") {
+			switch name = trim(name); {
+			case name == "", hop.has(name), named(names, name):
+			case !Follows(name):
+				return nil, ErrTrailer
+			default:
+				names = append(names, name)
+			}
+		}
+	}
+	return names, nil
+}
+
+// Trailing are the names in Trailer of what passes behind the content of an answer.
+func (f Fields) Trailing() (names []string) {
+	for i := range f {
+		if !f[i].Is("Trailer") {
+			continue
+		}
+		for name := range strings.SplitSeq(f[i].Value, ",") {
+			if name = trim(name); Trails(name) && !named(names, name) {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
+}
+
+// Announce is the field that announces those names; none where there are none.
+func Announce(names []string) Fields {
+	if len(names) == 0 {
+		return nil
+	}
+	return Fields{{"Trailer", strings.Join(names, ", ")}}
+}
+
 // TakesTrailers reports whether the client of a request has said that it reads what
 // stands behind a body (RFC 9110 section 10.1.4): others may not tell it from the head.
 func (r *Request) TakesTrailers() bool { return r.Minor == 1 && r.Fields.Has("TE", "trailers") }

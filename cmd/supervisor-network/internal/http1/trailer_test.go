@@ -45,3 +45,72 @@ func TestTakesTrailers(t *testing.T) {
 		}
 	}
 }
+
+func TestFollows(t *testing.T) {
+	for _, name := range []string{"x-sum", "Digest", "Content-MD5", "Repr-Digest", "X_Y", "ETag", "X-Amz-Checksum-Crc32", "Upload-Checksum", "x.y"} {
+		if !Follows(name) {
+			t.Errorf("%s does not pass", name)
+		}
+	}
+	for _, name := range []string{"", "a b", "a:", "content-length", "Content_Length", "TRANSFER-ENCODING", "transfer.encoding", "trailer", "te", "connection", "keep_alive", "upgrade", "http2-settings", "host",
+		"cookie", "authorization", "proxy-authorization", "Proxy.Connection", "content-type", "Content-Encoding", "content-range", "range", "expect", "If-Match", "if_none_match", "max-forwards", "cache-control",
+		"x-http-method-override", "X_HTTP_Method", "x-method-override", "x.original.url", "X-Rewrite-URL", "script_name", "X-Script-Name", "x-forwarded-for", "X_Real_IP", "forwarded"} {
+		if Follows(name) {
+			t.Errorf("%s passes", name)
+		}
+	}
+}
+
+// TestWhatIsAnnounced is known with the head, of which it is no part.
+func TestWhatIsAnnounced(t *testing.T) {
+	const chunks = "Transfer-Encoding: chunked"
+	for _, c := range []struct {
+		fields []string
+		want   []string
+		status int
+	}{
+		{[]string{chunks, "Trailer: X-A, x-b ,,X-a", "trailer:X-C"}, []string{"X-A", "x-b", "X-C"}, 0},
+		{[]string{chunks, "Trailer:"}, nil, 0},
+		{[]string{chunks}, nil, 0},
+		{[]string{"Content-Length: 3", "Trailer: X-A"}, nil, 0}, // nothing can follow
+		{[]string{"Trailer: Cookie"}, nil, 0},
+		{[]string{chunks, "Trailer: X-A, X-B", "Connection: x-b, close"}, []string{"X-A"}, 0},
+		{[]string{chunks, "Trailer: X-A", "Trailer: cookie"}, nil, 400},
+		{[]string{chunks, "Trailer: X-A Cookie"}, nil, 400},
+		{[]string{chunks, "Trailer: content_length"}, nil, 400},
+	} {
+		r, err := ParseRequest([]byte(get(c.fields...)))
+		wantStatus(t, err, c.status)
+		if err != nil {
+			continue
+		}
+		if diff := cmp.Diff(c.want, r.Trailer); diff != "" {
+			t.Errorf("%q: %s", c.fields, diff)
+		}
+		if head := string(AppendRequest(nil, r, Target{}, 80, Outgoing{})); strings.Contains(head, "railer") {
+			t.Errorf("%q are passed on as they came: %q", c.fields, head)
+		}
+	}
+}
+
+// TestOnlyAnnouncedTrailersFollow a request, each as often as it came.
+func TestOnlyAnnouncedTrailersFollow(t *testing.T) {
+	for _, c := range []struct{ announced, want Fields }{
+		{nil, Fields{}},
+		{Fields{{"Trailer", "x-a"}}, Fields{{"X-A", "1"}, {"x-a", "3"}}},
+	} {
+		r := Request{Framing: Framing{Kind: Chunked}}
+		r.Trailer, _ = c.announced.announced()
+		from := bufio.NewReader(strings.NewReader("3\r\nabc\r\n0\r\nX-A:1\r\nCookie: 2\r\nx-a: 3\r\nx_a: 4\r\n\r\nnext"))
+		b := r.Content(from)
+		if content, err := io.ReadAll(b); err != nil || string(content) != "abc" {
+			t.Errorf("%q, %v", content, err)
+		}
+		if diff := cmp.Diff(c.want, b.Trailers()); diff != "" {
+			t.Error(diff)
+		}
+		if rest, _ := io.ReadAll(from); string(rest) != "next" {
+			t.Errorf("%q is left", rest)
+		}
+	}
+}

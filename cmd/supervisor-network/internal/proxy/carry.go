@@ -145,6 +145,9 @@ func (s *session) request(ctx context.Context, req *http1.Request, t http1.Targe
 	if websocket.Wanted(req.Fields) {
 		in.handshake, malformed = websocket.Read(req)
 	}
+	if len(req.Trailer) > 0 {
+		in.content = req.Content(s.client.R)
+	}
 	body := func(limit int) ([]byte, error) { return s.body(ctx, req, in, limit) }
 	refused := s.p.judge(s.grant, in, body)
 	if refused == nil && malformed != nil {
@@ -192,7 +195,7 @@ func (s *session) body(ctx context.Context, req *http1.Request, in *incoming, li
 		s.watch.Begin(s.p.Idle)
 		defer s.watch.Begin(s.p.HeadTimeout)
 	}
-	content, err := in.body.Held.Read(http1.NewBodyReader(s.client.R, req.Framing), length, limit)
+	content, err := in.body.Held.Read(s.content(req, in), length, limit)
 	switch {
 	case errors.Is(err, http1.ErrBody):
 		return nil, &http1.SyntaxError{Status: 400, Reason: core.ReasonBadRequest, Detail: err.Error()}
@@ -203,6 +206,14 @@ func (s *session) body(ctx context.Context, req *http1.Request, in *incoming, li
 	default:
 		return content, err
 	}
+}
+
+// content is the body of a request that is read here.
+func (s *session) content(req *http1.Request, in *incoming) *http1.BodyReader {
+	if in.content != nil {
+		return in.content
+	}
+	return http1.NewBodyReader(s.client.R, req.Framing)
 }
 
 // carry makes the exchange with the origin.
@@ -252,7 +263,7 @@ func (s *session) exchange(ctx context.Context, req *http1.Request, t http1.Targ
 		streamWriters.Put(w)
 	}()
 	x := exchange.Exchange{Client: &s.client, Request: req, Target: t, DefaultPort: s.defaultPort,
-		Content: in.body.Content, Read: in.body.Read, Upgrades: in.handshake != nil, Omit: in.omit, Add: in.add, Watch: s.watch, Last: s.last,
+		Content: in.body.Content, Read: in.body.Read, From: in.content, Upgrades: in.handshake != nil, Omit: in.omit, Add: in.add, Watch: s.watch, Last: s.last,
 		Body: in.sealed.Between(), Clean: cleaner(in.sealed)}
 	if in.body.Read {
 		x.Omit = append(x.Omit, "expect")

@@ -36,6 +36,8 @@ type incoming struct {
 	// to be made anew.
 	came   *http1.Request // only in HTTP/1.1
 	target http1.Target
+	// content is the body when something is announced behind it; only in HTTP/1.1.
+	content *http1.BodyReader
 
 	turn      *turn                // when it is under way; only in HTTP/1.1
 	sent      http1.Request        // as it goes to the origin, when it is sealed; only in HTTP/1.1

@@ -26,12 +26,12 @@ func (s *session) overHTTP2(ctx context.Context, req *http1.Request, t http1.Tar
 		return exchange.Result{}, changed
 	}
 	s.watch.Begin(s.p.Idle) // as before, also if only now the body was read ahead
-	body := &lent{s: s, from: in.sealed.Body(http1.NewBodyReader(s.client.R, req.Framing))}
+	body := &lent{s: s, from: in.sealed.Body(s.content(req, in))}
 	defer body.takeBack()
 	length := req.Framing.Length
 	switch {
 	case in.body.Read:
-		body.from, length = bytes.NewReader(in.body.Content), int64(len(in.body.Content))
+		body.from, length = bytes.NewReader(in.body.Content), lengthOf(in.body.Content, in.content != nil)
 	case req.Framing.Kind == http1.Chunked:
 		length = -1
 	}
@@ -46,6 +46,13 @@ func (s *session) overHTTP2(ctx context.Context, req *http1.Request, t http1.Tar
 	}
 	if !body.wanted {
 		delete(out.Header, "Expect")
+	}
+	if in.content != nil {
+		body.behind, out.Trailer = in.content, make(http.Header, len(req.Trailer))
+		for _, name := range req.Trailer {
+			out.Trailer[http.CanonicalHeaderKey(name)] = nil
+		}
+		body.trailer = out.Trailer
 	}
 	if req.TakesTrailers() {
 		out.Header["Te"] = []string{"trailers"}
@@ -118,6 +125,9 @@ type lent struct {
 	s *session
 	n atomic.Int64
 
+	behind  *http1.BodyReader // has what is announced behind the body; nil: nothing is
+	trailer http.Header       // gets it, before the end is told
+
 	mu     sync.Mutex
 	from   io.Reader // guarded by mu; nil: taken back
 	broken error     // guarded by mu; how it ended, other than with its last byte
@@ -161,7 +171,14 @@ func (l *lent) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	n, err := l.from.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) {
+	switch {
+	case errors.Is(err, io.EOF) && l.behind != nil:
+		for _, f := range l.behind.Trailers() {
+			name := http.CanonicalHeaderKey(f.Name)
+			l.trailer[name] = append(l.trailer[name], f.Value)
+		}
+		l.behind = nil // it is told once
+	case err != nil && !errors.Is(err, io.EOF):
 		l.broken = err
 	}
 	if l.n.Add(int64(n)); n > 0 {

@@ -97,6 +97,9 @@ func (s *session) renewed(ctx context.Context, req *http1.Request, t http1.Targe
 func (s *session) sealAs(ctx context.Context, req *http1.Request, t *http1.Target, in *incoming, body func(limit int) ([]byte, error)) (*http1.Request, *refusal) {
 	out := seal.Request{Method: req.Method, Authority: t.Authority(s.defaultPort), Sent: sentPath(req.Target), Path: t.Path, Query: t.Query,
 		Fields: req.Fields, Framing: req.Framing, Secure: s.defaultPort == 443}
+	if in.content != nil {
+		out.Trailer, out.Trailers = req.Trailer, in.content.Trailers
+	}
 	if refused := s.p.seal(ctx, s.grant, in, &out, body); refused != nil {
 		return nil, s.inPlace(refused)
 	}
@@ -152,13 +155,22 @@ func (in *incoming) toOrigin(ctx context.Context, st *http2.Stream, up *counted)
 	req := st.ToOrigin(ctx)
 	up.ReadCloser = in.sealed.Stream(req.Body)
 	if in.body.Read {
-		up.ReadCloser, req.ContentLength = io.NopCloser(bytes.NewReader(in.body.Content)), int64(len(in.body.Content))
+		up.ReadCloser, req.ContentLength = io.NopCloser(bytes.NewReader(in.body.Content)), lengthOf(in.body.Content, len(req.Trailer) > 0)
 		delete(req.Header, "Expect")
 	}
 	if req.ContentLength != 0 {
 		req.Body = up
 	}
 	return req
+}
+
+// lengthOf is the length of a body as net/http is told it: behind one without any length it
+// sends no trailers, and does not end the request either.
+func lengthOf(content []byte, trailed bool) int64 {
+	if len(content) == 0 && trailed {
+		return -1
+	}
+	return int64(len(content))
 }
 
 // sealStreamAs is sealStream, without a note of it.
@@ -172,7 +184,7 @@ func (s *session) sealStreamAs(ctx context.Context, g *grant, st *http2.Stream, 
 	}
 	out := seal.Request{Method: in.head.Method, Authority: http1.Target{Host: g.permit.Host(), Port: g.permit.Port()}.Authority(443),
 		Sent: st.Sent(), Path: st.Path, Query: st.Query, Fields: in.head.Fields, Framing: framing, Secure: true,
-		Trailers: func() http1.Fields { return http1.FieldsOf(st.Trailer()) }}
+		Trailer: st.Trailer, Trailers: st.Trailers}
 	if refused := s.p.seal(ctx, g, in, &out, func(limit int) ([]byte, error) { return s.p.readStream(ctx, st, in, limit) }); refused != nil {
 		return refused
 	}

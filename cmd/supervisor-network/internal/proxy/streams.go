@@ -277,19 +277,19 @@ var (
 	errUnsent = errors.New("the request body did not arrive in time")
 )
 
-// roundTrip sends a stream's request: in HTTP/2 where it needs that (gRPC, trailers) or
-// the origin speaks nothing else, and where the origin speaks it, too, if it is a call of
-// gRPC-web, or an upload that states no length: in HTTP/1.1 that is chunks, which some
+// roundTrip sends a stream's request: in HTTP/2 where it needs that (gRPC) or the origin
+// speaks nothing else, and where the origin speaks it, too, if it is a call of gRPC-web, or
+// an upload that states no length or has trailers: in HTTP/1.1 that is chunks, which some
 // origins refuse. Else it is HTTP/1.1, whose connections are many.
 func (p *Path) roundTrip(ctx context.Context, s *session, g *grant, in *incoming, st *http2.Stream, req *http.Request, up *counted) (*http.Response, error) {
 	req, changed := s.renewedStream(ctx, g, st, in, req, up)
 	if changed != nil {
 		return nil, changed
 	}
-	if st.GRPC && !st.Web || len(req.Trailer) > 0 || s.destination.HTTP2.Load() {
+	if st.GRPC && !st.Web || s.destination.HTTP2.Load() {
 		return s.inHTTP2(ctx, g, in, st, req, up)
 	}
-	if (req.ContentLength < 0 || st.Web) && !s.destination.Older.Load() && !authenticates(req) {
+	if (req.ContentLength < 0 || st.Web || len(req.Trailer) > 0) && !s.destination.Older.Load() && !authenticates(req) {
 		resp, err := s.inHTTP2(ctx, g, in, st, req, up)
 		switch {
 		case !s.older(ctx, err):

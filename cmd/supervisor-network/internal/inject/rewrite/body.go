@@ -14,7 +14,7 @@ import (
 )
 
 // Body rewrites a whole request body by its content type. The caller has read at
-// most MaxBody bytes, refuses trailers and states the new length.
+// most MaxBody bytes, and states the new length.
 func (j *Job) Body(fields http1.Fields, body []byte) ([]byte, error) {
 	if len(body) > MaxBody {
 		return nil, TooLarge()

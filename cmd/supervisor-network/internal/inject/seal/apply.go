@@ -13,6 +13,7 @@ package seal
 import (
 	"context"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -38,7 +39,8 @@ type Request struct {
 	Path, Query       string // canonical; with its question mark
 	Fields            http1.Fields
 	Framing           http1.Framing
-	Trailers          func() http1.Fields // behind the body; nil: none are passed on
+	Trailer           []string            // names of what is announced behind the body, and passed on
+	Trailers          func() http1.Fields // that, when the body has ended; nil: there is none
 	Secure            bool                // TLS to the client, and so to the origin
 }
 
@@ -144,11 +146,26 @@ func (x *sealing) run(ctx context.Context) error {
 			return err
 		}
 	}
+	if x.trailsHead() {
+		return &inject.Error{Status: 400, Reason: core.ReasonBadRequest, Detail: "a trailer has the name of no field in front of the body: that was judged, or a credential is in it"}
+	}
 	if strings.EqualFold(x.out.Method, "TRACE") && len(x.uses) > 0 {
 		return inject.Unavailable("TRACE would repeat the request to the client, with its credentials")
 	}
 	x.sealed.uses = x.uses
 	return nil
+}
+
+// trailsHead reports whether something is announced behind the body by the name of a field
+// that is sent in front of it, which some origins would take for one.
+func (x *sealing) trailsHead() bool {
+	for _, name := range x.out.Trailer {
+		name = http1.AsVariable(name)
+		if slices.ContainsFunc(x.out.Fields, func(f http1.Field) bool { return strings.EqualFold(http1.AsVariable(f.Name), name) }) {
+			return true
+		}
+	}
+	return false
 }
 
 // plan finds what else goes into the request, and takes out of it what the client
@@ -225,6 +242,9 @@ func (x *sealing) sign(ctx context.Context) error {
 	framing := x.out.Framing
 	if x.in.Body.Read && framing.Kind != http1.NoBody {
 		framing = http1.Framing{Kind: http1.Length, Length: int64(len(x.in.Body.Content))}
+	}
+	if len(x.out.Trailer) > 0 {
+		framing = http1.Framing{} // in HTTP/1.1 no length is stated then
 	}
 	signed, err := x.v.Signer.Sign(ctx, x.in.Permit, keys, x.in.Endpoint.SigningService, x.in.Endpoint.SigningRegion, sigv4.Request{
 		Method: x.out.Method, Host: x.out.Authority, Path: x.out.Path, Query: x.out.Query, Fields: x.out.Fields, Framing: framing,

@@ -4,12 +4,9 @@ import (
 	"cmp"
 	"maps"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
-
-	"golang.org/x/net/http/httpguts"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
 	"github.com/splitpod/splitpod/pkg/core"
@@ -153,20 +150,15 @@ func checkFields(h http.Header) error {
 }
 
 // checkTrailers looks at what is announced to come behind the body; what is not announced
-// is left out. Nobody judges a trailer, so none may be what an origin that takes it for a
-// field of the head would act on (RFC 9110 section 6.5.1).
+// is left out.
 func checkTrailers(announced http.Header) error {
 	for name := range announced {
-		read := http.CanonicalHeaderKey(http1.AsVariable(name))
-		if !isToken(name) || !httpguts.ValidTrailerHeader(read) || slices.Contains(headOnly, read) || http1.Forwarding(read) {
-			return bad("a trailer does not frame, address, authorize or modify its request")
+		if !http1.Follows(name) {
+			return http1.ErrTrailer
 		}
 	}
 	return nil
 }
-
-// headOnly is what the library's list of forbidden trailers lacks.
-var headOnly = []string{"Content-Length", "Cookie", "Upgrade", "X-Http-Method", "X-Http-Method-Override", "X-Method-Override", "X-Original-Url", "X-Rewrite-Url", "Script-Name", "X-Script-Name"}
 
 func checkValue(v string) error {
 	if v == "" {

@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -30,8 +32,9 @@ type Stream struct {
 	Protocol string
 
 	// Body never is nil. Its end brings the trailers.
-	Body   io.ReadCloser
-	Length int64 // of the body, -1 when unknown
+	Body    io.ReadCloser
+	Length  int64    // of the body, -1 when unknown
+	Trailer []string // names of the fields that are announced behind it, sorted
 
 	server   *server
 	w        http.ResponseWriter
@@ -64,6 +67,7 @@ func newStream(s *server, w http.ResponseWriter, r *http.Request, path, query st
 		st.Protocol, st.Length = protocol[0], 0
 	case r.ContentLength != 0:
 		st.Body = &body{r.Body, st.watch}
+		st.Trailer = slices.Sorted(maps.Keys(r.Trailer))
 	}
 	return st
 }
@@ -111,7 +115,7 @@ func (s *Stream) ToOrigin(ctx context.Context) *http.Request {
 	out.Proto, out.ProtoMajor = "HTTP/2.0", 2
 	out.Header = make(http.Header, len(s.Header))
 	out.Body, out.ContentLength = s.Body, s.Length
-	if s.Protocol == "" { // what is behind frames of a WebSocket is no part of it
+	if len(s.Trailer) > 0 {
 		out.Trailer = s.r.Trailer
 	}
 	for name, values := range s.Header {
@@ -219,5 +223,5 @@ func (s *Stream) Sent() string {
 	return path
 }
 
-// Trailer is what came behind the body; it is complete when the body has ended.
-func (s *Stream) Trailer() http.Header { return s.r.Trailer }
+// Trailers are what was announced and came behind the body, when that has ended.
+func (s *Stream) Trailers() http1.Fields { return http1.FieldsOf(s.r.Trailer) }

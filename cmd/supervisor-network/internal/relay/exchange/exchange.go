@@ -48,9 +48,12 @@ type Exchange struct {
 	// Content is the whole body when it was read already; Read says so.
 	Content []byte
 	Read    bool
-	Via     string       // this proxy's Via entry; empty: none
-	Omit    []string     // request fields to leave out, lower-case
-	Add     http1.Fields // request fields to add
+	// From is the client's body when something is announced behind it, which is passed on;
+	// nil: nothing is.
+	From *http1.BodyReader
+	Via  string       // this proxy's Via entry; empty: none
+	Omit []string     // request fields to leave out, lower-case
+	Add  http1.Fields // request fields to add
 	// Upgrades says that Add asks the origin to switch protocols.
 	Upgrades bool
 	Origin   *pool.Conn
@@ -108,6 +111,7 @@ type running struct {
 	sending    *sending    // nil: the request was sent as a whole
 	response   http1.Response
 	content    *http1.BodyReader // of response; nil: it is copied as it is
+	trails     bool              // the client reads what is behind that
 	fields     http1.Fields      // memory for those of response
 }
 
@@ -173,7 +177,9 @@ func (x *running) send() error {
 	if x.Request.TakesTrailers() && !x.Upgrades {
 		out.Add = append(slices.Clip(x.Add), takesTrailers...)
 	}
-	if x.Read && out.Framing.Kind != http1.NoBody {
+	if x.From != nil {
+		out.Add = append(slices.Clip(out.Add), http1.Announce(x.Request.Trailer)...)
+	} else if x.Read && out.Framing.Kind != http1.NoBody {
 		out.Framing = http1.Framing{Kind: http1.Length, Length: int64(len(x.Content))}
 	}
 	out.ZeroLength = out.Framing.Kind == http1.NoBody && hasLength(x.Request.Fields)
@@ -220,6 +226,8 @@ const maxScratch = 64 << 10
 // body is the whole body when it needs no waiting.
 func (x *running) body() ([]byte, bool) {
 	switch f := x.Request.Framing; {
+	case x.From != nil:
+		return nil, false
 	case x.Read:
 		return x.Content, true
 	case f.Kind == http1.NoBody:

@@ -107,6 +107,9 @@ func (x *running) respond(resp *http1.Response) error {
 			out.ZeroLength, out.Framing.Length = true, length
 		}
 	}
+	if x.trails {
+		out.Add = http1.Announce(resp.Fields.Trailing())
+	}
 	heed(x.Origin, resp.Fields)
 	x.responding.Store(true)
 	if err := x.writeHead(resp, out); err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"sync"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
@@ -30,6 +31,10 @@ func Respond(w *bufio.Writer, req *http1.Request, resp *http.Response, last bool
 		out.Framing.Kind = http1.Chunked
 	}
 	res := Result{Status: resp.StatusCode, Answered: true, Unframed: out.Framing.Kind == http1.UntilClose}
+	trails := out.Framing.Kind == http1.Chunked && req.TakesTrailers()
+	if trails {
+		out.Add = http1.Announce(announced(resp.Trailer, http1.Trails))
+	}
 	out.Close = last || res.Unframed || !keepsAlive(req)
 	res.ClientGoesOn = !out.Close
 	if _, err := w.Write(http1.AppendResponse(nil, head, out)); err != nil {
@@ -39,7 +44,7 @@ func Respond(w *bufio.Writer, req *http1.Request, resp *http.Response, last bool
 		return res, w.Flush()
 	}
 	var trailers func() http1.Fields
-	if req.TakesTrailers() {
+	if trails {
 		trailers = func() http1.Fields { return fieldsOf(resp.Trailer) }
 	}
 	return res, copyPieces(w, resp, out.Framing.Kind == http1.Chunked, trailers)
@@ -56,6 +61,17 @@ func Inform(w *bufio.Writer, req *http1.Request, status int, h http.Header) erro
 		return err
 	}
 	return w.Flush()
+}
+
+// announced are the names of a trailer of net/http for which that is so.
+func announced(trailer http.Header, passes func(string) bool) (names []string) {
+	for name := range trailer {
+		if passes(name) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
 // fieldsOf is a header of net/http as a list.

@@ -73,6 +73,12 @@ func (x *roundTrip) response(r *http.Request, head *http1.Response) *http.Respon
 		resp.ContentLength = 0
 	}
 	x.body, x.keeps = http1.NewBodyReader(x.origin.R, head.Framing), !x.last && !head.Close && head.Framing.Kind != http1.UntilClose
+	for _, name := range head.Fields.Trailing() {
+		if resp.Trailer == nil {
+			resp.Trailer = make(http.Header)
+		}
+		resp.Trailer[http.CanonicalHeaderKey(name)] = nil
+	}
 	heed(x.origin, head.Fields)
 	resp.Body, x.resp = x, resp
 	if head.Framing.Kind == http1.NoBody {
@@ -175,6 +181,8 @@ func (x *roundTrip) passOn(resp *http1.Response) error {
 func (x *roundTrip) send(r *http.Request) (http1.Framing, error) {
 	framing := http1.Framing{}
 	switch {
+	case len(r.Trailer) > 0 && r.ContentLength != 0: // which stands behind chunks only
+		framing.Kind = http1.Chunked
 	case r.ContentLength > 0:
 		framing = http1.Framing{Kind: http1.Length, Length: r.ContentLength}
 	case r.ContentLength < 0 && r.Body != nil && r.Body != http.NoBody:
@@ -192,6 +200,11 @@ func (x *roundTrip) send(r *http.Request) (http1.Framing, error) {
 	b := appendHead((*buf)[:0], r, path, query)
 	for _, f := range x.ask {
 		b = fmt.Appendf(b, "%s: %s\r\n", f.Name, f.Value)
+	}
+	if framing.Kind == http1.Chunked {
+		for _, f := range http1.Announce(announced(r.Trailer, http1.Follows)) {
+			b = fmt.Appendf(b, "%s: %s\r\n", f.Name, f.Value)
+		}
 	}
 	switch _, stated := r.Header["Content-Length"]; {
 	case framing.Kind == http1.Chunked:
@@ -265,14 +278,15 @@ func (x *roundTrip) copyBody(r *http.Request, framing http1.Framing) error {
 		}
 		return w.Flush()
 	}
-	return x.copyChunks(w, r.Body)
+	return x.copyChunks(w, r)
 }
 
-// copyChunks writes each piece as it comes.
-func (x *roundTrip) copyChunks(w *bufio.Writer, body io.Reader) error {
+// copyChunks writes each piece as it comes, and the trailers, which are there when it has
+// ended.
+func (x *roundTrip) copyChunks(w *bufio.Writer, r *http.Request) error {
 	buf := make([]byte, 16<<10)
 	for {
-		n, err := body.Read(buf)
+		n, err := r.Body.Read(buf)
 		if n > 0 {
 			_, _ = fmt.Fprintf(w, "%x\r\n", n)
 			_, _ = w.Write(buf[:n])
@@ -283,7 +297,7 @@ func (x *roundTrip) copyChunks(w *bufio.Writer, body io.Reader) error {
 		}
 		switch {
 		case errors.Is(err, io.EOF):
-			_, _ = w.WriteString("0\r\n\r\n")
+			_, _ = w.Write(http1.AppendTrailers(nil, fieldsOf(r.Trailer)))
 			return w.Flush()
 		case err != nil:
 			x.origin.Abort() // what the origin has is not complete

@@ -2,6 +2,7 @@ package exchange
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -12,7 +13,10 @@ import (
 // copyContentUp copies the client's body to the origin, through Body where that is
 // set.
 func (x *running) copyContentUp(w *bufio.Writer) (int64, error) {
-	if x.Body == nil {
+	switch {
+	case x.From != nil:
+		return pump(w, x.trailed(), true, x.From.Trailers)
+	case x.Body == nil:
 		return http1.CopyBody(w, x.Client.R, x.Request.Framing)
 	}
 	body := x.Body(http1.NewBodyReader(x.Client.R, x.Request.Framing))
@@ -23,11 +27,23 @@ func (x *running) copyContentUp(w *bufio.Writer) (int64, error) {
 	return n, err
 }
 
+// trailed is a request's content, behind which there is more.
+func (x *running) trailed() io.Reader {
+	switch {
+	case x.Read:
+		return bytes.NewReader(x.Content)
+	case x.Body != nil:
+		return x.Body(x.From)
+	default:
+		return x.From
+	}
+}
+
 // cleaned is the content of a response as Clean changes it, and how it is framed; nil if
 // it can be copied as it is, with nothing behind it.
 func (x *running) cleaned(resp *http1.Response) (io.Reader, http1.Framing, error) {
-	trails := resp.Framing.Kind == http1.Chunked && x.Request.TakesTrailers()
-	if x.Clean == nil && !trails || resp.Framing.Kind == http1.NoBody {
+	x.trails = resp.Framing.Kind == http1.Chunked && x.Request.TakesTrailers()
+	if x.Clean == nil && !x.trails || resp.Framing.Kind == http1.NoBody {
 		return nil, resp.Framing, nil
 	}
 	x.content = http1.NewBodyReader(x.Origin.R, resp.Framing)
@@ -41,7 +57,7 @@ func (x *running) cleaned(resp *http1.Response) (io.Reader, http1.Framing, error
 			return r, framing, err
 		}
 	}
-	if !trails {
+	if !x.trails {
 		return nil, framing, nil
 	}
 	return x.content, framing, nil
@@ -49,7 +65,7 @@ func (x *running) cleaned(resp *http1.Response) (io.Reader, http1.Framing, error
 
 // trailers are those of the response that its client reads.
 func (x *running) trailers() http1.Fields {
-	if !x.Request.TakesTrailers() {
+	if !x.trails {
 		return nil
 	}
 	trailers := x.content.Trailers()
