@@ -43,7 +43,7 @@ func (s *session) serveHTTP2(ctx context.Context, tc *tls.Conn) {
 	case stats.Flooded:
 		s.ev.Deny(core.StageRequest, core.ReasonBadRequest, "the HTTP/2 connection is used to make work, not to send requests")
 	case stats.Streams > stats.Handled && ctx.Err() == nil:
-		s.ev.Deny(core.StageRequest, core.ReasonBadRequest, fmt.Sprintf("%d HTTP/2 streams were refused as malformed", stats.Streams-stats.Handled))
+		s.ev.Deny(core.StageRequest, core.ReasonBadRequest, fmt.Sprintf("%d HTTP/2 streams were refused for their number or priority", stats.Streams-stats.Handled))
 	case stats.Handled > 0:
 		s.ev.Drop() // its streams have left theirs
 	}

@@ -1,7 +1,6 @@
 package http2
 
 import (
-	"cmp"
 	"maps"
 	"net/http"
 	"strconv"
@@ -28,7 +27,9 @@ func badTarget(detail string) error {
 // lower-case.
 func (o *Options) check(r *http.Request) (path, query string, err error) {
 	if why, refused := r.Header[http.CanonicalHeaderKey(refusedName)]; refused {
-		return "", "", cmp.Or(refusals[why[0]], bad("the field "+refusedName+" is this proxy's own"))
+		reason, method, _ := strings.Cut(why[0], " ")
+		r.Method = method
+		return "", "", refusals[reason]
 	}
 	protocol, extended := r.Header[pseudoProtocol]
 	switch {

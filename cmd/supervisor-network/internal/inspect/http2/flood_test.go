@@ -91,6 +91,23 @@ func TestWorkPaysForItsControlFrames(t *testing.T) {
 	}
 }
 
+// TestMalformedStreamsOnlyCost: that they are answered pays for no other frame.
+func TestMalformedStreamsOnlyCost(t *testing.T) {
+	earned := make(chan int64, 1)
+	r := dial(t, serve(t, Options{}, func(ctx context.Context, s *Stream) {
+		earned <- s.server.meter.earned.Load()
+		hello(ctx, s)
+	})).hello()
+	for i, list := range [][]field{get("connection", "x"), with(":path", "/%"), with(":authority", "evil.test")} {
+		r.headers(uint32(2*i+1), true, list)
+		r.answer(uint32(2*i + 1))
+	}
+	r.alive(7)
+	if n := next(t, earned); n != creditStream {
+		t.Errorf("%d are earned by one request", n)
+	}
+}
+
 // TestCancelledStreamsAreNoFlood: clients cancel what takes them too long, one after the
 // other, and get no budget back for it while it is work that they cancel.
 func TestCancelledStreamsAreNoFlood(t *testing.T) {

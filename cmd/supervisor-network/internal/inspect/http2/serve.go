@@ -25,7 +25,7 @@ type Handler func(ctx context.Context, s *Stream)
 // Stats are what a connection carried.
 type Stats struct {
 	Streams int64 // the client began
-	Handled int64 // came to the handler or were refused with an answer; the library refused the others as malformed, without a word to anybody else
+	Handled int64 // came to the handler or were refused with an answer; the library refused the others, for their number or priority, without a word to anybody else
 	Flooded bool  // its frames were a flood
 }
 
@@ -116,13 +116,13 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	defer s.running.Done()
 	s.meter.handled.Add(1)
-	s.meter.credit(creditStream)
 	path, query, err := s.o.check(r)
 	st := newStream(s, w, r, path, query)
 	defer st.end()
 	if err != nil {
 		st.refuse(err)
 	} else {
+		s.meter.credit(creditStream)
 		s.handle(st.ctx, st)
 	}
 	if !st.answered || st.reset {
