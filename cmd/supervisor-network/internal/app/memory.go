@@ -36,7 +36,8 @@ func usableMemory() (int64, bool) {
 }
 
 // windowLimit is what clients of HTTP/2 may have sent that nobody takes yet, in bytes of
-// all connections together: a quarter of the memory, as much as held bodies may take.
+// all connections together: a quarter of the memory, as much as held bodies may take. An
+// eighth of it more is for sections of fields that are not complete.
 // Without a limit of memory the number of connections bounds it; 0 says so.
 func windowLimit() int64 {
 	memory, _ := usableMemory()

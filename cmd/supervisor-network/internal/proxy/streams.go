@@ -42,6 +42,8 @@ func (s *session) serveHTTP2(ctx context.Context, tc *tls.Conn) {
 	switch {
 	case stats.Flooded:
 		s.ev.Deny(core.StageRequest, core.ReasonBadRequest, "the HTTP/2 connection is used to make work, not to send requests")
+	case stats.Crowded:
+		s.ev.Deny(core.StageRequest, core.ReasonTooManyConnections, "there is no memory for one more large section of fields over HTTP/2")
 	case stats.Streams > stats.Handled && ctx.Err() == nil:
 		s.ev.Deny(core.StageRequest, core.ReasonBadRequest, fmt.Sprintf("%d HTTP/2 streams were refused for their number or priority", stats.Streams-stats.Handled))
 	case stats.Handled > 0:

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	frames "golang.org/x/net/http2"
+
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/http2"
 )
 
@@ -45,4 +47,18 @@ func TestHTTP2IsOfferedWhileThereIsMemoryForIt(t *testing.T) {
 	if got := w.secure("a.example.com", "h2", "http/1.1").ConnectionState().NegotiatedProtocol; got != "h2" {
 		t.Errorf("behind it one speaks %s", got)
 	}
+}
+
+// TestAConnectionWithoutRoomForItsFieldsIsOnRecord, although none of its streams was a
+// request.
+func TestAConnectionWithoutRoomForItsFieldsIsOnRecord(t *testing.T) {
+	const host = "a.example.com"
+	w := newWorld(t, generous, endpoint(host, 443, ""))
+	w.Windows = &http2.Windows{Limit: 1<<16 - 1} // of one connection, with room for half a frame
+	w.origin(host, 443, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), "http/1.1")
+	c := w.streams(host)
+	c.ok(c.fr.WriteRawFrame(frames.FrameHeaders, frames.FlagHeadersEndHeaders, 1, make([]byte, 16<<10)))
+	w.until("a record that says why", func() bool {
+		return strings.Contains(fmt.Sprint(w.records.list()), "no memory for one more large section")
+	})
 }

@@ -14,11 +14,13 @@ import (
 // place comes one that says why it is refused. One that is no request for another reason
 // passes as it is; the library ends its stream.
 //
-// It holds one section at a time, of MaxHeaderList; what comes behind that is read for the
-// sake of the compression alone.
+// It holds one section at a time, as it came, until that is complete: where more than
+// keptBuffer is to be held there has to be room for it. Of what it says MaxHeaderList is kept;
+// the rest is read for the sake of the compression alone.
 type heads struct {
 	*meter
 	in  io.Reader      // the meter
+	all *Windows       // of all connections; nil: there is always room
 	dec *hpack.Decoder // of the client
 	enc *hpack.Encoder // to the library
 
@@ -27,7 +29,9 @@ type heads struct {
 	out    bytes.Buffer // what the library gets
 	newest uint32       // stream that began
 
-	// Of the section that is open:
+	// Of the section that is open, which nothing but Read is under way for:
+	held   int    // bytes of room
+	open   []byte // what came of it in frames before the last one
 	stream uint32 // 0: none is
 	flags  byte
 	fields []hpack.HeaderField
@@ -47,8 +51,8 @@ const (
 // ends is held as far as that.
 const maxSection = 64 << 10
 
-func newHeads(m *meter) *heads {
-	h := &heads{meter: m, in: m, rest: prefaceSize}
+func newHeads(m *meter, all *Windows) *heads {
+	h := &heads{meter: m, in: m, all: all, rest: prefaceSize}
 	h.dec = hpack.NewDecoder(tableSize, h.field)
 	h.dec.SetMaxStringLength(maxSection)
 	h.enc = hpack.NewEncoder(&h.block)
@@ -62,6 +66,7 @@ const tableSize = 4096
 func (h *heads) Read(p []byte) (int, error) {
 	for h.out.Len() == 0 && h.rest == 0 {
 		if err := h.next(); err != nil {
+			h.forget()
 			return 0, err
 		}
 	}
@@ -94,6 +99,9 @@ func (h *heads) next() error {
 		return nil
 	case size > maxFrame:
 		return http2.ConnectionError(http2.ErrCodeFrameSize)
+	}
+	if !h.room(cap(h.open) + size) {
+		return errFlood
 	}
 	payload := make([]byte, size)
 	if _, err := io.ReadFull(h.in, payload); err != nil {
@@ -139,18 +147,65 @@ func (h *heads) section(piece []byte, ends bool) error {
 		h.flooded.Store(true)
 		return errFlood
 	}
+	if !ends || len(h.open) > 0 {
+		if !h.keep(piece) {
+			return errFlood
+		}
+		piece = h.open
+	}
+	if !ends {
+		return nil
+	}
 	_, err := h.dec.Write(piece)
-	if ends && err == nil {
+	if err == nil {
 		err = h.dec.Close()
 	}
-	switch {
-	case err != nil:
+	if err != nil {
 		return http2.ConnectionError(http2.ErrCodeCompression)
-	case ends:
-		h.settle()
-		h.write()
 	}
+	h.settle()
+	h.write()
+	h.forget()
 	return nil
+}
+
+// keep adds a piece to what is open, if there is room for it.
+func (h *heads) keep(piece []byte) bool {
+	if n := len(h.open) + len(piece); n > cap(h.open) {
+		size := min(max(n, 2*cap(h.open)), maxSection)
+		if !h.room(size) {
+			return false
+		}
+		h.open = append(make([]byte, 0, size), h.open...)
+	}
+	h.open = append(h.open, piece...)
+	return true
+}
+
+// room reports whether n bytes may be held.
+func (h *heads) room(n int) bool {
+	if n <= keptBuffer || n <= h.held {
+		return true
+	}
+	if !h.all.hold(int64(n - h.held)) {
+		h.crowded.Store(true)
+		return false
+	}
+	h.held = n
+	return true
+}
+
+// forget gives back what was held, when the section or the connection has ended.
+func (h *heads) forget() {
+	if h.held > 0 {
+		h.all.release(int64(h.held))
+		h.held = 0
+		// The decoder remembers what it read last until it reads something else. The
+		// beginning of a field, which then is none, changes nothing in it.
+		_, _ = h.dec.Write([]byte{0x40})
+		_ = h.dec.Close()
+	}
+	h.open = nil
 }
 
 // field is told each field of a section.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/net/http2"
@@ -153,7 +154,7 @@ func FuzzHeads(f *testing.F) {
 			fr.SetMaxReadFrameSize(maxFrame)
 			return fr
 		}
-		h := newHeads(&meter{})
+		h := newHeads(&meter{}, nil)
 		h.in, h.rest = bytes.NewReader(sent), 0
 		client, library := reader(bytes.NewReader(sent)), reader(h)
 		for {
@@ -210,5 +211,68 @@ func summary(f http2.Frame) string {
 		return fmt.Sprintf("data %d %v %x", h.StreamID, f.StreamEnded(), f.Data())
 	default:
 		return fmt.Sprintf("%v", f)
+	}
+}
+
+// TestOpenSectionsHaveOneLimit over all connections, also ones of which only the head of a
+// frame has come. Where there is no room the connection ends, and says so; what is small
+// needs none; and what one held is there for others when its section or connection ends.
+func TestOpenSectionsHaveOneLimit(t *testing.T) {
+	w := Windows{Limit: 8 * maxFrame * 3}
+	f := serve(t, Options{Windows: &w}, hello)
+	held := func(want int64) {
+		t.Helper()
+		for end := time.Now().Add(patience); w.sections.Load() != want; time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("%d bytes are held, want %d", w.sections.Load(), want)
+			}
+		}
+	}
+	large := get("x", strings.Repeat("v", 28<<10)) // in its Huffman code a frame, and a part of one
+	begin := func(r *raw) (rest []byte) {
+		block := r.block(large)
+		r.ok(r.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block[:maxFrame]}))
+		return block[maxFrame:]
+	}
+	first := dial(t, f).hello()
+	rest := begin(first)
+	held(maxFrame)
+	second := dial(t, f).hello()
+	_, err := second.conn.Write([]byte{0, maxFrame >> 8, 0, typeHeaders, 0, 0, 0, 0, 1})
+	second.ok(err)
+	held(2 * maxFrame)
+	first.ok(first.fr.WriteContinuation(1, false, rest[:1])) // for which there is room that doubles
+	held(3 * maxFrame)
+	third := dial(t, f).hello()
+	begin(third)
+	if away := third.ended(); away != http2.ErrCodeEnhanceYourCalm {
+		t.Errorf("one too many ends with %v", away)
+	}
+	if s := next(t, f.stats); !s.Crowded || s.Flooded {
+		t.Errorf("%+v", s)
+	}
+	held(3 * maxFrame)
+	fourth := dial(t, f).hello()
+	fourth.ok(fourth.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: fourth.block(large)[:1<<10]}))
+	for range 8 { // each of them is small
+		fourth.ok(fourth.fr.WriteContinuation(1, false, make([]byte, 1<<10)))
+	}
+	if fourth.ended(); !next(t, f.stats).Crowded {
+		t.Error("many small pieces have room")
+	}
+	dial(t, f).hello().alive(1)
+	second.conn.Close()
+	held(2 * maxFrame)
+	first.ok(first.fr.WriteContinuation(1, true, rest[1:]))
+	if a := first.answer(1); a.status != "431" {
+		t.Errorf("%+v", a)
+	}
+	held(0)
+	first.enc.SetMaxDynamicTableSize(2048)
+	first.headers(3, true, get("x-behind", "indexed"))
+	first.answer(3)
+	first.headers(5, true, get("x-behind", "indexed"))
+	if a := first.answer(5); a.status != "200" {
+		t.Errorf("behind it: %+v", a)
 	}
 }

@@ -38,6 +38,7 @@ type meter struct {
 	handled atomic.Int64 // streams that were understood
 	opened  atomic.Int64 // streams the client began
 	flooded atomic.Bool
+	crowded atomic.Bool  // there was no room for a section
 	window  atomic.Int64 // of the connection: what may be sent on it
 	narrow  atomic.Bool  // the windows of streams have been smaller than the usual ones
 

@@ -27,6 +27,7 @@ type Stats struct {
 	Streams int64 // the client began
 	Handled int64 // came to the handler or were refused with an answer; the library refused the others, for their number or priority, without a word to anybody else
 	Flooded bool  // its frames were a flood
+	Crowded bool  // it ended because there was no room for a section of fields
 }
 
 // ErrClosed is the cause with which the streams of a connection end that has.
@@ -56,12 +57,12 @@ func Serve(ctx context.Context, conn *tls.Conn, o Options, handle Handler) Stats
 		case <-ended:
 		}
 	}()
-	h2.ServeConn(newHeads(s.meter), &http2.ServeConnOpts{Context: base, BaseConfig: hs, Handler: s})
+	h2.ServeConn(newHeads(s.meter, o.Windows), &http2.ServeConnOpts{Context: base, BaseConfig: hs, Handler: s})
 	close(ended)
 	cancel(ErrClosed)
 	<-drained
 	s.wait()
-	return Stats{Streams: s.meter.opened.Load(), Handled: s.meter.handled.Load(), Flooded: s.meter.flooded.Load()}
+	return Stats{Streams: s.meter.opened.Load(), Handled: s.meter.handled.Load(), Flooded: s.meter.flooded.Load(), Crowded: s.meter.crowded.Load()}
 }
 
 // drain sends GOAWAY and gives the streams their time. To an ended context Shutdown

@@ -20,10 +20,12 @@ const maxDrained = 256
 // ready to use, by many goroutines; nil bounds nothing.
 type Windows struct {
 	// Limit is for all windows together, in bytes, half of it for wide ones; 0: none. It
-	// is set before use.
+	// is set before use. An eighth of it is beside that for sections of fields of which the
+	// end is still to come.
 	Limit int64
 
 	held, wide atomic.Int64
+	sections   atomic.Int64
 	unoffered  atomic.Uint64
 	drained    atomic.Int64 // bodies that are taken because they were refused
 }
@@ -83,6 +85,25 @@ func (w *Windows) widen() (size int, give func()) {
 	return connectionWindow, func() {
 		w.held.Add(-more)
 		w.wide.Add(-1)
+	}
+}
+
+// hold takes n bytes for a section that is not complete, unless there is no room for them.
+func (w *Windows) hold(n int64) bool {
+	if w == nil || w.Limit == 0 {
+		return true
+	}
+	if w.sections.Add(n) > w.Limit/8 {
+		w.sections.Add(-n)
+		return false
+	}
+	return true
+}
+
+// release gives back what hold took.
+func (w *Windows) release(n int64) {
+	if w != nil && w.Limit != 0 {
+		w.sections.Add(-n)
 	}
 }
 
