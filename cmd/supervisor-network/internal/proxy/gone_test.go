@@ -97,13 +97,38 @@ func TestWhenAClientIsGone(t *testing.T) {
 		for relay.EndOf(server) != tc.arrives { // a busy kernel delivers late
 			time.Sleep(time.Millisecond)
 		}
-		s.look() // nothing is under way
+		if s.look() {
+			t.Errorf("%s: looked after with nothing under way", name)
+		}
 		present := &turn{Context: t.Context(), session: s}
 		s.present.Store(present)
-		s.look()
+		if !s.look() {
+			t.Errorf("%s: not looked after", name)
+		}
 		if got := errors.Is(context.Cause(present), errClientGone); got != tc.want {
 			t.Errorf("%s: given up %v", name, got)
 		}
 		s.watch.Stop()
 	}
+}
+
+// TestARequestIsLookedAfterAtOnce, also if its connection had nothing to look at for long.
+func TestARequestIsLookedAfterAtOnce(t *testing.T) {
+	client, server := pair(t)
+	looks := make(chan struct{}, 2)
+	s := &session{p: &Path{Idle: time.Hour}, conn: &listen.Conn{TCP: server}, grant: &grant{}, tunnel: true, watch: relay.NewWatch(time.Millisecond, func() {})}
+	defer s.watch.Stop()
+	s.watch.Each(func() bool {
+		select {
+		case looks <- struct{}{}:
+		default:
+		}
+		return s.look()
+	})
+	for range 2 { // behind the second one it rests
+		<-looks
+	}
+	_ = client.SetLinger(0)
+	client.Close()
+	<-s.underWay(t.Context(), &incoming{}).Done()
 }

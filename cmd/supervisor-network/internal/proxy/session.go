@@ -161,6 +161,7 @@ func (s *session) underWay(ctx context.Context, in *incoming) context.Context {
 	t := &turn{Context: ctx, session: s}
 	in.turn = t
 	s.present.Store(t)
+	s.watch.Wake()
 	if !s.tunnel { // otherwise the tunnel's end is seen by the session
 		s.uncut = context.AfterFunc(ctx, func() { t.cut(context.Cause(ctx)) })
 	}
@@ -194,11 +195,11 @@ var errClientGone = errors.New("the client went away before the answer was compl
 // look gives the present request up when its client is gone, or does not read. One that
 // has finished its side of a plain connection may still read, which shows only when there
 // is something to send: its origin is waited for as a half-closed tunnel is. In TLS
-// nobody closes half a connection.
-func (s *session) look() {
+// nobody closes half a connection. It reports whether there is a request to look after.
+func (s *session) look() bool {
 	t := s.present.Load()
 	if t == nil {
-		return
+		return false
 	}
 	switch relay.EndOf(s.conn.TCP) {
 	case relay.Gone:
@@ -213,6 +214,7 @@ func (s *session) look() {
 			t.cut(errUnread)
 		}
 	}
+	return true
 }
 
 // drain lets the present request finish and takes no further one.
