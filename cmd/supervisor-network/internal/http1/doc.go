@@ -24,6 +24,7 @@ const (
 	MaxMethodBytes  = 32
 	MaxTargetBytes  = 4096
 	MaxFields       = 200
+	MaxTrailers     = 32    // that are announced
 	MaxRequestHead  = 8192  // proxied request heads, terminator included
 	MaxTunnelHead   = 16384 // request heads inside tunnels
 	MaxResponseHead = 16384 // response heads

@@ -47,22 +47,30 @@ func Follows(name string) bool {
 // headOnly is what the library's list lacks for requests, lower-case.
 var headOnly = []string{"cookie", "x-http-method", "x-http-method-override", "x-method-override", "x-original-url", "x-rewrite-url", "script-name", "x-script-name"}
 
-// ErrTrailer is a request that announces a field that does not Follow.
-var ErrTrailer = bad("a trailer does not frame, address, authorize or modify its request")
+// What a request may not announce: a field that does not Follow, and more than MaxTrailers.
+var (
+	ErrTrailer  = bad("a trailer does not frame, address, authorize or modify its request")
+	ErrTrailers = bad("a request announces at most 32 trailers")
+)
 
 // announced are the names in Trailer of what passes behind a request's body. What Connection
 // names is of this hop there, too (RFC 9110 section 7.6.1).
 func (f Fields) announced() (names []string, err error) {
+	if _, n := f.Get("Trailer"); n == 0 {
+		return nil, nil
+	}
+	hop := f.nominated()
 	for i := range f {
 		if !f[i].Is("Trailer") {
 			continue
 		}
-		hop := f.nominated()
 		for name := range strings.SplitSeq(f[i].Value, ",") {
 			switch name = trim(name); {
 			case name == "", hop.has(name), named(names, name):
 			case !Follows(name):
 				return nil, ErrTrailer
+			case len(names) == MaxTrailers:
+				return nil, ErrTrailers
 			default:
 				names = append(names, name)
 			}
@@ -78,7 +86,7 @@ func (f Fields) Trailing() (names []string) {
 			continue
 		}
 		for name := range strings.SplitSeq(f[i].Value, ",") {
-			if name = trim(name); Trails(name) && !named(names, name) {
+			if name = trim(name); len(names) < MaxTrailers && Trails(name) && !named(names, name) {
 				names = append(names, name)
 			}
 		}

@@ -2,6 +2,7 @@ package http1
 
 import (
 	"bufio"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -64,6 +65,10 @@ func TestFollows(t *testing.T) {
 // TestWhatIsAnnounced is known with the head, of which it is no part.
 func TestWhatIsAnnounced(t *testing.T) {
 	const chunks = "Transfer-Encoding: chunked"
+	var many []string
+	for i := range MaxTrailers + 1 {
+		many = append(many, fmt.Sprint("x-", i))
+	}
 	for _, c := range []struct {
 		fields []string
 		want   []string
@@ -78,6 +83,8 @@ func TestWhatIsAnnounced(t *testing.T) {
 		{[]string{chunks, "Trailer: X-A", "Trailer: cookie"}, nil, 400},
 		{[]string{chunks, "Trailer: X-A Cookie"}, nil, 400},
 		{[]string{chunks, "Trailer: content_length"}, nil, 400},
+		{[]string{chunks, "Trailer: " + strings.Join(many[:MaxTrailers], ",")}, many[:MaxTrailers], 0},
+		{[]string{chunks, "Trailer: " + strings.Join(many, ",")}, nil, 400},
 	} {
 		r, err := ParseRequest([]byte(get(c.fields...)))
 		wantStatus(t, err, c.status)
@@ -90,6 +97,18 @@ func TestWhatIsAnnounced(t *testing.T) {
 		if head := string(AppendRequest(nil, r, Target{}, 80, Outgoing{})); strings.Contains(head, "railer") {
 			t.Errorf("%q are passed on as they came: %q", c.fields, head)
 		}
+	}
+}
+
+// TestWhatAnAnswerAnnounces is no more than what may follow, and not without end.
+func TestWhatAnAnswerAnnounces(t *testing.T) {
+	var many []string
+	for i := range MaxTrailers + 1 {
+		many = append(many, fmt.Sprint("x-", i))
+	}
+	got := Fields{{"Trailer", "set-cookie, x-0 ,,X-0"}, {"X", "y"}, {"trailer", strings.Join(many, ",")}}.Trailing()
+	if diff := cmp.Diff(many[:MaxTrailers], got); diff != "" {
+		t.Error(diff)
 	}
 }
 

@@ -153,6 +153,9 @@ func checkFields(h http.Header) error {
 // checkTrailers looks at what is announced to come behind the body; what is not announced
 // is left out.
 func checkTrailers(announced http.Header) error {
+	if len(announced) > http1.MaxTrailers {
+		return http1.ErrTrailers
+	}
 	for name := range announced {
 		if !http1.Follows(name) {
 			return http1.ErrTrailer

@@ -45,6 +45,14 @@ func many(n int) (out []string) {
 	return out
 }
 
+// names are n of those fields'.
+func names(n int) (out []string) {
+	for i := range n {
+		out = append(out, many(n)[2*i])
+	}
+	return out
+}
+
 func TestOnlyStreamsWithOneReadingReachTheHandler(t *testing.T) {
 	for _, c := range []struct {
 		rule string
@@ -137,6 +145,8 @@ func TestOnlyStreamsWithOneReadingReachTheHandler(t *testing.T) {
 		{"a trailer of a proxy", get("trailer", "x-forwarded-for"), "400"},
 		{"a trailer that is a condition", get("trailer", "if-match"), "400"},
 		{"a trailer without a name", get("trailer", "x-sum,,a b"), "400"},
+		{"32 trailers pass", get("trailer", strings.Join(names(32), ",")), "200"},
+		{"33 trailers", get("trailer", strings.Join(names(33), ",")), "400"},
 		{"201 fields", get(many(201)...), "431"},
 		{"Connection", get("connection", "x-secret"), "400"},
 		{"Proxy-Connection", get("proxy-connection", "keep-alive"), "400"},
