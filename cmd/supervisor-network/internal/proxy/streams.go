@@ -37,7 +37,7 @@ func (s *session) serveHTTP2(ctx context.Context, tc *tls.Conn) {
 	stats := http2.Serve(ctx, tc, http2.Options{
 		Host: s.grant.permit.Host(), Port: s.grant.permit.Port(), EncodedSlash: s.grant.permit.EncodedSlash(),
 		Verbatim: !s.p.pathsCount(s.grant.permit),
-		Idle:     s.p.Idle, StreamIdle: s.p.Idle + s.p.Idle/2, Stall: s.p.unreadFor(), Drain: streamDrain, Refused: s.refusedStream, Windows: s.p.Windows,
+		Head:     s.p.HeadTimeout, Idle: s.p.Idle, StreamIdle: s.p.Idle + s.p.Idle/2, Stall: s.p.unreadFor(), Drain: streamDrain, Refused: s.refusedStream, Windows: s.p.Windows,
 	}, s.stream2)
 	switch {
 	case stats.Flooded:

@@ -46,6 +46,7 @@ type Options struct {
 	// Verbatim leaves paths as they were sent: nothing is decided by them.
 	Verbatim bool
 
+	Head       time.Duration // a large section of fields, from its first frame to its last, default 30 s
 	Idle       time.Duration // a connection without streams, default 5 min
 	StreamIdle time.Duration // a stream in which nothing moved, default 1 h
 	Stall      time.Duration // a client that does not take what is sent, default 1 min
@@ -69,7 +70,7 @@ func (o *Options) defaults() {
 	for _, d := range []struct {
 		field *time.Duration
 		value time.Duration
-	}{{&o.Idle, 5 * time.Minute}, {&o.StreamIdle, time.Hour}, {&o.Stall, time.Minute}, {&o.Ping, 30 * time.Second}, {&o.Drain, 10 * time.Second}} {
+	}{{&o.Head, 30 * time.Second}, {&o.Idle, 5 * time.Minute}, {&o.StreamIdle, time.Hour}, {&o.Stall, time.Minute}, {&o.Ping, 30 * time.Second}, {&o.Drain, 10 * time.Second}} {
 		if *d.field <= 0 {
 			*d.field = d.value
 		}

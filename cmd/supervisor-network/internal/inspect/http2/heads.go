@@ -3,7 +3,10 @@ package http2
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"io"
+	"os"
+	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -15,14 +18,17 @@ import (
 // passes as it is; the library ends its stream.
 //
 // It holds one section at a time, as it came, until that is complete: where more than
-// keptBuffer is to be held there has to be room for it. Of what it says MaxHeaderList is kept;
-// the rest is read for the sake of the compression alone.
+// keptBuffer is to be held there has to be room for it, which it has for as long as a head of
+// HTTP/1.1 may take. Of what it says MaxHeaderList is kept; the rest is read for the sake of
+// the compression alone.
 type heads struct {
 	*meter
-	in  io.Reader      // the meter
-	all *Windows       // of all connections; nil: there is always room
-	dec *hpack.Decoder // of the client
-	enc *hpack.Encoder // to the library
+	in  io.Reader             // the meter
+	all *Windows              // of all connections; nil: there is always room
+	due func(time.Time) error // sets the deadline of reads
+	max time.Duration         // for what needs room
+	dec *hpack.Decoder        // of the client
+	enc *hpack.Encoder        // to the library
 
 	frame  [frameHead]byte
 	rest   int          // bytes of a frame that passes as it is
@@ -51,8 +57,8 @@ const (
 // ends is held as far as that.
 const maxSection = 64 << 10
 
-func newHeads(m *meter, all *Windows) *heads {
-	h := &heads{meter: m, in: m, all: all, rest: prefaceSize}
+func newHeads(m *meter, all *Windows, limit time.Duration) *heads {
+	h := &heads{meter: m, in: m, all: all, due: m.SetReadDeadline, max: limit, rest: prefaceSize}
 	h.dec = hpack.NewDecoder(tableSize, h.field)
 	h.dec.SetMaxStringLength(maxSection)
 	h.enc = hpack.NewEncoder(&h.block)
@@ -66,6 +72,10 @@ const tableSize = 4096
 func (h *heads) Read(p []byte) (int, error) {
 	for h.out.Len() == 0 && h.rest == 0 {
 		if err := h.next(); err != nil {
+			if h.held > 0 && errors.Is(err, os.ErrDeadlineExceeded) {
+				h.flooded.Store(true)
+				err = errFlood
+			}
 			h.forget()
 			return 0, err
 		}
@@ -191,6 +201,9 @@ func (h *heads) room(n int) bool {
 		h.crowded.Store(true)
 		return false
 	}
+	if h.held == 0 {
+		_ = h.due(time.Now().Add(h.max)) // or reading fails by itself
+	}
 	h.held = n
 	return true
 }
@@ -200,6 +213,7 @@ func (h *heads) forget() {
 	if h.held > 0 {
 		h.all.release(int64(h.held))
 		h.held = 0
+		_ = h.due(time.Time{})
 		// The decoder remembers what it read last until it reads something else. The
 		// beginning of a field, which then is none, changes nothing in it.
 		_, _ = h.dec.Write([]byte{0x40})

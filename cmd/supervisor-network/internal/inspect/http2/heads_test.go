@@ -154,8 +154,8 @@ func FuzzHeads(f *testing.F) {
 			fr.SetMaxReadFrameSize(maxFrame)
 			return fr
 		}
-		h := newHeads(&meter{}, nil)
-		h.in, h.rest = bytes.NewReader(sent), 0
+		h := newHeads(&meter{}, nil, 0)
+		h.in, h.due, h.rest = bytes.NewReader(sent), func(time.Time) error { return nil }, 0
 		client, library := reader(bytes.NewReader(sent)), reader(h)
 		for {
 			a, errA := client.ReadFrame()
@@ -274,5 +274,35 @@ func TestOpenSectionsHaveOneLimit(t *testing.T) {
 	first.headers(5, true, get("x-behind", "indexed"))
 	if a := first.answer(5); a.status != "200" {
 		t.Errorf("behind it: %+v", a)
+	}
+}
+
+// TestALargeSectionIsNotWaitedForForEver, as it keeps others out. What needs no room may take
+// its time, and so may a connection behind a section that was in time.
+func TestALargeSectionIsNotWaitedForForEver(t *testing.T) {
+	const brief = 2 * time.Second // more than a busy machine takes for what is in time
+	for name, sent := range map[string]int{"a frame": 0, "a section": maxFrame} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := serve(t, Options{Head: brief, Windows: &Windows{Limit: 1 << 20}}, hello)
+			r := dial(t, f).hello()
+			r.continued(1, get("x", strings.Repeat("v", 40<<10)))
+			r.answer(1)
+			small := r.block(get("x-small", "v"))
+			r.ok(r.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 3, BlockFragment: small[:1], EndStream: true}))
+			time.Sleep(brief + brief/2)
+			r.ok(r.fr.WriteContinuation(3, true, small[1:]))
+			if a := r.answer(3); a.status != "200" {
+				t.Errorf("behind one that was in time: %+v", a)
+			}
+			_, err := r.conn.Write(append([]byte{0, maxFrame >> 8, 0, typeHeaders, 0, 0, 0, 0, 5}, make([]byte, sent)...))
+			r.ok(err)
+			if away := r.ended(); away != http2.ErrCodeEnhanceYourCalm {
+				t.Errorf("it ends with %v", away)
+			}
+			if s := next(t, f.stats); !s.Flooded {
+				t.Errorf("%+v", s)
+			}
+		})
 	}
 }

@@ -57,7 +57,7 @@ func Serve(ctx context.Context, conn *tls.Conn, o Options, handle Handler) Stats
 		case <-ended:
 		}
 	}()
-	h2.ServeConn(newHeads(s.meter, o.Windows), &http2.ServeConnOpts{Context: base, BaseConfig: hs, Handler: s})
+	h2.ServeConn(newHeads(s.meter, o.Windows, o.Head), &http2.ServeConnOpts{Context: base, BaseConfig: hs, Handler: s})
 	close(ended)
 	cancel(ErrClosed)
 	<-drained
