@@ -231,6 +231,21 @@ func TestRoundTripTranslatesToHTTP11(t *testing.T) {
 	}
 }
 
+// TestTrailersAreAnnouncedWhereTheyCanCome: behind chunks.
+func TestTrailersAreAnnouncedWhereTheyCanCome(t *testing.T) {
+	for reply, want := range map[string]int{
+		"HTTP/1.1 200 OK\r\nTrailer: x-sum, X-Late, Set-Cookie\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n": 2,
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n":                                       0,
+		"HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\nContent-Length: 2\r\n\r\nok":                                     0,
+		"HTTP/1.1 204 No Content\r\nTrailer: X-Sum\r\n\r\n":                                                    0,
+	} {
+		resp, _, err := newLink(t).roundTrip(t.Context(), request("GET", 0, "", nil), reply)
+		if err != nil || len(resp.Trailer) != want {
+			t.Errorf("%q: %v, %v", reply, resp, err)
+		}
+	}
+}
+
 func TestRoundTripFailsClosed(t *testing.T) {
 	for rule, reply := range map[string]string{
 		"an unasked upgrade":  "HTTP/1.1 101 Switching Protocols\r\n\r\n",

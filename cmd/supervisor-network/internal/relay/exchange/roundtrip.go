@@ -73,11 +73,11 @@ func (x *roundTrip) response(r *http.Request, head *http1.Response) *http.Respon
 		resp.ContentLength = 0
 	}
 	x.body, x.keeps = http1.NewBodyReader(x.origin.R, head.Framing), !x.last && !head.Close && head.Framing.Kind != http1.UntilClose
-	for _, name := range head.Fields.Trailing() {
-		if resp.Trailer == nil {
-			resp.Trailer = make(http.Header)
+	if names := head.Fields.Trailing(); len(names) > 0 && head.Framing.Kind == http1.Chunked {
+		resp.Trailer = make(http.Header, len(names))
+		for _, name := range names {
+			resp.Trailer[http.CanonicalHeaderKey(name)] = nil
 		}
-		resp.Trailer[http.CanonicalHeaderKey(name)] = nil
 	}
 	heed(x.origin, head.Fields)
 	resp.Body, x.resp = x, resp
