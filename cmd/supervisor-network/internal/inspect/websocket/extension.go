@@ -177,12 +177,13 @@ func onlyOffered(chosen, offered []extension) error {
 	return nil
 }
 
-// readProtocols reads the subprotocols, whose case counts.
+// readProtocols reads the subprotocols, whose case counts. They are tokens, but for the
+// slash in those of Kubernetes: kubectl port-forward asks for SPDY/3.1+portforward.k8s.io.
 func readProtocols(f http1.Fields) ([]string, error) {
 	var out []string
 	for _, v := range values(f, "Sec-WebSocket-Protocol") {
 		for p := range strings.SplitSeq(v, ",") {
-			if p = trim(p); !isToken(p) || slices.Contains(out, p) || len(out) == maxExtensions {
+			if p = trim(p); !isToken(strings.ReplaceAll(p, "/", "")) || slices.Contains(out, p) || len(out) == maxExtensions {
 				return nil, errProtocols
 			}
 			out = append(out, p)

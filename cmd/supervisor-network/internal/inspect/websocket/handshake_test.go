@@ -80,6 +80,8 @@ func TestHandshakes(t *testing.T) {
 		{"an answer in the request", line, []string{"Sec-WebSocket-Accept: " + sampleAccept}, 400},
 		{"a subprotocol twice", line, []string{"Sec-WebSocket-Protocol: a, a"}, 400},
 		{"a subprotocol that is no token", line, []string{"Sec-WebSocket-Protocol: a b"}, 400},
+		{"a subprotocol of Kubernetes", line, []string{"Sec-WebSocket-Protocol: SPDY/3.1+portforward.k8s.io"}, 0},
+		{"a subprotocol that is a slash", line, []string{"Sec-WebSocket-Protocol: /"}, 400},
 		{"32 subprotocols", line, []string{"Sec-WebSocket-Protocol: " + numbered(32)}, 0},
 		{"33 subprotocols", line, []string{"Sec-WebSocket-Protocol: " + numbered(33)}, 400},
 		{"32 extensions", line, []string{"Sec-WebSocket-Extensions: " + numbered(32)}, 0},
