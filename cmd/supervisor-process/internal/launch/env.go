@@ -78,7 +78,7 @@ var (
 	caNames      = []string{"NODE_EXTRA_CA_CERTS", "DENO_CERT"} // added to a program's own roots
 	bundleNames  = []string{                                    // in place of a program's own roots
 		"SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO", "PIP_CERT", "CARGO_HTTP_CAINFO",
-		"AWS_CA_BUNDLE", "NIX_SSL_CERT_FILE", "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE", "HTTPLIB2_CA_CERTS",
+		"NIX_SSL_CERT_FILE", "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE", "HTTPLIB2_CA_CERTS",
 	}
 )
 
@@ -103,6 +103,9 @@ func (e Environment) trust(vars map[string]string) {
 	}
 	if e.Bundle != "" {
 		setAll(vars, e.Bundle, bundleNames)
+		// Programs with AWS's library for Go and a transport of their own, as rclone, end
+		// when it is set. What else reads it reads one of the others, too.
+		delete(vars, "AWS_CA_BUNDLE")
 	}
 }
 

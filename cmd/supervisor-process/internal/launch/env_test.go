@@ -62,7 +62,7 @@ func TestTheImagesOwnVariablesStay(t *testing.T) {
 func TestProxyAndTrustWinOverEverything(t *testing.T) {
 	vars := environment(t, Environment{
 		Account: someone, ProxyPort: 3128, CAFile: "/run/splitpod/ca.pem", Bundle: "/run/splitpod/ca-bundle.pem",
-		Base:     []string{"HTTPS_PROXY=http://evil", "SSL_CERT_FILE=/etc/evil"},
+		Base:     []string{"HTTPS_PROXY=http://evil", "SSL_CERT_FILE=/etc/evil", "AWS_CA_BUNDLE=/etc/evil"},
 		Provided: map[string]string{"https_proxy": "http://evil", "TOKEN": "openshell:resolve:env:TOKEN", "BAD NAME": "x", "NUL": "a\x00b", "SPLITPOD_X": "y", "DENO_CERT": "/evil"},
 	})
 	for _, name := range []string{"ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "grpc_proxy", "all_proxy", "YARN_HTTPS_PROXY"} {
@@ -80,7 +80,7 @@ func TestProxyAndTrustWinOverEverything(t *testing.T) {
 			t.Errorf("%s=%q, want %q", name, vars[name], want)
 		}
 	}
-	for _, name := range []string{"BAD NAME", "NUL", "SPLITPOD_X"} {
+	for _, name := range []string{"BAD NAME", "NUL", "SPLITPOD_X", "AWS_CA_BUNDLE"} {
 		if _, ok := vars[name]; ok {
 			t.Errorf("%q was accepted", name)
 		}
