@@ -2,10 +2,15 @@ package skill
 
 import (
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/splitpod/splitpod/test/need"
 )
 
 const target = "/run/splitpod/" + Guide
@@ -79,5 +84,17 @@ func TestTheGuideSaysWhatAgentsNeed(t *testing.T) {
 		if !strings.Contains(Text(), want) {
 			t.Errorf("the guide does not say %q", want)
 		}
+	}
+}
+
+// TestTheGuideHasTheWordsOfCurl for a host that is refused. They are all that an agent is
+// told of it, so its description, by which agents find a guide, has them as well.
+func TestTheGuideHasTheWordsOfCurl(t *testing.T) {
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }))
+	defer proxy.Close()
+	out, err := exec.Command(need.Program(t, "curl"), "-q", "-sS", "--noproxy", "", "--proxy", proxy.URL, "https://refused.test/").CombinedOutput()
+	_, said, _ := strings.Cut(strings.TrimSpace(string(out)), ") ")
+	if err == nil || said == "" || strings.Count(Text(), said) != 2 {
+		t.Errorf("curl says %q (%v)", out, err)
 	}
 }
