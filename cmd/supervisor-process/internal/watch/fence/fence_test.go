@@ -22,7 +22,7 @@ func TestARefusalSaysWhatWouldWork(t *testing.T) {
 		want  string
 	}{
 		"a resolver": {"udp", 53, "resolved by the proxy"}, "a resolver over TCP": {"tcp", 53, "resolved by the proxy"},
-		"TCP": {"tcp", 443, "NODE_USE_ENV_PROXY"}, "QUIC": {"udp", 443, "QUIC"}, "another protocol": {"sctp", 53, "only TCP"}, "ping": {"icmp", 0, "only TCP"},
+		"TCP": {"tcp", 443, "NODE_USE_ENV_PROXY"}, "a database": {"tcp", 6379, "relay (policy-cookbook.md)"}, "QUIC": {"udp", 443, "QUIC"}, "another protocol": {"sctp", 53, "only TCP"}, "ping": {"icmp", 0, "only TCP"},
 	} {
 		if got := hint(tt.proto, tt.port); !strings.Contains(got, tt.want) || !strings.Contains(got, "prox") {
 			t.Errorf("%s: %q does not say %q", name, got, tt.want)

@@ -16,7 +16,7 @@ func hint(proto string, port uint16) string {
 	case port == 53 && (proto == "udp" || proto == "tcp"):
 		return "names are resolved by the proxy: give it the name (HTTPS_PROXY, HTTP_PROXY) in place of asking a resolver"
 	case proto == "tcp":
-		return "use the proxy (HTTPS_PROXY, HTTP_PROXY); node needs NODE_USE_ENV_PROXY=1, which is set here, and a version that knows it"
+		return "use the proxy (HTTPS_PROXY, HTTP_PROXY); node needs NODE_USE_ENV_PROXY=1, which is set here, and a version that knows it; clients of databases know no proxy and need a relay (policy-cookbook.md)"
 	case proto == "udp":
 		return "there is no UDP out of here, QUIC included; use TCP through the proxy (HTTPS_PROXY, HTTP_PROXY)"
 	default:
