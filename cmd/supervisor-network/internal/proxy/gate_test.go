@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/credentials"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/seal"
@@ -50,6 +51,21 @@ func TestTheForwardPathHasItsOwnWord(t *testing.T) {
 		if got := s.inPlace(uninjected(inject.Unavailable("x"))); got.reason != want {
 			t.Errorf("tunnel %v: %s", tunnel, got.reason)
 		}
+	}
+}
+
+// TestAKeyWithoutAValueIsNotTriedAgain: it is a 500, which libraries of models' services try
+// again, for a minute and without a word, unless they are told.
+func TestAKeyWithoutAValueIsNotTriedAgain(t *testing.T) {
+	for _, tunnel := range []bool{true, false} {
+		s := &session{tunnel: tunnel}
+		got := s.inPlace(uninjected(inject.Unavailable("x"))).fieldsOfHTTP1()
+		if want := (http1.Field{Name: "X-Should-Retry", Value: "false"}); len(got) != 1 || got[0] != want {
+			t.Errorf("tunnel %v: the answer says %v", tunnel, got)
+		}
+	}
+	if got := uninjected(inject.Guarded()).fields(); got != nil { // a 403 is not tried again anyway
+		t.Errorf("the answer says %v", got)
 	}
 }
 

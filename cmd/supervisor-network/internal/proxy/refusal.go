@@ -37,14 +37,17 @@ func malformed(stage core.Stage, e *http1.SyntaxError) *refusal {
 }
 
 // fields are what the answer says in its head, in whatever version of HTTP: the rule that
-// refused, or the version of WebSocket that would have done (RFC 6455 section 4.4), which is
-// what every 426 here is about.
+// refused, the version of WebSocket that would have done (RFC 6455 section 4.4), which is
+// what every 426 here is about, or, to the libraries of OpenAI and Anthropic, that a key
+// without a value will have none the next time: they would try for a minute.
 func (r *refusal) fields() []http1.Field {
 	switch {
 	case r.ruling != nil:
 		return []http1.Field{{Name: "X-OpenShell-Policy", Value: r.ruling.Rule}}
 	case r.status == http.StatusUpgradeRequired:
 		return []http1.Field{{Name: "Sec-WebSocket-Version", Value: websocket.Version}}
+	case r.status == http.StatusInternalServerError && (r.reason == core.ReasonCredentialUnavailable || r.reason == core.ReasonCredentialInjection):
+		return []http1.Field{{Name: "X-Should-Retry", Value: "false"}}
 	default:
 		return nil
 	}
