@@ -6,21 +6,63 @@
 // ignored. It does not read the environment itself; only the config packages do.
 //
 // A field is a setting when it has an `env` tag; its `flag` tag names its flag.
-// Supported field types are string, bool, int, uint32, uint16, time.Duration and
-// []string (comma-separated).
+// Its `envDefault` tag is what it is when nobody says anything. Supported field types
+// are string, bool, int, uint32, uint16, time.Duration and []string (comma-separated).
 package settings
 
 import (
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"reflect"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 )
+
+// Environment sets every field of the struct that cfg points to from environ
+// ("NAME=value" entries, of names that start with prefix), or to its default where the
+// variable is empty or not there. It returns every problem, joined and by the variable's
+// name; a variable with the prefix that is no setting is one.
+func Environment(environ []string, prefix string, cfg any) error {
+	given := make(map[string]string)
+	for _, entry := range environ {
+		if name, value, _ := strings.Cut(entry, "="); strings.HasPrefix(name, prefix) {
+			given[name] = value
+		}
+	}
+	var errs []error
+	v := reflect.ValueOf(cfg).Elem()
+	for i := range v.NumField() {
+		tag := v.Type().Field(i).Tag
+		name := prefix + tag.Get("env")
+		if name == prefix {
+			continue
+		}
+		value := cmp.Or(given[name], tag.Get("envDefault"))
+		delete(given, name)
+		if value == "" {
+			continue
+		}
+		if err := set(v.Field(i), value); err != nil {
+			errs = append(errs, fmt.Errorf("environment variable %s: invalid value %q: %w", name, value, err))
+		}
+	}
+	return errors.Join(append(errs, unknown(slices.Sorted(maps.Keys(given))))...)
+}
+
+// unknown says what to do about unknown variables; nil when there are none.
+func unknown(names []string) error {
+	if len(names) == 0 {
+		return nil
+	}
+	return fmt.Errorf("unknown environment variables: %s: remove or correct them "+
+		"(variables such as …_SERVICE_HOST come from a Kubernetes Service; set enableServiceLinks: false in the pod)", strings.Join(names, ", "))
+}
 
 // Bind registers a flag for every field of the struct that cfg points to whose
 // `flag` tag is not empty. help maps a flag's name to its text. The flag's value
@@ -71,6 +113,12 @@ func set(field reflect.Value, s string) error {
 		*p = d
 	case *[]string:
 		*p = strings.Split(s, ",")
+	case *bool:
+		on, err := strconv.ParseBool(s)
+		if err != nil {
+			return errors.New("needs true or false")
+		}
+		*p = on
 	default:
 		return setNumber(field, s)
 	}
@@ -95,36 +143,6 @@ func setNumber(field reflect.Value, s string) error {
 	return nil
 }
 
-// Unknown returns the names in environ ("NAME=value" entries) that start with
-// prefix but are no setting of the struct that cfg points to, sorted.
-func Unknown(environ []string, prefix string, cfg any) []string {
-	t := reflect.TypeOf(cfg).Elem()
-	known := make(map[string]bool)
-	for i := range t.NumField() {
-		if key, _, _ := strings.Cut(t.Field(i).Tag.Get("env"), ","); key != "" {
-			known[prefix+key] = true
-		}
-	}
-	var out []string
-	for _, entry := range environ {
-		name, _, _ := strings.Cut(entry, "=")
-		if strings.HasPrefix(name, prefix) && !known[name] {
-			out = append(out, name)
-		}
-	}
-	slices.Sort(out)
-	return out
-}
-
-// UnknownError says what to do about unknown variables; nil when there are none.
-func UnknownError(names []string) error {
-	if len(names) == 0 {
-		return nil
-	}
-	return fmt.Errorf("unknown environment variables: %s: remove or correct them "+
-		"(variables such as …_SERVICE_HOST come from a Kubernetes Service; set enableServiceLinks: false in the pod)", strings.Join(names, ", "))
-}
-
 // Line is one effective setting.
 type Line struct {
 	Name  string // the environment variable
@@ -138,7 +156,7 @@ func Lines(prefix string, cfg any) []Line {
 	var out []Line
 	for i := range v.NumField() {
 		tag := v.Type().Field(i).Tag
-		key, _, _ := strings.Cut(tag.Get("env"), ",")
+		key := tag.Get("env")
 		if key == "" {
 			continue
 		}

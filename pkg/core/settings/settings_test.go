@@ -14,10 +14,10 @@ import (
 
 type example struct {
 	Name   string        `env:"NAME" flag:"name"`
-	Wait   time.Duration `env:"WAIT" flag:"wait"`
+	Wait   time.Duration `env:"WAIT" envDefault:"5s" flag:"wait"`
 	UID    uint32        `env:"UID" flag:"uid"`
 	Port   uint16        `env:"PORT" flag:"port"`
-	On     bool          `env:"ON" flag:"on"`
+	On     bool          `env:"ON" envDefault:"true" flag:"on"`
 	List   []string      `env:"LIST" flag:"list"`
 	Token  string        `env:"TOKEN" flag:"token" secret:"true"`
 	hidden int
@@ -72,14 +72,44 @@ func TestValuesOutOfRangeAreRefused(t *testing.T) {
 	}
 }
 
-func TestUnknownVariablesWithThePrefixAreNamed(t *testing.T) {
-	environ := []string{"P_NAME=x", "P_NAMES=y", "OTHER_NAMES=z", "P_=", "P_SECRET=hunter2"}
-	got := settings.Unknown(environ, "P_", &example{})
-	if diff := cmp.Diff([]string{"P_", "P_NAMES", "P_SECRET"}, got); diff != "" {
-		t.Error(diff)
+func TestVariablesSetTheirFields(t *testing.T) {
+	for _, tt := range []struct {
+		rule    string
+		environ []string
+		want    example
+	}{
+		{"nothing said", []string{"NAME=x", "OTHER_NAME=y"}, example{Wait: 5 * time.Second, On: true}},
+		{"empty is nothing said", []string{"P_WAIT=", "P_UID=", "P_ON=", "P_LIST="}, example{Wait: 5 * time.Second, On: true}},
+		{"everything said", []string{"P_NAME=a=b", "P_WAIT=3s", "P_UID=4294967295", "P_PORT=65535", "P_ON=false", "P_LIST=a,b", "P_TOKEN=t"},
+			example{Name: "a=b", Wait: 3 * time.Second, UID: 4294967295, Port: 65535, List: []string{"a", "b"}, Token: "t"}},
+	} {
+		var cfg example
+		if err := settings.Environment(tt.environ, "P_", &cfg); err != nil {
+			t.Errorf("%s: %v", tt.rule, err)
+		}
+		if diff := cmp.Diff(tt.want, cfg, cmp.AllowUnexported(example{})); diff != "" {
+			t.Errorf("%s: %s", tt.rule, diff)
+		}
 	}
-	if err := settings.UnknownError(got); err == nil || strings.Contains(err.Error(), "hunter2") {
-		t.Errorf("error %v must name variables, never values", err)
+}
+
+// TestEveryProblemNamesItsVariable, as who wrote it knows it, and those whose name is
+// nobody's setting without what they hold.
+func TestEveryProblemNamesItsVariable(t *testing.T) {
+	err := settings.Environment([]string{"P_NAMES=y", "P_WAIT=5", "P_UID=-1", "P_=", "P_ON=maybe", "P_SECRET=hunter2"}, "P_", &example{})
+	if err == nil {
+		t.Fatal("no error")
+	}
+	want := []string{
+		`environment variable P_WAIT: invalid value "5": needs a duration such as 30s: time: missing unit in duration "5"`,
+		`environment variable P_UID: invalid value "-1": needs a number from 0 to 4294967295`,
+		`environment variable P_ON: invalid value "maybe": needs true or false`,
+		`unknown environment variables: P_, P_NAMES, P_SECRET: remove or correct them`,
+	}
+	got := strings.Split(err.Error(), "\n")
+	got[len(got)-1], _, _ = strings.Cut(got[len(got)-1], " (")
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
 	}
 }
 

@@ -16,8 +16,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/caarlos0/env/v11"
-
 	"github.com/splitpod/splitpod/pkg/core/settings"
 )
 
@@ -105,11 +103,8 @@ type Config struct {
 // remaining arguments are returned. flag.ErrHelp means that help was printed.
 func Load(name string, args, environ []string) (*Config, []string, error) {
 	cfg := &Config{}
-	if err := settings.UnknownError(settings.Unknown(environ, Prefix, cfg)); err != nil {
+	if err := settings.Environment(environ, Prefix, cfg); err != nil {
 		return nil, nil, err
-	}
-	if err := env.ParseWithOptions(cfg, env.Options{Prefix: Prefix, Environment: env.ToMap(environ)}); err != nil {
-		return nil, nil, fmt.Errorf("environment: %w", err)
 	}
 	fs := flag.NewFlagSet(name, flag.ContinueOnError)
 	fs.SetOutput(os.Stderr)
