@@ -243,23 +243,24 @@ func objects(t *testing.T, text string) (out []map[string]any) {
 func TestWhatTheChartRefuses(t *testing.T) {
 	need.Root(t)
 	for name, tc := range map[string]struct{ values, say string }{
-		"a misspelt value":            {"topolgy: sidecar\n", "topolgy"},
-		"a misspelt setting":          {"network: {settings: {drainTimeuot: 1s}}\n", "drainTimeuot"},
-		"a setting of the chart":      {"network: {settings: {policy: /x}}\n", "policy"},
-		"a kind there is not":         {"kind: DaemonSet\n", "kind"},
-		"a digest that is none":       {"images: {network: {digest: abc}}\n", "digest"},
-		"a time without a unit":       {"process: {settings: {grace: \"10\"}}\n", "grace"},
-		"a port that is none":         {"ports: {network: 0}\n", "network"},
-		"no command":                  {"workload: {command: []}\n", "workload.command"},
-		"no image":                    {"workload: {image: {repository: \"\"}}\n", "workload.image.repository"},
-		"no policy":                   {"policy: {inline: \"\"}\n", "policy"},
-		"two policies":                {"policy: {configMap: {name: x}}\n", "not both"},
-		"a Job that would never end":  {"kind: Job\ntopology: containers\n", "never end"},
-		"one port for both daemons":   {"ports: {network: 9902}\n", "different numbers"},
-		"a section that is taken out": {"probes: {startup: null}\n", "startup"},
-		"a label of the chart's":      {"pod: {labels: {app.kubernetes.io/name: x}}\n", "pod.labels"},
-		"a path that is no word":      {"workload: {workdir: \"/a: b\"}\n", "workdir"},
-		"a secret among the values":   {"credentials: {GITHUB_TOKEN: x}\n", "GITHUB_TOKEN"},
+		"a misspelt value":              {"topolgy: sidecar\n", "topolgy"},
+		"a misspelt setting":            {"network: {settings: {drainTimeuot: 1s}}\n", "drainTimeuot"},
+		"a setting of the chart":        {"network: {settings: {policy: /x}}\n", "policy"},
+		"a kind there is not":           {"kind: DaemonSet\n", "kind"},
+		"a digest that is none":         {"images: {network: {digest: abc}}\n", "digest"},
+		"a time without a unit":         {"process: {settings: {grace: \"10\"}}\n", "grace"},
+		"a port that is none":           {"ports: {network: 0}\n", "network"},
+		"no command":                    {"workload: {command: []}\n", "workload.command"},
+		"no image":                      {"workload: {image: {repository: \"\"}}\n", "workload.image.repository"},
+		"no policy":                     {"policy: {inline: \"\"}\n", "policy"},
+		"two policies":                  {"policy: {configMap: {name: x}}\n", "not both"},
+		"a Job that would never end":    {"kind: Job\ntopology: containers\n", "never end"},
+		"one port for both daemons":     {"ports: {network: 9902}\n", "different numbers"},
+		"a section that is taken out":   {"probes: {startup: null}\n", "startup"},
+		"a label of the chart's":        {"pod: {labels: {app.kubernetes.io/name: x}}\n", "pod.labels"},
+		"a daemon's image without name": {"images: {process: {repository: \"\"}}\n", "/images/process/repository"},
+		"a path that is no word":        {"workload: {workdir: \"/a: b\"}\n", "workdir"},
+		"a secret among the values":     {"credentials: {GITHUB_TOKEN: x}\n", "GITHUB_TOKEN"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if out, err := template(t, manifestValues, tc.values); err == nil || !strings.Contains(err.Error(), tc.say) {
@@ -267,6 +268,83 @@ func TestWhatTheChartRefuses(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestAValueThatIsTakenOut: helm takes null for "without the chart's default", which is
+// an error with the value's name, or leaves nothing half said behind.
+func TestAValueThatIsTakenOut(t *testing.T) {
+	need.Root(t)
+	data, err := os.ReadFile(chart + "/values.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var doc yaml.Node
+	if err := yaml.Unmarshal(data, &doc); err != nil {
+		t.Fatal(err)
+	}
+	// What is rendered only beside another value is rendered.
+	beside := "credentials: {secret: x}\nadminToken: {secret: x}\nprocess: {preflight: true}\npodMonitor: {enabled: true}\nalerts: {enabled: true}\ndashboards: {enabled: true}\n"
+	for _, key := range documented("", doc.Content[0]) {
+		t.Run(key, func(t *testing.T) {
+			value := "null\n"
+			for _, name := range slices.Backward(strings.Split(key, ".")) {
+				value = fmt.Sprintf("{%s: %s}", name, value)
+			}
+			out, err := template(t, manifestValues, beside, value)
+			if err != nil {
+				if name := key[strings.LastIndex(key, ".")+1:]; !strings.Contains(err.Error(), name) {
+					t.Errorf("error %v does not say %q", err, name)
+				}
+				return
+			}
+			for _, object := range objects(t, out) {
+				if path := nothing(object); path != "" {
+					t.Errorf("%s %s is empty", object["kind"], path)
+				}
+			}
+		})
+	}
+}
+
+// documented are the keys of values.yaml with a comment "# --": those are the values.
+func documented(prefix string, n *yaml.Node) (out []string) {
+	for i := 0; i < len(n.Content); i += 2 {
+		k, v := n.Content[i], n.Content[i+1]
+		if strings.HasPrefix(k.HeadComment, "# -- ") {
+			out = append(out, prefix+k.Value)
+		} else {
+			out = append(out, documented(prefix+k.Value+".", v)...)
+		}
+	}
+	return out
+}
+
+// nothing is where in v nothing stands, or what a template writes for it.
+func nothing(v any) string {
+	switch v := v.(type) {
+	case nil:
+		return " "
+	case string:
+		if strings.Contains(v, "%!") || strings.HasPrefix(v, "--") && strings.HasSuffix(v, "/") {
+			return " " + v
+		}
+	case []any:
+		for i, e := range v {
+			if path := nothing(e); path != "" {
+				return fmt.Sprintf("[%d]%s", i, path)
+			}
+		}
+	case map[string]any:
+		for k, e := range v {
+			if e == nil && (k == "resources" || k == "egress") {
+				continue // as good as not there to Kubernetes
+			}
+			if path := nothing(e); path != "" {
+				return "." + k + path
+			}
+		}
+	}
+	return ""
 }
 
 // TestEverySwitchOfTheChart: what each does, and that nothing else changes with it.
