@@ -2,6 +2,7 @@ package link
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -45,6 +46,16 @@ func TestAnInboxGoesOnWhereItsEarlierInstanceStopped(t *testing.T) {
 	}
 }
 
+func TestADaemonRunsOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "events")
+	in := openInbox(t, path)
+	if _, err := OpenInbox(path, nil); err == nil || !strings.Contains(err.Error(), "in use") {
+		t.Errorf("a second daemon starts beside the first: %v", err)
+	}
+	in.Close()
+	openInbox(t, path)
+}
+
 func TestAClosedInboxTakesNothingAndAcknowledgesNothing(t *testing.T) {
 	in := openInbox(t, filepath.Join(t.TempDir(), "events"))
 	in.Close()
@@ -63,11 +74,17 @@ func TestABatchIsNotedBeforeItIsTaken(t *testing.T) {
 	in := openInbox(t, path)
 	id := core.NewInstanceID()
 	in.take(id, []*pb.Event{{Sequence: 1}, {Sequence: 2}, {Sequence: 3}}, func(evs []core.Event) {
-		killed := openInbox(t, path)
+		data, err := os.ReadFile(path)
+		copied := path + ".copy" // the lock is the living one's
+		if err := errors.Join(err, os.WriteFile(copied, data, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		killed := openInbox(t, copied)
 		if killed.Unsure() != 3 || fresh(killed, id, 3) || !fresh(killed, id, 4) {
 			t.Errorf("killed now, the next instance is unsure of %d events, want 3", killed.Unsure())
 		}
 	})
+	in.Close()
 	if next := openInbox(t, path); next.Unsure() != 0 {
 		t.Errorf("%d events are unsure after they were taken", next.Unsure())
 	}

@@ -17,6 +17,9 @@ import (
 // two numbers of its mark, each line as long as every other. It is written as a whole
 // and in place, with one call for less than a page, which a kill does not tear. It is
 // not synced: what ends with the machine ends with both daemons and all their numbers.
+//
+// It is locked while it is open: a second daemon with the same directories would put its
+// sockets in the place of the first one's, and take them along when it ends.
 type ledger struct {
 	file   *os.File
 	failed func(error)
@@ -37,6 +40,10 @@ func openLedger(path string, failed func(error)) (*ledger, []mark, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
 	if err != nil {
 		return nil, nil, err
+	}
+	if errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB), unix.EWOULDBLOCK) {
+		f.Close()
+		return nil, nil, fmt.Errorf("%s is in use: this daemon runs already, with the same directory", path)
 	}
 	marks, err := readMarks(f)
 	if err != nil {
