@@ -35,6 +35,7 @@ const (
 	narrowWindow     = 1<<16 - 1 // the least there is (RFC 9113 section 6.9.2)
 	streamWindow     = 256 << 10
 	drainTime        = time.Second // for what a client sends on a WebSocket behind its end
+	firstStream      = time.Second // for what a client asks on a connection that drains already
 )
 
 // Options are what a connection is served with. Host is required.

@@ -567,6 +567,32 @@ func TestTheEndOfTheContextDrains(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 	})
+	t.Run("the first stream, which was on its way", func(t *testing.T) {
+		f := serve(t, Options{}, hello)
+		r := dial(t, f).hello()
+		f.cancel()
+		for range 3 { // so that a GOAWAY would have come
+			r.ok(r.fr.WritePing(false, [8]byte{}))
+			for pinged := false; !pinged; {
+				g, err := r.fr.ReadFrame()
+				r.ok(err)
+				_, pinged = g.(*http2.PingFrame)
+			}
+		}
+		r.headers(1, true, get())
+		if a := r.answer(1); a.status != "200" || a.body != "hello" {
+			t.Errorf("%+v", a)
+		}
+		r.ended()
+		next(t, f.stats)
+	})
+	t.Run("no stream", func(t *testing.T) {
+		f := serve(t, Options{}, hello)
+		r := dial(t, f).hello()
+		f.cancel()
+		r.ended()
+		next(t, f.stats)
+	})
 	t.Run("a stream that does not", func(t *testing.T) {
 		started := make(chan struct{})
 		f := serve(t, Options{Drain: 100 * time.Millisecond}, func(ctx context.Context, s *Stream) {

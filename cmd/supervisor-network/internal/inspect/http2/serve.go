@@ -41,7 +41,7 @@ func Serve(ctx context.Context, conn *tls.Conn, o Options, handle Handler) Stats
 	base, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	window, give := o.Windows.widen()
 	defer give()
-	s := &server{o: o, handle: handle, window: window, meter: newMeter(conn, time.Now())}
+	s := &server{o: o, handle: handle, window: window, meter: newMeter(conn, time.Now()), asked: make(chan struct{})}
 	hs := s.config()
 	h2 := &http2.Server{}
 	if err := http2.ConfigureServer(hs, h2); err != nil {
@@ -66,13 +66,21 @@ func Serve(ctx context.Context, conn *tls.Conn, o Options, handle Handler) Stats
 }
 
 // drain sends GOAWAY and gives the streams their time. To an ended context Shutdown
-// does only the first.
+// does only the first. A client that has not asked for anything is about to: some (curl)
+// take GOAWAY for the failure of what they have not sent yet, and do not try again.
 func (s *server) drain(hs *http.Server, ended <-chan struct{}) {
+	t := time.NewTimer(min(firstStream, s.o.Drain))
+	defer t.Stop()
+	select {
+	case <-s.asked:
+	case <-t.C:
+	case <-ended:
+		return
+	}
 	now, cancel := context.WithCancel(context.Background())
 	cancel()
 	_ = hs.Shutdown(now)
-	t := time.NewTimer(s.o.Drain)
-	defer t.Stop()
+	t.Reset(s.o.Drain)
 	select {
 	case <-ended:
 	case <-t.C:
@@ -86,6 +94,7 @@ type server struct {
 	handle Handler
 	meter  *meter
 	window int
+	asked  chan struct{} // closed with the first stream that is handled
 
 	mu      sync.Mutex // guards ended against running.Wait
 	ended   bool
@@ -116,7 +125,9 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler)
 	}
 	defer s.running.Done()
-	s.meter.handled.Add(1)
+	if s.meter.handled.Add(1) == 1 {
+		close(s.asked)
+	}
 	path, query, err := s.o.check(r)
 	st := newStream(s, w, r, path, query)
 	defer st.end()
