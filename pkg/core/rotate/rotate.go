@@ -18,6 +18,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -146,6 +147,7 @@ func (w *Writer) Write(p []byte) (int, error) {
 // turn makes the present file the one that n bytes belong into. Preconditions: mu is
 // held.
 func (w *Writer) turn(n int64) error {
+	w.look()
 	switch day := today(w.o.Now()); {
 	case day > w.part.day: // a clock that goes back does not reopen yesterday
 		w.close()
@@ -157,6 +159,23 @@ func (w *Writer) turn(n int64) error {
 		return nil
 	}
 	return w.open()
+}
+
+// look sees what became of the present file. Who needs room removes it, of which there is
+// none while it is open, or empties it. Preconditions: mu is held.
+func (w *Writer) look() {
+	if w.file == nil {
+		return
+	}
+	info, err := w.file.Stat()
+	if err != nil {
+		return // a write says so, too
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Nlink == 0 {
+		w.close()
+		return
+	}
+	w.size = info.Size()
 }
 
 // open opens the present file, behind what is in it, and removes what is too many.

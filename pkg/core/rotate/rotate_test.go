@@ -109,6 +109,49 @@ func TestAClockThatGoesBackLosesNothing(t *testing.T) {
 	}
 }
 
+// TestSomebodyMakesRoom: what is written behind that is in a file that can be found, and
+// whole.
+func TestSomebodyMakesRoom(t *testing.T) {
+	for how, tt := range map[string]struct {
+		make func(dir, file string) error
+		want map[string]string // nil: an error
+	}{
+		"by removing the file":        {func(_, file string) error { return os.Remove(file) }, map[string]string{"records.2026-11-25.jsonl": "b\n"}},
+		"by emptying it":              {func(_, file string) error { return os.Truncate(file, 0) }, map[string]string{"records.2026-11-25.jsonl": "b\n"}},
+		"by removing all there is":    {func(dir, _ string) error { return os.RemoveAll(dir) }, nil},
+		"by giving it another's name": {func(dir, file string) error { return os.Rename(file, dir+"/x") }, map[string]string{"x": "12345\nb\n"}},
+	} {
+		t.Run(how, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "records")
+			if err := os.Mkdir(dir, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			w := open(t, dir, &clock{noon}, 8)
+			write(t, w, "12345\n")
+			if err := tt.make(dir, filepath.Join(dir, "records.2026-11-25.jsonl")); err != nil {
+				t.Fatal(err)
+			}
+			if tt.want == nil {
+				if _, err := w.Write([]byte("b\n")); err == nil {
+					t.Error("a record is in no file, and nobody is told")
+				}
+				return
+			}
+			write(t, w, "b\n")
+			if d := cmp.Diff(tt.want, files(t, dir)); d != "" {
+				t.Error(d)
+			}
+			if how != "by emptying it" {
+				return
+			}
+			write(t, w, "1234\n") // there is room for this in it now
+			if got := files(t, dir); len(got) != 1 {
+				t.Errorf("%v", got)
+			}
+		})
+	}
+}
+
 func TestOnlyOwnFilesAreRemoved(t *testing.T) {
 	dir, c := t.TempDir(), &clock{noon}
 	foreign := []string{"records.jsonl", "records.2020-01-01.log", "records.2020-01-01.01.jsonl", "records.2020-01-01.0.jsonl", "records.2020-13-01.jsonl",
