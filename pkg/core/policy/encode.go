@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
 
@@ -15,7 +16,7 @@ import (
 // Encode writes a Document as a policy file. The same Document gives the same bytes,
 // and Parse of the bytes gives an equal Document, apart from positions and from marks
 // that no file can set. Texts are quoted, whatever is in them, so that what a workload
-// wrote stays a value.
+// wrote stays a value, and is seen as what it is.
 func Encode(doc *Document) []byte {
 	top := newMapping()
 	top.number("version", int64(max(doc.Version, 1)))
@@ -40,7 +41,24 @@ func Encode(doc *Document) []byte {
 	if err := enc.Encode(top.node); err != nil {
 		panic(fmt.Sprintf("BUG: a policy cannot be written: %v", err))
 	}
-	return out.Bytes()
+	return escaped(out.Bytes())
+}
+
+// escaped has escapes for what is beyond ASCII, which is in quoted texts alone: letters
+// that look like others, and what cannot be seen.
+func escaped(text []byte) []byte {
+	out := make([]byte, 0, len(text))
+	for _, c := range string(text) {
+		switch {
+		case c < utf8.RuneSelf:
+			out = append(out, byte(c))
+		case c <= 0xffff:
+			out = fmt.Appendf(out, `\u%04X`, c)
+		default:
+			out = fmt.Appendf(out, `\U%08X`, c)
+		}
+	}
+	return out
 }
 
 // mapping builds a YAML map in order.

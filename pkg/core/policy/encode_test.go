@@ -61,6 +61,22 @@ func TestEncodeQuotesWhatYAMLWouldRead(t *testing.T) {
 	checkRoundTrip(t, "", doc)
 }
 
+// TestEncodeHidesNothing: a letter that looks like another, one that is not seen and one
+// that stacks on its neighbour are seen by who approves what is written.
+func TestEncodeHidesNothing(t *testing.T) {
+	doc, _, err := Parse("f", []byte("version: 1\nnetwork_policies: {r: {endpoints: [{host: a.example.com, port: 443}], "+
+		"binaries: [{path: /tmp/c\u0443rl}, {path: /tmp/curl\u3164}, {path: /tmp/curl\u0301}, {path: /tmp/\U0001f600}]}}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, c := range Encode(doc) {
+		if c > '~' || c < ' ' && c != '\n' {
+			t.Fatalf("%q at %d", c, i)
+		}
+	}
+	checkRoundTrip(t, "", doc)
+}
+
 func TestMarksOfTheSystemAreNeverWritten(t *testing.T) {
 	doc := &Document{Version: 1, Network: map[string]Rule{"r": {Name: "r",
 		Endpoints: []Endpoint{{Host: "a.example.com", Ports: []uint16{443}, AdvisorProposed: true}},

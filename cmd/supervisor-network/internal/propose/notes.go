@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/authority"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/address"
 	"github.com/splitpod/splitpod/pkg/core/policy"
 )
@@ -139,16 +140,16 @@ var runners = []string{
 }
 
 func (n *notes) binary(p string) {
-	base := path.Base(p)
+	base, shown := path.Base(p), authority.Quote(p)
 	switch {
 	case strings.ContainsAny(p, "*"):
-		n.add("wildcard_binary", "%s stands for programs that nobody has looked at", p)
+		n.add("wildcard_binary", "%s stands for programs that nobody has looked at", shown)
 	case slices.Contains(runners, strings.TrimRight(base, "0123456789.")) || slices.Contains(runners, base):
 		n.add("runner", "%s runs whatever it is given: everything that it starts may use the rule", base)
 	}
 	for _, dir := range []string{"/tmp/", "/var/tmp/", "/dev/shm/", "/home/", "/workspace/", "/sandbox/"} {
 		if strings.HasPrefix(p, dir) {
-			n.add("writable_binary", "%s lies where the workload may be able to replace it", p)
+			n.add("writable_binary", "%s lies where the workload may be able to replace it", shown)
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/aggregate"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/authority"
 	"github.com/splitpod/splitpod/pkg/core"
 	"github.com/splitpod/splitpod/pkg/core/policy"
 	"github.com/splitpod/splitpod/pkg/core/policy/glob"
@@ -264,6 +265,7 @@ func TestWhatIsWideIsNoted(t *testing.T) {
 		{`host: a.example.com, port: 443`, "/**", "wildcard_binary"},
 		{`host: a.example.com, port: 443`, "/usr/bin/python3.12", "runner"},
 		{`host: a.example.com, port: 443`, "/tmp/x", "writable_binary"},
+		{`host: a.example.com, port: 443`, "/tmp/\u0443*", "wildcard_binary writable_binary"},
 		{`host: a.example.com, port: 443, tls: skip`, "/b", "opaque"},
 		{`host: a.example.com, port: 443`, "/b", "whole_host"},
 		{`host: a.example.com, port: 5432`, "/b", "database"},
@@ -285,6 +287,9 @@ func TestWhatIsWideIsNoted(t *testing.T) {
 		have := map[string]bool{}
 		for _, n := range Review(doc.Network["r"]) {
 			have[n.Code] = true
+			if authority.Quote(tt.binary) != tt.binary && strings.Contains(n.Text, tt.binary) {
+				t.Errorf("%q is not seen as what it is in %q", tt.binary, n.Text)
+			}
 		}
 		for want := range strings.FieldsSeq(tt.want) {
 			if !have[want] {
