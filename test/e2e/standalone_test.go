@@ -196,6 +196,21 @@ func TestCAOutAndPolicyErrorsStartNothing(t *testing.T) {
 		c.Close()
 		t.Error("something listens")
 	}
+	file = policyFile(t, "version: 1\n")
+	for _, c := range [][]string{ // what is wrong is named by the flag, which comes first
+		{"--state-dir", "/etc/hostname"},
+		{"--state-dir", "/proc"},
+		{"--run-dir", "/no/such/folder"},
+		{"--ca-out", "/no/such/folder/ca.pem"},
+		{"--record-dir", "/no/such/folder"},
+		{"--admin-listen", "127.0.0.1:99999"},
+		{"--listen", "127.0.0.1:99999"},
+	} {
+		args := append([]string{"serve", "--policy", file, "--state-dir", t.TempDir(), "--run-dir", t.TempDir(), "--admin-listen", ""}, c...)
+		if code, _, errs := command(t, "supervisor-network", args...); code == 0 || !strings.Contains(errs, c[0]) {
+			t.Errorf("%v: exit code %d, errors %q", c, code, errs)
+		}
+	}
 }
 
 // TestTheDaemonsThreadsAreNotWokenForMicroseconds: those that were there when it was set,

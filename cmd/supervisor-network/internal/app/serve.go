@@ -138,12 +138,12 @@ func Serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) er
 		return &ConfigError{err}
 	}
 	if d.advisor, err = d.openAdvisor(); err != nil {
-		return &ConfigError{err}
+		return &ConfigError{fmt.Errorf("--state-dir: %w", err)}
 	}
 	d.policies = d.newPolicies()
 	if cfg.Identity == "process" {
 		if d.inbox, err = d.openInbox(); err != nil {
-			return &ConfigError{err}
+			return &ConfigError{fmt.Errorf("--state-dir: %w", err)}
 		}
 		d.hub = control.New(control.Options{
 			RunDir: cfg.RunDir, PeerUID: cfg.ProcessUID, Build: Build(), Instance: d.instance,
@@ -162,25 +162,25 @@ func (d *daemon) run(ctx context.Context, digest string) (err error) {
 	var proxy, admin net.Listener
 	var contract *net.UnixListener
 	if d.cfg.Listen != "" {
-		if proxy, err = bind(ctx, d.cfg.Listen); err != nil {
+		if proxy, err = bind(ctx, "--listen", d.cfg.Listen); err != nil {
 			return err
 		}
 		defer proxy.Close()
 	}
 	if d.cfg.AdminListen != "" {
-		if admin, err = bind(ctx, d.cfg.AdminListen); err != nil {
+		if admin, err = bind(ctx, "--admin-listen", d.cfg.AdminListen); err != nil {
 			return err
 		}
 		defer admin.Close()
 	}
 	decisions, err := d.advisor.Listen(ctx)
 	if err != nil {
-		return err
+		return fmt.Errorf("--state-dir: %w", err)
 	}
 	defer decisions.Close()
 	if d.hub != nil {
 		if contract, err = d.hub.Listen(ctx); err != nil {
-			return err
+			return fmt.Errorf("--run-dir: %w", err)
 		}
 		defer contract.Close()
 	}
@@ -247,11 +247,11 @@ func (d *daemon) run(ctx context.Context, digest string) (err error) {
 	return g.Wait()
 }
 
-func bind(ctx context.Context, addr string) (net.Listener, error) {
+func bind(ctx context.Context, flag, addr string) (net.Listener, error) {
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", addr)
 	if err != nil {
-		return nil, fmt.Errorf("bind %s: %w", addr, err)
+		return nil, fmt.Errorf("bind %s (%s): %w", addr, flag, err)
 	}
 	return l, nil
 }
@@ -292,18 +292,21 @@ func (a asker) Identify(ctx context.Context, instance core.InstanceID, id core.R
 
 func (d *daemon) openCA() error {
 	if err := os.MkdirAll(d.cfg.StateDir, 0o700); err != nil {
-		return fmt.Errorf("state directory (--state-dir): %w", err)
+		return fmt.Errorf("--state-dir: %w", err)
 	}
 	ca, err := mint.Open(d.cfg.StateDir)
 	if err != nil {
-		return err
+		return fmt.Errorf("--state-dir: %w", err)
 	}
 	d.ca = ca
 	cert := ca.Certificate()
 	d.record.Own(core.Event{Kind: core.EventLifecycle, Stage: core.StageConfig, Severity: core.SeverityInfo, Reason: core.EventCAEnabled,
 		Detail: fmt.Sprintf("sha256 %x, until %s", sha256.Sum256(cert.Raw), cert.NotAfter.UTC().Format(time.RFC3339))})
-	if d.cfg.CAOut != "" {
-		return ca.WriteCertificate(d.cfg.CAOut)
+	if d.cfg.CAOut == "" {
+		return nil
+	}
+	if err := ca.WriteCertificate(d.cfg.CAOut); err != nil {
+		return fmt.Errorf("--ca-out: %w", err)
 	}
 	return nil
 }

@@ -48,7 +48,7 @@ func OpenBook(dir string) (*Book, error) {
 	}
 	var list []*seen
 	if err := json.Unmarshal(data, &list); err != nil {
-		return nil, fmt.Errorf("read what was learned: %w", err)
+		return nil, fmt.Errorf("read what was learned in %s: %w; move the file away to begin anew", filepath.Join(dir, bookFile), err)
 	}
 	for _, s := range list {
 		b.seen[aggregate.Key{Host: s.Host, Port: s.Port, Binary: s.Binary}] = s

@@ -96,18 +96,24 @@ func load(dir string) (*CA, error) {
 }
 
 func parse(dir string, keyPEM, certPEM []byte) (*CA, error) {
+	damaged := func(file string) error { // the cause could quote the key
+		return fmt.Errorf("load the CA: %s is damaged; remove %s to make a new CA", filepath.Join(dir, file), filepath.Join(dir, keyFile))
+	}
 	keyBlock, _ := pem.Decode(keyPEM)
-	certBlock, _ := pem.Decode(certPEM)
-	if keyBlock == nil || certBlock == nil {
-		return nil, fmt.Errorf("load the CA in %s: no PEM block", dir)
+	if keyBlock == nil {
+		return nil, damaged(keyFile)
 	}
 	key, err := x509.ParseECPrivateKey(keyBlock.Bytes)
 	if err != nil {
-		return nil, fmt.Errorf("load the CA key in %s: not an EC private key", dir) // the cause could quote the key
+		return nil, damaged(keyFile)
+	}
+	certBlock, _ := pem.Decode(certPEM)
+	if certBlock == nil {
+		return nil, damaged(certFile)
 	}
 	cert, err := x509.ParseCertificate(certBlock.Bytes)
 	if err != nil {
-		return nil, fmt.Errorf("load the CA certificate in %s: %w", dir, err)
+		return nil, damaged(certFile)
 	}
 	if pub, ok := cert.PublicKey.(*ecdsa.PublicKey); !ok || !pub.Equal(&key.PublicKey) {
 		return nil, fmt.Errorf("load the CA in %s: key and certificate do not belong together", dir)
