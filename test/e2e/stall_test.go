@@ -67,6 +67,26 @@ func TestADaemonWhoseLogNobodyReadsEnds(t *testing.T) {
 	}
 }
 
+// TestADaemonWhoseLogsReaderIsGoneGoesOn: what is missing is counted, and told to the next
+// reader.
+func TestADaemonWhoseLogsReaderIsGoneGoesOn(t *testing.T) {
+	p, log := unread(t)
+	must(t, log.Close())
+	refuseAll(t, 10)
+	eventually(t, "the count of what is dropped", func() bool { return metric(t, "splitpod_records_dropped_total") > 0 })
+	log, err := os.OpenFile(p.dir+"/stdout", os.O_RDWR, 0)
+	must(t, err)
+	defer log.Close()
+	refuseAll(t, 1)
+	for text := bufio.NewScanner(log); text.Scan(); {
+		var r record
+		must(t, json.Unmarshal(text.Bytes(), &r))
+		if r.Unmapped.Reason == "records_dropped" {
+			return
+		}
+	}
+}
+
 // unread starts a network daemon alone, whose records go to a log that nobody reads.
 func unread(t *testing.T) (*pair, *os.File) {
 	t.Helper()

@@ -53,7 +53,7 @@ var newer = map[string]map[string][]string{
 		"fields of proxies end at the edge":                 {"TestFieldsOfProxiesDoNotArrive"},
 		"records of SSH":                                    {"TestSSHIsRecorded"},
 		"a ledger of what was counted":                      {"TestAnEndInOrderLosesNothing", "TestAKillBetweenTheNoteAndTheRecordIsTold"},
-		"a log that nobody reads":                           {"TestAHundredThousandHostsWhileNobodyReads", "TestADaemonWhoseLogNobodyReadsEnds"},
+		"a log that nobody reads":                           {"TestAHundredThousandHostsWhileNobodyReads", "TestADaemonWhoseLogNobodyReadsEnds", "TestADaemonWhoseLogsReaderIsGoneGoesOn"},
 		"uploads without a length stay in HTTP/2":           {"TestALargePushReachesCGI"},
 		"metrics of what is watched":                        {"TestWhatIsWatchedIsExported", "TestADamagedFenceEndsTheSandbox"},
 		"an explained path without a method is a GET":       {"TestPolicyExplainNamesTheRule"},

@@ -17,6 +17,8 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -99,6 +101,7 @@ func (e *ConfigError) Unwrap() error { return e.err }
 func Serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) error {
 	tuneMemory(ctx)
 	slack.Allow()
+	signal.Ignore(syscall.SIGPIPE) // a log whose reader is gone is one that cannot be written
 	if err := harden(); err != nil {
 		return err
 	}
