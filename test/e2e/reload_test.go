@@ -14,11 +14,13 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/coder/websocket"
 
+	"github.com/splitpod/splitpod/test/need"
 	"github.com/splitpod/splitpod/test/world"
 )
 
@@ -392,6 +394,42 @@ func TestAnInvalidCandidate(t *testing.T) {
 			}
 			m.swap(reloadPolicy(0, true)) // what was in force before, to the letter
 			eventually(t, "the valid version", func() bool { return expect(w.client(1), "/sometimes", 404) == nil })
+		})
+	}
+}
+
+// TestANodeWithoutWatchersIsPolled: inotify's are as many for one user on a node as others
+// leave; without any a daemon starts, and a change of its files takes longer.
+func TestANodeWithoutWatchersIsPolled(t *testing.T) {
+	need.Root(t)
+	for _, none := range []string{"max_inotify_instances", "max_inotify_watches"} {
+		t.Run(none, func(t *testing.T) {
+			t.Parallel() // each waits for a poll
+			dir, port := t.TempDir(), map[string]string{"max_inotify_instances": "13901", "max_inotify_watches": "13902"}[none]
+			for name, text := range map[string]string{"policy": "version: 1\n", "secret": "x", "credentials": "version: 1\ncredentials: {KEY: {file: " + dir + "/secret, bindings: [{host: a.test, port: 443}]}}\n"} {
+				must(t, os.WriteFile(dir+"/"+name, []byte(text), 0o600))
+			}
+			d := start(t, "unshare", "--user", "--map-root-user", "sh", "-c", `echo 0 >/proc/sys/user/`+none+` && exec "$@"`, "sh",
+				binary(t, "supervisor-network"), "serve", "--policy", dir+"/policy", "--credentials", dir+"/credentials", "--state-dir", dir,
+				"--listen", "127.0.0.1:0", "--identity", "ignore", "--admin-listen", "127.0.0.1:"+port)
+			defer func() {
+				d.kill(syscall.SIGKILL)
+				<-d.ended
+			}()
+			says := func(text string) func() bool {
+				return func() bool {
+					select {
+					case <-d.ended:
+						t.Fatalf("the daemon ended: %s", d.err)
+					default:
+					}
+					_, body := fetch(t, "http://127.0.0.1:"+port+"/readyz?verbose")
+					return strings.Contains(string(body), text)
+				}
+			}
+			eventually(t, "the first policy", says("generation 1"))
+			must(t, os.WriteFile(dir+"/policy", []byte("version: 1 # another\n"), 0o600))
+			eventually(t, "the second", says("generation 2"))
 		})
 	}
 }

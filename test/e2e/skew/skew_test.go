@@ -56,6 +56,7 @@ var newer = map[string]map[string][]string{
 		"a log that nobody reads":                           {"TestAHundredThousandHostsWhileNobodyReads", "TestADaemonWhoseLogNobodyReadsEnds", "TestADaemonWhoseLogsReaderIsGoneGoesOn"},
 		"uploads without a length stay in HTTP/2":           {"TestALargePushReachesCGI"},
 		"metrics of what is watched":                        {"TestWhatIsWatchedIsExported", "TestADamagedFenceEndsTheSandbox"},
+		"a node without watchers":                           {"TestANodeWithoutWatchersIsPolled"},
 		"an explained path without a method is a GET":       {"TestPolicyExplainNamesTheRule"},
 	},
 	"supervisor-process": {

@@ -11,9 +11,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/credentials"
 	grants "github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/exchange"
@@ -106,16 +105,16 @@ func portOf(u *url.URL) string {
 }
 
 // runVault follows the files until ctx ends.
-func (d *daemon) runVault(ctx context.Context) error {
+func (d *daemon) runVault(ctx context.Context) {
 	defer d.vault.Tokens.Close()
 	if d.vault.Store == nil {
 		<-ctx.Done()
-		return nil
+		return
 	}
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return d.vault.Store.Run(ctx) })
-	g.Go(func() error { d.keepUsage(ctx); return nil })
-	return g.Wait()
+	var wg sync.WaitGroup
+	wg.Go(func() { d.vault.Store.Run(ctx) })
+	wg.Go(func() { d.keepUsage(ctx) })
+	wg.Wait()
 }
 
 // credentialUses counts uses by key.

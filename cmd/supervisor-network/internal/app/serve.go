@@ -243,10 +243,10 @@ func (d *daemon) run(ctx context.Context, digest string) (err error) {
 	}
 	g.Go(func() error { return d.pool.Run(ctx) })
 	g.Go(func() error { return d.refusals.run(ctx) })
-	g.Go(func() error { return d.runVault(ctx) })
+	g.Go(func() error { d.runVault(ctx); return nil })
 	g.Go(func() error { d.state.watch(ctx, d.log); return nil })
 	g.Go(func() error { spreadOn(ctx, cgroups); return nil })
-	g.Go(func() error { return policyfile.Watch(ctx, d.cfg.Policy, digest, d.log, d.reload) })
+	g.Go(func() error { policyfile.Watch(ctx, d.cfg.Policy, digest, d.log, d.reload); return nil })
 	return g.Wait()
 }
 

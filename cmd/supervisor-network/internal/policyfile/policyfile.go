@@ -63,15 +63,18 @@ const swapped = "..data"
 
 // Watch calls changed with every new version of the file until ctx ends. It
 // watches the folder, because a ConfigMap is replaced by swapping a link in it, and
-// looks by itself now and then in case a notification was lost.
-func Watch(ctx context.Context, path, digest string, log *slog.Logger, changed func(File)) error {
+// looks by itself now and then in case a notification was lost, or nobody gives any: a
+// node has so many watchers for one user (fs.inotify), whatever needs them.
+func Watch(ctx context.Context, path, digest string, log *slog.Logger, changed func(File)) {
 	w, err := fsnotify.NewWatcher()
 	if err != nil {
-		return fmt.Errorf("watch the policy: %w", err)
+		w = &fsnotify.Watcher{} // without events
+	} else {
+		defer w.Close()
+		err = w.Add(filepath.Dir(path))
 	}
-	defer w.Close()
-	if err := w.Add(filepath.Dir(path)); err != nil {
-		return fmt.Errorf("watch the policy: %w", err)
+	if err != nil {
+		log.Warn("policy cannot be watched; it is polled", slog.Any("error", err))
 	}
 	poll := time.NewTicker(10 * time.Second)
 	defer poll.Stop()
@@ -82,7 +85,7 @@ func Watch(ctx context.Context, path, digest string, log *slog.Logger, changed f
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case e := <-w.Events:
 			if filepath.Base(e.Name) == swapped && e.Has(fsnotify.Create) {
 				break // whole at once

@@ -61,8 +61,8 @@ func Open(cfg Config) (*Store, []strictyaml.Problem, error) {
 func (s *Store) Current() *Snapshot { return s.current.Load() }
 
 // Run follows changes until ctx ends.
-func (s *Store) Run(ctx context.Context) error {
-	return secret.Watch(ctx, s.folders(), pollEvery, s.cfg.Log, func() []string {
+func (s *Store) Run(ctx context.Context) {
+	secret.Watch(ctx, s.folders(), pollEvery, s.cfg.Log, func() []string {
 		s.Reload()
 		return s.folders()
 	})

@@ -2,7 +2,6 @@ package secret
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"time"
 
@@ -19,15 +18,19 @@ const most = time.Second
 // Watch calls changed whenever something may have changed in one of the folders,
 // which that call returns anew, and at least once in every interval, in case a
 // notification was lost. It ends with ctx. A folder that cannot be watched is left
-// to the interval.
-func Watch(ctx context.Context, folders []string, interval time.Duration, log *slog.Logger, changed func() []string) error {
+// to the interval, and so are all where the node has no watcher left (fs.inotify).
+func Watch(ctx context.Context, folders []string, interval time.Duration, log *slog.Logger, changed func() []string) {
 	w, err := fsnotify.NewWatcher()
+	watch := func([]string) {}
 	if err != nil {
-		return fmt.Errorf("watch the secrets: %w", err)
+		log.Warn("secrets cannot be watched; they are polled", slog.Any("error", err))
+		w = &fsnotify.Watcher{} // without events
+	} else {
+		defer w.Close()
+		watched := map[string]bool{}
+		watch = func(folders []string) { follow(w, watched, folders, log) }
 	}
-	defer w.Close()
-	watched := map[string]bool{}
-	follow(w, watched, folders, log)
+	watch(folders)
 	poll := time.NewTicker(interval)
 	defer poll.Stop()
 	quiet := time.NewTimer(time.Hour)
@@ -36,7 +39,7 @@ func Watch(ctx context.Context, folders []string, interval time.Duration, log *s
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-w.Events:
 			if since.IsZero() {
 				since = time.Now()
@@ -52,7 +55,7 @@ func Watch(ctx context.Context, folders []string, interval time.Duration, log *s
 		case <-poll.C:
 		}
 		since = time.Time{}
-		follow(w, watched, changed(), log)
+		watch(changed())
 	}
 }
 
