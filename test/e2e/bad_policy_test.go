@@ -74,3 +74,14 @@ func TestABadSettingStartsNothing(t *testing.T) {
 		})
 	}
 }
+
+// TestANodeWithoutNamespacesSaysSo, and not that a disk is full, as the kernel does.
+func TestANodeWithoutNamespacesSaysSo(t *testing.T) {
+	need.Root(t)
+	file := policyFile(t, "version: 1\nprocess: {run_as_user: \"1000\", run_as_group: \"1000\"}\n")
+	d := start(t, "unshare", "--user", "--map-root-user", "sh", "-c", `echo 0 >/proc/sys/user/max_net_namespaces && exec "$@"`, "sh",
+		binary(t, "supervisor-process"), "run", "--policy", file, "--run-dir", t.TempDir(), "--admin-listen", "", "--workdir", "/", "--", "echo", "it ran")
+	if code := d.wait(t); code == 0 || strings.Contains(d.out.String(), "it ran") || !strings.Contains(d.err.String(), "user.max_net_namespaces") {
+		t.Errorf("exit code %d, output %q, errors %q", code, d.out, d.err)
+	}
+}

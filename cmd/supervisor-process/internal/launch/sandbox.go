@@ -142,6 +142,9 @@ func spawn(theirs *os.File) (*os.Process, error) {
 		Files: []*os.File{null, null, os.Stderr, theirs},
 		Sys:   &syscall.SysProcAttr{Cloneflags: namespaces, Pdeathsig: syscall.SIGKILL},
 	})
+	if errors.Is(err, syscall.ENOSPC) { // clone(2): which is no word about disks
+		err = fmt.Errorf("%w: the node has no namespace left (sysctl user.max_net_namespaces, max_mnt_, max_pid_, max_ipc_, max_uts_)", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("start init in new namespaces: %w", err)
 	}
