@@ -107,7 +107,7 @@ func pageFile(title, prefix string, settings []setting) []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "# Configuration of %s\n\n", title)
 	fmt.Fprintf(&b, "Written by `make generate` from the comments in the daemon's `config` package; do not edit.\n")
-	fmt.Fprintf(&b, "A flag wins over its environment variable. An unknown variable that starts with `%s` is an error.\n\n", prefix)
+	fmt.Fprintf(&b, "A flag wins over its environment variable, and an empty variable is as good as none: what is meant to be empty needs the flag. An unknown variable that starts with `%s` is an error.\n\n", prefix)
 	for _, s := range settings {
 		fmt.Fprintf(&b, "### `--%s` · `%s%s`\n\n", s.flag, prefix, s.env)
 		if s.value != "" {
