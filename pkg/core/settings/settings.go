@@ -6,12 +6,11 @@
 // ignored. It does not read the environment itself; only the config packages do.
 //
 // A field is a setting when it has an `env` tag; its `flag` tag names its flag.
-// Its `envDefault` tag is what it is when nobody says anything. Supported field types
-// are string, bool, int, uint32, uint16, time.Duration and []string (comma-separated).
+// Supported field types are string, bool, int, uint32, uint16, time.Duration and
+// []string (comma-separated).
 package settings
 
 import (
-	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -24,33 +23,36 @@ import (
 	"time"
 )
 
-// Environment sets every field of the struct that cfg points to from environ
-// ("NAME=value" entries, of names that start with prefix), or to its default where the
-// variable is empty or not there. It returns every problem, joined and by the variable's
-// name; a variable with the prefix that is no setting is one.
-func Environment(environ []string, prefix string, cfg any) error {
+// Environment calls parse, which is to set every field of the struct that cfg points to,
+// with those entries of environ ("NAME=value") whose names start with prefix. It returns
+// every problem, joined and by the variable's name; a variable with the prefix that is no
+// setting is one.
+func Environment(environ []string, prefix string, cfg any, parse func(given map[string]string) error) error {
 	given := make(map[string]string)
 	for _, entry := range environ {
 		if name, value, _ := strings.Cut(entry, "="); strings.HasPrefix(name, prefix) {
 			given[name] = value
 		}
 	}
+	failed := parse(given)
 	var errs []error
 	v := reflect.ValueOf(cfg).Elem()
 	for i := range v.NumField() {
-		tag := v.Type().Field(i).Tag
-		name := prefix + tag.Get("env")
-		if name == prefix {
+		key := v.Type().Field(i).Tag.Get("env")
+		if key == "" {
 			continue
 		}
-		value := cmp.Or(given[name], tag.Get("envDefault"))
-		delete(given, name)
+		value := given[prefix+key]
+		delete(given, prefix+key)
 		if value == "" {
 			continue
 		}
-		if err := set(v.Field(i), value); err != nil {
-			errs = append(errs, fmt.Errorf("environment variable %s: invalid value %q: %w", name, value, err))
+		if err := set(reflect.New(v.Field(i).Type()).Elem(), value); err != nil {
+			errs = append(errs, fmt.Errorf("environment variable %s%s: invalid value %q: %w", prefix, key, value, err))
 		}
+	}
+	if failed != nil && len(errs) == 0 {
+		errs = append(errs, fmt.Errorf("environment: %w", failed))
 	}
 	return errors.Join(append(errs, unknown(slices.Sorted(maps.Keys(given))))...)
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caarlos0/env/v11"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/splitpod/splitpod/pkg/core/settings"
@@ -21,6 +22,13 @@ type example struct {
 	List   []string      `env:"LIST" flag:"list"`
 	Token  string        `env:"TOKEN" flag:"token" secret:"true"`
 	hidden int
+}
+
+// environment reads as both daemons do.
+func environment(environ []string, cfg *example) error {
+	return settings.Environment(environ, "P_", cfg, func(given map[string]string) error {
+		return env.ParseWithOptions(cfg, env.Options{Prefix: "P_", Environment: given})
+	})
 }
 
 func parse(t *testing.T, args ...string) (example, error) {
@@ -84,7 +92,7 @@ func TestVariablesSetTheirFields(t *testing.T) {
 			example{Name: "a=b", Wait: 3 * time.Second, UID: 4294967295, Port: 65535, List: []string{"a", "b"}, Token: "t"}},
 	} {
 		var cfg example
-		if err := settings.Environment(tt.environ, "P_", &cfg); err != nil {
+		if err := environment(tt.environ, &cfg); err != nil {
 			t.Errorf("%s: %v", tt.rule, err)
 		}
 		if diff := cmp.Diff(tt.want, cfg, cmp.AllowUnexported(example{})); diff != "" {
@@ -96,7 +104,7 @@ func TestVariablesSetTheirFields(t *testing.T) {
 // TestEveryProblemNamesItsVariable, as who wrote it knows it, and those whose name is
 // nobody's setting without what they hold.
 func TestEveryProblemNamesItsVariable(t *testing.T) {
-	err := settings.Environment([]string{"P_NAMES=y", "P_WAIT=5", "P_UID=-1", "P_=", "P_ON=maybe", "P_SECRET=hunter2"}, "P_", &example{})
+	err := environment([]string{"P_NAMES=y", "P_WAIT=5", "P_UID=-1", "P_=", "P_ON=maybe", "P_SECRET=hunter2"}, &example{})
 	if err == nil {
 		t.Fatal("no error")
 	}

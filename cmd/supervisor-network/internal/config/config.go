@@ -17,6 +17,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/caarlos0/env/v11"
+
 	"github.com/splitpod/splitpod/pkg/core/settings"
 )
 
@@ -139,7 +141,10 @@ type Config struct {
 // remaining arguments are returned. flag.ErrHelp means that help was printed.
 func Load(name string, args, environ []string) (*Config, []string, error) {
 	cfg := &Config{}
-	if err := settings.Environment(environ, Prefix, cfg); err != nil {
+	err := settings.Environment(environ, Prefix, cfg, func(given map[string]string) error {
+		return env.ParseWithOptions(cfg, env.Options{Prefix: Prefix, Environment: given})
+	})
+	if err != nil {
 		return nil, nil, err
 	}
 	fs := flag.NewFlagSet(name, flag.ContinueOnError)
