@@ -2,14 +2,21 @@ package identity
 
 import (
 	"strconv"
+	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/splitpod/splitpod/pkg/core"
 )
 
-// maxLine bounds the processes of a line, each of which is held by a descriptor.
-const maxLine = 8
+const (
+	// maxLine bounds the processes of a line, each of which is held by a descriptor.
+	maxLine = 8
+	// lineLasts is how long a line is held at least that nobody asks for: most processes
+	// end soon, and need not be held then.
+	lineLasts = time.Second
+)
 
 // line is a process that connects and those it descends from, each held by a descriptor of
 // its folder in proc(5), which is empty once that process has ended, whoever gets its pid.
@@ -21,6 +28,8 @@ type line struct {
 	folders []int     // descriptors
 	were    []process // by the same index
 	table   int       // descriptor of the folder of the first one's descriptors
+
+	asked atomic.Bool // since tidy looked
 }
 
 // hold takes hold of processes that were just described, each the child of the next. It

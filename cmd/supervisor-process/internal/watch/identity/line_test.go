@@ -18,9 +18,17 @@ import (
 func (s *stand) held(a *actor, program string, ancestors ...string) core.Identity {
 	s.t.Helper()
 	var who core.Identity
-	for range 3 {
-		fmt.Fprintln(a.in)
-		who = s.want(a, core.IdentityKnown, program)
+	held := false
+	for range 10 { // it is given back where this test stands still for a second
+		for range 3 {
+			fmt.Fprintln(a.in)
+			who = s.want(a, core.IdentityKnown, program)
+		}
+		c := s.r.recent.all()[0]
+		if l, _ := c.look(); c.pid == who.Process.PID && l != nil {
+			held = true
+			break
+		}
 	}
 	var got []string
 	for _, p := range who.Ancestors {
@@ -29,8 +37,8 @@ func (s *stand) held(a *actor, program string, ancestors ...string) core.Identit
 	if !slices.Equal(got, ancestors) {
 		s.t.Errorf("ancestors %q, want %q", got, ancestors)
 	}
-	if c := s.r.recent.all()[0]; c.pid != who.Process.PID || c.line == nil {
-		s.t.Errorf("pid %d connected three times and is not held", who.Process.PID)
+	if !held {
+		s.t.Errorf("pid %d connects again and again and is not held", who.Process.PID)
 	}
 	return who
 }
@@ -85,7 +93,7 @@ func TestAHeldLineIsBelievedWhileItIsTrue(t *testing.T) {
 				t.Fatal(err)
 			}
 			c := s.r.recent.all()[0]
-			if c.unchanged() != nil || c.line != nil {
+			if c.unchanged() != nil {
 				t.Error("a file that may have changed is believed to be what it was")
 			}
 		})
@@ -118,14 +126,17 @@ func TestFewLinesAreHeld(t *testing.T) {
 		for range 3 * maxRecent {
 			all = connect()
 		}
-		if most := one + 2*(maxRecent-1); all != most {
-			t.Errorf("%d folders are open behind many processes, want %d", all, most)
+		if most := one + 2*(maxRecent-1); all > most {
+			t.Errorf("%d folders are open behind many processes, want at most %d", all, most)
 		}
 		first := s.r.recent.all()[maxRecent-1]
 		connect()
-		if first.line != nil {
+		if l, _ := first.look(); l != nil {
 			t.Error("a process that nobody remembers is held")
 		}
+		until(t, "what nobody asks for is given back", func() bool {
+			return !slices.ContainsFunc(s.r.recent.all(), func(c *connector) bool { l, _ := c.look(); return l != nil })
+		})
 		self, err := s.r.fs.read(os.Getpid())
 		if err != nil {
 			t.Fatal(err)
@@ -144,8 +155,8 @@ func TestFewLinesAreHeld(t *testing.T) {
 				fmt.Fprintln(deep.in)
 				s.want(deep, core.IdentityKnown, a)
 			}
-			if got := s.r.recent.all()[0].line != nil; got != want {
-				t.Errorf("a process with %d ancestors is held: %t", ancestors, got)
+			if l, _ := s.r.recent.all()[0].look(); (l != nil) != want {
+				t.Errorf("a process with %d ancestors is held: %t", ancestors, l != nil)
 			}
 		}
 	})
@@ -154,11 +165,20 @@ func TestFewLinesAreHeld(t *testing.T) {
 // runs waits until an actor is another program.
 func runs(t *testing.T, a *actor, program string) {
 	t.Helper()
+	until(t, fmt.Sprintf("pid %d runs %s", a.cmd.Process.Pid, program), func() bool {
+		exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", a.cmd.Process.Pid))
+		return err == nil && exe == program
+	})
+}
+
+// until waits for something that comes soon.
+func until(t *testing.T, what string, there func() bool) {
+	t.Helper()
 	for range 500 {
-		if exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", a.cmd.Process.Pid)); err == nil && exe == program {
+		if there() {
 			return
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	t.Fatalf("pid %d does not run %s", a.cmd.Process.Pid, program)
+	t.Fatalf("it did not come that %s", what)
 }

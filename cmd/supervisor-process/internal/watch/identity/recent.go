@@ -221,6 +221,9 @@ func (c *connector) hasNoNewChild(fs procfs, p *pass, newest newest) bool {
 func (c *connector) unchanged() *line {
 	l, same := c.look()
 	if same {
+		if l != nil {
+			l.asked.Store(true)
+		}
 		return l
 	}
 	c.release(l)
@@ -233,7 +236,7 @@ func (c *connector) look() (l *line, same bool) {
 	return c.line, c.line == nil || c.line.unchanged()
 }
 
-// keep holds the line of the process from now on.
+// keep holds the line of the process from now on, while it is asked for.
 func (c *connector) keep(l *line) {
 	c.using.Lock()
 	defer c.using.Unlock()
@@ -242,6 +245,16 @@ func (c *connector) keep(l *line) {
 		return
 	}
 	c.line = l
+	time.AfterFunc(lineLasts, func() { c.tidy(l) })
+}
+
+// tidy gives back a line that nobody has asked for since it looked last.
+func (c *connector) tidy(l *line) {
+	if l.asked.Swap(false) {
+		time.AfterFunc(lineLasts, func() { c.tidy(l) })
+		return
+	}
+	c.release(l)
 }
 
 // release gives back a line, if it is still held.
