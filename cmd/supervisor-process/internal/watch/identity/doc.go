@@ -16,9 +16,9 @@
 // Everything else makes a new pass, which goes on until no process is new. Whether such a
 // process holds the socket is first tried where its sockets were before; those who ask at
 // one time share a list of what it holds. A process that asks again is held by its folder
-// in proc(5), with those it descends from, for as long as it asks at least once a second; while
-// all of them run what they ran it is who it was. That there is no new process is believed for a hundredth of a second, because
-// pids come round. What is used began after the question.
+// in proc(5), with those it descends from, for as long as it asks once a second; while all
+// of them run what they ran it is who it was. That there is no new process is believed for a
+// hundredth of a second, because pids come round. What is used began after the question.
 //
 // Left over: a program that is handed a connected socket by another one (SCM_RIGHTS
 // to a process that was there before, pidfd_getfd, a descriptor in flight, or moved from
