@@ -18,7 +18,7 @@ import (
 )
 
 // TestH2spec runs the conformance suite of github.com/summerwind/h2spec. Most of its
-// time is the second for which a connection outlives its GOAWAY.
+// time are the five seconds for which each known failure waits for RST_STREAM.
 func TestH2spec(t *testing.T) {
 	program := need.Program(t, "h2spec")
 	for part, known := range map[string][]string{"generic": nil, "http2": knownFailures, "hpack": nil} {
