@@ -17,15 +17,16 @@
 // process holds the socket is first tried where its sockets were before; those who ask at
 // one time share a list of what it holds. A process that asks again is held by its folder
 // in proc(5), with those it descends from, for as long as it asks once a second; while all
-// of them run what they ran it is who it was. That there is no new process is believed for a
-// hundredth of a second, because pids come round. What is used began after the question.
+// of them run what they ran it is who it was. That there is no new process is told by the pid
+// that was given out last, while it is read once in a hundredth of a second: pids come round.
+// What is used began after the question.
 //
 // Left over: a program that is handed a connected socket by another one (SCM_RIGHTS
 // to a process that was there before, pidfd_getfd, a descriptor in flight, or moved from
 // number to number and from thread to thread while it is looked for) uses the rights of
 // whichever is found first, until a pass sees both. So does one that connects, writes and
 // executes another program before it is looked at. A known process vouches not for its
-// children, but still for what a child that has ended left behind, and for newestLasts for a
+// children, but still for what a child that has ended left behind, and for unseenLasts for a
 // child that has its pid and cannot be seen yet. An orphan's ancestors are what the kernel
 // says now. An interpreter is identified, not its script.
 //

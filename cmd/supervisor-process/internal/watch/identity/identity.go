@@ -36,6 +36,7 @@ type Resolver struct {
 	// descriptors is how many a pass looks at: maxDescriptors, but in tests.
 	descriptors int
 
+	births   births
 	trust    trust
 	commands commands
 	last     atomic.Pointer[pass]
@@ -57,7 +58,7 @@ func Open(cfg Config) (*Resolver, error) {
 	if err != nil {
 		return nil, fmt.Errorf("identify: %w", &os.PathError{Op: "open", Path: "loadavg", Err: err})
 	}
-	r.fs.loadavg = loadavg
+	r.births.loadavg = loadavg
 	if r.root, err = number(cfg.Root); err != nil {
 		return nil, fmt.Errorf("identify: %w", err)
 	}
@@ -162,20 +163,20 @@ func (r *Resolver) owner(ctx context.Context, inode uint64, asked time.Time) (co
 // vouched describes a process that holds a socket, which others that are known do not, if it
 // is what it was during the pass and nobody else can have the socket.
 func (r *Resolver) vouched(ctx context.Context, c *connector, p *pass, before *process) (who core.Identity, sure bool, err error) {
-	newest := r.fs.lastPID()
+	now := r.births.look()
 	if l := c.unchanged(); l != nil {
-		if l.were[0].sameProgram(before) && c.hasNoNewChild(r.fs, p, newest) {
+		if l.were[0].sameProgram(before) && c.hasNoNewChild(r.fs, p, now) {
 			who = l.who
 			who.CommandPaths = r.commands.paths(r.fs, l.were, who)
 			return who, true, nil
 		}
 		return core.Identity{}, false, nil
 	}
-	now, err := r.fs.read(c.pid)
-	if err != nil || !now.sameProgram(before) || !c.hasNoNewChild(r.fs, p, newest) {
+	running, err := r.fs.read(c.pid)
+	if err != nil || !running.sameProgram(before) || !c.hasNoNewChild(r.fs, p, now) {
 		return core.Identity{}, false, nil
 	}
-	who, processes, err := r.describe(ctx, now)
+	who, processes, err := r.describe(ctx, running)
 	if err == nil && len(processes) == len(who.Ancestors)+1 && len(processes) <= maxLine {
 		if l, err := r.fs.hold(processes, who); err == nil {
 			c.keep(l)

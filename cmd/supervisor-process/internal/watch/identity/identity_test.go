@@ -560,17 +560,17 @@ func TestAKnownProcessDoesNotVouchForItsChild(t *testing.T) {
 		twice := s.start(a, "twice", s.address, b)
 		s.want(twice, core.IdentityKnown, a)
 		c, last := s.r.recent.all()[0], s.r.last.Load()
-		if !c.hasNoNewChild(s.r.fs, last, s.r.fs.lastPID()) {
+		if !c.hasNoNewChild(s.r.fs, last, s.r.births.look()) {
 			t.Error("a process without a child has a new one")
 		}
 		fmt.Fprintln(twice.in)
 		s.want(twice, core.IdentityAmbiguous, "")
-		if c.hasNoNewChild(s.r.fs, last, s.r.fs.lastPID()) {
+		if c.hasNoNewChild(s.r.fs, last, s.r.births.look()) {
 			t.Error("a new child is not seen behind a look that saw none")
 		}
 		// Whoever has waited since before the child asks with the older pass.
 		later := s.r.last.Load()
-		if newest := s.r.fs.lastPID(); !c.hasNoNewChild(s.r.fs, later, newest) || c.hasNoNewChild(s.r.fs, last, newest) {
+		if now := s.r.births.look(); !c.hasNoNewChild(s.r.fs, later, now) || c.hasNoNewChild(s.r.fs, last, now) {
 			t.Error("a child that a later pass has is believed of an older one")
 		}
 	})
@@ -872,26 +872,74 @@ func TestManyAskAtOnce(t *testing.T) {
 	})
 }
 
-// TestTheNewestProcessSaysNothingForLong: pids come round.
-func TestTheNewestProcessSaysNothingForLong(t *testing.T) {
+// TestAnEraEndsWithAProcess, or when nobody has looked for too long: pids come round.
+func TestAnEraEndsWithAProcess(t *testing.T) {
 	at := time.Now()
-	late := at.Add(newestLasts)
+	type reading struct {
+		pid           int
+		before, after time.Duration
+	}
 	for name, c := range map[string]struct {
-		before, now newest
-		want        bool
+		first, second reading
+		same          bool
 	}{
-		"the same at once":                  {newest{7, at, at}, newest{7, at, at}, true},
-		"the same a little later":           {newest{7, at, at}, newest{7, at, late.Add(-1)}, true},
-		"the same too late":                 {newest{7, at, at}, newest{7, late, late}, false},
-		"the same, but it took long to see": {newest{7, at, at}, newest{7, at, late}, false},
-		"the same, but it took long before": {newest{7, at, late}, newest{7, late, late}, false},
-		"another":                           {newest{7, at, at}, newest{8, at, at}, false},
-		"two that cannot be said":           {newest{0, at, at}, newest{0, at, at}, false},
-		"one that cannot be said ":          {newest{7, at, at}, newest{}, false},
+		"the same at once":                  {reading{7, 0, 0}, reading{7, 0, 0}, true},
+		"the same a little later":           {reading{7, 0, 0}, reading{7, 0, eraLasts - 1}, true},
+		"the same too late":                 {reading{7, 0, 0}, reading{7, eraLasts, eraLasts}, false},
+		"the same, but it took long to see": {reading{7, 0, 0}, reading{7, 0, eraLasts}, false},
+		"the same, but it took long before": {reading{7, 0, eraLasts}, reading{7, eraLasts, eraLasts}, false},
+		"another":                           {reading{7, 0, 0}, reading{8, 0, 0}, false},
+		"two that cannot be said":           {reading{0, 0, 0}, reading{0, 0, 0}, false},
+		"the second cannot be said":         {reading{7, 0, 0}, reading{0, 0, 0}, false},
+		"the first cannot be said":          {reading{0, 0, 0}, reading{7, 0, 0}, false},
 	} {
-		if got := c.before.same(c.now); got != c.want {
+		var b births
+		first := b.at(c.first.pid, at.Add(c.first.before), at.Add(c.first.after))
+		second := b.at(c.second.pid, at.Add(c.second.before), at.Add(c.second.after))
+		if first == 0 || (first == second) != c.same {
+			t.Errorf("%s: era %d, then %d", name, first, second)
+		}
+	}
+	// It goes on for as long as somebody looks, and does not come again.
+	var b births
+	first := b.at(7, at, at)
+	for range 9 {
+		at = at.Add(eraLasts - 1)
+		if now := b.at(7, at, at); now != first {
+			t.Fatalf("era %d became %d though nobody began", first, now)
+		}
+	}
+	if b.at(8, at, at); b.at(7, at, at) == first {
+		t.Error("an era came again with its pid")
+	}
+}
+
+// TestNoChildIsBelievedForLong: one that has its pid and cannot be seen yet tells nobody when
+// it can.
+func TestNoChildIsBelievedForLong(t *testing.T) {
+	at := time.Now()
+	seen := childless{7, at, at}
+	for name, c := range map[string]struct {
+		later childless
+		want  bool
+	}{
+		"at once":               {seen, true},
+		"a little later":        {childless{7, at, at.Add(unseenLasts - 1)}, true},
+		"too late":              {childless{7, at, at.Add(unseenLasts)}, false},
+		"in another era":        {childless{8, at, at}, false},
+		"asked by another pass": {childless{7, at.Add(1), at}, false},
+	} {
+		if got := seen.counts(c.later); got != c.want {
 			t.Errorf("%s: %t", name, got)
 		}
+	}
+	c, p := &connector{pid: 1 << 30}, &pass{era: 7, started: at.Add(-unseenLasts)} // of nobody: a look fails
+	if c.hasNoNewChild(procfs{fd: -1}, p, 7) {
+		t.Error("an old pass counts though it is the same era")
+	}
+	p.started = time.Now()
+	if !c.hasNoNewChild(procfs{fd: -1}, p, 7) || c.hasNoNewChild(procfs{fd: -1}, p, 8) {
+		t.Error("a pass of just now does not count in its own era alone")
 	}
 }
 
@@ -974,12 +1022,69 @@ func TestPlacesThatStayEmptyAreForgotten(t *testing.T) {
 	for n := first + 1; n <= first+others; n++ {
 		unix.Close(n)
 	}
-	for n := later; n < later+maxEmpty; n++ {
+	want := []int{first}
+	for i := range maxEmpty {
+		n := later + 2*maxAbove*i // where nobody looks that takes the next number
 		at(n)
 		defer unix.Close(n)
+		want = append(want, n)
 	}
-	if got, want := places(), []int{first, later, later + 1, later + 2}; !slices.Equal(got, want) {
+	if got := places(); !slices.Equal(got, want) {
 		t.Errorf("places %d, want %d", got, want)
+	}
+}
+
+// TestWhoKeepsItsConnectionsIsNotListed: each further one has a number a little above the last,
+// whichever other files are opened in between.
+func TestWhoKeepsItsConnectionsIsNotListed(t *testing.T) {
+	proc, err := os.Open("/proc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer proc.Close()
+	fs := procfs{fd: int(proc.Fd())}
+	c := &connector{pid: os.Getpid()}
+	// found asks for a new socket at a descriptor, with a list of so many at most.
+	found := func(n, limit int) bool {
+		t.Helper()
+		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(fd)
+		var st unix.Stat_t
+		if err := errors.Join(unix.Dup3(fd, n, unix.O_CLOEXEC), unix.Fstat(n, &st)); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { unix.Close(n) })
+		return c.holds(fs, st.Ino, time.Now(), limit)
+	}
+	const first = 500
+	if found(first-2, 1) {
+		t.Error("the first connection of a process is found without a list")
+	}
+	if !found(first-1, maxHeld) {
+		t.Fatal("a connection is not found by listing all")
+	}
+	at := first
+	for range 2 * maxPlaces { // more than there are places
+		if !found(at, 1) {
+			t.Fatalf("descriptor %d is not found above the last", at)
+		}
+		at++
+	}
+	if !c.keeps {
+		t.Error("a process that keeps its connections is looked for below them first")
+	}
+	if at += maxAbove - 1; !found(at, 1) {
+		t.Error("the last number that is tried is not")
+	}
+	if at += maxAbove + 1; found(at, 1) {
+		t.Error("numbers are tried without an end")
+	}
+	c.keeps = true
+	if !found(first+2*maxPlaces-1, 1) || c.keeps {
+		t.Error("a process that uses a number again is taken for one that keeps its connections")
 	}
 }
 

@@ -20,7 +20,7 @@ const (
 // pass is what one look at all processes of the workload found. Immutable.
 type pass struct {
 	started time.Time
-	newest  newest           // before the last listing
+	era     era              // before the last listing
 	known   map[int]process  // every process, by pid
 	inside  map[int]bool     // the pids of Config.Tree, when there is one
 	holders map[uint64][]int // socket inode → pids that hold it
@@ -40,7 +40,7 @@ func (r *Resolver) look() (*pass, error) {
 	p := &pass{started: time.Now(), known: make(map[int]process), holders: make(map[uint64][]int)}
 	left := r.descriptors
 	for range maxRounds {
-		p.newest = r.fs.lastPID()
+		p.era = r.births.look()
 		pids, err := r.fs.numbers(".", maxProcesses)
 		if err != nil {
 			return nil, err

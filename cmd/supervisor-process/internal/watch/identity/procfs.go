@@ -10,15 +10,13 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 // procfs is one mount of proc(5), read through its root descriptor.
 type procfs struct {
-	fd      int
-	loadavg int // descriptor of its loadavg
+	fd int
 }
 
 // process is what is known of one process at one moment.
@@ -342,32 +340,4 @@ func (fs procfs) started(pid int) uint64 {
 		return 0
 	}
 	return p.start
-}
-
-// newest is the pid given out last, as the kernel counts for this daemon. While it stays the
-// same there is no new process.
-type newest struct {
-	pid           int // 0 when it cannot be said
-	before, after time.Time
-}
-
-// newestLasts is for how long two of the same mean anything: pids come round. One thread can
-// use up the usual 32,768 in 200 ms, by asking for processes that cannot be made.
-const newestLasts = 10 * time.Millisecond
-
-// same reports whether no process is new since n.
-func (n newest) same(now newest) bool {
-	return n.pid != 0 && n.pid == now.pid && now.after.Sub(n.before) < newestLasts
-}
-
-func (fs procfs) lastPID() newest {
-	var buf [128]byte
-	before := time.Now()
-	size, err := unix.Pread(fs.loadavg, buf[:], 0)
-	if err != nil {
-		return newest{}
-	}
-	text := bytes.TrimSpace(buf[:size])
-	pid, _ := strconv.Atoi(string(text[bytes.LastIndexByte(text, ' ')+1:]))
-	return newest{pid, before, time.Now()}
 }

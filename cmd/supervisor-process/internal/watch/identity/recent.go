@@ -62,6 +62,7 @@ type connector struct {
 	folder  string     // guarded by looking; of its descriptors
 	places  []place    // guarded by looking; those that were sockets asked for, newest first
 	several bool       // guarded by looking; the last one found was not the newest
+	keeps   bool       // guarded by looking; the last one found was above the others
 	started time.Time  // guarded by looking; of the last list
 	held    []uint64   // guarded by looking; the inodes of its sockets, sorted
 
@@ -83,6 +84,9 @@ const (
 	maxPlaces = 128
 	// maxEmpty is how often in a row one of them may be no socket.
 	maxEmpty = 3
+	// maxAbove is how many numbers above the one used last are tried: a process opens other
+	// files as well.
+	maxAbove = 8
 )
 
 // holds reports whether the process has a descriptor of the socket, at some moment after
@@ -139,6 +143,8 @@ type place struct {
 	empty int    // how often in a row it was no socket
 }
 
+func newPlace(n int) place { return place{n: n, name: strconv.Itoa(n)} }
+
 // at looks at a place.
 func (c *connector) at(fs procfs, p *place) (inode uint64, ok bool) {
 	if c.line != nil {
@@ -147,13 +153,42 @@ func (c *connector) at(fs procfs, p *place) (inode uint64, ok bool) {
 	return socketAt(fs.fd, c.folder+"/"+p.name)
 }
 
-// again looks for the socket where others were: at the number used last, which a client of
-// one connection at a time uses again, then at those not used for longest, which a client
-// of several has closed since; there the one used last comes last. Where there is none again
-// and again nobody looks any more.
+// again looks for the socket where others were, or above, in the order in which it was found
+// there last: a client that keeps its connections takes new numbers.
 func (c *connector) again(fs procfs, inode uint64) bool {
 	c.using.RLock()
 	defer c.using.RUnlock()
+	if c.keeps && c.above(fs, inode) {
+		return true
+	}
+	if c.among(fs, inode) {
+		c.keeps = false
+		return true
+	}
+	c.keeps = !c.keeps && c.above(fs, inode)
+	return c.keeps
+}
+
+// above looks at the numbers above the one used last.
+func (c *connector) above(fs procfs, inode uint64) bool {
+	if len(c.places) == 0 {
+		return false
+	}
+	for i := range maxAbove {
+		p := newPlace(c.places[0].n + 1 + i)
+		if of, ok := c.at(fs, &p); ok && of == inode {
+			c.use(p.n)
+			return true
+		}
+	}
+	return false
+}
+
+// among looks where others were: at the number used last, which a client of
+// one connection at a time uses again, then at those not used for longest, which a client
+// of several has closed since; there the one used last comes last. Where there is none again
+// and again nobody looks any more.
+func (c *connector) among(fs procfs, inode uint64) bool {
 	defer c.forget()
 	first := len(c.places)
 	if c.several {
@@ -190,30 +225,41 @@ func (c *connector) use(n int) {
 		i = len(c.places) - 1
 	}
 	copy(c.places[1:i+1], c.places[:i])
-	c.places[0] = place{n: n, name: strconv.Itoa(n)}
+	c.places[0] = newPlace(n)
 }
 
 // childless is a look that saw no child but those of a pass.
 type childless struct {
-	newest newest    // before the look
-	pass   time.Time // the start of the pass, which would be kept in memory itself
+	era  era       // before the look
+	pass time.Time // the start of the pass, which would be kept in memory itself
+	at   time.Time // before the look
 }
 
+// unseenLasts is for how long a look that saw no child counts: one that had its pid before may
+// have been on its way, and no process that begins tells of it.
+const unseenLasts = 100 * time.Millisecond
+
 // hasNoNewChild reports whether the process has no child that the pass does not have. It
-// looks only where there is a new process, of whomever, or another pass: whoever has waited
-// asks with an older one, to which a child that a later one knows is new.
-func (c *connector) hasNoNewChild(fs procfs, p *pass, newest newest) bool {
-	if p.newest.same(newest) {
+// looks only where a process has begun, whosever it is, or where there is another pass: whoever
+// has waited asks with an older one, to which a child that a later one knows is new.
+func (c *connector) hasNoNewChild(fs procfs, p *pass, now era) bool {
+	look := childless{now, p.started, time.Now()}
+	if p.era == now && look.at.Sub(p.started) < unseenLasts {
 		return true
 	}
-	if before := c.childless.Load(); before != nil && before.pass.Equal(p.started) && before.newest.same(newest) {
+	if before := c.childless.Load(); before != nil && before.counts(look) {
 		return true
 	}
 	if fs.childIsUnknown(c.pid, p.known) {
 		return false
 	}
-	c.childless.Store(&childless{newest, p.started})
+	c.childless.Store(&look)
 	return true
+}
+
+// counts reports whether nothing more would be seen by another look.
+func (c *childless) counts(other childless) bool {
+	return c.era == other.era && c.pass.Equal(other.pass) && other.at.Sub(c.at) < unseenLasts
 }
 
 // unchanged returns the line that is held, if it is what it was. Its descriptors are not the
