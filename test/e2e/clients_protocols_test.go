@@ -561,6 +561,8 @@ func TestBodiesAreJudged(t *testing.T) {
 		"MCP: a tool with a space":                       {"/mcp", tool("read_ file"), "", no, "policy_denied"},
 		"MCP: a tool of 129 characters":                  {"/mcp", tool("read_" + strings.Repeat("a", 124)), "", no, "policy_denied"},
 		"MCP: a tool with a zero-width character":        {"/mcp", tool("read_\u200bfile"), "", no, "policy_denied"},
+		"MCP: a denied tool, to who reads UTF-7": {"/mcp", `{"jsonrpc":"2.0","id":1,"method":"ping","x":"+ACI-,+ACI-method+ACI-:+ACI-tools/call+ACI-,+ACI-params+ACI-:{+ACI-name+ACI-:+ACI-delete_file+ACI-},+ACI-y+ACI-:+ACI-"}`,
+			"Content-Type: application/json; charset=utf-7; charset*=utf-8''utf-8", 415, "invalid_jsonrpc_request"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, version := range []int{1, 2} {

@@ -174,7 +174,12 @@ func TestBodiesThatAreDecodedAreRefused(t *testing.T) {
 		{"an old name of JSON-RPC", http1.Field{Name: "Content-Type", Value: "application/jsonrequest"}, true, false},
 		{"a form", http1.Field{Name: "Content-Type", Value: "application/x-www-form-urlencoded"}, false, false},
 		{"multipart", http1.Field{Name: "Content-Type", Value: "multipart/mixed; boundary=x"}, false, false},
+		{"JSON in quoted UTF-8", http1.Field{Name: "Content-Type", Value: `application/json;odata=verbose;Charset="UTF-8"`}, true, true},
 		{"UTF-16", http1.Field{Name: "Content-Type", Value: "application/json; charset=utf-16"}, false, false},
+		{"two charsets", http1.Field{Name: "Content-Type", Value: "application/json; charset=utf-7; charset*=utf-8''utf-8"}, false, false},
+		{"two charsets, the other one first", http1.Field{Name: "Content-Type", Value: "application/json; charset*=utf-8''utf-8; charset=utf-7"}, false, false},
+		{"a charset in a piece", http1.Field{Name: "Content-Type", Value: "application/json; charset=utf-7; charset*0=utf-8"}, false, false},
+		{"a charset in quotes", http1.Field{Name: "Content-Type", Value: `application/json; x="; charset=utf-7"`}, false, false},
 		{"nothing", http1.Field{Name: "X", Value: "application/json"}, false, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
