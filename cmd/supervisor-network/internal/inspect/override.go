@@ -43,8 +43,8 @@ func others(methods []string, own, list string) []string {
 // parameter is the name of one as PHP reads it, which leaves out spaces in front and all
 // behind a NUL, and takes a dot for an underscore. Others read such a name as another.
 func parameter(sent string) string {
-	name, _, _ := strings.Cut(strings.TrimLeft(unescaped(sent), " "), "\x00")
-	return strings.ReplaceAll(name, ".", "_")
+	sent, _, _ = strings.Cut(sent, "%00") // first: behind it an escape may be broken
+	return strings.ReplaceAll(strings.TrimLeft(unescaped(sent), " "), ".", "_")
 }
 
 // unescaped is a part of a query as an origin reads it. What has a broken escape some read

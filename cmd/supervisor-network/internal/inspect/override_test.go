@@ -42,6 +42,7 @@ func TestParametersThatOverrideTheMethodAreFound(t *testing.T) {
 		"+_method=DELETE&%20.method=PATCH":       {"DELETE", "PATCH"}, // as PHP has it
 		"_method=+DELETE,%20PUT":                 {"DELETE", "PUT"},
 		"_method%00x=DELETE":                     {"DELETE"},
+		"%5fmethod%00%zz=DELETE":                 {"DELETE"},
 		"_method=POST&_method=&_method":          nil, // what it is, or nothing
 		"method=DELETE&x_method=DELETE&=_method": nil,
 		"a=_method=DELETE&a=%26_method=DELETE":   nil,
