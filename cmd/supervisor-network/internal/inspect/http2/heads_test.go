@@ -44,6 +44,7 @@ func TestEveryRefusalIsOurs(t *testing.T) {
 		{"a name in upper case", post("X-Upper", "v"), "POST", "400 bad_request"},
 		{"a name that is none", post("x y", "v"), "POST", "400 bad_request"},
 		{"a control character", post("x", "a\x01"), "POST", "400 bad_request"},
+		{"a control character in the type of a call", post("content-type", "application/grpc;\x01"), "POST", "400 bad_request"},
 		{"a control character in the path", instead(post(), ":path", "/\x7f"), "POST", "400 bad_request"},
 		{"a control character in the method", with(":method", "P\rT"), "", "400 bad_request"},
 		{"no method", with(":method", ""), "", "400 bad_request"},

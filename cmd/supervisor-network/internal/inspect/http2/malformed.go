@@ -145,7 +145,7 @@ func standIn(fields []hpack.HeaderField, contentType, why string) []hpack.Header
 	// With CONNECT, or none, it would be another section that has no reading.
 	fields = append(fields[:0], hpack.HeaderField{Name: ":method", Value: http.MethodGet}, hpack.HeaderField{Name: ":scheme", Value: "https"},
 		hpack.HeaderField{Name: ":path", Value: "/"}, hpack.HeaderField{Name: refusedName, Value: why + " " + method})
-	if len(contentType) < MaxHeaderList/2 && isGRPC(contentType) { // whose clients are answered in their own way
+	if len(contentType) < MaxHeaderList/2 && isGRPC(contentType) && httpguts.ValidHeaderFieldValue(contentType) { // whose clients are answered in their own way
 		fields = append(fields, hpack.HeaderField{Name: "content-type", Value: contentType})
 	}
 	return fields
