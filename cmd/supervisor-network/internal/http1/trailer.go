@@ -45,7 +45,7 @@ func Follows(name string) bool {
 }
 
 // headOnly is what the library's list lacks for requests, lower-case.
-var headOnly = []string{"cookie", "x-http-method", "x-http-method-override", "x-method-override", "x-original-url", "x-rewrite-url", "script-name", "x-script-name"}
+var headOnly = []string{"cookie", "x-http-method", "x-http-method-override", "x-method-override", "x-original-url", "x-rewrite-url", "script-name", "x-script-name", "mcp-method", "mcp-name"}
 
 // What a request may not announce: a field that does not Follow, and more than MaxTrailers.
 var (

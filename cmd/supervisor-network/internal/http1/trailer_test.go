@@ -55,7 +55,7 @@ func TestFollows(t *testing.T) {
 	}
 	for _, name := range []string{"", "a b", "a:", "content-length", "Content_Length", "TRANSFER-ENCODING", "transfer.encoding", "trailer", "te", "connection", "keep_alive", "upgrade", "http2-settings", "host",
 		"cookie", "authorization", "proxy-authorization", "Proxy.Connection", "content-type", "Content-Encoding", "content-range", "range", "expect", "If-Match", "if_none_match", "max-forwards", "cache-control",
-		"x-http-method-override", "X_HTTP_Method", "x-method-override", "x.original.url", "X-Rewrite-URL", "script_name", "X-Script-Name", "x-forwarded-for", "X_Real_IP", "forwarded"} {
+		"x-http-method-override", "X_HTTP_Method", "x-method-override", "x.original.url", "X-Rewrite-URL", "script_name", "X-Script-Name", "Mcp-Method", "mcp_name", "x-forwarded-for", "X_Real_IP", "forwarded"} {
 		if Follows(name) {
 			t.Errorf("%s passes", name)
 		}

@@ -146,11 +146,11 @@ func HopByHop(name string) bool {
 }
 
 // Forwarding reports whether a field, also AsVariable, is where proxies say whom
-// they serve: that of RFC 7239, and those that are older. An origin may believe it of
-// whoever is near; a workload has nobody behind it.
+// they serve, and which host that one named: that of RFC 7239, and those that are older.
+// An origin may believe it of whoever is near; a workload has nobody behind it.
 func Forwarding(name string) bool {
 	const prefix = "X-Forwarded-"
-	if len(name) < len("Forwarded") {
+	if len(name) < len("X-Host") {
 		return false
 	}
 	if first, last := name[0]|0x20, name[len(name)-1]|0x20; first != 'x' && first != 'f' && last != 'p' && last != '6' {
@@ -166,6 +166,7 @@ func Forwarding(name string) bool {
 var forwarding = [...]string{
 	"Forwarded", "X-Real-IP", "X-Client-IP", "Client-IP", "True-Client-IP", "X-Cluster-Client-IP", "CF-Connecting-IP", "CF-Connecting-IPv6",
 	"Fastly-Client-IP", "X-Original-Forwarded-For", "X-Azure-ClientIP", "X-Remote-IP", "X-Remote-Addr", "WL-Proxy-Client-IP", "Proxy-Client-IP",
+	"X-Host", "X-Original-Host", "X-HTTP-Host-Override",
 }
 
 // options are what Connection fields list, lower-case.
