@@ -101,8 +101,7 @@ func named(m map[string]string) map[string]any {
 func pairs(walk parameters) []any {
 	out := []any{}
 	for key, value, ok := walk.next(); ok; key, value, ok = walk.next() {
-		s := spelling(decode(key))
-		out = append(out, map[string]any{"name": decode(key), "spelled": []any{s, without(s)}, "value": decode(value)})
+		out = append(out, map[string]any{"name": decode(key), "spelled": texts(spellings(decode(key))), "value": decode(value)})
 	}
 	return out
 }

@@ -2,6 +2,7 @@ package decide
 
 import (
 	"net/url"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -64,45 +65,46 @@ func isKey(sent, key string) bool {
 }
 
 // spelling is a parameter's name, decoded, in the one form in which two names are the same
-// to some origin: many find names in any case, and PHP leaves out spaces in front and takes
-// a dot or a space for an underscore.
+// to some origin: many find names in any case, PHP leaves out spaces in front and takes a dot
+// or a space for an underscore, and to Express and Rack 2 [a] is a, to the latter a] as well.
 func spelling(name string) string {
-	name = strings.TrimLeft(name, " ")
-	base, index, indexed := strings.Cut(name, "[")
+	base, index := strings.TrimLeft(strings.TrimLeft(name, " "), "[]"), ""
+	if end := strings.IndexAny(base, "[]"); end >= 0 {
+		base, index = base[:end], strings.TrimLeft(base[end:], "]")
+	}
 	base = strings.Map(func(c rune) rune {
 		if c == '.' || c == ' ' {
 			return '_'
 		}
 		return c
 	}, base)
-	if indexed {
-		base += "[" + index
+	if strings.HasPrefix(index, "[") {
+		base += index
 	}
 	return Folded(base)
 }
 
-// without is a spelling without its index: a[] and a[x] are a to PHP, Rack and Express.
-func without(spelled string) string {
-	base, _, _ := strings.Cut(spelled, "[")
-	return base
+// spellings are those under which a parameter is found: that without its index as well, as
+// a[] and a[x] are a to PHP, Rack and Express, and a[x is a_x to PHP.
+func spellings(name string) []string {
+	s := spelling(name)
+	base, _, _ := strings.Cut(s, "[")
+	return []string{s, base, Folded(strings.NewReplacer("[", "_", ".", "_", " ", "_").Replace(strings.TrimLeft(name, " ")))}
 }
 
-// spelledAs reports whether a key as sent, or that without its index, has a spelling. Of ASCII
-// it does so without making memory.
+// spelledAs reports whether a key as sent has a spelling. Of ASCII without brackets it does so
+// without making memory.
 func spelledAs(sent, spelled string) bool {
-	whole, rest, indexed := sent, spelled, false
+	whole, rest := sent, spelled
 	for sent != "" {
 		c, n := symbol(sent)
 		sent = sent[n:]
 		switch {
-		case c >= utf8.RuneSelf:
-			s := spelling(decode(whole))
-			return s == spelled || without(s) == spelled
+		case c >= utf8.RuneSelf, c == '[', c == ']':
+			return slices.Contains(spellings(decode(whole)), spelled)
 		case c == ' ' && rest == spelled: // in front
 			continue
-		case c == '[' && rest == "" && !indexed:
-			return true
-		case (c == '.' || c == ' ') && !indexed:
+		case c == '.' || c == ' ':
 			c = '_'
 		case c >= 'A' && c <= 'Z':
 			c += 'a' - 'A'
@@ -110,7 +112,6 @@ func spelledAs(sent, spelled string) bool {
 		if rest == "" || rest[0] != c {
 			return false
 		}
-		indexed = indexed || c == '['
 		rest = rest[1:]
 	}
 	return rest == ""

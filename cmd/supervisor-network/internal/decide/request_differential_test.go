@@ -125,7 +125,7 @@ func randomRequest(r *rand.Rand) *Request {
 	out := &Request{Method: pick(r, someMethods), Path: pick(r, somePaths)}
 	var pairs []string
 	for range r.IntN(3) {
-		pairs = append(pairs, pick(r, []string{"a", "b", "%61", "name", "a.b", "", "A", "+a", "a[]", "a_b", "a[b]", "%5Ba"})+pick(r, []string{"", "=", "=a", "=a.b", "=%61%2Eb", "=x+y", "=%", "=%C3%A9"}))
+		pairs = append(pairs, pick(r, []string{"a", "b", "%61", "name", "a.b", "", "A", "+a", "a[]", "a_b", "a[b]", "%5Ba", "[a]", "[a][b]"})+pick(r, []string{"", "=", "=a", "=a.b", "=%61%2Eb", "=x+y", "=%", "=%C3%A9"}))
 	}
 	out.Query = strings.Join(pairs, pick(r, []string{"&", "&", ";"}))
 	switch r.IntN(6) {

@@ -187,13 +187,13 @@ func TestQueriesOfRulesThatAllow(t *testing.T) {
 		[]string{
 			"GET /?tag=prod-1&sort=created", "GET /?sort=updated&tag=prod-", "GET /?tag=prod-1&tag=prod-2&sort=created&other=x",
 			"GET /?t%61g=prod%2D1&sort=cr%65ated", "GET /?tag=prod-1&sort=created&&", "GET /?tag=prod-a+b&sort=created",
-			"GET /?tag=prod-1&sort=created&Tag=prod-2&+tag=prod-3", "GET /?tag=prod-1&sort=created&[tag]=evil&tags[]=evil",
+			"GET /?tag=prod-1&sort=created&Tag=prod-2&+tag=prod-3", "GET /?tag=prod-1&sort=created&[x][tag]=evil&tags[]=evil",
 			"GET /?tag=prod-;x&sort=created", "GET /?tag=prod-1&sort=created&x=a%3Btag=evil", "GET /?x=1;y=2&tag=prod-1&sort=created",
 		},
 		[]string{
 			"GET /", "GET /?tag=prod-1", "GET /?tag=prod-1&tag=evil&sort=created", "GET /?tag=evil&tag=prod-1&sort=created",
 			"GET /?tag=prod-1&t%61g=evil&sort=created", "GET /?TAG=prod-1&sort=created", "GET /?tag=prod-1.2&sort=created",
-			"GET /?tag=prod-1&+tag=evil&sort=created", "GET /?tag=prod-1&tag[]=evil&sort=created", "GET /?Tag=evil&tag=prod-1&sort=created", // as some origins find it
+			"GET /?tag=prod-1&+tag=evil&sort=created", "GET /?tag=prod-1&tag[]=evil&sort=created", "GET /?tag=prod-1&[tag]=evil&sort=created", "GET /?Tag=evil&tag=prod-1&sort=created", // as some origins find it
 			"GET /?tag=prod-1;sort=created", "GET /?tag=prod-1&sort=created;tag=evil", "GET /?x=1;tag=evil&tag=prod-1&sort=created", "GET /?;t%61g=evil&tag=prod-1&sort=created",
 			"GET /?tag=prod-1&sort=created&x=1;sort", "GET /?tag=prod-1&sort=", "GET /?tag&sort=created", "GET /?tag[]=prod-1&sort=created",
 			"GET /?tag=prod-1&sort=created&x=%", "GET /?tag=prod-1&sort=created&x=%zz", "GET /?tag=prod-1&sort=created&x=%00",
@@ -230,15 +230,15 @@ func TestAMethodThatOverridesIsJudgedAsWell(t *testing.T) {
 }
 
 func TestQueriesOfRulesThatDeny(t *testing.T) {
-	s := inspected(t, one(`protocol: rest, access: full, deny_rules: [{method: DELETE, path: "**", query: {force: "true"}}, {method: PUT, path: "**", query: {a: "x*", b: "y"}}]`))
+	s := inspected(t, one(`protocol: rest, access: full, deny_rules: [{method: DELETE, path: "**", query: {force: "true"}}, {method: PUT, path: "**", query: {a: "x*", b: "y"}}, {method: DELETE, path: "**", query: {file_id: "1"}}]`))
 	lines(t, s,
 		[]string{
-			"DELETE /", "DELETE /?force=false", "DELETE /?Force=false", "DELETE /?force=TRUE", "DELETE /?x=1%3Bforce=true", "DELETE /?forced=true", "DELETE /?[force]=true", "DELETE /?forc[e]=true",
+			"DELETE /", "DELETE /?force=false", "DELETE /?Force=false", "DELETE /?force=TRUE", "DELETE /?x=1%3Bforce=true", "DELETE /?forced=true", "DELETE /?[x][force]=true", "DELETE /?forc[e]=true",
 			"PUT /?a=x", "PUT /?a=x&b=z", "GET /?force=true", "DELETE /?x=%C3%A9",
 		},
 		[]string{
 			"DELETE /?force=true", "DELETE /?force=false&force=true", "DELETE /?force=true&force=false", "DELETE /?%66orce=tru%65",
-			"DELETE /?Force=true", "DELETE /?force[]=true", "DELETE /?force[x][y]=true", "DELETE /?+force=true", "DELETE /?%20%46orce%5B=true", // as some origins find it
+			"DELETE /?Force=true", "DELETE /?force[]=true", "DELETE /?force[x][y]=true", "DELETE /?+force=true", "DELETE /?%20%46orce%5B=true", "DELETE /?[force]=true", "DELETE /?+%5BForce%5D[x]=true", "DELETE /?[[force=true", "DELETE /?force]=true", "DELETE /?[force][=true", "DELETE /?file.id=1", "DELETE /?file[id=1", // as some origins find it
 			"DELETE /?x=1;force=true", "DELETE /?force=true;x", "DELETE /?;%66orce=true;", "PUT /?a=x;b=y", "PUT /?a=xx;b=z&b=y",
 			"PUT /?a=x.y&b=y", "PUT /?b=z&b=y&a=q&a=xx", "DELETE /?force=%", "GET /?a=%zz", "DELETE /?force=true%00", "DELETE /?x=%FF",
 		})

@@ -41,10 +41,15 @@ func others(methods []string, own, list string) []string {
 }
 
 // parameter is the name of one as PHP reads it, which leaves out spaces in front and all
-// behind a NUL, and takes a dot for an underscore. Others read such a name as another.
+// behind a NUL, and takes a dot for an underscore, and as Express and Rack do, to which a name
+// in brackets is that name. Others read such a name as another.
 func parameter(sent string) string {
 	sent, _, _ = strings.Cut(sent, "%00") // first: behind it an escape may be broken
-	return strings.ReplaceAll(strings.TrimLeft(unescaped(sent), " "), ".", "_")
+	name := strings.TrimLeft(unescaped(sent), " []")
+	if end := strings.IndexAny(name, "[]"); end >= 0 {
+		name = name[:end]
+	}
+	return strings.ReplaceAll(name, ".", "_")
 }
 
 // unescaped is a part of a query as an origin reads it. What has a broken escape some read

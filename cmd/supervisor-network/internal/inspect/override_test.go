@@ -43,7 +43,9 @@ func TestParametersThatOverrideTheMethodAreFound(t *testing.T) {
 		"_method=+DELETE,%20PUT":                 {"DELETE", "PUT"},
 		"_method%00x=DELETE":                     {"DELETE"},
 		"%5fmethod%00%zz=DELETE":                 {"DELETE"},
-		"_method=POST&_method=&_method":          nil, // what it is, or nothing
+		"[_method]=DELETE&%5B_method%5Dx=PUT":    {"DELETE", "PUT"}, // as Express has it
+		"_method[]=DELETE&_method[0]=PUT":        {"DELETE", "PUT"}, // where the first is taken
+		"_method=POST&_method=&_method":          nil,               // what it is, or nothing
 		"method=DELETE&x_method=DELETE&=_method": nil,
 		"a=_method=DELETE&a=%26_method=DELETE":   nil,
 		"":                                       nil,

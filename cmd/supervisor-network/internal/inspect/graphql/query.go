@@ -103,10 +103,14 @@ func parameters(query string, yield func(key, value string) error) error {
 }
 
 // meaning is the name that some server may read a parameter as: in another case, as
-// an element of an array, or with something around it that it cuts off.
+// an element of an array, or with something around it, a bracket for instance, that it cuts off.
 func meaning(key string) (name string, known bool) {
-	inner, _, _ := strings.Cut(key, "[")
-	inner = strings.TrimFunc(inner, func(c rune) bool { return c < 0x80 && !nameByte(byte(c)) })
+	outside := func(c rune) bool { return c < 0x80 && !nameByte(byte(c)) }
+	inner := strings.TrimLeftFunc(key, outside)
+	if end := strings.IndexAny(inner, "[]"); end >= 0 {
+		inner = inner[:end]
+	}
+	inner = strings.TrimRightFunc(inner, outside)
 	for _, n := range names {
 		if strings.EqualFold(inner, n) {
 			return n, true
