@@ -26,9 +26,10 @@
 // number to number and from thread to thread while it is looked for) uses the rights of
 // whichever is found first, until a pass sees both. So does one that connects, writes and
 // executes another program before it is looked at. A known process vouches not for its
-// children, but still for what a child that has ended left behind, and for unseenLasts for a
-// child that has its pid and cannot be seen yet. An orphan's ancestors are what the kernel
-// says now. An interpreter is identified, not its script.
+// children, but still for what a child that has ended left behind, for one that it made its
+// parent's (CLONE_PARENT), and for unseenLasts for one that has its pid and cannot be seen
+// yet. An orphan's ancestors are what the kernel says now. An interpreter is identified, not
+// its script.
 //
 // Callers may rely on this: everything but core.IdentityKnown denies; nothing here
 // reads a process that is not below Config.Proc's pid namespace (or Config.Tree);
