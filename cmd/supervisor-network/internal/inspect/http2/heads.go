@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -227,9 +228,19 @@ func (h *heads) field(f hpack.HeaderField) {
 	if f.Name == "content-type" {
 		h.kind = f.Value
 	}
-	if h.size += int(f.Size()); h.size <= MaxHeaderList {
+	if h.size += listSize(f); h.size <= MaxHeaderList {
 		h.fields = append(h.fields, f)
 	}
+}
+
+// listSize is what a field counts for. A name in Trailer counts for one, as it does to the
+// library, which would refuse too many of them in words of its own.
+func listSize(f hpack.HeaderField) int {
+	size := int(f.Size())
+	if f.Name == "trailer" {
+		size += fieldOverhead * strings.Count(f.Value, ",")
+	}
+	return size
 }
 
 // settle looks at a section that has ended. Trailers are nobody's request: those that are
@@ -288,3 +299,6 @@ const (
 	flagPriority     = 0x20
 	prioritySize     = 5
 )
+
+// fieldOverhead is what a field counts for besides its bytes (RFC 9113 section 6.5.2).
+const fieldOverhead = 32

@@ -53,6 +53,8 @@ func TestEveryRefusalIsOurs(t *testing.T) {
 		{"a pseudo-field behind a field", post(":path", "/other"), "POST", "400 bad_request"},
 		{"another scheme", with(":scheme", "ftp"), "GET", "400 bad_request"},
 		{"user information", instead(post(), ":authority", "me@"+host), "POST", "400 bad_request"},
+		{"an authority that is none", instead(post(), ":authority", "a b"), "POST", "400 bad_request"},
+		{"a Host field with user information, and no authority", append(instead(post(), ":authority", ""), fields("host", "me@"+host)...), "POST", "400 bad_request"},
 		{"another Host field", post("host", "evil.test"), "POST", "400 bad_request"},
 		{"two Host fields", post("host", host, "host", host), "POST", "400 bad_request"},
 		{"a path without a slash", instead(post(), ":path", "admin"), "POST", "400 invalid_request_target"},
@@ -62,6 +64,9 @@ func TestEveryRefusalIsOurs(t *testing.T) {
 		{"one large field", post("x", strings.Repeat("v", 60<<10)), "POST", "431 header_too_large"},
 		{"many fields", get(long...), "GET", "431 header_too_large"},
 		{"a large path", with(":path", "/"+strings.Repeat("a", 60<<10)), "GET", "431 header_too_large"},
+		{"names of trailers without end", get("trailer", strings.Repeat("x-sum,", 2500)), "GET", "431 header_too_large"},
+		{"HTTP2-Settings", get("http2-settings", "AAMAAABkAAQAAP__"), "GET", "400 bad_request"},
+		{"a TE that is empty", get("te", ""), "GET", "400 bad_request"},
 		{"our own name", post(refusedName, "size DELETE"), "POST", "400 bad_request"},
 	} {
 		t.Run(c.rule, func(t *testing.T) {
@@ -134,12 +139,12 @@ func section(enc *hpack.Encoder, buf *bytes.Buffer, out *http2.Framer, stream ui
 }
 
 // FuzzHeads: behind it the library reads what it would read of the client, or a refusal, or
-// fails where it would.
+// fails where it would; and it refuses no request by itself.
 func FuzzHeads(f *testing.F) {
 	var wire, buf bytes.Buffer
 	out, enc := http2.NewFramer(&wire, nil), hpack.NewEncoder(&buf)
 	_ = out.WriteSettings()
-	for i, list := range [][]field{get(), get("x-a", "b", "cookie", "c=d"), {{Name: ":path", Value: "/x", Sensitive: true}, {Name: "x-a", Value: "b"}}, get("connection", "x-a", "x-c", "d"), get("x-c", "d", "X-Upper", "e"), with(":path", "/%")} {
+	for i, list := range [][]field{get(), get("x-a", "b", "cookie", "c=d"), {{Name: ":path", Value: "/x", Sensitive: true}, {Name: "x-a", Value: "b"}}, get("connection", "x-a", "x-c", "d"), get("x-c", "d", "X-Upper", "e"), with(":path", "/%"), get("trailer", strings.Repeat("x-a,", 2500))} {
 		section(enc, &buf, out, uint32(2*i+1), i%2 == 0, i+1, uint8(7*i), uint8(i), list)
 		_ = out.WriteData(uint32(2*i+1), false, []byte("data"))
 		section(enc, &buf, out, uint32(2*i+1), true, 2, 0, 0, fields("x-a", "b", "x-trailer", "e"))
@@ -158,11 +163,21 @@ func FuzzHeads(f *testing.F) {
 		h := newHeads(&meter{}, nil, 0)
 		h.in, h.due, h.rest = bytes.NewReader(sent), func(time.Time) error { return nil }, 0
 		client, library := reader(bytes.NewReader(sent)), reader(h)
+		newest := uint32(0)
 		for {
 			a, errA := client.ReadFrame()
 			b, errB := library.ReadFrame()
+			if h.newest > newest { // or what comes for it next is its trailers here, and another request there
+				newest = h.newest
+				if _, ended := errors.AsType[http2.StreamError](errB); ended {
+					t.Fatalf("the library refuses %v by itself: %v", a, errB)
+				}
+			}
+			if list, ok := b.(*http2.MetaHeadersFrame); ok && list.Truncated {
+				t.Fatalf("the library leaves out some of %v", a)
+			}
 			if refused(b) {
-				if list, ok := a.(*http2.MetaHeadersFrame); errA == nil && (!ok || malformed(list.Fields) == "" && !refused(a) && listed(list.Fields) <= MaxHeaderList) {
+				if list, ok := a.(*http2.MetaHeadersFrame); errA == nil && (!ok || !list.Truncated && malformed(list.Fields) == "" && !refused(a) && listed(list.Fields) <= MaxHeaderList) {
 					t.Fatalf("refused %v", a)
 				}
 				if _, goesOn := errors.AsType[http2.StreamError](errA); errA != nil && !goesOn {
@@ -197,7 +212,7 @@ func refused(f http2.Frame) bool {
 
 func listed(list []field) (n int) {
 	for _, f := range list {
-		n += int(f.Size())
+		n += listSize(f)
 	}
 	return n
 }

@@ -32,7 +32,7 @@ const (
 
 // refusals are the answers to those.
 var refusals = map[string]error{
-	tooLarge:           refuse(http.StatusRequestHeaderFieldsTooLarge, core.ReasonHeaderTooLarge, "the fields of a request are at most 16384 bytes long, with 32 for each"),
+	tooLarge:           refuse(http.StatusRequestHeaderFieldsTooLarge, core.ReasonHeaderTooLarge, "the fields of a request are at most 16384 bytes long, with 32 for each, and for each name in Trailer"),
 	ownField:           bad("the field " + refusedName + " is this proxy's own"),
 	connectionSpecific: bad("HTTP/2 has no connection-specific fields"),
 	strangeTE:          bad("TE is trailers, if there is one"),
