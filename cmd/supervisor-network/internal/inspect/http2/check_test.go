@@ -2,11 +2,9 @@ package http2
 
 import (
 	"context"
-	"crypto/tls"
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"strings"
 	"testing"
 
@@ -277,40 +275,6 @@ func TestABodyHasTheLengthThatWasDeclared(t *testing.T) {
 				t.Fatalf("got %+v, want %s", a, c.want)
 			}
 		})
-	}
-}
-
-// TestCheckDoesNotRelyOnNetHTTP asks the function alone: with another net/http, these
-// would come to it.
-func TestCheckDoesNotRelyOnNetHTTP(t *testing.T) {
-	o := Options{Host: host, Port: 443}
-	request := func(change func(*http.Request)) *http.Request {
-		r := &http.Request{Method: "GET", Host: host, RequestURI: "/", URL: &url.URL{}, Header: http.Header{}, TLS: &tls.ConnectionState{}}
-		change(r)
-		return r
-	}
-	if _, _, err := o.check(request(func(*http.Request) {})); err != nil {
-		t.Fatal(err)
-	}
-	for rule, change := range map[string]func(*http.Request){
-		"another Host field":       func(r *http.Request) { r.Header["Host"] = []string{"evil.test"} },
-		"two Host fields":          func(r *http.Request) { r.Header["Host"] = []string{host, host} },
-		"CONNECT":                  func(r *http.Request) { r.Method = "CONNECT" },
-		"a CONNECT that has ended": func(r *http.Request) { r.Method = "CONNECT"; r.Header[":protocol"] = []string{"websocket"} },
-		"two protocols": func(r *http.Request) {
-			r.Method, r.ContentLength = "CONNECT", -1
-			r.Header[":protocol"] = []string{"websocket", "websocket"}
-		},
-		"a protocol without CONNECT": func(r *http.Request) { r.Header[":protocol"] = []string{"websocket"} },
-		"no method":                  func(r *http.Request) { r.Method = "" },
-		"no path":                    func(r *http.Request) { r.RequestURI = "" },
-		"a path without a slash":     func(r *http.Request) { r.RequestURI = "admin" },
-		"a line break in a value":    func(r *http.Request) { r.Header["X"] = []string{"a\nb"} },
-		"a name with a space":        func(r *http.Request) { r.Header["X y"] = []string{"a"} },
-	} {
-		if _, _, err := o.check(request(change)); err == nil {
-			t.Errorf("%s passes", rule)
-		}
 	}
 }
 

@@ -325,12 +325,15 @@ func TestACONNECTIsRefusedWithoutSuccess(t *testing.T) {
 	}
 }
 
-// TestTheStreamOfAWebSocketHasNoLength: it would bound what can be said on it.
+// TestTheStreamOfAWebSocketHasNoLength, which would bound what can be said on it, and is
+// opened by CONNECT alone.
 func TestTheStreamOfAWebSocketHasNoLength(t *testing.T) {
-	r := accepted(t, Options{}, func(*Duplex) { t.Error("it is accepted") })
-	r.headers(1, false, connect("websocket", "content-length", "5"))
-	if a := r.answer(1); a.status != "400" {
-		t.Errorf("answered with %+v", a)
+	for _, list := range [][]field{connect("websocket", "content-length", "5"), instead(connect("websocket"), ":method", "GET")} {
+		r := accepted(t, Options{}, func(*Duplex) { t.Errorf("%v is accepted", list) })
+		r.headers(1, false, list)
+		if a := r.answer(1); a.status != "400" {
+			t.Errorf("%v is answered with %+v", list, a)
+		}
 	}
 }
 

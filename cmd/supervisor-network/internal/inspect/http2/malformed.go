@@ -47,8 +47,8 @@ var refusals = map[string]error{
 // pseudoFields are those of a request.
 var pseudoFields = [...]string{":method", ":scheme", ":authority", ":path", pseudoProtocol}
 
-// malformed says why the library would not give a request to its handler, of what has an
-// answer in HTTP.
+// malformed says why a section is no request by RFC 9113, of what has an answer in HTTP.
+// All of it but HTTP2-Settings the library would keep from its handler; check relies on it.
 func malformed(fields []hpack.HeaderField) string {
 	var line [len(pseudoFields)]string
 	var seen [len(pseudoFields)]bool
@@ -76,8 +76,8 @@ func strangeFields(fields []hpack.HeaderField, authority string) string {
 		switch f.Name {
 		case refusedName:
 			return ownField
-		case "connection", "proxy-connection", "keep-alive", "transfer-encoding", "upgrade":
-			return connectionSpecific
+		case "connection", "proxy-connection", "keep-alive", "transfer-encoding", "upgrade", "http2-settings":
+			return connectionSpecific // an origin behind a translation would act on it (RFC 9113 section 8.2.2)
 		case "te":
 			if te++; te > 1 || f.Value != "trailers" {
 				return strangeTE
@@ -94,7 +94,7 @@ func strangeFields(fields []hpack.HeaderField, authority string) string {
 			return strangeValue
 		}
 	}
-	if hosts > 1 || hosts == 1 && authority != "" && authority != host || !isAuthority(authority) || !isAuthority(host) {
+	if hosts > 1 || hosts == 1 && authority != "" && authority != host || !httpguts.ValidHostHeader(authority) || !httpguts.ValidHostHeader(host) {
 		return strangeAuthority
 	}
 	return ""
@@ -130,9 +130,6 @@ func isWireName(name string) bool {
 	}
 	return isToken(name)
 }
-
-// isAuthority reports whether an authority can be one; there may be none.
-func isAuthority(s string) bool { return !strings.Contains(s, "@") && httpguts.ValidHostHeader(s) }
 
 // standIn is a section that says why another one is refused.
 func standIn(fields []hpack.HeaderField, contentType, why string) []hpack.HeaderField {
