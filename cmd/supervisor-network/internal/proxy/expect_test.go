@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"strings"
 	"testing"
 )
@@ -55,6 +56,48 @@ func TestAClientThatWaitsForLeaveGetsIt(t *testing.T) {
 				body, err := io.ReadAll(resp.Body)
 				if got := fmt.Sprintf("%d %s", resp.StatusCode, strings.TrimSpace(string(body))); err != nil || got != tc.want {
 					t.Errorf("%s, %v, want %s", got, err, tc.want)
+				}
+			})
+		}
+	}
+}
+
+// TestAClientOfHTTP2ThatWaitsForLeaveGetsIt, too, unless its request is refused.
+func TestAClientOfHTTP2ThatWaitsForLeaveGetsIt(t *testing.T) {
+	const host, call = "a.example.com", `{"jsonrpc":"2.0","id":1,"method":"ping"}`
+	for _, protocol := range []string{"h2", "http/1.1"} {
+		for name, tc := range map[string]struct {
+			endpoint string
+			status   int
+			interim  string
+		}{
+			"the origin reads it": {", protocol: rest, enforcement: enforce, access: full", 200, "100"},
+			"a rule reads it":     {", protocol: json-rpc, enforcement: enforce, rules: [{allow: {method: ping}}]", 200, "100"},
+			"nobody reads it":     {", protocol: rest, enforcement: enforce, access: read-only", 403, ""},
+		} {
+			t.Run(protocol+", "+name, func(t *testing.T) {
+				w := newWorld(t, generous, endpoint(host, 443, tc.endpoint))
+				w.origin(host, 443, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+					if body, _ := io.ReadAll(r.Body); string(body) != call {
+						t.Errorf("the origin got %q", body)
+					}
+				}), protocol)
+				var interim string
+				ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{Got100Continue: func() { interim += "100" }})
+				req, err := http.NewRequestWithContext(ctx, "POST", "https://"+host+"/", strings.NewReader(call))
+				if err != nil {
+					t.Fatal(err)
+				}
+				req.Header = http.Header{"Content-Type": {"application/json"}, "Expect": {"100-continue"}}
+				client := w.client(true)
+				client.Transport.(*http.Transport).ExpectContinueTimeout = 2 * generous // longer than it may take
+				resp, err := client.Do(req)
+				if err != nil {
+					t.Fatal(err)
+				}
+				resp.Body.Close()
+				if resp.StatusCode != tc.status || interim != tc.interim {
+					t.Errorf("%s behind %q", resp.Status, interim)
 				}
 			})
 		}

@@ -488,6 +488,20 @@ func acceptOf(key string) string {
 	return base64.StdEncoding.EncodeToString(sum[:])
 }
 
+// TestAnOriginThatSaysNothingOpensNoWebSocket, which clients of both versions are told.
+func TestAnOriginThatSaysNothingOpensNoWebSocket(t *testing.T) {
+	w := newWorld(t, 600*time.Millisecond, endpoint("ws.example.com", 443, anyText))
+	w.origin("ws.example.com", 443, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }), "http/1.1")
+	for version, got := range map[string]string{
+		"HTTP/1.1": w.verdict(w.client(false), "ws.example.com", "/chat", [2]string{"x", "y"}),
+		"HTTP/2":   w.streams("ws.example.com").verdict("ws.example.com", "/chat"),
+	} {
+		if !strings.HasPrefix(got, "504 ") || !strings.Contains(got, `"upstream_timeout"`) {
+			t.Errorf("%s: answered with %s", version, got)
+		}
+	}
+}
+
 func TestAnOriginOfHTTP2AloneOpensNoWebSocket(t *testing.T) {
 	w := newWorld(t, generous, endpoint("ws.example.com", 443, anyText))
 	w.origin("ws.example.com", 443, http.NotFoundHandler(), "h2")
