@@ -53,7 +53,7 @@ func (d *daemon) admitExec(c net.Conn) error {
 }
 
 // launchExec launches a program exactly as the workload is launched.
-func (d *daemon) launchExec(ctx context.Context, r exec.Request) (exec.Session, error) {
+func (d *daemon) launchExec(ctx context.Context, r exec.Request) (launch.Program, error) {
 	spec := d.sessionSpec(r.Argv, r.Files, r.Environ)
 	spec.Terminal = r.Terminal
 	return d.launchSession(ctx, spec, r.Argv[0])
@@ -153,7 +153,7 @@ func (d *daemon) admitSSH(c net.Conn) error {
 }
 
 // launchSSH launches a session exactly as the workload is launched.
-func (d *daemon) launchSSH(ctx context.Context, r sshd.Request) (sshd.Session, error) {
+func (d *daemon) launchSSH(ctx context.Context, r sshd.Request) (launch.Program, error) {
 	spec := d.sessionSpec(nil, r.Files, r.Environ)
 	spec.Terminal = r.Terminal
 	name := d.account.Shell
@@ -209,7 +209,7 @@ type session struct {
 	name string
 }
 
-// Wait implements exec.Session and sshd.Session.
+// Wait implements launch.Program.
 func (s *session) Wait(ctx context.Context) (core.Exit, error) {
 	exit, err := s.Session.Wait(ctx)
 	if err == nil {

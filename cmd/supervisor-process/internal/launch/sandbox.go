@@ -251,6 +251,12 @@ type Session struct {
 	events  chan message
 }
 
+// Program is what whoever asked for a session does with it.
+type Program interface {
+	Wait(ctx context.Context) (core.Exit, error)
+	Signal(sig syscall.Signal) error
+}
+
 // Limit makes every program join the cgroup whose cgroup.procs this is. Init does not: it
 // has to get its threads when the cgroup is full. Call it before Launch; the file stays
 // the caller's.

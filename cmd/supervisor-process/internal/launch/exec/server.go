@@ -16,7 +16,6 @@ import (
 
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/launch"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/launch/stage"
-	"github.com/splitpod/splitpod/pkg/core"
 )
 
 // Limits.
@@ -36,16 +35,10 @@ type Request struct {
 	Files    [3]*os.File
 }
 
-// Session is a launched Request.
-type Session interface {
-	Wait(ctx context.Context) (core.Exit, error)
-	Signal(sig syscall.Signal) error
-}
-
 // Server is what exec needs of the sandbox.
 type Server struct {
 	Admit        func(c net.Conn) error // of a new connection
-	Launch       func(ctx context.Context, r Request) (Session, error)
+	Launch       func(ctx context.Context, r Request) (launch.Program, error)
 	OpenTerminal func() (*launch.Terminal, error)
 	Log          *slog.Logger
 }
@@ -195,7 +188,7 @@ func read(c *net.UnixConn) (request, []*os.File, error) {
 
 // passSignals forwards the caller's signals; when the caller is gone, the program
 // gets SIGHUP as from a terminal that closed.
-func passSignals(c *net.UnixConn, session Session, terminal *launch.Terminal) {
+func passSignals(c *net.UnixConn, session launch.Program, terminal *launch.Terminal) {
 	buf := make([]byte, 256)
 	for {
 		n, err := c.Read(buf)

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/launch"
 	"github.com/splitpod/splitpod/pkg/core"
 )
 
@@ -36,7 +37,7 @@ func TestASlowClientGetsAllOutput(t *testing.T) {
 	const size = 2<<20 + 64<<10
 	w := writer{make(chan struct{})}
 	s, _ := testServer(t, func(c *Config) {
-		c.Launch = func(_ context.Context, r Request) (Session, error) { return w, w.launch(r, size) }
+		c.Launch = func(_ context.Context, r Request) (launch.Program, error) { return w, w.launch(r, size) }
 	})
 	s.drain = 20 * time.Millisecond
 	client := mustDial(t, s)

@@ -61,7 +61,7 @@ func (s *Server) refuse(c ssh.Session, err error) {
 }
 
 // accompany copies, forwards signals, and reports the end.
-func (s *Server) accompany(c ssh.Session, session Session, f *files) {
+func (s *Server) accompany(c ssh.Session, session launch.Program, f *files) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(c.Context()))
 	defer cancel()
 	hangUp := context.AfterFunc(c.Context(), func() {

@@ -58,16 +58,10 @@ type Request struct {
 	Files    [3]*os.File
 }
 
-// Session is a launched Request.
-type Session interface {
-	Wait(ctx context.Context) (core.Exit, error)
-	Signal(sig syscall.Signal) error
-}
-
 // Config is what a Server needs of the sandbox.
 type Config struct {
 	Admit        func(c net.Conn) error // of a new connection
-	Launch       func(ctx context.Context, r Request) (Session, error)
+	Launch       func(ctx context.Context, r Request) (launch.Program, error)
 	OpenTerminal func() (*launch.Terminal, error)
 	// Dial connects to a port of the workload's loopback.
 	Dial func(ctx context.Context, host string, port uint16) (net.Conn, error)

@@ -20,6 +20,7 @@ import (
 
 	gossh "golang.org/x/crypto/ssh"
 
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/launch"
 	"github.com/splitpod/splitpod/pkg/core"
 )
 
@@ -117,7 +118,7 @@ func testServer(t *testing.T, change func(*Config)) (*Server, chan *program) {
 	launched := make(chan *program, 100)
 	cfg := Config{
 		Admit: func(net.Conn) error { return nil }, Log: slog.New(slog.DiscardHandler),
-		Launch: func(_ context.Context, r Request) (Session, error) {
+		Launch: func(_ context.Context, r Request) (launch.Program, error) {
 			p := &program{r, make(chan core.Exit, 4), make(chan syscall.Signal, 16)}
 			launched <- p
 			return p, nil
