@@ -1,6 +1,6 @@
 // Package link is what both daemons do alike on the sockets of the local
-// contract: authenticate the peer, agree on a revision, convert between the wire
-// and core, deliver events, hand over descriptors.
+// contract: accept, authenticate the peer, agree on a revision, convert between the
+// wire and core, deliver events, hand over descriptors.
 //
 // It answers the threats of a stranger on a socket (every connection is checked
 // for the peer's uid before a byte is read), of a peer of another release (unknown

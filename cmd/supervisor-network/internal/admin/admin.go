@@ -87,36 +87,22 @@ type Server struct {
 
 // Run answers until ctx ends, and closes l.
 func (s *Server) Run(ctx context.Context, l *net.UnixListener) error {
-	stop := context.AfterFunc(ctx, func() { l.Close() })
-	defer stop()
-	defer l.Close()
 	places := make(chan struct{}, maxAtOnce)
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	for {
-		c, err := l.AcceptUnix()
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case errors.Is(err, net.ErrClosed):
-			return fmt.Errorf("the admin socket was closed: %w", err)
-		case err != nil:
-			s.Log.Warn("a connection on the admin socket was not accepted", slog.Any("error", err))
-			time.Sleep(50 * time.Millisecond) // out of descriptors
-			continue
-		}
+	return link.Accept(ctx, l, s.Log, func(c *net.UnixConn) {
 		select {
 		case places <- struct{}{}:
 		default:
 			c.Close()
-			continue
+			return
 		}
 		wg.Go(func() {
 			defer func() { <-places }()
 			defer c.Close()
 			s.serve(ctx, c)
 		})
-	}
+	})
 }
 
 func (s *Server) serve(ctx context.Context, c *net.UnixConn) {

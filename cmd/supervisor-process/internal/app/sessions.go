@@ -35,7 +35,9 @@ func (d *daemon) serveExec(ctx context.Context) (stop func(), err error) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		server.Run(ctx, l)
+		if err := server.Run(ctx, l); err != nil {
+			d.log.Error("exec ended", slog.Any("error", err))
+		}
 	}()
 	return func() {
 		cancel()

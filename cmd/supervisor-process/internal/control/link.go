@@ -19,7 +19,6 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
@@ -173,39 +172,17 @@ func (l *Link) ReportEvents(stream grpc.BidiStreamingServer[pb.EventBatch, pb.Ev
 // holds one place for a few seconds.
 const maxHandovers = 8
 
-// acceptAgain is the pause after a connection that could not be accepted.
-const acceptAgain = 100 * time.Millisecond
-
 func (l *Link) serveHandover(ctx context.Context) error {
-	stop := context.AfterFunc(ctx, func() { l.handover.Close() })
-	defer stop()
 	slots := make(chan struct{}, maxHandovers)
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	for {
-		c, err := l.handover.AcceptUnix()
-		switch {
-		case ctx.Err() != nil:
-			if err == nil {
-				c.Close()
-			}
-			return nil
-		case errors.Is(err, net.ErrClosed):
-			return fmt.Errorf("accept on the hand-over socket: %w", err)
-		case err != nil: // no descriptors, for instance, which will not last
-			l.opt.Log.Warn("a hand-over could not be accepted", slog.Any("error", err))
-			select {
-			case <-ctx.Done():
-			case <-time.After(acceptAgain):
-			}
-			continue
-		}
+	return link.Accept(ctx, l.handover, l.opt.Log, func(c *net.UnixConn) {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
 			l.handOver(c)
 		})
-	}
+	})
 }
 
 func (l *Link) handOver(c *net.UnixConn) {

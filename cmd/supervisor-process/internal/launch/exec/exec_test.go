@@ -24,7 +24,9 @@ func TestExecRefusesMoreThanItServes(t *testing.T) {
 	var running sync.WaitGroup
 	running.Go(func() {
 		s := Server{Admit: func(net.Conn) error { return nil }, Log: slog.New(slog.DiscardHandler)}
-		s.Run(ctx, l)
+		if err := s.Run(ctx, l); err != nil {
+			t.Error(err)
+		}
 	})
 	defer running.Wait()
 	defer cancel()

@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/splitpod/splitpod/api/supervisor/link"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/launch"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/launch/stage"
 )
@@ -24,7 +25,6 @@ const (
 	maxRequest  = 16 << 20 // bytes of a request; the kernel's own limit of arguments is lower
 
 	refusalPatience = time.Second // for the request of a caller who is refused
-	acceptAgain     = 100 * time.Millisecond
 )
 
 // Request is one program to launch.
@@ -44,25 +44,11 @@ type Server struct {
 }
 
 // Run serves connections of l until ctx ends, closes l, and waits for those it serves.
-func (s *Server) Run(ctx context.Context, l *net.UnixListener) {
-	stop := context.AfterFunc(ctx, func() { l.Close() })
-	defer stop()
+func (s *Server) Run(ctx context.Context, l *net.UnixListener) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	slots := make(chan struct{}, maxPrograms)
-	for {
-		c, err := l.AcceptUnix()
-		if errors.Is(err, net.ErrClosed) {
-			return
-		}
-		if err != nil { // no descriptors, for instance, which will not last
-			s.Log.Warn("an exec request could not be accepted", slog.Any("error", err))
-			select {
-			case <-ctx.Done():
-			case <-time.After(acceptAgain):
-			}
-			continue
-		}
+	return link.Accept(ctx, l, s.Log, func(c *net.UnixConn) {
 		select {
 		case slots <- struct{}{}:
 			wg.Go(func() {
@@ -72,7 +58,7 @@ func (s *Server) Run(ctx context.Context, l *net.UnixListener) {
 		default: // nobody waits for an end that may never come, without a word
 			wg.Go(func() { s.refuse(c) })
 		}
-	}
+	})
 }
 
 // refuse tells a caller that there are too many. The request is read first, because a

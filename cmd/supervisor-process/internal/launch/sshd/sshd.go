@@ -32,6 +32,7 @@ import (
 	"github.com/gliderlabs/ssh"
 	gossh "golang.org/x/crypto/ssh"
 
+	"github.com/splitpod/splitpod/api/supervisor/link"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/launch"
 	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/launch/console"
 	"github.com/splitpod/splitpod/pkg/core"
@@ -46,7 +47,6 @@ const (
 	keepalive        = 15 * time.Second
 	killAfter        = 2 * time.Second // from hanging up to SIGKILL
 	drainTimeout     = 2 * time.Second // without output after the exit
-	acceptAgain      = 100 * time.Millisecond
 )
 
 // Request is one session to launch.
@@ -163,42 +163,23 @@ func granted(ctx ssh.Context) *gossh.Permissions {
 }
 
 // Run accepts on l until ctx ends, and closes l and every connection.
-func (s *Server) Run(ctx context.Context, l net.Listener) error {
-	stop := context.AfterFunc(ctx, func() { l.Close(); s.ssh.Close() })
+func (s *Server) Run(ctx context.Context, l *net.UnixListener) error {
+	stop := context.AfterFunc(ctx, func() { s.ssh.Close() })
 	defer stop()
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	for {
-		c, err := l.Accept()
-		if ctx.Err() != nil {
-			return nil
-		}
-		if errors.Is(err, net.ErrClosed) {
-			return fmt.Errorf("accept SSH connections: %w", err)
-		}
-		if err != nil { // no descriptors, for instance; sessions that end give some back
-			s.cfg.Log.Warn("an SSH connection could not be accepted", slog.Any("error", err))
-			wait(ctx, acceptAgain)
-			continue
-		}
+	return link.Accept(ctx, l, s.cfg.Log, func(c *net.UnixConn) {
 		if err := s.cfg.Admit(c); err != nil {
 			s.cfg.Log.Warn("an SSH connection was refused", slog.Any("error", err))
 			c.Close()
-			continue
+			return
 		}
 		wg.Go(func() {
 			stop := context.AfterFunc(ctx, func() { c.Close() })
 			defer stop()
 			s.Serve(c)
 		})
-	}
-}
-
-// wait waits for a time, or until ctx ends.
-func wait(ctx context.Context, d time.Duration) {
-	ctx, cancel := context.WithTimeout(ctx, d)
-	defer cancel()
-	<-ctx.Done()
+	})
 }
 
 // Told waits until everybody who looks at the main program was told how it ended, but
