@@ -48,6 +48,7 @@ import (
 	"github.com/splitpod/splitpod/pkg/core"
 	"github.com/splitpod/splitpod/pkg/core/outbox"
 	"github.com/splitpod/splitpod/pkg/core/policy"
+	"github.com/splitpod/splitpod/pkg/core/settings"
 	"github.com/splitpod/splitpod/pkg/core/slack"
 )
 
@@ -109,7 +110,7 @@ func Serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) er
 		bodies: hold.New(heldLimit()), answers: hold.New(unreadLimit()), places: proxy.NewPlaces(cfg.MaxConnections), state: roomOf(cfg.StateDir)}
 	d.windows.Limit = windowLimit()
 	d.assemblies = websocket.NewAssemblies(d.bodies)
-	d.log = newLogger(stderr, cfg.LogLevel, d.instance)
+	d.log = settings.Logger(stderr, cfg.LogLevel, Build().Component, d.instance)
 	if cfg.Identity == "process" {
 		d.box = outbox.New(outbox.DefaultLimit)
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/splitpod/splitpod/pkg/core"
 	"github.com/splitpod/splitpod/pkg/core/outbox"
 	"github.com/splitpod/splitpod/pkg/core/policy"
+	"github.com/splitpod/splitpod/pkg/core/settings"
 )
 
 // ConfigError is a daemon that was not started for what it is configured with.
@@ -54,7 +55,7 @@ func start(cfg *config.Config, log io.Writer) (*daemon, error) {
 	gather()
 	d := &daemon{cfg: cfg, instance: core.NewInstanceID(), environ: config.Environ(),
 		configs: make(chan core.Config, 1), fatal: make(chan error, 1)}
-	d.log = newLogger(log, cfg.LogLevel, d.instance)
+	d.log = settings.Logger(log, cfg.LogLevel, Build().Component, d.instance)
 	return d, nil
 }
 
