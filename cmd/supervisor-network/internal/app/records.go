@@ -2,11 +2,13 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/export"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/record"
@@ -69,15 +71,29 @@ func (d *daemon) watch(ev *core.Event) {
 	}
 }
 
-// runRecords writes records and sends copies of them, until ctx ends and everything is
-// out.
-func (d *daemon) runRecords(ctx context.Context) {
-	var wg sync.WaitGroup
-	wg.Go(func() { _ = d.record.Run(ctx) })
-	if d.export != nil {
-		wg.Go(func() { _ = d.export.Run(ctx) })
+// startRecords writes records and sends copies of them until stop is called, which waits
+// until everything is out.
+func (d *daemon) startRecords(ctx context.Context) (stop func() error) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		var wg sync.WaitGroup
+		wg.Go(func() { _ = d.record.Run(ctx) })
+		if d.export != nil {
+			wg.Go(func() { _ = d.export.Run(ctx) })
+		}
+		wg.Wait()
+	}()
+	return func() error {
+		cancel()
+		select {
+		case <-done:
+			return nil
+		case <-time.After(recordsTimeout):
+			return errors.New("the last records were not written: the log is not read")
+		}
 	}
-	wg.Wait()
 }
 
 func (d *daemon) recordContext() ocsf.Context {

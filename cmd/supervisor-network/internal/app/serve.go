@@ -11,7 +11,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -21,15 +20,12 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/splitpod/splitpod/api/supervisor/link"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/advisor"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/config"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/control"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/export"
-	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/identify"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/seal"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/hold"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/http2"
@@ -158,140 +154,6 @@ func Serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) er
 		return &ConfigError{fmt.Errorf("the policy is not usable, nothing was started:\n%w", err)}
 	}
 	return d.run(ctx, file.Digest)
-}
-
-// run binds every listener, then starts everything, and ends with the first
-// failure or with ctx.
-func (d *daemon) run(ctx context.Context, digest string) (err error) {
-	var proxy, admin net.Listener
-	var contract *net.UnixListener
-	if d.cfg.Listen != "" {
-		if proxy, err = bind(ctx, "--listen", d.cfg.Listen); err != nil {
-			return err
-		}
-		defer proxy.Close()
-	}
-	if d.cfg.AdminListen != "" {
-		if admin, err = bind(ctx, "--admin-listen", d.cfg.AdminListen); err != nil {
-			return err
-		}
-		defer admin.Close()
-	}
-	decisions, err := d.advisor.Listen(ctx)
-	if err != nil {
-		return fmt.Errorf("--state-dir: %w", err)
-	}
-	defer decisions.Close()
-	if d.hub != nil {
-		if contract, err = d.hub.Listen(ctx); err != nil {
-			return fmt.Errorf("--run-dir: %w", err)
-		}
-		defer contract.Close()
-	}
-
-	// Records outlive everything that makes them.
-	records, stopRecords := context.WithCancel(context.WithoutCancel(ctx))
-	recordsDone := make(chan struct{})
-	go func() {
-		defer close(recordsDone)
-		d.runRecords(records)
-	}()
-	defer func() {
-		stopRecords()
-		select {
-		case <-recordsDone:
-		case <-time.After(recordsTimeout):
-			err = errors.Join(err, errors.New("the last records were not written: the log is not read"))
-		}
-	}()
-	defer d.refusals.flushAll()
-	// So does what is made of them.
-	advising, stopAdvising := context.WithCancel(context.WithoutCancel(ctx))
-	advised := make(chan error, 1)
-	go func() { advised <- decisions.Run(advising) }()
-	defer func() {
-		stopAdvising()
-		<-advised
-	}()
-	d.lifecycle(core.EventStarted, Build().String())
-	if d.inbox != nil {
-		d.unsure(d.inbox.Unsure())
-	}
-	defer d.lifecycle(core.EventStopped, "")
-
-	g, ctx := errgroup.WithContext(ctx)
-	if proxy != nil {
-		d.attach.served.Add(1)
-		g.Go(func() error {
-			defer d.attach.served.Done()
-			return d.accept(ctx, proxy.(*net.TCPListener), d.identifier(""))
-		})
-	}
-	if admin != nil {
-		g.Go(func() error { return d.admin().Run(ctx, admin) })
-		g.Go(func() error { return d.window.Run(ctx) })
-	}
-	if contract != nil {
-		// The contract outlives what it is needed for.
-		contractCtx, endContract := context.WithCancel(context.WithoutCancel(ctx))
-		defer endContract()
-		g.Go(func() error { return d.hub.Run(contractCtx, contract) })
-		g.Go(func() error {
-			defer endContract()
-			d.drained(ctx, d.hub.Attached)
-			return nil
-		})
-	}
-	g.Go(func() error { return d.pool.Run(ctx) })
-	g.Go(func() error { return d.refusals.run(ctx) })
-	g.Go(func() error { d.runVault(ctx); return nil })
-	g.Go(func() error { d.state.watch(ctx, d.log); return nil })
-	g.Go(func() error { spreadOn(ctx, cgroups); return nil })
-	g.Go(func() error { policyfile.Watch(ctx, d.cfg.Policy, digest, d.log, d.reload); return nil })
-	return g.Wait()
-}
-
-func bind(ctx context.Context, flag, addr string) (net.Listener, error) {
-	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp", addr)
-	if err != nil {
-		return nil, fmt.Errorf("bind %s (%s): %w", addr, flag, err)
-	}
-	return l, nil
-}
-
-// accept serves one listener until ctx ends.
-func (d *daemon) accept(ctx context.Context, l *net.TCPListener, who identify.Identifier) error {
-	p := &proxy.Path{
-		Identify: who, Policy: d.engine, Dialer: d.dialer, Mint: d.mint, Pool: d.pool, HTTP2: d.http2, Record: d.record, Meter: d.meter, Live: &d.live, Assemblies: d.assemblies, Vault: d.vault, Bodies: d.bodies, Places: d.places, Windows: &d.windows,
-		HeadTimeout: d.cfg.HeadTimeout, Idle: d.cfg.IdleTimeout, IgnoreIdentity: d.cfg.Identity != "process", Advise: d.cfg.AgentProposals, Local: d.advisor.Local(), Stopping: ctx,
-	}
-	return listen.Serve(ctx, l, listen.Options{
-		HeadTimeout: d.cfg.HeadTimeout, DrainTimeout: d.cfg.DrainTimeout, Gauge: d.gauge, Log: d.log,
-	}, p.Serve)
-}
-
-// identifier answers for the listeners of one process daemon instance; with the
-// empty instance, for whichever is attached.
-func (d *daemon) identifier(instance core.InstanceID) identify.Identifier {
-	if d.hub == nil {
-		return identify.Identifier{}
-	}
-	return identify.Identifier{Asker: asker{d.hub}, Instance: instance}
-}
-
-// asker asks whichever process daemon is attached when no instance is named.
-type asker struct{ hub *control.Hub }
-
-func (a asker) Identify(ctx context.Context, instance core.InstanceID, id core.RequestID, t core.Tuple) core.Identity {
-	if instance == "" {
-		peer, ok := a.hub.Attached()
-		if !ok {
-			return core.Identity{Status: core.IdentityNotReady, Detail: "no process daemon is attached"}
-		}
-		instance = peer.Instance
-	}
-	return a.hub.Identify(ctx, instance, id, t)
 }
 
 func (d *daemon) openCA() error {
