@@ -37,6 +37,35 @@ func standalone(t *testing.T, policy string, args ...string) *pair {
 	return p
 }
 
+// TestASecondProxyDoesNotTouchTheFirst: with the same directories it does not start, and
+// what the first keeps is as before. Once that has ended, it starts.
+func TestASecondProxyDoesNotTouchTheFirst(t *testing.T) {
+	p := standalone(t, policyText)
+	half := p.dir + "/state/.proposals.json.1" // as the first has it for a moment
+	must(t, os.WriteFile(half, nil, 0o600))
+	second := []string{"--listen", "127.0.0.1:13130", "--identity", "ignore"}
+	refused := start(t, p.networkArgs(second)...)
+	if code := refused.wait(t); code != 78 || !strings.Contains(refused.err.String(), p.dir+"/state/events is in use") {
+		t.Errorf("the second ended with %d: %s", code, refused.err)
+	}
+	if _, err := os.Stat(half); err != nil {
+		t.Errorf("the second swept the first one's state: %v", err)
+	}
+	if _, err := os.Stat(p.dir + "/state/admin.sock"); err != nil {
+		t.Errorf("nobody can decide any more: %v", err)
+	}
+	p.network.kill(syscall.SIGTERM)
+	p.network.wait(t)
+	p.startNetwork(second...)
+	eventually(t, "the second, now that the first has ended", func() bool {
+		c, err := net.Dial("tcp", "127.0.0.1:13130")
+		if err == nil {
+			c.Close()
+		}
+		return err == nil
+	})
+}
+
 // talk sends raw bytes and returns everything that comes back.
 func talk(t *testing.T, text string) string {
 	t.Helper()

@@ -123,10 +123,16 @@ func (in *Inbox) take(from core.InstanceID, batch []*pb.Event, take func([]core.
 func (in *Inbox) Close() {
 	in.taking.Lock()
 	defer in.taking.Unlock()
-	if !in.closed && in.ledger != nil {
+	in.closed = true
+}
+
+// Release closes the Inbox and lets the next instance start. It is for what a daemon
+// does last: until then the directory of the file is this daemon's alone.
+func (in *Inbox) Release() {
+	in.Close()
+	if in.ledger != nil {
 		in.ledger.file.Close()
 	}
-	in.closed = true
 }
 
 // of is the mark of a producer. Preconditions: taking is held.

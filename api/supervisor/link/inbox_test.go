@@ -28,7 +28,7 @@ func openInbox(t *testing.T, path string) *Inbox {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(in.Close)
+	t.Cleanup(in.Release)
 	return in
 }
 
@@ -39,7 +39,7 @@ func TestAnInboxGoesOnWhereItsEarlierInstanceStopped(t *testing.T) {
 	if !fresh(in, one, 7) || !fresh(in, other, 3) {
 		t.Fatal("new events are not taken")
 	}
-	in.Close()
+	in.Release()
 	again := openInbox(t, path)
 	if fresh(again, one, 7) || fresh(again, other, 3) || !fresh(again, one, 8) || !fresh(again, other, 4) || again.Unsure() != 0 {
 		t.Errorf("the earlier instance's numbers are not kept; %d unsure", again.Unsure())
@@ -49,10 +49,13 @@ func TestAnInboxGoesOnWhereItsEarlierInstanceStopped(t *testing.T) {
 func TestADaemonRunsOnce(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "events")
 	in := openInbox(t, path)
-	if _, err := OpenInbox(path, nil); err == nil || !strings.Contains(err.Error(), "in use") {
-		t.Errorf("a second daemon starts beside the first: %v", err)
+	for _, does := range []string{"takes events", "takes none any more, and ends"} {
+		if _, err := OpenInbox(path, nil); err == nil || !strings.Contains(err.Error(), "in use") {
+			t.Errorf("a second daemon starts beside the first, which %s: %v", does, err)
+		}
+		in.Close()
 	}
-	in.Close()
+	in.Release()
 	openInbox(t, path)
 }
 
@@ -84,7 +87,7 @@ func TestABatchIsNotedBeforeItIsTaken(t *testing.T) {
 			t.Errorf("killed now, the next instance is unsure of %d events, want 3", killed.Unsure())
 		}
 	})
-	in.Close()
+	in.Release()
 	if next := openInbox(t, path); next.Unsure() != 0 {
 		t.Errorf("%d events are unsure after they were taken", next.Unsure())
 	}

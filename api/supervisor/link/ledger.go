@@ -19,7 +19,8 @@ import (
 // not synced: what ends with the machine ends with both daemons and all their numbers.
 //
 // It is locked while it is open: a second daemon with the same directories would put its
-// sockets in the place of the first one's, and take them along when it ends.
+// sockets in the place of the first one's, take them along when it ends, and write over
+// what the first keeps.
 type ledger struct {
 	file   *os.File
 	failed func(error)

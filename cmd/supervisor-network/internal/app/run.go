@@ -38,9 +38,7 @@ func (d *daemon) run(ctx context.Context, digest string) (err error) {
 		<-advised
 	}()
 	d.lifecycle(core.EventStarted, Build().String())
-	if d.inbox != nil {
-		d.unsure(d.inbox.Unsure())
-	}
+	d.unsure(d.inbox.Unsure())
 	defer d.lifecycle(core.EventStopped, "")
 
 	g, ctx := errgroup.WithContext(ctx)

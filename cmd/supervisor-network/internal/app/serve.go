@@ -69,7 +69,7 @@ type daemon struct {
 	dialer     *relay.Dialer
 	policies   *policies
 	hub        *control.Hub // nil without a process daemon
-	inbox      *link.Inbox  // nil without a process daemon
+	inbox      *link.Inbox
 	gauge      *listen.Gauge
 	live       proxy.Live
 	advisor    *advisor.Advisor
@@ -125,6 +125,10 @@ func Serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) er
 	for _, w := range file.Warnings {
 		d.log.Warn("policy warning", slog.String("problem", w.String()))
 	}
+	if err := d.openState(); err != nil {
+		return &ConfigError{fmt.Errorf("--state-dir: %w", err)}
+	}
+	defer d.inbox.Release()
 	if err := d.openCA(); err != nil {
 		return &ConfigError{err}
 	}
@@ -142,9 +146,6 @@ func Serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) er
 	}
 	d.policies = d.newPolicies()
 	if cfg.Identity == "process" {
-		if d.inbox, err = d.openInbox(); err != nil {
-			return &ConfigError{fmt.Errorf("--state-dir: %w", err)}
-		}
 		d.hub = control.New(control.Options{
 			RunDir: cfg.RunDir, PeerUID: cfg.ProcessUID, Build: Build(), Instance: d.instance,
 			Log: d.log, Outbox: d.box, Inbox: d.inbox, Handler: d, Ready: func() bool { return observe.Holds(d.checks()) },
@@ -156,10 +157,17 @@ func Serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) er
 	return d.run(ctx, file.Digest)
 }
 
-func (d *daemon) openCA() error {
+// openState makes the state directory this daemon's alone, before anything in it is looked
+// at. The ledger is what says so, also without a process daemon whose events it counts.
+func (d *daemon) openState() (err error) {
 	if err := os.MkdirAll(d.cfg.StateDir, 0o700); err != nil {
-		return fmt.Errorf("--state-dir: %w", err)
+		return err
 	}
+	d.inbox, err = d.openInbox()
+	return err
+}
+
+func (d *daemon) openCA() error {
 	ca, err := mint.Open(d.cfg.StateDir)
 	if err != nil {
 		return fmt.Errorf("--state-dir: %w", err)
