@@ -103,7 +103,7 @@ func Serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) er
 		return err
 	}
 	d := &daemon{cfg: cfg, instance: core.NewInstanceID(), engine: &decide.Engine{}, meter: observe.NewMeter(),
-		bodies: hold.New(heldLimit()), answers: hold.New(unreadLimit()), places: proxy.NewPlaces(cfg.MaxConnections), state: roomOf(cfg.StateDir)}
+		bodies: hold.New(heldLimit()), answers: hold.New(unreadLimit()), places: proxy.NewPlaces(cfg.MaxConnections)}
 	d.windows.Limit = windowLimit()
 	d.assemblies = websocket.NewAssemblies(d.bodies)
 	d.log = settings.Logger(stderr, cfg.LogLevel, Build().Component, d.instance)
@@ -164,6 +164,7 @@ func (d *daemon) openState() (err error) {
 		return err
 	}
 	d.inbox, err = d.openInbox()
+	d.state = roomOf(d.cfg.StateDir)
 	return err
 }
 

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -23,11 +25,21 @@ type stateRoom struct {
 	free func() (uint64, error) // bytes
 }
 
+// roomOf also sees that a directory is not any more what it was: the ledger in it, which
+// this daemon has open, is gone or another.
 func roomOf(dir string) stateRoom {
+	ledger := filepath.Join(dir, inboxFile)
+	was, _ := os.Lstat(ledger) // without one there is nothing to compare
 	return stateRoom{free: func() (uint64, error) {
 		var st unix.Statfs_t
 		if err := unix.Statfs(dir, &st); err != nil {
-			return 0, fmt.Errorf("statfs %s: %w", dir, err)
+			return 0, fmt.Errorf("the state directory: statfs %s: %w", dir, err)
+		}
+		if st.Flags&unix.ST_RDONLY != 0 {
+			return 0, fmt.Errorf("the state directory %s is read-only: proposals and decisions are not kept", dir)
+		}
+		if is, err := os.Lstat(ledger); was != nil && (err != nil || !os.SameFile(was, is)) {
+			return 0, fmt.Errorf("the state directory %s was emptied or replaced: put it back; a restart without it makes another CA, which workloads that run do not trust, and has no approved rules", dir)
 		}
 		if st.Files > 0 && st.Ffree == 0 {
 			return 0, nil // no room for another file

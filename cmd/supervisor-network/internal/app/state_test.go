@@ -13,9 +13,12 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/config"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/credentials"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/seal"
+	"github.com/splitpod/splitpod/test/need"
 )
 
 func TestAStateDirectoryWithoutRoomIsNotReady(t *testing.T) {
@@ -41,6 +44,48 @@ func TestAStateDirectoryWithoutRoomIsNotReady(t *testing.T) {
 	}
 	if free, err := roomOf(t.TempDir()).free(); err != nil || free == 0 {
 		t.Errorf("a directory that is there: %d, %v", free, err)
+	}
+}
+
+// TestAStateDirectoryThatIsAnotherIsNotReady, and the old one in its place again is.
+func TestAStateDirectoryThatIsAnotherIsNotReady(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	d := &daemon{cfg: &config.Config{StateDir: dir}}
+	if err := d.openState(); err != nil {
+		t.Fatal(err)
+	}
+	defer d.inbox.Release()
+	file, away := filepath.Join(dir, inboxFile), dir+".away"
+	for _, step := range []struct {
+		name string
+		do   func() error
+		say  string // empty: it is ready
+	}{
+		{"as it was opened", func() error { return nil }, ""},
+		{"gone", func() error { return os.Rename(dir, away) }, "no such file"},
+		{"an empty one in its place", func() error { return os.Mkdir(dir, 0o700) }, "emptied or replaced"},
+		{"one of another daemon", func() error { return os.WriteFile(file, nil, 0o600) }, "emptied or replaced"},
+		{"put back", func() error { return errors.Join(os.RemoveAll(dir), os.Rename(away, dir)) }, ""},
+		{"emptied", func() error { return os.Remove(file) }, "emptied or replaced"},
+	} {
+		if err := step.do(); err != nil {
+			t.Fatal(err)
+		}
+		if got := d.state.check(); got.OK != (step.say == "") || !strings.Contains(got.Detail, step.say) || !got.OK && !strings.Contains(got.Detail, dir) {
+			t.Errorf("%s: %+v", step.name, got)
+		}
+	}
+}
+
+func TestAReadOnlyStateDirectoryIsNotReady(t *testing.T) {
+	need.Root(t)
+	dir := t.TempDir()
+	if err := unix.Mount("none", dir, "tmpfs", unix.MS_RDONLY, ""); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Unmount(dir, 0)
+	if got := roomOf(dir).check(); got.OK || !strings.Contains(got.Detail, dir+" is read-only") {
+		t.Errorf("%+v", got)
 	}
 }
 
