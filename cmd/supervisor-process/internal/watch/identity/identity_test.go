@@ -1011,7 +1011,7 @@ func TestPlacesThatStayEmptyAreForgotten(t *testing.T) {
 		slices.Sort(out)
 		return out
 	}
-	const first, others, later = 300, 50, 400
+	const first, others, later = 300, 50, 600
 	for n := first; n <= first+others; n++ {
 		at(n)
 	}
@@ -1024,7 +1024,7 @@ func TestPlacesThatStayEmptyAreForgotten(t *testing.T) {
 	}
 	want := []int{first}
 	for i := range maxEmpty {
-		n := later + 2*maxAbove*i // where nobody looks that takes the next number
+		n := later + 2*maxNear*i // where nobody looks that takes the next number
 		at(n)
 		defer unix.Close(n)
 		want = append(want, n)
@@ -1034,8 +1034,8 @@ func TestPlacesThatStayEmptyAreForgotten(t *testing.T) {
 	}
 }
 
-// TestWhoKeepsItsConnectionsIsNotListed: each further one has a number a little above the last,
-// whichever other files are opened in between.
+// TestWhoKeepsItsConnectionsIsNotListed: each further one has a number near the last, whichever
+// other files are opened in between, and in whichever order those of a crowd are asked for.
 func TestWhoKeepsItsConnectionsIsNotListed(t *testing.T) {
 	proc, err := os.Open("/proc")
 	if err != nil {
@@ -1076,14 +1076,17 @@ func TestWhoKeepsItsConnectionsIsNotListed(t *testing.T) {
 	if !c.keeps {
 		t.Error("a process that keeps its connections is looked for below them first")
 	}
-	if at += maxAbove - 1; !found(at, 1) {
+	if at += maxNear - 1; !found(at, 1) {
 		t.Error("the last number that is tried is not")
 	}
-	if at += maxAbove + 1; found(at, 1) {
+	if !found(at-maxNear/2, 1) { // of a crowd: it came before and is asked for later
+		t.Error("a number below the last is not tried")
+	}
+	if at += maxNear + 1; found(at, 1) {
 		t.Error("numbers are tried without an end")
 	}
 	c.keeps = true
-	if !found(first+2*maxPlaces-1, 1) || c.keeps {
+	if !found(first+2*maxPlaces-60, 1) || c.keeps {
 		t.Error("a process that uses a number again is taken for one that keeps its connections")
 	}
 }
@@ -1129,6 +1132,9 @@ func TestACrowdIsLookedForTogether(t *testing.T) {
 		list := c.started
 		if !c.holds(s.r.fs, first, before, maxHeld) || c.started != list {
 			t.Error("who asked before the list does not use it")
+		}
+		if !c.holds(s.r.fs, first, time.Now(), 1) {
+			t.Error("what a list had is not looked for at its number")
 		}
 		if c.holds(s.r.fs, 1, before, maxHeld) {
 			t.Error("the list has what nobody holds")

@@ -272,11 +272,17 @@ func socketAt(folder int, name string) (inode uint64, ok bool) {
 	return inode, err == nil
 }
 
+// socketNo is a descriptor that is a socket.
+type socketNo struct {
+	inode uint64
+	n     int
+}
+
 // inodes are those of the descriptors that are sockets.
-func (fs procfs) inodes(folder string, fds []int) (out []uint64) {
+func (fs procfs) inodes(folder string, fds []int) (out []socketNo) {
 	for _, n := range fds {
 		if inode, ok := socketAt(fs.fd, folder+"/"+strconv.Itoa(n)); ok {
-			out = append(out, inode)
+			out = append(out, socketNo{inode, n})
 		}
 	}
 	return out

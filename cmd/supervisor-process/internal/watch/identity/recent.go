@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"sync"
@@ -62,9 +63,9 @@ type connector struct {
 	folder  string     // guarded by looking; of its descriptors
 	places  []place    // guarded by looking; those that were sockets asked for, newest first
 	several bool       // guarded by looking; the last one found was not the newest
-	keeps   bool       // guarded by looking; the last one found was above the others
+	keeps   bool       // guarded by looking; the last one found was near the one before it
 	started time.Time  // guarded by looking; of the last list
-	held    []uint64   // guarded by looking; the inodes of its sockets, sorted
+	held    []socketNo // guarded by looking; its sockets, sorted by inode
 
 	using   sync.RWMutex // behind looking; held for reading while line's descriptors are used
 	line    *line        // guarded by using; nil: not held
@@ -84,9 +85,9 @@ const (
 	maxPlaces = 128
 	// maxEmpty is how often in a row one of them may be no socket.
 	maxEmpty = 3
-	// maxAbove is how many numbers above the one used last are tried: a process opens other
-	// files as well.
-	maxAbove = 8
+	// maxNear is how far from the number used last others are tried. A process opens other
+	// files as well, and those that come together are not asked for in their order.
+	maxNear = 64
 )
 
 // holds reports whether the process has a descriptor of the socket, at some moment after
@@ -127,12 +128,15 @@ func (c *connector) holds(fs procfs, inode uint64, asked time.Time, limit int) b
 		}
 	}
 	c.held, c.started = fs.inodes(c.folder, fds), started
-	slices.Sort(c.held)
+	slices.SortFunc(c.held, func(a, b socketNo) int { return cmp.Compare(a.inode, b.inode) })
 	return c.listed(inode)
 }
 
 func (c *connector) listed(inode uint64) bool {
-	_, found := slices.BinarySearch(c.held, inode)
+	i, found := slices.BinarySearchFunc(c.held, inode, func(s socketNo, inode uint64) int { return cmp.Compare(s.inode, inode) })
+	if found {
+		c.use(c.held[i].n)
+	}
 	return found
 }
 
@@ -153,32 +157,35 @@ func (c *connector) at(fs procfs, p *place) (inode uint64, ok bool) {
 	return socketAt(fs.fd, c.folder+"/"+p.name)
 }
 
-// again looks for the socket where others were, or above, in the order in which it was found
-// there last: a client that keeps its connections takes new numbers.
+// again looks for the socket where others were, or near the last one, in the order in which it
+// was found last: a client that keeps its connections takes new numbers.
 func (c *connector) again(fs procfs, inode uint64) bool {
 	c.using.RLock()
 	defer c.using.RUnlock()
-	if c.keeps && c.above(fs, inode) {
+	if c.keeps && c.near(fs, inode) {
 		return true
 	}
 	if c.among(fs, inode) {
 		c.keeps = false
 		return true
 	}
-	c.keeps = !c.keeps && c.above(fs, inode)
+	c.keeps = !c.keeps && c.near(fs, inode)
 	return c.keeps
 }
 
-// above looks at the numbers above the one used last.
-func (c *connector) above(fs procfs, inode uint64) bool {
+// near looks at the numbers around the one used last.
+func (c *connector) near(fs procfs, inode uint64) bool {
 	if len(c.places) == 0 {
 		return false
 	}
-	for i := range maxAbove {
-		p := newPlace(c.places[0].n + 1 + i)
-		if of, ok := c.at(fs, &p); ok && of == inode {
-			c.use(p.n)
-			return true
+	last := c.places[0].n
+	for i := range maxNear {
+		for _, n := range [...]int{last + 1 + i, last - 1 - i} {
+			p := newPlace(n)
+			if of, ok := c.at(fs, &p); ok && of == inode {
+				c.use(n)
+				return true
+			}
 		}
 	}
 	return false
