@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -110,6 +111,99 @@ func TestAnEndedDrainSaysWhyARequestWasNotRead(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestAStreamWithoutAnAnswerIsToldOfTheEnd, by the id of its record, as a request in
+// HTTP/1.1 is. One whose answer has begun only ends.
+func TestAStreamWithoutAnAnswerIsToldOfTheEnd(t *testing.T) {
+	w := newWorld(t, generous, endpoint("old.example.com", 443, ""), endpoint("new.example.com", 443, ""),
+		endpoint("rpc.example.com", 443, ", protocol: json-rpc, rules: [{allow: {method: echo}}]"))
+	reached := make(chan string, 9)
+	silent := http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/begun") {
+			_ = http.NewResponseController(rw).Flush()
+		}
+		reached <- r.URL.Path
+		_, _ = io.Copy(io.Discard, r.Body) // or nothing shows here that the client is gone
+		<-r.Context().Done()
+	})
+	w.origin("old.example.com", 443, silent, "http/1.1")
+	w.origin("new.example.com", 443, silent, "h2")
+	w.origin("rpc.example.com", 443, silent, "http/1.1")
+	cases := map[string]struct {
+		method, url, kind string
+		part              bool // of the body is sent
+		fails             bool
+	}{
+		"no body":                        {method: "GET", url: "https://old.example.com/"},
+		"no body, to HTTP/2":             {method: "GET", url: "https://new.example.com/"},
+		"a whole body":                   {method: "POST", url: "https://old.example.com/whole", kind: "text/plain"},
+		"an upload":                      {method: "POST", url: "https://old.example.com/part", kind: "text/plain", part: true},
+		"an upload, to HTTP/2":           {method: "POST", url: "https://new.example.com/part", kind: "text/plain", part: true},
+		"a body that is judged":          {method: "POST", url: "https://rpc.example.com/", kind: "application/json", part: true},
+		"a call":                         {method: "POST", url: "https://new.example.com/s/Call", kind: "application/grpc"},
+		"a call with more to say":        {method: "POST", url: "https://new.example.com/s/More", kind: "application/grpc", part: true},
+		"an answer that has begun":       {method: "GET", url: "https://old.example.com/begun", fails: true},
+		"a call's answer that has begun": {method: "POST", url: "https://new.example.com/s/begun", kind: "application/grpc", fails: true},
+	}
+	client := w.client(true)
+	var running sync.WaitGroup
+	begun := make(chan bool, len(cases))
+	for name, c := range cases {
+		running.Go(func() {
+			req, err := http.NewRequestWithContext(t.Context(), c.method, c.url, nil)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if c.kind != "" {
+				body, sends := io.Pipe()
+				defer sends.Close()
+				go func() {
+					_, _ = io.WriteString(sends, "{")
+					if begun <- true; !c.part {
+						sends.Close()
+					}
+				}()
+				req.Body, req.ContentLength = body, -1
+				req.Header.Set("Content-Type", c.kind)
+			} else {
+				begun <- true
+			}
+			resp, err := client.Do(req)
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+				return
+			}
+			defer resp.Body.Close()
+			text, err := io.ReadAll(resp.Body)
+			h, id := resp.Header, resp.Header.Get("X-Splitpod-Request-Id")
+			switch {
+			case c.fails:
+				if resp.StatusCode != 200 || err == nil {
+					t.Errorf("%s: %s, %v", name, resp.Status, err)
+				}
+				return
+			case c.kind == "application/grpc":
+				if h.Get("Grpc-Status") != "14" || h.Get("Grpc-Message") != "shutdown: the daemon is stopping" || err != nil {
+					t.Errorf("%s: %s %v, %v", name, resp.Status, h, err)
+				}
+			case resp.StatusCode != 503 || !strings.Contains(string(text), `"error":"shutdown"`) || !strings.Contains(string(text), `"request_id":"`+id+`"`) || err != nil:
+				t.Errorf("%s: %s %s, %v", name, resp.Status, text, err)
+			}
+			if record := w.recorded(t, `"request_id":"`+id+`"`); !strings.Contains(record, `"reason":"shutdown"`) {
+				t.Errorf("%s: recorded %s", name, record)
+			}
+		})
+	}
+	for range cases {
+		<-begun
+	}
+	for range len(cases) - 1 { // but the one whose body is judged
+		<-reached
+	}
+	w.stop()
+	running.Wait()
 }
 
 // pair is a TCP connection on the loopback.

@@ -248,14 +248,22 @@ func (s *session) unanswered(ctx context.Context, g *grant, in *incoming, up *co
 	case errors.Is(context.Cause(ctx), errUnsent):
 		return &refusal{status: 408, stage: core.StageRequest, reason: core.ReasonRequestTimeout, detail: errUnsent.Error(), failed: true}
 	}
-	if ctx.Err() != nil && !errors.Is(context.Cause(ctx), errRevoked) {
-		reason, detail := s.p.streamOutcome(ctx, err)
-		return &refusal{status: 503, stage: core.StageRequest, reason: reason, detail: detail, failed: true}
+	if ctx.Err() != nil {
+		return s.p.endedEarly(ctx, err)
 	}
-	if ctx.Err() == nil && up != nil && up.failed.Load() { // a moment before its stream ends, or with a false length
+	if up != nil && up.failed.Load() { // a moment before its stream ends, or with a false length
 		return &refusal{status: 400, stage: core.StageRequest, reason: core.ReasonClientClosed, detail: "the request's body is not what its head announced", failed: true}
 	}
 	return streamFailed(ctx, g.permit.Host(), err)
+}
+
+// endedEarly is a stream whose context ended before its answer began.
+func (p *Path) endedEarly(ctx context.Context, err error) *refusal {
+	if errors.Is(context.Cause(ctx), errRevoked) {
+		return undialled(ctx, core.StageRequest, err)
+	}
+	reason, detail := p.streamOutcome(ctx, err)
+	return &refusal{status: 503, stage: core.StageRequest, reason: reason, detail: detail, failed: true}
 }
 
 // streamOutcome is outcome for a stream, which ends, too, when its client resets it or
@@ -413,8 +421,8 @@ func (p *Path) readStream(ctx context.Context, st *http2.Stream, in *incoming, l
 	defer late.Stop()
 	defer context.AfterFunc(ctx, func() { _ = st.Body.Close() })()
 	content, err := in.body.Held.Read(st.Body, st.Length, limit)
-	if err != nil && errors.Is(context.Cause(ctx), errRevoked) {
-		return nil, undialled(ctx, core.StageRequest, err)
+	if err != nil && ctx.Err() != nil {
+		return nil, p.endedEarly(ctx, err)
 	}
 	if err != nil && !late.Stop() {
 		return nil, &http1.SyntaxError{Status: 408, Reason: core.ReasonRequestTimeout, Detail: "the request body did not arrive in time"}

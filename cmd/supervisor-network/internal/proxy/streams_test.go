@@ -87,8 +87,8 @@ func TestABodyThatBreaksOffIsItsClients(t *testing.T) {
 			cancel(tc.cause)
 		}
 		s := &session{p: &Path{Stopping: t.Context()}}
-		if got := s.unanswered(ctx, &grant{}, &incoming{}, up, io.ErrUnexpectedEOF); got.reason != tc.reason {
-			t.Errorf("%s: %s, want %s", name, got.reason, tc.reason)
+		if got := s.unanswered(ctx, &grant{}, &incoming{}, up, io.ErrUnexpectedEOF); got.reason != tc.reason || (got.status == 403) != (tc.reason == core.ReasonPolicyChanged) {
+			t.Errorf("%s: %d %s, want %s", name, got.status, got.reason, tc.reason)
 		}
 		cancel(nil)
 	}

@@ -36,6 +36,7 @@ const (
 	streamWindow     = 256 << 10
 	drainTime        = time.Second // for what a client sends on a WebSocket behind its end
 	firstStream      = time.Second // for what a client asks on a connection that drains already
+	lastAnswers      = time.Second // for streams that a drain has ended to be denied
 )
 
 // Options are what a connection is served with. Host is required.

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
+
+	"github.com/splitpod/splitpod/pkg/core"
 )
 
 // frames are n times the frame that write writes.
@@ -594,16 +596,72 @@ func TestTheEndOfTheContextDrains(t *testing.T) {
 		next(t, f.stats)
 	})
 	t.Run("a stream that does not", func(t *testing.T) {
-		started := make(chan struct{})
+		started, cause := make(chan struct{}), make(chan error, 1)
 		f := serve(t, Options{Drain: 100 * time.Millisecond}, func(ctx context.Context, s *Stream) {
 			close(started)
 			<-ctx.Done()
+			cause <- context.Cause(ctx)
+			_ = s.Deny(503, core.ReasonShutdown, "it ends", "id", "over")
 		})
 		r := dial(t, f).hello()
 		r.headers(1, true, get())
 		next(t, started)
 		f.cancel()
+		if a := r.answer(1); a.status != "503" || a.body != `"over"` || a.reset != 0 {
+			t.Errorf("%+v", a)
+		}
+		r.ended()
+		if err := next(t, cause); !errors.Is(err, context.Canceled) {
+			t.Errorf("the stream was ended for %v", err)
+		}
+		next(t, f.stats)
+	})
+	t.Run("a stream whose answer has begun", func(t *testing.T) {
+		f := serve(t, Options{Drain: 100 * time.Millisecond}, func(ctx context.Context, s *Stream) {
+			resp := response("")
+			body, sends := io.Pipe()
+			defer sends.Close()
+			defer context.AfterFunc(ctx, func() { _ = sends.CloseWithError(context.Cause(ctx)) })()
+			resp.Body = body
+			_ = s.Respond(ctx, resp)
+		})
+		r := dial(t, f).hello()
+		r.headers(1, true, get())
+		f.cancel()
+		if a := r.answer(1); a.status != "200" || a.reset == 0 {
+			t.Errorf("%+v", a)
+		}
 		r.ended()
 		next(t, f.stats)
+	})
+	t.Run("a client that does not read", func(t *testing.T) {
+		near, far := net.Pipe() // holds nothing: the first answer waits already
+		defer near.Close()
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		started, ended := make(chan struct{}, 2), make(chan error, 1)
+		go func() {
+			conn := tls.Server(far, &tls.Config{Certificates: []tls.Certificate{certificate()}, NextProtos: []string{"h2"}})
+			err := conn.HandshakeContext(ctx)
+			if err == nil {
+				Serve(ctx, conn, Options{Host: host, Port: 443, Drain: 100 * time.Millisecond, Stall: time.Hour}, func(ctx context.Context, s *Stream) {
+					started <- struct{}{}
+					if s.Path == "/" {
+						hello(ctx, s)
+						return
+					}
+					<-ctx.Done()
+					_ = s.Deny(503, core.ReasonShutdown, "it ends", "id", "over")
+				})
+			}
+			ended <- err
+		}()
+		r := newRaw(t, tls.Client(near, &tls.Config{ServerName: host, RootCAs: roots(), NextProtos: []string{"h2"}})).hello()
+		r.headers(1, true, get())
+		r.headers(3, true, fields(":method", "GET", ":scheme", "https", ":authority", host, ":path", "/silent"))
+		next(t, started)
+		next(t, started)
+		cancel()
+		r.ok(next(t, ended))
 	})
 }

@@ -35,7 +35,8 @@ var ErrClosed = errors.New("http2: the client's connection has ended")
 
 // Serve serves a connection on which h2 was negotiated until it ends, and closes it.
 // When ctx ends the client is asked to start no stream, and those that run have
-// Options.Drain to end. It returns when every handler has.
+// Options.Drain to end. Then their contexts end with the cause of ctx, and what has no
+// answer yet may still be denied. It returns when every handler has.
 func Serve(ctx context.Context, conn *tls.Conn, o Options, handle Handler) Stats {
 	o.defaults()
 	base, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
@@ -53,7 +54,7 @@ func Serve(ctx context.Context, conn *tls.Conn, o Options, handle Handler) Stats
 		defer close(drained)
 		select {
 		case <-ctx.Done():
-			s.drain(hs, ended)
+			s.drain(hs, ended, func() { cancel(context.Cause(ctx)) })
 		case <-ended:
 		}
 	}()
@@ -65,10 +66,11 @@ func Serve(ctx context.Context, conn *tls.Conn, o Options, handle Handler) Stats
 	return Stats{Streams: s.meter.opened.Load(), Handled: s.meter.handled.Load(), Flooded: s.meter.flooded.Load(), Crowded: s.meter.crowded.Load()}
 }
 
-// drain sends GOAWAY and gives the streams their time. To an ended context Shutdown
+// drain sends GOAWAY, gives the streams their time, ends them, and gives what they say to
+// that a moment: a client that does not read delays nothing. To an ended context Shutdown
 // does only the first. A client that has not asked for anything is about to: some (curl)
 // take GOAWAY for the failure of what they have not sent yet, and do not try again.
-func (s *server) drain(hs *http.Server, ended <-chan struct{}) {
+func (s *server) drain(hs *http.Server, ended <-chan struct{}, end func()) {
 	t := time.NewTimer(min(firstStream, s.o.Drain))
 	defer t.Stop()
 	select {
@@ -81,6 +83,13 @@ func (s *server) drain(hs *http.Server, ended <-chan struct{}) {
 	cancel()
 	_ = hs.Shutdown(now)
 	t.Reset(s.o.Drain)
+	select {
+	case <-ended:
+		return
+	case <-t.C:
+	}
+	end()
+	t.Reset(lastAnswers)
 	select {
 	case <-ended:
 	case <-t.C:

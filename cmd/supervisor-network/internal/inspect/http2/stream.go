@@ -133,6 +133,7 @@ func (s *Stream) Lost(err error) { s.lost = err }
 // Deny answers with a status and body as JSON; a gRPC client gets a status in the
 // trailers instead, with the detail as its message. fields go with the answer. A client
 // that has no window open for the body gets the head alone: a refusal waits for nobody.
+// It is sent though the stream's context has ended, of which it may be to tell.
 func (s *Stream) Deny(status int, reason core.Reason, detail string, id core.RequestID, body any, fields ...http1.Field) error {
 	s.answered = true
 	s.pay()
@@ -162,7 +163,7 @@ func (s *Stream) Deny(status int, reason core.Reason, detail string, id core.Req
 	h["Content-Length"] = []string{strconv.Itoa(len(text))}
 	s.w.WriteHeader(status)
 	if !head {
-		_, err = s.watch.write(s.ctx, s.w, text)
+		_, err = s.watch.write(context.WithoutCancel(s.ctx), s.w, text)
 	}
 	s.reset = s.reset || err != nil
 	return err
