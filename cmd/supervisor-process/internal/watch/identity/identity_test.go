@@ -979,15 +979,20 @@ func TestCommandLinesAreReadOnce(t *testing.T) {
 	})
 }
 
-// TestPlacesThatStayEmptyAreForgotten, or one crowd would slow down all who come later.
-func TestPlacesThatStayEmptyAreForgotten(t *testing.T) {
+// self is this process as one that connects.
+func self(t *testing.T) (procfs, *connector) {
+	t.Helper()
 	proc, err := os.Open("/proc")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer proc.Close()
-	fs := procfs{fd: int(proc.Fd())}
-	c := &connector{pid: os.Getpid()}
+	t.Cleanup(func() { proc.Close() })
+	return procfs{fd: int(proc.Fd())}, &connector{pid: os.Getpid()}
+}
+
+// TestPlacesThatStayEmptyAreForgotten, or one crowd would slow down all who come later.
+func TestPlacesThatStayEmptyAreForgotten(t *testing.T) {
+	fs, c := self(t)
 	// at opens a socket at a descriptor of its own and asks for it.
 	at := func(n int) {
 		t.Helper()
@@ -1037,13 +1042,7 @@ func TestPlacesThatStayEmptyAreForgotten(t *testing.T) {
 // TestWhoKeepsItsConnectionsIsNotListed: each further one has a number near the last, whichever
 // other files are opened in between, and in whichever order those of a crowd are asked for.
 func TestWhoKeepsItsConnectionsIsNotListed(t *testing.T) {
-	proc, err := os.Open("/proc")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer proc.Close()
-	fs := procfs{fd: int(proc.Fd())}
-	c := &connector{pid: os.Getpid()}
+	fs, c := self(t)
 	// found asks for a new socket at a descriptor, with a list of so many at most.
 	found := func(n, limit int) bool {
 		t.Helper()

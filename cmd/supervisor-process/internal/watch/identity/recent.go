@@ -91,9 +91,10 @@ const (
 )
 
 // holds reports whether the process has a descriptor of the socket, at some moment after
-// asked, and has at most limit descriptors. A connection that comes alone has a number
-// that others had before, or is among the newest. Those that come together share a list:
-// else each of a crowd would be looked for among all the others.
+// asked. It is looked for where others were, and near the last; else the descriptors are
+// listed, if they are at most limit. A connection that comes alone is then among the newest.
+// Those that come together share a list: else each of a crowd would be looked for among all
+// the others.
 func (c *connector) holds(fs procfs, inode uint64, asked time.Time, limit int) bool {
 	alone := c.looking.TryLock()
 	if !alone {
