@@ -54,6 +54,10 @@ const (
 	ReasonShutdown            Reason = "shutdown"                   // the daemon stopped
 	ReasonBypass              Reason = "bypass"                     // a direct connection the fence refused
 	ReasonInternal            Reason = "internal_error"             // a fault of the daemon; it denied
+	// About model calls.
+	ReasonInferenceUnconfigured Reason = "inference_unconfigured" // there is no inference route
+	ReasonInferenceNoRoute      Reason = "inference_no_route"     // no inference route takes the call's protocol
+	ReasonInferenceOperation    Reason = "inference_operation"    // a request to inference.local that is no model call
 	// About credentials.
 	ReasonCredentialUnavailable  Reason = "credential_unavailable"       // a placeholder has no usable value here
 	ReasonCredentialInjection    Reason = "credential_injection_failed"  // the same, on the forward path
@@ -76,6 +80,8 @@ const (
 	EventCAEnabled           Reason = "ca_enabled"                // the CA that TLS is intercepted with
 	EventCredentialsLoaded   Reason = "credentials_loaded"        // keys of the credentials file are in use
 	EventCredentialsInvalid  Reason = "credentials_invalid"       // a changed credentials file is refused, and no key is in use
+	EventInferenceLoaded     Reason = "inference_loaded"          // inference routes are in force
+	EventInferenceInvalid    Reason = "inference_invalid"         // a changed file of inference routes is refused
 	EventTokenGranted        Reason = "token_granted"             // a token endpoint gave this daemon a token
 	EventStaticPolicyChanged Reason = "static_policy_changed"     // sections that take effect at the workload's start only have changed
 	EventConfined            Reason = "confined"                  // what was really applied to the workload

@@ -67,6 +67,7 @@ func (d *daemon) run(ctx context.Context, digest string) (err error) {
 	g.Go(func() error { return d.pool.Run(ctx) })
 	g.Go(func() error { return d.refusals.run(ctx) })
 	g.Go(func() error { d.runVault(ctx); return nil })
+	g.Go(func() error { d.inference.Run(ctx); return nil })
 	g.Go(func() error { d.state.watch(ctx, d.log); return nil })
 	g.Go(func() error { spreadOn(ctx, cgroups); return nil })
 	g.Go(func() error { policyfile.Watch(ctx, d.cfg.Policy, digest, d.log, d.reload); return nil })
@@ -127,7 +128,7 @@ func (d *daemon) bind(ctx context.Context) (l listeners, err error) {
 func (d *daemon) accept(ctx context.Context, l *net.TCPListener, who identify.Identifier) error {
 	p := &proxy.Path{
 		Identify: who, Policy: d.engine, Dialer: d.dialer, Mint: d.mint, Pool: d.pool, HTTP2: d.http2, Record: d.record, Meter: d.meter, Live: &d.live, Assemblies: d.assemblies, Vault: d.vault, Bodies: d.bodies, Places: d.places, Windows: &d.windows,
-		HeadTimeout: d.cfg.HeadTimeout, Idle: d.cfg.IdleTimeout, IgnoreIdentity: d.cfg.Identity != "process", Advise: d.cfg.AgentProposals, Local: d.advisor.Local(), Stopping: ctx,
+		HeadTimeout: d.cfg.HeadTimeout, Idle: d.cfg.IdleTimeout, IgnoreIdentity: d.cfg.Identity != "process", Advise: d.cfg.AgentProposals, Local: d.advisor.Local(), Inference: d.inference, Stopping: ctx,
 	}
 	return listen.Serve(ctx, l, listen.Options{
 		HeadTimeout: d.cfg.HeadTimeout, DrainTimeout: d.cfg.DrainTimeout, Gauge: d.gauge, Log: d.log,

@@ -26,6 +26,7 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/control"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/export"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inference"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/seal"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/hold"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/http2"
@@ -74,6 +75,7 @@ type daemon struct {
 	live       proxy.Live
 	advisor    *advisor.Advisor
 	vault      *seal.Vault
+	inference  *inference.Router
 	bodies     *hold.Bodies
 	answers    *hold.Bodies // of origins of HTTP/2, unread
 	places     *proxy.Places
@@ -139,6 +141,9 @@ func Serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) er
 		return &ConfigError{err}
 	}
 	if err := d.openVault(); err != nil {
+		return &ConfigError{err}
+	}
+	if err := d.openInference(); err != nil {
 		return &ConfigError{err}
 	}
 	if d.advisor, err = d.openAdvisor(); err != nil {

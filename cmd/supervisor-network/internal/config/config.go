@@ -47,6 +47,10 @@ type Config struct {
 	// which endpoints they may go (see docs/credentials.md). It and the secrets are watched.
 	// Empty: the workload gets no placeholder, and a request with one is refused.
 	Credentials string `env:"CREDENTIALS" flag:"credentials"`
+	// InferenceRoutes file, YAML: which model calls to https://inference.local go to which
+	// provider, model and key file (see docs/inference.md). It and the keys are watched: an
+	// invalid new version is refused and reported. Empty: every model call is refused.
+	InferenceRoutes string `env:"INFERENCE_ROUTES" flag:"inference-routes"`
 	// CAOut is where the interception CA's certificate is written for clients outside
 	// a sandbox. Empty: nowhere. The private key stays in the state directory.
 	CAOut string `env:"CA_OUT" flag:"ca-out"`
@@ -178,6 +182,7 @@ func (c *Config) Validate() error {
 	bad(c.Identity == "process" || c.Identity == "off" || c.Identity == "ignore", "--identity %q: say process, off or ignore", c.Identity)
 	bad(c.Listen != "" || c.Identity == "process", "--identity %s needs --listen: a sandbox's process daemon always identifies", c.Identity)
 	bad(c.Credentials == "" || filepath.IsAbs(c.Credentials), "--credentials %q: needs an absolute path", c.Credentials)
+	bad(c.InferenceRoutes == "" || filepath.IsAbs(c.InferenceRoutes), "--inference-routes %q: needs an absolute path", c.InferenceRoutes)
 	bad(c.InvalidPolicy == "keep" || c.InvalidPolicy == "deny", "--invalid-policy %q: say keep or deny", c.InvalidPolicy)
 	bad(c.ProxyPort != 0, "--proxy-port 0: say 1 to 65535")
 	bad(c.MaxConnections > 0, "--max-connections %d: say 1 or more", c.MaxConnections)

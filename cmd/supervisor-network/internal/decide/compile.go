@@ -62,10 +62,12 @@ func build(ctx context.Context, doc *policy.Document, opt Options) (*Snapshot, e
 	requests := sync.OnceValues(func() (*evaluator, error) {
 		return newRequestEvaluator(context.WithoutCancel(ctx), endpoints, globs)
 	})
-	return &Snapshot{
+	s := &Snapshot{
 		generation: opt.Generation, learnUntil: opt.LearnUntil, ignore: opt.IgnoreBinaries,
 		empty: len(doc.Network) == 0, endpoints: c.endpoints, evaluator: ev, requests: requests, cache: newCache(),
-	}, nil
+	}
+	s.governed, err = s.governs(ctx)
+	return s, err
 }
 
 // enforceable refuses what this build cannot do with requests: to leave it out would

@@ -23,11 +23,11 @@ func Learning(now, until time.Time) bool {
 }
 
 // learn turns the denial of a connection that no rule allows into a Permit, during the
-// time of learning. Every other denial stays. The Permit is for public addresses only
+// time of learning. Every other denial stays, and so does who may ask for models. The Permit is for public addresses only
 // and belongs to no endpoint. The clock is read for every question, and such an answer
 // is not remembered, so that learning ends by itself.
 func (s *Snapshot) learn(f *facts, p Permit, d *Denial) (Permit, *Denial) {
-	if d == nil || d.Reason != core.ReasonPolicyDenied || !Learning(time.Now(), s.learnUntil) {
+	if d == nil || d.Reason != core.ReasonPolicyDenied || isInference(f.host, f.port) || !Learning(time.Now(), s.learnUntil) {
 		return p, d
 	}
 	return Permit{valid: true, host: strings.Clone(f.host), port: f.port, rule: LearnedRule, mode: AddressPublic,

@@ -24,6 +24,7 @@ type Snapshot struct {
 	generation core.Generation
 	ignore     bool // programs are not identified
 	empty      bool // no rule at all
+	governed   bool // there is an endpoint for InferenceHost
 	learnUntil time.Time
 	endpoints  []endpoint
 	evaluator  *evaluator
@@ -46,6 +47,9 @@ func (s *Snapshot) Connection(ctx context.Context, q Question) (Permit, *Denial)
 	}
 	if !s.ignore && q.Who.Status != core.IdentityKnown {
 		return Permit{}, unidentified(q.Who)
+	}
+	if isInference(q.Host, q.Port) && !s.governed {
+		return s.models(), nil
 	}
 	f := facts{host: q.Host, port: q.Port}
 	if !s.ignore {

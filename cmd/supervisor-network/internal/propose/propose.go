@@ -24,6 +24,7 @@ import (
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/aggregate"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/authority"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/address"
 	"github.com/splitpod/splitpod/pkg/core"
 	"github.com/splitpod/splitpod/pkg/core/policy"
@@ -137,8 +138,11 @@ func neverAllowed(host string, port uint16) string {
 	if address.ControlPlanePort(port) {
 		return fmt.Sprintf("port %d belongs to the control plane of the cluster and is never allowed", port)
 	}
-	if name == "policy.local" || name == "inference.local" {
+	if name == "policy.local" {
 		return "the name is the network daemon's own, and is served over plain HTTP without any rule"
+	}
+	if name == decide.InferenceHost {
+		return "the name is the network daemon's own, and who may ask it for models only an operator says"
 	}
 	if policy.MetadataName(name) {
 		return "the name serves a cloud's credentials and is never allowed"

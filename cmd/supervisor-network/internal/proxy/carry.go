@@ -69,7 +69,7 @@ func (s *session) serve(ctx context.Context, req *http1.Request) bool {
 // pathsCount reports whether something is decided by the path of a request: then it
 // has one spelling, and otherwise it is nobody's business but the origin's.
 func (p *Path) pathsCount(permit decide.Permit) bool {
-	return permit.Inspected() || p.Vault.Current().Credentialed(permit.Host(), permit.Port())
+	return permit.Read() || p.Vault.Current().Credentialed(permit.Host(), permit.Port())
 }
 
 // serveAbsolute is serve for a request in absolute form.
@@ -91,6 +91,10 @@ func (s *session) serveAbsolute(ctx context.Context, req *http1.Request) bool {
 	in.path, _ = redacted(t.Path, "")
 	if denial != nil {
 		s.answer(denied(core.StageForward, denial), in)
+		return false
+	}
+	if g.permit.Inference() {
+		s.answer(inTheClear(), in)
 		return false
 	}
 	if s.p.pathsCount(g.permit) {
@@ -163,6 +167,9 @@ func (s *session) request(ctx context.Context, req *http1.Request, t http1.Targe
 		return s.leave(false)
 	}
 	s.describe(in)
+	if s.grant.permit.Inference() {
+		return s.leave(s.infer(ctx, req, t, in, body))
+	}
 	sent, refused := s.seal(ctx, req, &t, in, body)
 	if refused != nil {
 		s.answer(refused, in)
@@ -383,6 +390,9 @@ func (s *session) unreachable(ctx context.Context, err error) *refusal {
 
 // reach makes sure that there is, or can be, a connection to the tunnel's origin.
 func (s *session) reach(ctx context.Context, tls bool) *refusal {
+	if s.grant.permit.Inference() {
+		return nil
+	}
 	s.destination = s.p.Pool.Destination(s.grant.permit, tls)
 	if s.destination.Waits() {
 		return nil
@@ -401,6 +411,9 @@ func (s *session) keep(tcp *net.TCPConn) { s.spare.tcp = tcp }
 // prepare turns the spare connection into one for requests, beside what the client
 // does meanwhile.
 func (s *session) prepare(ctx context.Context, tls bool) {
+	if s.grant.permit.Inference() {
+		return
+	}
 	if s.destination != nil && s.destination.TLS() != tls {
 		s.destination.Close()
 		s.destination = nil

@@ -62,7 +62,7 @@ func (s *session) establish(ctx context.Context, c *listen.Conn) hello.Kind {
 		if reason, detail := outcome(ctx, err); reason != "" {
 			s.ev.Fail(reason, detail) // without a word
 		}
-	case !s.grant.permit.Inspected():
+	case !s.grant.permit.Read():
 		s.refuse(uninspected(core.StageRequest))
 	default:
 		s.refuse(&refusal{status: 403, stage: core.StageRequest, reason: core.ReasonUnsupportedProtocol, detail: unsupported(kind)})
@@ -177,7 +177,7 @@ func (s *session) secure(ctx context.Context) {
 	case protocol == "h2":
 		defer s.p.Windows.Leave()
 		s.serveHTTP2(ctx, tc)
-	case protocol == "http/1.1" || s.grant.permit.Inspected():
+	case protocol == "http/1.1" || s.grant.permit.Read():
 		s.run(ctx)
 	case s.p.Vault.Guarded(s.grant.permit):
 		s.demand(ctx)

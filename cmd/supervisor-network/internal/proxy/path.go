@@ -16,6 +16,7 @@
 //	judge, refusal                  what both are, what rules say, and what the workload hears
 //	upgrade, streamsocket, socket   WebSockets of both, and their messages
 //	seal                            credentials in requests, messages and answers
+//	infer, local                    what this daemon itself answers for
 //
 // Invariant: every connection and request leaves one record, and a refusal is recorded
 // before it is answered.
@@ -28,6 +29,7 @@ import (
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/identify"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inference"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/placeholder"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/seal"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/hold"
@@ -60,6 +62,7 @@ type Path struct {
 	IgnoreIdentity bool
 	Assemblies     *websocket.Assemblies
 	Local          *policylocal.Server
+	Inference      *inference.Router
 	Vault          *seal.Vault
 	Bodies         *hold.Bodies
 	Places         *Places
@@ -145,7 +148,7 @@ func (p *Path) admit(outer context.Context, ev *record.Entry, c *listen.Conn, wh
 		entry.leave()
 		return nil, nil, nil, false
 	}
-	return ctx, &g, entry, watched || g.permit.Inspected()
+	return ctx, &g, entry, watched || g.permit.Read()
 }
 
 // refuse records why a connection or its first request is not carried and answers it.

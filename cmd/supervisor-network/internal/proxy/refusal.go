@@ -19,6 +19,8 @@ type refusal struct {
 	detail string
 	// failed says that the policy allows the request and something else went wrong.
 	failed bool
+	// said is what the answer to a model call calls it; empty for everything else.
+	said string
 	// ruling is set when rules about requests refused it.
 	ruling *decide.Ruling
 }
@@ -66,6 +68,9 @@ func (r *refusal) fieldsOfHTTP1() []http1.Field {
 // body is what the workload reads. Refusals by rules carry what an agent needs to
 // propose a change.
 func (r *refusal) body(req *asked) any {
+	if r.said != "" {
+		return callBody{r.said, r.reason, r.detail, string(req.id)}
+	}
 	if r.ruling == nil {
 		plain := http1.ErrorBody{Error: r.reason, Detail: r.detail, Message: r.detail, RequestID: string(req.id)}
 		if req.advise && r.reason == core.ReasonPolicyDenied {

@@ -161,6 +161,12 @@ func (s *session) stream2(ctx context.Context, st *http2.Stream) {
 		deny(&refusal{status: 403, stage: core.StageRequest, reason: core.ReasonPolicyChanged, detail: revoked})
 		return
 	}
+	if g.permit.Inference() {
+		if refused := s.inferStream(ctx, ev, st, in); refused != nil {
+			deny(refused)
+		}
+		return
+	}
 	if refused := s.sealStream(ctx, ev, &g, st, in); refused != nil {
 		deny(refused)
 		return

@@ -106,7 +106,7 @@ type destination struct {
 // Dial connects to the host of a Permit. It fails with *Error, which wraps the
 // context's error when that has ended. The caller closes the connection.
 func (d *Dialer) Dial(ctx context.Context, p decide.Permit) (*net.TCPConn, error) {
-	if !p.Valid() {
+	if !p.Valid() || p.Inference() {
 		return nil, &Error{Reason: core.ReasonInternal, Detail: "the connection was not permitted"}
 	}
 	began := time.Now()

@@ -149,15 +149,15 @@ func CheckEndpoint(text string) string {
 		return ""
 	case u.Scheme != "http":
 		return "the token endpoint is neither https nor http; write https://host/path"
-	case !local(strings.ToLower(u.Hostname())):
+	case !Nearby(u.Hostname()):
 		return "the token endpoint is not https; plain http goes to loopback or to a service of the cluster only"
 	}
 	return ""
 }
 
-// local reports whether a host is this machine or a service of the cluster.
-func local(host string) bool {
-	switch host {
+// Nearby reports whether a host is this pod or a service of the cluster.
+func Nearby(host string) bool {
+	switch host = strings.ToLower(host); host {
 	case "localhost", "127.0.0.1", "::1":
 		return true
 	}

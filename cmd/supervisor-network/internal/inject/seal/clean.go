@@ -5,8 +5,18 @@ import (
 	"net/http"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/credentials"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/hygiene"
 )
+
+// Watch is for a response alone: it takes values out of one that were put into its request
+// elsewhere. Without any it is nil.
+func Watch(values []credentials.Echo) *Sealed {
+	if len(values) == 0 {
+		return nil
+	}
+	return &Sealed{filter: hygiene.New(values)}
+}
 
 // Cleaner takes echoed values out of a response; ok is false when there is nothing to look
 // for.

@@ -1,0 +1,144 @@
+package inference
+
+import (
+	"context"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/credentials"
+	"github.com/splitpod/splitpod/pkg/core"
+)
+
+// maxAnswer bounds an answer, in bytes.
+const maxAnswer = 32 << 20
+
+// Answer is a provider's answer. Its body ends within limits: one of events that is broken
+// off ends with an event that says so, which is what a client can read, any other one with
+// an error. The caller closes it.
+type Answer struct {
+	*http.Response
+	Route *Route
+
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	late   *time.Timer
+	stall  time.Duration // zero: late is for the whole answer
+	events bool
+	body   io.ReadCloser
+	left   int64
+	tail   []byte // what is left of the last event
+	failed error
+
+	once sync.Once
+}
+
+// newAnswer follows an answer whose head has come. late is what ends the call; one that
+// streams is kept going by what comes of it instead.
+func newAnswer(ctx context.Context, cancel context.CancelCauseFunc, late *time.Timer, stall time.Duration, resp *http.Response, route *Route) *Answer {
+	a := &Answer{Response: resp, Route: route, ctx: ctx, cancel: cancel, late: late, stall: stall, body: resp.Body, left: maxAnswer}
+	if stall > 0 {
+		late.Stop()
+		a.late = time.AfterFunc(stall, func() { cancel(errStalled) })
+	}
+	media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	a.events = media == "text/event-stream"
+	for _, name := range []string{"Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Set-Cookie", "Alt-Svc"} {
+		delete(resp.Header, name)
+	}
+	if a.events { // it may end with one of ours
+		resp.ContentLength = -1
+		delete(resp.Header, "Content-Length")
+	}
+	resp.Trailer, resp.Body = nil, a
+	return a
+}
+
+// Read implements io.Reader.
+func (a *Answer) Read(p []byte) (int, error) {
+	if a.failed != nil {
+		return a.rest(p)
+	}
+	n, err := a.body.Read(p)
+	if n > 0 && a.stall > 0 {
+		a.late.Reset(a.stall)
+	}
+	if a.left -= int64(n); a.left < 0 {
+		n, err = n+int(a.left), errTooLarge
+	}
+	if err == nil || errors.Is(err, io.EOF) {
+		return n, err
+	}
+	a.end(err)
+	if n > 0 {
+		return n, nil
+	}
+	return a.rest(p)
+}
+
+// What an answer of events says at its end, if that is not the provider's.
+var (
+	errTooLarge = errors.New("response size limit exceeded")
+	errBroken   = errors.New("the provider's answer broke off")
+)
+
+// end notes why the answer is over before its end.
+func (a *Answer) end(err error) {
+	switch cause := context.Cause(a.ctx); {
+	case errors.Is(err, errTooLarge):
+		a.failed = errTooLarge
+	case errors.Is(cause, errStalled), errors.Is(cause, errLate):
+		a.failed = cause
+	default:
+		a.failed = errBroken
+	}
+	a.cancel(a.failed)
+	if a.events {
+		a.tail = []byte("\n\ndata: {\"error\":{\"message\":\"" + a.failed.Error() + "\",\"type\":\"proxy_stream_error\"}}\n\n")
+	}
+}
+
+// rest is what comes behind the end.
+func (a *Answer) rest(p []byte) (int, error) {
+	if !a.events {
+		return 0, a.failed
+	}
+	n := copy(p, a.tail)
+	if a.tail = a.tail[n:]; n == 0 {
+		return 0, io.EOF
+	}
+	return n, nil
+}
+
+// Close implements io.Closer.
+func (a *Answer) Close() error {
+	a.once.Do(func() {
+		a.late.Stop()
+		_ = a.body.Close()
+		a.cancel(nil)
+	})
+	return nil
+}
+
+// Failed says why the answer ended before its end, if it did: Read has told the client.
+func (a *Answer) Failed() *Error {
+	if a.failed == nil {
+		return nil
+	}
+	e := &Error{Status: http.StatusBadGateway, Reason: core.ReasonUpstreamInvalid, Failed: true, Detail: "inference route " + a.Route.Name + ": " + a.failed.Error()}
+	if errors.Is(a.failed, errStalled) || errors.Is(a.failed, errLate) {
+		e.Reason = core.ReasonUpstreamTimeout
+	}
+	return e
+}
+
+// Echoes are what has to be taken out of the answer, in case that the provider repeats it.
+func (a *Answer) Echoes() []credentials.Echo {
+	if a.Route.KeyFile == "" {
+		return nil
+	}
+	return []credentials.Echo{{Value: a.Route.key, Placeholder: "REDACTED", Key: a.Route.Name}}
+}

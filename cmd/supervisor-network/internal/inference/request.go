@@ -1,0 +1,291 @@
+package inference
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptrace"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/splitpod/splitpod/pkg/core"
+)
+
+// MaxBody bounds the body of a call, in bytes.
+const MaxBody = 10 << 20
+
+// Copies is how many times its length a body takes while its model is replaced.
+const Copies = 3
+
+// Call is a call of the workload: its method, canonical path, query without question mark,
+// and head. It may be made once.
+type Call struct {
+	Method, Path, Query string
+	Header              http.Header
+	// Body reads the whole body, of at most MaxBody bytes; it is called if there is a route.
+	// What it fails with, Make fails with.
+	Body func() ([]byte, error)
+}
+
+// Error is a call that was not made, or got no answer. Said is for the program that called,
+// Detail for whoever reads why; neither names a key, or where the provider is.
+type Error struct {
+	Status int
+	Reason core.Reason
+	Said   string
+	Detail string
+	// Failed says that the call was allowed, and something else went wrong.
+	Failed bool
+}
+
+// Error implements error.
+func (e *Error) Error() string { return e.Said + ": " + e.Detail }
+
+// passed are the fields of the workload that go on to every provider. What an answer is
+// coded in is not theirs to choose: it is read here.
+var passed = []string{"Content-Type", "Accept", "User-Agent"}
+
+// Make makes a call to the first route that takes it, or a further one while none can be
+// reached. It fails with an *Error, or as Call.Body does. The caller reads the answer to its
+// end, or closes it.
+func (r *Router) Make(ctx context.Context, c *Call) (*Answer, error) {
+	op, ok := operationOf(c.Method, c.Path)
+	if !ok {
+		return nil, &Error{Status: http.StatusForbidden, Reason: core.ReasonInferenceOperation, Said: "connection not allowed by policy",
+			Detail: c.Method + " " + c.Path + " is no model call that is routed; there are POST /v1/chat/completions, /v1/completions, /v1/responses, /v1/embeddings and /v1/messages, GET /v1/models and what is below it"}
+	}
+	routes := r.Routes()
+	if len(routes) == 0 {
+		return nil, &Error{Status: http.StatusServiceUnavailable, Reason: core.ReasonInferenceUnconfigured, Said: "cluster inference is not configured",
+			Detail: "no inference route is configured for this sandbox; an operator names them in the network daemon's --inference-routes"}
+	}
+	routes = taking(routes, op.protocol)
+	if len(routes) == 0 {
+		return nil, &Error{Status: http.StatusBadRequest, Reason: core.ReasonInferenceNoRoute, Said: "no compatible inference route available",
+			Detail: "no inference route of this sandbox takes " + string(op.protocol)}
+	}
+	body, err := c.content()
+	if err != nil {
+		return nil, err
+	}
+	body.prefer(routes)
+	var failed error
+	for _, route := range routes {
+		a, sent, err := r.send(ctx, c, op, route, body)
+		if err == nil {
+			return a, nil
+		}
+		if failed = err; sent || ctx.Err() != nil {
+			break
+		}
+	}
+	return nil, failed
+}
+
+// taking are the routes for a protocol, in their order; the slice is a new one.
+func taking(routes []*Route, p Protocol) (out []*Route) {
+	for _, route := range routes {
+		if slices.Contains(route.Protocols, p) {
+			out = append(out, route)
+		}
+	}
+	return out
+}
+
+// send makes the call by one route. sent says that its provider may have it.
+func (r *Router) send(ctx context.Context, c *Call, op operation, route *Route, body *content) (_ *Answer, sent bool, err error) {
+	if route.problem != "" {
+		return nil, false, &Error{Status: http.StatusUnauthorized, Reason: core.ReasonCredentialUnavailable, Said: "inference service unavailable", Failed: true,
+			Detail: "the key of the inference route " + route.Name + " has no usable value; the operator's file is the place to look, not the one who asks"}
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	head := time.AfterFunc(route.wait(op), func() { cancel(errLate) })
+	var reached atomic.Bool
+	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { reached.Store(true) }})
+	resp, err := r.transport.RoundTrip(c.toProvider(traced, route, body))
+	if err != nil {
+		head.Stop()
+		e := unanswered(ctx, route, reached.Load(), err)
+		cancel(nil)
+		r.cfg.Log.Warn("a model call got no answer", slog.String("route", route.Name), slog.String("problem", string(e.Reason)), slog.Any("error", err))
+		return nil, reached.Load(), e
+	}
+	var stall time.Duration
+	if op.streams {
+		stall = r.cfg.Stall
+	}
+	return newAnswer(ctx, cancel, head, stall, resp, route), true, nil
+}
+
+// wait is how long an answer may take to begin, or if it does not stream, in all.
+func (r *Route) wait(op operation) time.Duration {
+	switch {
+	case r.Timeout > 0:
+		return r.Timeout
+	case op.streams:
+		return defaultHead
+	default:
+		return defaultTimeout
+	}
+}
+
+// errLate and errStalled end an answer that does not come.
+var (
+	errLate    = errors.New("the provider did not answer in time")
+	errStalled = errors.New("chunk idle timeout exceeded")
+)
+
+// unanswered is a call that got no answer to pass on. Its text is not the cause's, which
+// would tell of addresses and certificates.
+func unanswered(ctx context.Context, route *Route, sent bool, err error) *Error {
+	of := "the provider of the inference route " + route.Name
+	e := &Error{Status: http.StatusServiceUnavailable, Reason: core.ReasonUpstreamUnreachable, Said: "inference service unavailable", Detail: of + " could not be reached", Failed: true}
+	switch {
+	case errors.Is(context.Cause(ctx), errLate):
+		e.Reason, e.Detail = core.ReasonUpstreamTimeout, of+" did not answer in time"
+	case ctx.Err() != nil:
+		e.Reason, e.Detail = core.ReasonClientClosed, "the call ended before its answer began"
+	case sent:
+		e.Status, e.Reason, e.Said, e.Detail = http.StatusBadGateway, core.ReasonUpstreamInvalid, "inference service error", of+" gave no complete answer"
+	case ofTLS(err):
+		e.Status, e.Reason, e.Said, e.Detail = http.StatusBadGateway, core.ReasonUpstreamTLS, "inference service error", of+" has no acceptable TLS or certificate"
+	}
+	return e
+}
+
+// ofTLS reports whether a handshake failed.
+func ofTLS(err error) bool {
+	_, certificate := errors.AsType[*tls.CertificateVerificationError](err)
+	_, alert := errors.AsType[tls.AlertError](err)
+	_, record := errors.AsType[tls.RecordHeaderError](err)
+	return certificate || alert || record
+}
+
+// toProvider is the call as its provider gets it: nothing of the workload's but what is on
+// a list.
+func (c *Call) toProvider(ctx context.Context, route *Route, body *content) *http.Request {
+	u := *route.endpoint
+	u.RawQuery, u.Opaque = c.Query, joined(route.endpoint.EscapedPath(), c.Path) // which net/http spells as it is
+	p := providers[route.Provider]
+	h := http.Header{}
+	for name, value := range p.defaults {
+		h.Set(name, value)
+	}
+	for _, name := range slices.Concat(passed, p.pass) {
+		if values := c.Header[name]; len(values) > 0 {
+			h[name] = slices.Clone(values)
+		}
+	}
+	if h["User-Agent"] == nil {
+		h["User-Agent"] = []string{""} // or net/http would name itself
+	}
+	if key := route.key.Expose(); key != "" && p.key == "Authorization" {
+		h.Set(p.key, "Bearer "+key)
+	} else if key != "" {
+		h.Set(p.key, key)
+	}
+	req := (&http.Request{Method: c.Method, URL: &u, Host: u.Host, Header: h}).WithContext(ctx)
+	body.of(req, route.Model)
+	return req
+}
+
+// joined is a path below a base, of which only one begins with the version that both have.
+func joined(base, path string) string {
+	if rest, ok := strings.CutPrefix(path, "/v1"); ok && (strings.HasPrefix(base, "/v1/") || strings.HasSuffix(base, "/v1")) {
+		path = rest
+	}
+	return base + path
+}
+
+// content is the body of a call without its model.
+type content struct {
+	members []byte // of the object, each behind a comma; nil: there is no body
+	model   string // that was asked for
+}
+
+// content reads the body of a call, which is a JSON object if there is one: whatever else
+// it is, nobody could say which model it asks for.
+func (c *Call) content() (*content, error) {
+	if c.Method != http.MethodPost {
+		return &content{}, nil
+	}
+	body, err := c.Body()
+	if err != nil {
+		return nil, err
+	}
+	out := &content{members: make([]byte, 0, len(body)+1)}
+	if err := out.read(json.NewDecoder(bytes.NewReader(body))); err != nil {
+		return nil, &Error{Status: http.StatusBadRequest, Reason: core.ReasonBadRequest, Said: "the request body is not a JSON object",
+			Detail: "a model call has one JSON object as its body, in the clear, because its model is set by the route"}
+	}
+	return out, nil
+}
+
+var errNoObject = errors.New("it is no JSON object")
+
+// read takes the members of an object, but for its model however that is spelt: some
+// servers take names of any case.
+func (b *content) read(d *json.Decoder) error {
+	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+		return errNoObject
+	}
+	for d.More() {
+		name, err := d.Token()
+		if err != nil {
+			return err
+		}
+		var value json.RawMessage
+		if err := d.Decode(&value); err != nil {
+			return err
+		}
+		if strings.EqualFold(name.(string), "model") {
+			_ = json.Unmarshal(value, &b.model) // one that is no text asks for none
+			continue
+		}
+		quoted, err := json.Marshal(name)
+		if err != nil {
+			return err
+		}
+		b.members = append(append(append(append(b.members, ','), quoted...), ':'), value...)
+	}
+	if _, err := d.Token(); err != nil {
+		return err
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return errNoObject
+	}
+	return nil
+}
+
+// prefer puts the routes of the model that was asked for, by its name or the route's, in
+// front of the others.
+func (b *content) prefer(routes []*Route) {
+	other := func(r *Route) int {
+		if b.model != "" && (r.Name == b.model || r.Model == b.model) {
+			return 0
+		}
+		return 1
+	}
+	slices.SortStableFunc(routes, func(x, y *Route) int { return other(x) - other(y) })
+}
+
+// of makes it the body of a request, with the model of a route.
+func (b *content) of(req *http.Request, model string) {
+	if b.members == nil {
+		return
+	}
+	name, _ := json.Marshal(model) // of a text it does not fail
+	begin := append([]byte(`{"model":`), name...)
+	req.ContentLength = int64(len(begin) + len(b.members) + 1)
+	req.GetBody = func() (io.ReadCloser, error) {
+		return io.NopCloser(io.MultiReader(bytes.NewReader(begin), bytes.NewReader(b.members), strings.NewReader("}"))), nil
+	}
+	req.Body, _ = req.GetBody()
+}

@@ -1,0 +1,148 @@
+package proxy
+
+import (
+	"bufio"
+	"context"
+	"errors"
+
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inference"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/seal"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/hold"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/http2"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/record"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/exchange"
+	"github.com/splitpod/splitpod/pkg/core"
+)
+
+// Model calls: requests that rules allow, if there are any about them, and that go where an
+// inference route leads, not where they say.
+
+// infer makes a model call of HTTP/1.1 and says whether another request may follow.
+func (s *session) infer(ctx context.Context, req *http1.Request, t http1.Target, in *incoming, body func(limit int) ([]byte, error)) bool {
+	s.watch.Begin(s.p.Idle)
+	calling, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	defer s.newer.Store(nil)
+	if s.newer.Store(&end); s.watch.Expired() { // late does not come again
+		return s.finish(exchange.Result{}, silent(), in)
+	}
+	a, refused := s.p.call(calling, in, &inference.Call{Method: req.Method, Path: t.Path, Query: queryOf(t.Query), Header: headerOf(req.Fields)}, body)
+	if refused != nil {
+		if ctx.Err() != nil {
+			refused = s.interrupted(ctx, context.Cause(ctx))
+		}
+		return s.finish(exchange.Result{}, refused, in)
+	}
+	defer a.Close()
+	s.watch.Begin(s.p.Idle) // as before, also if the body was read only now
+	w := streamWriters.Get().(*bufio.Writer)
+	w.Reset(s.stream)
+	defer func() {
+		w.Reset(nil)
+		streamWriters.Put(w)
+	}()
+	down := &counted{ReadCloser: a.Body, watch: s.watch}
+	a.Body = down
+	res, err := exchange.Respond(w, req, a.Response, s.ended.Load())
+	res.Up, res.Down = int64(len(in.body.Content)), int64(down.n.Load())
+	noteCall(s.ev, a)
+	if failed := a.Failed(); failed != nil && ctx.Err() == nil {
+		refused = byRouter(failed)
+	} else if err != nil {
+		refused = s.interrupted(ctx, err)
+	}
+	return s.finish(res, refused, in)
+}
+
+// inferStream makes a model call on a stream of HTTP/2. It returns why it was not answered.
+func (s *session) inferStream(ctx context.Context, ev *record.Entry, st *http2.Stream, in *incoming) *refusal {
+	waiting, watch := s.patience(ctx, nil)
+	defer watch.Stop()
+	body := func(limit int) ([]byte, error) { return s.p.readStream(ctx, st, in, limit) }
+	a, refused := s.p.call(waiting, in, &inference.Call{Method: st.Method, Path: st.Path, Query: queryOf(st.Query), Header: st.Header}, body)
+	switch {
+	case refused == nil:
+	case ctx.Err() != nil:
+		return s.p.endedEarly(ctx, ctx.Err())
+	case errors.Is(context.Cause(waiting), errSilent):
+		return silent()
+	default:
+		return refused
+	}
+	defer a.Close()
+	watch.Stop()
+	down := &counted{ReadCloser: a.Body}
+	a.Body = down
+	ev.Event.Status = a.StatusCode
+	noteAudit(ev, in)
+	noteCall(ev, a)
+	err := st.Respond(ctx, a.Response)
+	ev.Event.BytesUp, ev.Event.BytesDn = uint64(len(in.body.Content)), down.n.Load()
+	if errors.Is(err, http2.ErrStatus) {
+		return &refusal{status: 502, stage: core.StageRequest, reason: core.ReasonUpstreamInvalid, detail: "the provider answered with a status that is none", failed: true}
+	}
+	ev.Echoed(in.sealed.Echoed())
+	if failed := a.Failed(); failed != nil && ctx.Err() == nil {
+		note(ev, byRouter(failed))
+	} else if reason, detail := s.p.streamOutcome(ctx, err); reason != "" {
+		ev.Fail(reason, detail)
+	}
+	return nil
+}
+
+// call makes a model call. What its answer may repeat of the key is taken out of it.
+func (p *Path) call(ctx context.Context, in *incoming, c *inference.Call, body func(limit int) ([]byte, error)) (*inference.Answer, *refusal) {
+	c.Body = func() (_ []byte, err error) {
+		if !in.body.Read {
+			if in.body.Content, err = body(inference.MaxBody); err != nil {
+				return nil, err
+			}
+			in.body.Read = true
+		}
+		if !in.body.Held.UpTo(inference.Copies * int64(cap(in.body.Content))) {
+			return nil, hold.ErrCrowded
+		}
+		return in.body.Content, nil
+	}
+	a, err := p.Inference.Make(ctx, c)
+	if e, ok := errors.AsType[*inference.Error](err); ok {
+		return nil, byRouter(e)
+	}
+	if err != nil {
+		return nil, unreadable(err)
+	}
+	in.sealed = seal.Watch(a.Echoes())
+	if refused := in.clean(a.Response); refused != nil {
+		a.Close()
+		return nil, refused
+	}
+	return a, nil
+}
+
+// byRouter is a model call that was not made, or got no answer.
+func byRouter(e *inference.Error) *refusal {
+	return &refusal{status: e.Status, stage: core.StageRequest, reason: e.Reason, detail: e.Detail, said: e.Said, failed: e.Failed}
+}
+
+// inTheClear is a request for models in absolute form.
+func inTheClear() *refusal {
+	return &refusal{status: 403, stage: core.StageForward, reason: core.ReasonUnsupportedProtocol, detail: "models are asked for over TLS; write https://" + decide.InferenceHost}
+}
+
+// noteCall records which route a call has taken.
+func noteCall(ev *record.Entry, a *inference.Answer) {
+	if ev.Event.Detail == "" {
+		ev.Event.Detail = "inference route " + a.Route.Name + ", model " + a.Route.Model
+	}
+}
+
+// callBody is the answer to a model call that this daemon refuses: in error, clients show
+// what they find.
+type callBody struct {
+	Error     string      `json:"error"`
+	Reason    core.Reason `json:"reason"`
+	Hint      string      `json:"hint"`
+	RequestID string      `json:"request_id"`
+}
