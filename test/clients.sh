@@ -3,7 +3,7 @@
 # cache of the user, once per version of this file. Prints the folder.
 set -euo pipefail
 
-python=(requests==2.34.2 'httpx[http2]==0.28.1')
+python=(requests==2.34.2 'httpx[http2]==0.28.1' openai==3.57.0 anthropic==2.14.0)
 node=(undici@6.21.3 ws@8.18.3 https-proxy-agent@7.0.6)
 
 cache="${XDG_CACHE_HOME:-$HOME/.cache}/splitpod"

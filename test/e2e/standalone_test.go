@@ -22,10 +22,17 @@ func standalone(t *testing.T, policy string, args ...string) *pair {
 	t.Helper()
 	p := newPair(t, policy)
 	p.startNetwork(append([]string{"--listen", standaloneAddress, "--identity", "ignore", "--ca-out", p.caFile()}, args...)...)
-	eventually(t, "the listener", func() bool {
+	p.listening()
+	return p
+}
+
+// listening waits until a proxy alone takes connections.
+func (p *pair) listening() {
+	p.t.Helper()
+	eventually(p.t, "the listener", func() bool {
 		select {
 		case <-p.network.ended:
-			t.Fatal("the daemon did not start")
+			p.t.Fatal("the daemon did not start")
 		default:
 		}
 		c, err := net.Dial("tcp", standaloneAddress)
@@ -34,7 +41,6 @@ func standalone(t *testing.T, policy string, args ...string) *pair {
 		}
 		return err == nil
 	})
-	return p
 }
 
 // TestASecondProxyDoesNotTouchTheFirst: with the same directories it does not start, and

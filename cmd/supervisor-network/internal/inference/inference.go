@@ -26,7 +26,7 @@ import (
 type Config struct {
 	File string // the routes file; empty: there is none, and every call is refused
 	// Dial reaches what the routes name: relay.Dialer.Operator of Named.
-	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	Dial  func(ctx context.Context, network, address string) (net.Conn, error)
 	TLS   *tls.Config   // for providers; may be nil
 	Stall time.Duration // that a streamed answer may stand still; default 2 min
 	Log   *slog.Logger  // nil: nowhere

@@ -138,11 +138,21 @@ func noteCall(ev *record.Entry, a *inference.Answer) {
 	}
 }
 
-// callBody is the answer to a model call that this daemon refuses: in error, clients show
-// what they find.
+// callBody is the answer to a model call that this daemon refuses, as OpenAI and Anthropic
+// refuse one: of any other, their libraries show the status alone.
 type callBody struct {
-	Error     string      `json:"error"`
-	Reason    core.Reason `json:"reason"`
-	Hint      string      `json:"hint"`
-	RequestID string      `json:"request_id"`
+	Type      string    `json:"type"` // "error"
+	Error     callError `json:"error"`
+	Hint      string    `json:"hint"`
+	RequestID string    `json:"request_id"`
+}
+
+type callError struct {
+	Message string      `json:"message"`
+	Type    core.Reason `json:"type"`
+	Code    core.Reason `json:"code"`
+}
+
+func (r *refusal) callBody(id core.RequestID) callBody {
+	return callBody{"error", callError{r.said + ": " + r.detail, r.reason, r.reason}, r.detail, string(id)}
 }

@@ -69,7 +69,7 @@ func (r *refusal) fieldsOfHTTP1() []http1.Field {
 // propose a change.
 func (r *refusal) body(req *asked) any {
 	if r.said != "" {
-		return callBody{r.said, r.reason, r.detail, string(req.id)}
+		return r.callBody(req.id)
 	}
 	if r.ruling == nil {
 		plain := http1.ErrorBody{Error: r.reason, Detail: r.detail, Message: r.detail, RequestID: string(req.id)}

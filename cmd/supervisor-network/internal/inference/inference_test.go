@@ -1,0 +1,319 @@
+package inference
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/splitpod/splitpod/pkg/core"
+)
+
+// asked makes a call of a body.
+func asked(method, path, body string) *Call {
+	return &Call{Method: method, Path: path, Header: http.Header{}, Body: func() ([]byte, error) { return []byte(body), nil }}
+}
+
+// opened is a Router of routes in which %s is the URL of h.
+func opened(t *testing.T, cfg Config, routes string, h http.HandlerFunc) (*Router, string) {
+	t.Helper()
+	s := httptest.NewUnstartedServer(h)
+	s.EnableHTTP2 = true
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	roots := x509.NewCertPool()
+	roots.AddCert(s.Certificate())
+	dir := t.TempDir()
+	write(t, dir+"/routes.yaml", strings.ReplaceAll(strings.ReplaceAll(routes, "URL", s.URL), "DIR", dir))
+	cfg.File, cfg.TLS, cfg.Dial = dir+"/routes.yaml", &tls.Config{RootCAs: roots}, new(net.Dialer).DialContext
+	r, _, err := Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r, dir
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestAProviderIsSpokenToAsItsMakerSays: which field the key is in, and what goes with it.
+func TestAProviderIsSpokenToAsItsMakerSays(t *testing.T) {
+	var seen *http.Request
+	r, dir := opened(t, Config{}, `routes:
+- {name: o, endpoint: URL, model: m, api_key_file: DIR/key}
+- {name: a, endpoint: URL, model: m, provider_type: anthropic, api_key_file: DIR/key}
+`, func(_ http.ResponseWriter, r *http.Request) { seen = r })
+	write(t, dir+"/key", "k1\n")
+	r.Reload()
+	call := func(path, version string) {
+		c := asked(http.MethodPost, path, "{}")
+		if version != "" {
+			c.Header.Set("Anthropic-Version", version)
+		}
+		a, err := r.Make(t.Context(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.Body.Close()
+	}
+	call("/v1/chat/completions", "x")
+	if seen.Header.Get("Authorization") != "Bearer k1" || seen.Header.Get("Anthropic-Version") != "" || seen.Header.Get("User-Agent") != "" {
+		t.Errorf("openai: %v", seen.Header)
+	}
+	call("/v1/messages", "")
+	if seen.Header.Get("X-Api-Key") != "k1" || seen.Header.Get("Authorization") != "" || seen.Header.Get("Anthropic-Version") != "2023-06-01" {
+		t.Errorf("anthropic: %v", seen.Header)
+	}
+	write(t, dir+"/key", "k2\n") // a key is replaced while the daemon runs
+	r.Reload()
+	call("/v1/messages", "2099-01-01")
+	if seen.Header.Get("X-Api-Key") != "k2" || seen.Header.Get("Anthropic-Version") != "2099-01-01" {
+		t.Errorf("anthropic, asked for a version: %v", seen.Header)
+	}
+}
+
+// TestAModelIsCalledByTheRouteThatHasIt: by its name or the route's, else by the first one,
+// and by the next one while nobody can be reached; never by a further one when the first
+// may have it.
+func TestAModelIsCalledByTheRouteThatHasIt(t *testing.T) {
+	closed := httptest.NewServer(nil)
+	closed.Close()
+	var models []string
+	r, _ := opened(t, Config{}, `routes:
+- {name: down, endpoint: "`+closed.URL+`", model: m0}
+- {name: keyless, endpoint: URL, model: m9, api_key_file: DIR/none}
+- {name: one, endpoint: URL, model: m1}
+- {name: two, endpoint: URL, model: m2}
+- {name: three, endpoint: URL, model: m3, protocols: [openai_embeddings]}
+`, func(_ http.ResponseWriter, r *http.Request) {
+		var body struct{ Model string }
+		_ = json.NewDecoder(r.Body).Decode(&body)
+		if models = append(models, body.Model); body.Model == "m2" {
+			panic(http.ErrAbortHandler)
+		}
+	})
+	for _, tc := range []struct{ ask, path, want string }{
+		{`{}`, "/v1/chat/completions", "m1"},
+		{`{"model":"m1"}`, "/v1/chat/completions", "m1"},
+		{`{"model":"unknown"}`, "/v1/chat/completions", "m1"},
+		{`{"model":7}`, "/v1/chat/completions", "m1"},
+		{`{"model":"m3"}`, "/v1/chat/completions", "m1"},
+		{`{"model":"three"}`, "/v1/embeddings", "m3"},
+		{`{"model":"m0"}`, "/v1/embeddings", "m1"},
+		{`{"model":"two"}`, "/v1/chat/completions", "m2"}, // which breaks off
+	} {
+		models = nil
+		a, err := r.Make(t.Context(), asked(http.MethodPost, tc.path, tc.ask))
+		if err == nil {
+			a.Body.Close()
+		}
+		if fmt.Sprint(models) != "["+tc.want+"]" || (err != nil) != (tc.want == "m2") {
+			t.Errorf("%s to %s: %v, %v; want %s", tc.ask, tc.path, models, err, tc.want)
+		}
+	}
+}
+
+// TestAnAnswerEndsWithinItsLimits: and says so, in events if it is made of them.
+func TestAnAnswerEndsWithinItsLimits(t *testing.T) {
+	for name, tc := range map[string]struct {
+		path, media string
+		pieces      int // of a MiB; -1: without end, and nothing comes
+		reason      core.Reason
+		said        string
+	}{
+		"whole":                  {"/v1/chat/completions", "text/event-stream", 1, "", ""},
+		"events stop":            {"/v1/chat/completions", "text/event-stream", -1, core.ReasonUpstreamTimeout, "chunk idle timeout exceeded"},
+		"something else stops":   {"/v1/chat/completions", "text/plain", -1, core.ReasonUpstreamTimeout, ""},
+		"too many events":        {"/v1/chat/completions", "text/event-stream", 33, core.ReasonUpstreamInvalid, "response size limit exceeded"},
+		"too much of all":        {"/v1/chat/completions", "text/plain", 33, core.ReasonUpstreamInvalid, ""},
+		"a short one stops":      {"/v1/embeddings", "application/json", -1, core.ReasonUpstreamTimeout, ""},
+		"a short one is no more": {"/v1/embeddings", "application/json", 1, "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, _ := opened(t, Config{Stall: 200 * time.Millisecond}, "routes: [{name: r, endpoint: URL, model: m, timeout: 1s}]", func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Content-Type", tc.media)
+				for range max(tc.pieces, 1) {
+					_, _ = w.Write(bytes.Repeat([]byte("x"), 1<<20))
+				}
+				if _ = http.NewResponseController(w).Flush(); tc.pieces < 0 {
+					<-r.Context().Done()
+				}
+			})
+			a, err := r.Make(t.Context(), asked(http.MethodPost, tc.path, "{}"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer a.Close()
+			text, err := io.ReadAll(a.Body)
+			failed := a.Failed()
+			if (failed == nil) != (tc.reason == "") || failed != nil && failed.Reason != tc.reason {
+				t.Errorf("it failed with %+v", failed)
+			}
+			if events := tc.media == "text/event-stream"; (err == nil) != (events || tc.reason == "") {
+				t.Errorf("its body ends with %v", err)
+			}
+			if len(text) > maxAnswer+200 {
+				t.Errorf("%d bytes", len(text))
+			}
+			end := string(text[max(0, len(text)-200):])
+			want := `data: {"error":{"message":"` + tc.said + `","type":"proxy_stream_error"}}` + "\n\n"
+			if strings.HasSuffix(end, want) != (tc.said != "") || tc.said == "" && strings.Contains(end, "error") {
+				t.Errorf("the end: %q", end)
+			}
+		})
+	}
+}
+
+// TestAProviderThatDoesNotBeginIsNotWaitedForLonger than its route says.
+func TestAProviderThatDoesNotBeginIsNotWaitedForLonger(t *testing.T) {
+	r, _ := opened(t, Config{}, "routes: [{name: r, endpoint: URL, model: m, timeout: 1s}]", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	_, err := r.Make(t.Context(), asked(http.MethodPost, "/v1/chat/completions", "{}"))
+	if e, ok := errors.AsType[*Error](err); !ok || e.Status != 503 || e.Reason != core.ReasonUpstreamTimeout {
+		t.Errorf("%+v", err)
+	}
+	if wait := (&Route{}).wait(operation{streams: true}); wait != defaultHead {
+		t.Errorf("a streamed one is waited for %s", wait)
+	}
+	if wait := (&Route{}).wait(operation{}); wait != defaultTimeout {
+		t.Errorf("a short one is waited for %s", wait)
+	}
+}
+
+// TestAnInvalidFileChangesNothing: and it is told once, and so is its end.
+func TestAnInvalidFileChangesNothing(t *testing.T) {
+	var told []string
+	var log bytes.Buffer
+	r, dir := opened(t, Config{Log: slog.New(slog.NewTextHandler(&log, nil)), Changed: func(routes []*Route, err error) {
+		told = append(told, fmt.Sprint(len(routes), " ", err == nil))
+	}}, "routes: [{name: r, endpoint: URL, model: m, api_key_file: DIR/key}]", func(http.ResponseWriter, *http.Request) {})
+	good, err := os.ReadFile(dir + "/routes.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := func(step string, want ...string) {
+		t.Helper()
+		for range 2 { // the second time nothing is new
+			r.Reload()
+		}
+		if fmt.Sprint(told) != fmt.Sprint(want) {
+			t.Errorf("%s: told %v, want %v", step, told, want)
+		}
+		told = nil
+	}
+	again("without a key")
+	if n := strings.Count(log.String(), "no usable key"); n != 1 {
+		t.Errorf("a missing key is logged %d times", n)
+	}
+	write(t, dir+"/key", "secret-key")
+	again("a key", "1 true")
+	write(t, dir+"/routes.yaml", "routes: [{}]")
+	again("invalid", "1 false")
+	if r.Invalid() == "" || len(r.Routes()) != 1 || r.Routes()[0].key.Expose() != "secret-key" {
+		t.Errorf("%q, %v", r.Invalid(), r.Routes())
+	}
+	write(t, dir+"/key", "line\nbreak\n")
+	again("a key that is none", "1 false")
+	write(t, dir+"/routes.yaml", string(good))
+	again("valid", "1 true")
+	if r.Invalid() != "" || r.Routes()[0].Problem() == "" {
+		t.Errorf("%q, %q", r.Invalid(), r.Routes()[0].Problem())
+	}
+	if err := os.Remove(dir + "/routes.yaml"); err != nil {
+		t.Fatal(err)
+	}
+	again("gone", "1 false")
+	if strings.Contains(log.String()+fmt.Sprintf("%+v", *r.Routes()[0]), "secret-key") {
+		t.Error("a key is in the log, or printed")
+	}
+}
+
+// TestChangesAreSeen: by the watch.
+func TestChangesAreSeen(t *testing.T) {
+	changed := make(chan int, 10)
+	r, dir := opened(t, Config{Changed: func(routes []*Route, _ error) { changed <- len(routes) }}, "routes: []", func(http.ResponseWriter, *http.Request) {})
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan bool)
+	go func() { r.Run(ctx); close(ended) }()
+	n := 0
+	for n == 0 { // it may not watch yet
+		write(t, filepath.Join(dir, "routes.yaml"), `routes: [{name: r, endpoint: "https://h:8443", model: m}]`)
+		select {
+		case n = <-changed:
+		case <-time.After(300 * time.Millisecond):
+		}
+	}
+	if n != 1 || !r.Named("H", 8443) || r.Named("h", 443) || r.Named("g", 8443) {
+		t.Errorf("%d routes, %v", n, r.Routes())
+	}
+	stop()
+	<-ended
+}
+
+// FuzzModel: whatever the body of a call is, it is refused, or the provider gets an object
+// with one model, the route's, and every other member as it was.
+func FuzzModel(f *testing.F) {
+	for _, seed := range []string{`{}`, `{"model":"x"}`, `{"a":1,"model":"x","MODEL":2,"b":[{"model":"y"}]}`, ` { "a" : 1e400 , "\u006dodel":"x"}`, `{"a":1,}`, `[]`, `{"":{}}`, `{"a":1}x`, "\ufeff{}", `{"a":"` + "\xff" + `"}`} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		c := &Call{Method: http.MethodPost, Body: func() ([]byte, error) { return body, nil }}
+		content, err := c.content()
+		if err != nil {
+			if json.Valid(body) && bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{")) {
+				t.Fatalf("an object is refused: %q", body)
+			}
+			return
+		}
+		req := &http.Request{}
+		content.of(req, `big"model`)
+		sent, _ := io.ReadAll(req.Body)
+		if int64(len(sent)) != req.ContentLength {
+			t.Fatalf("%d bytes are announced, %d come", req.ContentLength, len(sent))
+		}
+		var before, after map[string]json.RawMessage
+		if err := errors.Join(json.Unmarshal(body, &before), json.Unmarshal(sent, &after)); err != nil {
+			t.Fatalf("%q became %q: %v", body, sent, err)
+		}
+		if string(after["model"]) != `"big\"model"` {
+			t.Fatalf("%q became %q", body, sent)
+		}
+		delete(after, "model")
+		for name := range before {
+			if strings.EqualFold(name, "model") {
+				delete(before, name)
+			}
+		}
+		if len(before) != len(after) || len(before) > 0 && !reflect.DeepEqual(compact(before), compact(after)) {
+			t.Fatalf("%q became %q", body, sent)
+		}
+	})
+}
+
+func compact(m map[string]json.RawMessage) map[string]string {
+	out := map[string]string{}
+	for name, value := range m {
+		out[name] = string(value)
+	}
+	return out
+}
