@@ -86,9 +86,9 @@ docs/quickstart.md is where to begin. Generated from values.yaml by the test bes
     helm install box deploy/k8s/chart/splitpod -f values.yaml
 
 A misspelt value is an error (values.schema.json). Values are no place for secrets: they
-are kept in the release. Make a Secret, and name it in credentials.secret.
+are kept in the release. Make a Secret, and name it in credentials.secret or inference.secret.
 
-What restarts a pod: everything but the policy and the credentials. Changed ones take effect
+What restarts a pod: everything but the policy, the credentials and the inference routes. Changed ones take effect
 in running pods within the kubelet's sync period; a policy's filesystem_policy, landlock and process sections
 when a pod starts the next time.
 
@@ -190,7 +190,7 @@ var own = map[string]map[string]string{
 	"network": {
 		"policy": "mounted from the ConfigMap", "state-dir": "the state volume", "run-dir": "the run volume", "admin-listen": "ports.network",
 		"listen": "a pod's listeners are handed over", "identity": "a pod always identifies", "process-uid": "the process daemon is root of its container",
-		"credentials": "credentials.secret, mounted", "admin-token": "adminToken.secret, mounted", "ca-out": "for clients outside of a sandbox",
+		"credentials": "credentials.secret, mounted", "inference-routes": "inference.secret, mounted", "admin-token": "adminToken.secret, mounted", "ca-out": "for clients outside of a sandbox",
 		"sandbox-name": "the pod's", "sandbox-uid": "the pod's", "sandbox-image": "workload.image",
 	},
 	"process": {

@@ -62,6 +62,7 @@ func dispositionOf(e *core.Event) string {
 var remediation = map[core.Reason]string{
 	core.EventPolicyInvalid:       "correct the policy file at the place that the detail names",
 	core.EventCredentialsInvalid:  "correct the credentials file at the place that the detail names",
+	core.EventInferenceInvalid:    "correct the file of inference routes at the place that the detail names",
 	core.EventApprovalLeftOut:     "write the rule into the policy file, or revoke it",
 	core.EventStaticPolicyChanged: "restart the pod when it suits",
 	core.EventLandlockUnavailable: "use a kernel with Landlock, or refuse to start without it (hard_requirement)",

@@ -283,7 +283,7 @@ func TestAValueThatIsTakenOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	// What is rendered only beside another value is rendered.
-	beside := "credentials: {secret: x}\nadminToken: {secret: x}\nprocess: {preflight: true}\npodMonitor: {enabled: true}\nalerts: {enabled: true}\ndashboards: {enabled: true}\n"
+	beside := "credentials: {secret: x}\ninference: {secret: x}\nadminToken: {secret: x}\nprocess: {preflight: true}\npodMonitor: {enabled: true}\nalerts: {enabled: true}\ndashboards: {enabled: true}\n"
 	for _, key := range documented("", doc.Content[0]) {
 		t.Run(key, func(t *testing.T) {
 			value := "null\n"
@@ -368,6 +368,7 @@ func TestEverySwitchOfTheChart(t *testing.T) {
 		"an admin token":           {"adminToken: {secret: mine, key: t}\n", []string{"- --admin-token=/etc/splitpod-admin/t", "secret: {secretName: mine}", "{name: admin-token, mountPath: /etc/splitpod-admin, readOnly: true}"}, nil},
 		"a guarded collector":      {"network: {settings: {otlpEndpoint: \"https://c:4317\", otlpHeaders: /etc/otlp/h, otlpCa: /etc/otlp/ca}}\n", []string{"--otlp-headers=/etc/otlp/h", "--otlp-ca=/etc/otlp/ca"}, nil},
 		"credentials":              {"credentials: {secret: mine, key: c.yaml}\n", []string{"- --credentials=/etc/splitpod-credentials/c.yaml", "secret: {secretName: mine}", "{name: credentials, mountPath: /etc/splitpod-credentials, readOnly: true}"}, nil},
+		"inference routes":         {"inference: {secret: mine, key: r.yaml}\n", []string{"- --inference-routes=/etc/splitpod-inference/r.yaml", "secret: {secretName: mine}", "{name: inference, mountPath: /etc/splitpod-inference, readOnly: true}"}, nil},
 		"restart with a policy":    {"policy: {restartOnChange: true}\n", []string{"checksum/policy:"}, nil},
 		"no network policy":        {"networkPolicy: {enabled: false}\n", nil, []string{"kind: NetworkPolicy"}},
 		"metrics for somebody":     {"networkPolicy: {metricsFrom: [{podSelector: {}}]}\n", []string{"ingress:", "port: 9902"}, nil},

@@ -51,6 +51,7 @@ var newer = map[string]map[string][]string{
 		"paths that no rule reads arrive as they were sent": {"TestAPathThatNoRuleReadsIsTheOrigins"},
 		"answers behind whole uploads":                      {"TestARefusedUploadIsAnswered"},
 		"fields of proxies end at the edge":                 {"TestFieldsOfProxiesDoNotArrive"},
+		"inference routes":                                  {"TestLibrariesAskForModels", "TestModelsInASandbox", "TestInferenceRoutesThatAreNotValidStartNothing"},
 		"records of SSH":                                    {"TestSSHIsRecorded"},
 		"a ledger of what was counted":                      {"TestAnEndInOrderLosesNothing", "TestAKillBetweenTheNoteAndTheRecordIsTold"},
 		"a log that nobody reads":                           {"TestAHundredThousandHostsWhileNobodyReads", "TestADaemonWhoseLogNobodyReadsEnds", "TestADaemonWhoseLogsReaderIsGoneGoesOn"},

@@ -336,3 +336,30 @@ func TestModelsAreNotAskedForInTheClear(t *testing.T) {
 		t.Fatalf("%+v, %+v", permit, denial)
 	}
 }
+
+// TestAConnectionForModelsServesNothingElse: one call after the other, each judged alone,
+// and a request for another host ends it.
+func TestAConnectionForModelsServesNothingElse(t *testing.T) {
+	w := newWorld(t, generous, endpoint("a.example.com", 443, ""))
+	w.providers(oneRoute, func(rw http.ResponseWriter, r *http.Request) { _, _ = io.Copy(rw, r.Body) })
+	c := w.secure("inference.local", "http/1.1")
+	r := bufio.NewReader(c)
+	for range 2 {
+		fmt.Fprint(c, "POST /v1/chat/completions HTTP/1.1\r\nHost: inference.local\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n")
+		if line, err := r.ReadString('\n'); err != nil || line != "HTTP/1.1 100 Continue\r\n" {
+			t.Fatalf("%q, %v", line, err)
+		}
+		_, _ = r.Discard(2)
+		fmt.Fprint(c, "2\r\n{}\r\n0\r\n\r\n")
+		if resp, body := answer(t, r, http.MethodPost); resp.StatusCode != 200 || body != `{"model":"big-model"}` {
+			t.Fatalf("%d %s", resp.StatusCode, body)
+		}
+	}
+	fmt.Fprint(c, "GET http://evil.test/ HTTP/1.1\r\nHost: evil.test\r\n\r\n")
+	if resp, body := answer(t, r, http.MethodGet); resp.StatusCode != 403 || !resp.Close {
+		t.Errorf("%d %s", resp.StatusCode, body)
+	}
+	if _, err := r.ReadByte(); err == nil {
+		t.Error("the connection goes on")
+	}
+}

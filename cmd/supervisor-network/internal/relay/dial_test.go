@@ -19,6 +19,7 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/address"
 	"github.com/splitpod/splitpod/pkg/core"
+	"github.com/splitpod/splitpod/pkg/core/policy"
 )
 
 // answers is a Resolver: the n-th question gets the n-th answer, the last one for
@@ -129,6 +130,30 @@ func TestDialNeedsAValidPermit(t *testing.T) {
 	wantReason(t, err, core.ReasonInternal)
 	if a.asked.Load() != 0 {
 		t.Error("a name was resolved without a permit")
+	}
+}
+
+// TestAPermitForModelsDialsNothing: this daemon itself answers for it.
+func TestAPermitForModelsDialsNothing(t *testing.T) {
+	d, a := testDialer(Config{}, []string{"127.0.0.1"})
+	for _, endpoints := range []string{"[{host: a.example.com, port: 443}]", "[{host: inference.local, port: 443}]"} {
+		doc, _, err := policy.Parse("p", []byte("version: 1\nnetwork_policies: {r: {endpoints: "+endpoints+", binaries: [{path: /x}]}}\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := decide.Compile(t.Context(), doc, decide.Options{IgnoreBinaries: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, denial := s.Connection(t.Context(), decide.Question{Host: decide.InferenceHost, Port: decide.InferencePort})
+		if denial != nil {
+			t.Fatalf("%+v", denial)
+		}
+		_, err = d.Dial(t.Context(), p)
+		wantReason(t, err, core.ReasonInternal)
+	}
+	if a.asked.Load() != 0 {
+		t.Error("the name was resolved")
 	}
 }
 

@@ -92,6 +92,10 @@ volumes:
   - name: credentials # for the network daemon alone
     secret: {secretName: {{ . }}}
   {{- end }}
+  {{- with .Values.inference.secret }}
+  - name: inference # for the network daemon alone
+    secret: {secretName: {{ . }}}
+  {{- end }}
   {{- with .Values.adminToken.secret }}
   - name: admin-token # for the network daemon alone
     secret: {secretName: {{ . }}}
@@ -149,6 +153,9 @@ seccompProfile: {type: RuntimeDefault}
     {{- if .Values.credentials.secret }}
     - --credentials=/etc/splitpod-credentials/{{ .Values.credentials.key }}
     {{- end }}
+    {{- if .Values.inference.secret }}
+    - --inference-routes=/etc/splitpod-inference/{{ .Values.inference.key }}
+    {{- end }}
     - --admin-listen=:{{ .Values.ports.network }}
     {{- if .Values.adminToken.secret }}
     - --admin-token=/etc/splitpod-admin/{{ .Values.adminToken.key }}
@@ -175,6 +182,9 @@ seccompProfile: {type: RuntimeDefault}
     - {name: policy, mountPath: /etc/splitpod, readOnly: true}
     {{- if .Values.credentials.secret }}
     - {name: credentials, mountPath: /etc/splitpod-credentials, readOnly: true}
+    {{- end }}
+    {{- if .Values.inference.secret }}
+    - {name: inference, mountPath: /etc/splitpod-inference, readOnly: true}
     {{- end }}
     {{- if .Values.adminToken.secret }}
     - {name: admin-token, mountPath: /etc/splitpod-admin, readOnly: true}
