@@ -62,6 +62,7 @@ func Open(cfg Config) (*Router, []strictyaml.Problem, error) {
 	r := &Router{cfg: cfg}
 	r.transport = &http.Transport{
 		DialContext: cfg.Dial, TLSClientConfig: cfg.TLS, ForceAttemptHTTP2: true, DisableCompression: true,
+		HTTP2:                  &http.HTTP2Config{SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second},
 		MaxResponseHeaderBytes: 64 << 10, MaxIdleConnsPerHost: 16, IdleConnTimeout: time.Minute, TLSHandshakeTimeout: 10 * time.Second,
 	}
 	r.current.Store(new([]*Route))

@@ -285,7 +285,7 @@ func FuzzModel(f *testing.F) {
 			}
 			return
 		}
-		req := &http.Request{}
+		req := &http.Request{Header: http.Header{}}
 		content.of(req, `big"model`)
 		sent, _ := io.ReadAll(req.Body)
 		if int64(len(sent)) != req.ContentLength {

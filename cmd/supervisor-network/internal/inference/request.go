@@ -48,9 +48,9 @@ type Error struct {
 // Error implements error.
 func (e *Error) Error() string { return e.Said + ": " + e.Detail }
 
-// passed are the fields of the workload that go on to every provider. What an answer is
-// coded in is not theirs to choose: it is read here.
-var passed = []string{"Content-Type", "Accept", "User-Agent"}
+// passed are the fields of the workload that go on to every provider. What a body is, or an
+// answer is coded in, is not theirs to say: both are read here.
+var passed = []string{"Accept", "User-Agent"}
 
 // Make makes a call to the first route that takes it, or a further one while none can be
 // reached. It fails with an *Error, or as Call.Body does. The caller reads the answer to its
@@ -281,7 +281,8 @@ func (b *content) of(req *http.Request, model string) {
 	if b.members == nil {
 		return
 	}
-	name, _ := json.Marshal(model) // of a text it does not fail
+	name, _ := json.Marshal(model)                     // of a text it does not fail
+	req.Header.Set("Content-Type", "application/json") // and nothing in which it would be another object
 	begin := append([]byte(`{"model":`), name...)
 	req.ContentLength = int64(len(begin) + len(b.members) + 1)
 	req.GetBody = func() (io.ReadCloser, error) {

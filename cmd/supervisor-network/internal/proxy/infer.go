@@ -45,7 +45,8 @@ func (s *session) infer(ctx context.Context, req *http1.Request, t http1.Target,
 	}()
 	down := &counted{ReadCloser: a.Body, watch: s.watch}
 	a.Body = down
-	res, err := exchange.Respond(w, req, a.Response, s.ended.Load())
+	unread := !in.body.Read && req.Framing.Kind != http1.NoBody // of a request that has no use for one
+	res, err := exchange.Respond(w, req, a.Response, unread || s.ended.Load())
 	res.Up, res.Down = int64(len(in.body.Content)), int64(down.n.Load())
 	noteCall(s.ev, a)
 	if failed := a.Failed(); failed != nil && ctx.Err() == nil {

@@ -70,7 +70,7 @@ func TestAModelCallGoesWhereItsRouteLeads(t *testing.T) {
 			_ = json.NewEncoder(rw).Encode(map[string]any{"target": r.RequestURI, "host": r.Host, "fields": r.Header, "body": string(body)})
 		})
 		req, _ := http.NewRequest(http.MethodPost, "https://inference.local/v1/chat/completions?x=1", strings.NewReader(`{"messages":["hello \u0000 \ud800"],"Model":"huge","n":12345678901234567890}`))
-		for name, value := range map[string]string{"Authorization": "Bearer workload", "X-Api-Key": "workload", "Cookie": "c=d", "Content-Type": "application/json",
+		for name, value := range map[string]string{"Authorization": "Bearer workload", "X-Api-Key": "workload", "Cookie": "c=d", "Content-Type": "application/json; charset=utf-7",
 			"Accept-Encoding": "br", "X-Forwarded-For": "1.2.3.4", "Openai-Organization": "org", "Anthropic-Beta": "no"} {
 			req.Header.Set(name, value)
 		}
@@ -247,6 +247,10 @@ func TestWhoMayAskForModelsIsThePolicysToSay(t *testing.T) {
 		if got := ask("/v1/chat/completions"); got != 403 {
 			t.Errorf("what they do not: %d", got)
 		}
+		w.publish(endpoint("inference.local", 443, ", tls: skip"))
+		if got := ask("/v1/chat/completions"); got != 200 {
+			t.Errorf("where nothing shall be read: %d", got)
+		}
 		if w.dials.Load() != 0 {
 			t.Error("inference.local was dialled")
 		}
@@ -355,6 +359,12 @@ func TestAConnectionForModelsServesNothingElse(t *testing.T) {
 			t.Fatalf("%d %s", resp.StatusCode, body)
 		}
 	}
+	fmt.Fprint(c, "GET /v1/models HTTP/1.1\r\nHost: inference.local\r\nContent-Length: 40\r\n\r\nGET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n....")
+	if resp, body := answer(t, r, http.MethodGet); resp.StatusCode != 200 || !resp.Close {
+		t.Errorf("a body where none belongs: %d %s", resp.StatusCode, body)
+	}
+	c = w.secure("inference.local", "http/1.1")
+	r = bufio.NewReader(c)
 	fmt.Fprint(c, "GET http://evil.test/ HTTP/1.1\r\nHost: evil.test\r\n\r\n")
 	if resp, body := answer(t, r, http.MethodGet); resp.StatusCode != 403 || !resp.Close {
 		t.Errorf("%d %s", resp.StatusCode, body)
