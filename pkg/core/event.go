@@ -18,9 +18,10 @@ const (
 	EventWorkload              // the workload's life: launched, exited
 	EventFinding               // something protective is missing, weaker, was tampered with or tried
 	EventLifecycle             // a daemon's own life: started, attached, detached, policy loaded
+	EventInference             // one model call that was routed, and has ended; it never crosses the contract
 )
 
-var eventKindText = [...]string{"unspecified", "connection", "bypass", "workload", "finding", "lifecycle"}
+var eventKindText = [...]string{"unspecified", "connection", "bypass", "workload", "finding", "lifecycle", "inference"}
 
 // String is the stable text form, used in records.
 func (k EventKind) String() string {
@@ -133,6 +134,11 @@ type Event struct {
 	// Ancestors as in Identity.
 	Ancestors []Program
 
+	Model     string // model calls only, as Provider, TokensIn and TokensOut: the model that was asked
+	Provider  string // who was asked
+	TokensIn  uint64 // of the request, by the provider's word; 0: it did not say
+	TokensOut uint64 // of the answer, the same
+
 	ExitCode int           // workload exits only
 	BytesUp  uint64        // from the workload to the destination
 	BytesDn  uint64        // from the destination to the workload
@@ -146,6 +152,7 @@ type Event struct {
 const (
 	MaxDetailBytes = 1024
 	MaxFieldBytes  = 512
+	MaxModelBytes  = 256 // Model and Provider
 )
 
 // Occurrences is Count, with zero read as one.
@@ -163,6 +170,7 @@ func (e *Event) Clip() {
 	for _, s := range []*string{&e.Host, &e.Protocol, &e.Method, &e.Path, &e.Address, &e.Rule, &e.Program.Path} {
 		*s = clip(*s, MaxFieldBytes)
 	}
+	e.Model, e.Provider = clip(e.Model, MaxModelBytes), clip(e.Provider, MaxModelBytes)
 	e.Ancestors = clipAncestors(e.Ancestors)
 }
 

@@ -155,7 +155,7 @@ func programToProto(p core.Program) *pb.Program {
 
 func eventToProto(seq uint64, e *core.Event) *pb.Event {
 	out := &pb.Event{
-		Sequence: seq, Kind: pb.EventKind(e.Kind), TimeUnixNano: e.Time.UnixNano(),
+		Sequence: seq, Kind: kindToProto(e.Kind), TimeUnixNano: e.Time.UnixNano(),
 		RequestId: string(e.RequestID), Stage: string(e.Stage), Severity: uint32(e.Severity),
 		Verdict: pb.Verdict(e.Verdict) + 1, Reason: string(e.Reason), Detail: e.Detail,
 		Host: e.Host, Port: uint32(e.Port), Protocol: e.Protocol, Method: e.Method, Path: e.Path,
@@ -196,6 +196,14 @@ func eventFromProto(from core.InstanceID, e *pb.Event) core.Event {
 	}
 	out.Clip()
 	return out
+}
+
+// kindToProto renders a kind. The contract has none for those that are one daemon's alone.
+func kindToProto(k core.EventKind) pb.EventKind {
+	if k > core.EventLifecycle {
+		return pb.EventKind_EVENT_KIND_UNSPECIFIED
+	}
+	return pb.EventKind(k)
 }
 
 func kindFromProto(k pb.EventKind) core.EventKind {

@@ -2,10 +2,12 @@ package link
 
 import (
 	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	pb "github.com/splitpod/splitpod/api/supervisor/v1"
 	"github.com/splitpod/splitpod/pkg/core"
 )
 
@@ -32,5 +34,24 @@ func TestConfigurationsArriveWhole(t *testing.T) {
 	}
 	if diff := cmp.Diff(sent, got); diff != "" {
 		t.Errorf("what arrives differs (-sent +arrived):\n%s", diff)
+	}
+}
+
+// TestAKindThatIsOneDaemonsAloneDoesNotCross under a number that another build may give
+// a meaning; the others arrive as what they were.
+func TestAKindThatIsOneDaemonsAloneDoesNotCross(t *testing.T) {
+	for kind := core.EventUnspecified; kind <= core.EventLifecycle; kind++ {
+		sent := eventToProto(1, &core.Event{Kind: kind})
+		if name := strings.ToLower(strings.TrimPrefix(sent.GetKind().String(), "EVENT_KIND_")); name != kind.String() {
+			t.Errorf("a %s is sent as %s", kind, name)
+		}
+		if got := eventFromProto(core.NewInstanceID(), sent); got.Kind != kind {
+			t.Errorf("a %s arrives as a %s", kind, got.Kind)
+		}
+	}
+	for _, kind := range []core.EventKind{core.EventInference, core.EventInference + 1, 255} {
+		if sent := eventToProto(1, &core.Event{Kind: kind}).GetKind(); sent != pb.EventKind_EVENT_KIND_UNSPECIFIED {
+			t.Errorf("kind %d is sent as %s", kind, sent)
+		}
 	}
 }

@@ -1,9 +1,11 @@
 package ocsf
 
 import (
+	"cmp"
 	"net/netip"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/splitpod/splitpod/pkg/core"
 )
@@ -73,7 +75,7 @@ func (x *Encoder) Append(b []byte, e *core.Event) []byte {
 		b = appendFinding(b, e)
 	case sshClass:
 		b = append(b, sshDisposition(s, e)...)
-	case apiClass:
+	case apiClass, modelClass:
 		b = x.appendCall(b, e)
 	case baseClass:
 	case configClass:
@@ -99,7 +101,7 @@ func appendStatus(b []byte, e *core.Event, s *shape) []byte {
 	switch {
 	case e.Kind == core.EventBypass || s.class == findingClass || s.class == baseClass || s == processOther:
 		return b
-	case s.class == apiClass:
+	case s.class == apiClass || s.class == modelClass:
 		well = apiWell(e)
 	case e.Kind == core.EventConnection:
 		well = e.Verdict == core.Allow && e.Reason == core.ReasonAllowed
@@ -145,7 +147,7 @@ func (x *Encoder) appendTraffic(b []byte, e *core.Event) []byte {
 	return append(b, `,"is_src_dst_assignment_known":true`...)
 }
 
-// appendCall appends what is about a call of one of the daemons' APIs.
+// appendCall appends what is about a call of one of the daemons' APIs, or of a model.
 func (x *Encoder) appendCall(b []byte, e *core.Event) []byte {
 	switch {
 	case e.Source.IsValid():
@@ -159,7 +161,7 @@ func (x *Encoder) appendCall(b []byte, e *core.Event) []byte {
 	switch {
 	case e.Program.Path != "" || e.Process.PID != 0:
 		b = append(appendProcess(append(b, `,"actor":{"process":`...), e), '}')
-	case e.UID == core.NoUID || e.Kind == core.EventConnection:
+	case e.UID == core.NoUID || e.Kind != core.EventLifecycle:
 		b = append(b, `,"actor":{"user":{"name":"unknown"}}`...)
 	default:
 		b = append(number(b, `,"actor":{"user":{"uid":"`, uint64(e.UID)), `"}}`...)
@@ -171,12 +173,31 @@ func (x *Encoder) appendCall(b []byte, e *core.Event) []byte {
 	if e.Method != "" {
 		b = append(escape(b, e.Method), ' ')
 	}
-	return append(escape(b, e.Path), `"}`...)
+	b = append(escape(b, e.Path), `"}`...)
+	if e.Kind == core.EventInference {
+		b = member(b, `,"ai_model":{"name":`, cmp.Or(visible(e.Model), "unknown"))
+		b = append(member(b, `,"ai_provider":`, cmp.Or(visible(e.Provider), "unknown")), '}')
+	}
+	return b
+}
+
+// visible is the name of a model or a provider without its control characters.
+func visible(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return -1
+		}
+		return r
+	}, s)
 }
 
 func appendHTTP(b []byte, e *core.Event) []byte {
 	b = member(b, `,"http_request":{"http_method":`, e.Method)
-	b = member(b, `,"url":{"scheme":"http","hostname":`, e.Host)
+	scheme := `,"url":{"scheme":"http","hostname":`
+	if e.Kind == core.EventInference {
+		scheme = `,"url":{"scheme":"https","hostname":`
+	}
+	b = member(b, scheme, e.Host)
 	b = member(b, `,"path":`, e.Path)
 	b = append(number(b, `,"port":`, uint64(e.Port)), `}}`...)
 	if e.Status != 0 {
@@ -313,7 +334,22 @@ func appendUnmapped(b []byte, e *core.Event) []byte {
 	if e.Generation != 0 {
 		b = number(b, `,"policy_generation":`, uint64(e.Generation))
 	}
+	if e.Kind == core.EventInference {
+		b = appendUsage(b, e)
+	}
 	return append(optional(b, `,"dialed_address":`, e.Address), '}')
+}
+
+// appendUsage appends what a model call took, under the names that OpenShell gives it.
+func appendUsage(b []byte, e *core.Event) []byte {
+	b = signed(b, `,"latency_ms":`, e.Duration.Milliseconds())
+	if e.TokensIn != 0 {
+		b = number(b, `,"input_tokens":`, e.TokensIn)
+	}
+	if e.TokensOut != 0 {
+		b = number(b, `,"output_tokens":`, e.TokensOut)
+	}
+	return b
 }
 
 // appendMessage appends the sentence of a record: what was done to whom.

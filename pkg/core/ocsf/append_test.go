@@ -46,6 +46,7 @@ func everyField(s string) core.Event {
 		Protocol: s, Method: s, Path: s, Status: 200, Address: s, Rule: s, Process: core.ProcessRef{PID: 7, StartTime: 1}, UID: math.MaxUint32,
 		Program: core.Program{Path: s, SHA256: s}, Ancestors: []core.Program{{Path: s, SHA256: s}, {Path: s}}, ExitCode: -1,
 		BytesUp: math.MaxUint64, BytesDn: 1, Duration: 1500 * time.Millisecond, Count: math.MaxUint64, Generation: math.MaxUint64,
+		Model: s, Provider: s, TokensIn: math.MaxUint64, TokensOut: 1,
 	}
 }
 
@@ -69,7 +70,7 @@ func same(t *testing.T, e *core.Event, c Context) {
 }
 
 func TestEncoderWritesWhatEncodingJSONWould(t *testing.T) {
-	for kind := core.EventUnspecified; kind <= core.EventLifecycle+1; kind++ {
+	for kind := core.EventUnspecified; kind <= core.EventInference+1; kind++ {
 		for _, reason := range []core.Reason{"", core.ReasonAllowed, core.ReasonPolicyDenied, core.EventAdminDecided, core.EventTokenGranted, core.EventAdminTokenWrong, core.EventLaunched, core.EventExited} {
 			for _, verdict := range []core.Verdict{core.Deny, core.Allow, 9} {
 				for _, stage := range []core.Stage{"", core.StageConnect, core.StageBypass, core.StageSSRF, core.StageListen, core.StageAPI, "made Up"} {
@@ -91,6 +92,8 @@ func TestEncoderEscapesEveryStringOfAnEvent(t *testing.T) {
 	for _, s := range strange {
 		e := everyField(s)
 		same(t, &e, here)
+		e.Kind = core.EventInference
+		same(t, &e, here)
 		same(t, &e, Context{Build: core.Build{Component: s, Version: s}, Hostname: s, Instance: core.InstanceID(s),
 			Sandbox: s, SandboxUID: s, Image: s, Proxy: netip.MustParseAddrPort("[fe80::1%a\nb]:1")})
 	}
@@ -110,6 +113,7 @@ func FuzzEncoder(f *testing.F) {
 			Process: core.ProcessRef{PID: int(d), StartTime: n}, UID: uint32(n), Program: core.Program{Path: other, SHA256: s},
 			Ancestors: make([]core.Program, few%4), ExitCode: int(d), BytesUp: n, BytesDn: n / 2, Duration: time.Duration(d),
 			Count: n, Generation: core.Generation(n), TraceParent: s, Application: core.Application(other),
+			Model: s, Provider: other, TokensIn: n, TokensOut: n / 2,
 			Source: netip.AddrPortFrom(netip.AddrFrom16([16]byte{few, kind, 15: kind}).WithZone(other), uint16(n)),
 		}
 		for i := range e.Ancestors {
@@ -123,8 +127,10 @@ func TestEncodingDoesNotAllocate(t *testing.T) {
 	e := everyField("api.example.com")
 	x := NewEncoder(here)
 	b := make([]byte, 0, 8192)
-	if n := testing.AllocsPerRun(100, func() { b = x.Append(b[:0], &e) }); n != 0 {
-		t.Errorf("%v allocations for a record", n)
+	for _, e.Kind = range []core.EventKind{core.EventConnection, core.EventInference} {
+		if n := testing.AllocsPerRun(100, func() { b = x.Append(b[:0], &e) }); n != 0 {
+			t.Errorf("%v allocations for a record of a %s", n, e.Kind)
+		}
 	}
 }
 

@@ -12,8 +12,8 @@
 // Source: OCSF schema 1.8.0, classes network_activity (4001), http_activity (4002),
 // ssh_activity (4007), process_activity (1007), detection_finding (2004),
 // device_config_state_change (5019), application_lifecycle (6002), api_activity (6003)
-// for calls of the daemons' own APIs, base_event (0) for what this build has no class
-// for. What the schema has no place for is under "unmapped". docs/records.md says which
+// for calls of the daemons' own APIs and, with the profile ai_operation, of models,
+// base_event (0) for what this build has no class for. What the schema has no place for is under "unmapped". docs/records.md says which
 // event becomes what.
 package ocsf
 

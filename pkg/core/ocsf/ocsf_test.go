@@ -64,6 +64,13 @@ func events() []core.Event {
 		{Kind: core.EventLifecycle, Time: when, Stage: core.StageAPI, Severity: core.SeverityInfo, Reason: core.EventTokenGranted, Detail: "grant crm",
 			Host: "tokens.example.com", Port: 443, Method: "POST", Path: "/oauth/token", Status: 200, UID: 65532, Duration: 80 * time.Millisecond},
 		{Kind: core.EventLifecycle, Time: when, Stage: core.StageConfig, Severity: core.SeverityInfo, Reason: core.EventRuleProposed, Detail: "proposal p-1, rule pypi"},
+		{Kind: core.EventInference, Time: when, RequestID: "0123456789abcdef", Stage: core.StageAPI, Severity: core.SeverityInfo, Verdict: core.Allow, Reason: core.ReasonAllowed,
+			Host: "inference.local", Port: 443, Protocol: "tcp", Method: "POST", Path: "/v1/chat/completions", Status: 200, Duration: 412 * time.Millisecond,
+			Source: netip.MustParseAddrPort("127.0.0.1:40112"), Process: core.ProcessRef{PID: 88}, UID: 1000, Program: core.Program{Path: "/usr/bin/agent"},
+			Model: "small-model", Provider: "llm.example.com", TokensIn: 20, TokensOut: 7},
+		{Kind: core.EventInference, Time: when, RequestID: "0123456789abcdef", Stage: core.StageAPI, Severity: core.SeverityLow, Verdict: core.Allow, Reason: core.ReasonUpstreamTimeout,
+			Detail: "nothing came for 2m0s", Host: "inference.local", Port: 443, Method: "POST", Path: "/v1/messages", Status: 200, Duration: 125 * time.Second,
+			Source: netip.MustParseAddrPort("127.0.0.1:40113"), Model: "large model\x1b[31m", Provider: "anthropic", TokensIn: 25},
 		{Kind: core.EventUnspecified, Time: when, Severity: core.SeverityLow, Reason: "something_new", Detail: "of a newer build"},
 	}
 }
@@ -116,5 +123,44 @@ func BenchmarkAppend(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		buf = x.Append(buf[:0], &e)
+	}
+}
+
+func TestAModelCallIsWellWhenItWasAnsweredWhole(t *testing.T) {
+	for _, tt := range []struct {
+		status int
+		reason core.Reason
+		want   string
+	}{
+		{200, core.ReasonAllowed, "Success"}, {299, "", "Success"}, {199, core.ReasonAllowed, "Failure"}, {300, core.ReasonAllowed, "Failure"},
+		{0, "", "Failure"}, {429, core.ReasonAllowed, "Failure"}, {200, core.ReasonUpstreamTimeout, "Failure"},
+	} {
+		e := core.Event{Kind: core.EventInference, Method: "POST", Path: "/v1/messages", Status: tt.status, Reason: tt.reason}
+		record, line := string(ocsf.NewEncoder(context).Append(nil, &e)), string(ocsf.NewEncoder(context).AppendText(nil, &e))
+		if !strings.Contains(record, `"status":"`+tt.want+`"`) || !strings.Contains(line, " OCSF API:INFERENCE [INFO] "+tt.want+" [POST /v1/messages]") {
+			t.Errorf("%d %q: %s%s", tt.status, tt.reason, record, line)
+		}
+	}
+}
+
+// TestTheNamesOfAModelCallAreShortAndPlain: a provider may name its models as it likes.
+func TestTheNamesOfAModelCallAreShortAndPlain(t *testing.T) {
+	for in, want := range map[string]string{
+		"m": "m", "\x00m\r\n\x1b\x7f\u009b": "m", "\n": "unknown", "": "unknown",
+		strings.Repeat("m", 256): strings.Repeat("m", 256), strings.Repeat("m", 257): strings.Repeat("m", 253) + "...",
+	} {
+		e := core.Event{Kind: core.EventInference, Model: in, Provider: in}
+		e.Clip()
+		record := string(ocsf.NewEncoder(context).Append(nil, &e))
+		if !strings.Contains(record, `"ai_model":{"name":"`+want+`","ai_provider":"`+want+`"}`) {
+			t.Errorf("%q is %s", in, record)
+		}
+		named := " Failure " + want + " via " + want + " ["
+		if want == "unknown" {
+			named = " Failure ["
+		}
+		if line := string(ocsf.NewEncoder(context).AppendText(nil, &e)); !strings.Contains(line, named) {
+			t.Errorf("%q is %s", in, line)
+		}
 	}
 }

@@ -70,6 +70,7 @@ type (
 		State        *string         `json:"state,omitempty"`
 		App          *product        `json:"app,omitempty"`
 		API          *call           `json:"api,omitempty"`
+		Model        *model          `json:"ai_model,omitempty"`
 		Unmapped     unmappedMembers `json:"unmapped"`
 	}
 	metadata struct {
@@ -121,6 +122,10 @@ type (
 	}
 	call struct {
 		Operation string `json:"operation"`
+	}
+	model struct {
+		Name     string `json:"name"`
+		Provider string `json:"ai_provider"`
 	}
 	file struct {
 		Name   string   `json:"name"`
@@ -184,6 +189,9 @@ type (
 		Reason      core.Reason      `json:"reason,omitempty"`
 		Application core.Application `json:"application,omitempty"`
 		Generation  core.Generation  `json:"policy_generation,omitempty"`
+		Latency     *int64           `json:"latency_ms,omitempty"`
+		TokensIn    uint64           `json:"input_tokens,omitempty"`
+		TokensOut   uint64           `json:"output_tokens,omitempty"`
 		Address     string           `json:"dialed_address,omitempty"`
 	}
 )
@@ -231,6 +239,9 @@ func build(e *core.Event, c Context) *record {
 		}
 	case apiClass:
 		r.call(e, c)
+	case modelClass:
+		r.call(e, c)
+		r.model(e)
 	case baseClass:
 	case configClass:
 		id, word := stateOf(e.Reason)
@@ -262,6 +273,8 @@ func (r *record) common(c Context, s *shape) {
 
 func (r *record) status(e *core.Event, s *shape) {
 	switch {
+	case e.Kind == core.EventInference && (e.Status < 200 || e.Status > 299 || e.Reason != "" && e.Reason != core.ReasonAllowed):
+		r.StatusID, r.Status = 2, "Failure"
 	case e.Kind == core.EventBypass, s.class == findingClass, s.class == baseClass, s == processOther:
 	case s.class == apiClass && ((e.Reason == core.EventAdminDecided || e.Reason == core.EventTokenGranted) && e.Kind == core.EventLifecycle || e.Reason == core.ReasonAllowed && e.Kind == core.EventConnection && e.Status < 400):
 		r.StatusID, r.Status = 1, "Success"
@@ -327,7 +340,7 @@ func (r *record) call(e *core.Event, c Context) {
 	switch {
 	case e.Program.Path != "" || e.Process.PID != 0:
 		r.Actor = &actor{Process: chain(e)}
-	case e.UID == core.NoUID || e.Kind == core.EventConnection:
+	case e.UID == core.NoUID || e.Kind == core.EventConnection || e.Kind == core.EventInference:
 		r.Actor = &actor{User: &user{Name: "unknown"}}
 	default:
 		r.Actor = &actor{User: &user{UID: fmt.Sprint(e.UID)}}
@@ -340,6 +353,28 @@ func (r *record) call(e *core.Event, c Context) {
 			r.HTTPResponse = &httpResponse{e.Status}
 		}
 	}
+}
+
+// model is what a call of a model has beyond one of an API of the daemons.
+func (r *record) model(e *core.Event) {
+	name := func(s string) string {
+		var b strings.Builder
+		for _, c := range s {
+			if c >= ' ' && (c < 0x7f || c > 0x9f) {
+				b.WriteRune(c)
+			}
+		}
+		if b.Len() == 0 {
+			return "unknown"
+		}
+		return b.String()
+	}
+	r.Model = &model{name(e.Model), name(e.Provider)}
+	if r.HTTPRequest != nil {
+		r.HTTPRequest.URL.Scheme = "https"
+	}
+	ms := e.Duration.Milliseconds()
+	r.Unmapped.Latency, r.Unmapped.TokensIn, r.Unmapped.TokensOut = &ms, e.TokensIn, e.TokensOut
 }
 
 func (r *record) allowed() {

@@ -25,6 +25,7 @@ type schema struct {
 		Category           int
 		CategoryName       string `json:"category_name"`
 		Profiles           []string
+		OfAttributes       map[string]string `json:"profiles_of_attributes"` // of a record with the attribute: a profile more
 		Required, Optional []string
 	}
 	Base      struct{ Required, Optional []string }
@@ -43,8 +44,12 @@ func readSchema(t *testing.T) *schema {
 	if err := json.Unmarshal(data, s); err != nil {
 		t.Fatal(err)
 	}
-	if len(s.Classes) != len(classes) || len(s.Objects) == 0 {
-		t.Fatalf("the schema has %d classes, the package %d", len(s.Classes), len(classes))
+	uids := make(map[uint32]bool)
+	for _, c := range classes {
+		uids[c.uid] = true
+	}
+	if len(s.Classes) != len(uids) || len(s.Objects) == 0 {
+		t.Fatalf("the schema has %d classes, the package %d", len(s.Classes), len(uids))
 	}
 	return s
 }
@@ -112,7 +117,13 @@ func (s *schema) check(line []byte) (problems []string) {
 			s.value(name, name, v, bad)
 		}
 	}
-	s.details(r, c.Profiles, bad)
+	profiles := slices.Clone(c.Profiles)
+	for attribute, profile := range c.OfAttributes {
+		if _, has := r[attribute]; has {
+			profiles = append(profiles, profile)
+		}
+	}
+	s.details(r, profiles, bad)
 	return problems
 }
 
@@ -196,10 +207,11 @@ func allKinds() []core.Event {
 		Protocol: "tcp", Path: "/v1", Status: 200, Address: "192.0.2.7", Rule: "api", Process: core.ProcessRef{PID: 7}, UID: 1000, Detail: "why",
 		Program: core.Program{Path: "/usr/bin/git", SHA256: "aa"}, Ancestors: []core.Program{{Path: "/bin/sh", SHA256: "bb"}, {Path: "/bin/tini"}},
 		ExitCode: 1, BytesUp: 1, BytesDn: math.MaxUint64, Duration: time.Second, Count: 3, Generation: 4, Source: netip.MustParseAddrPort("127.0.0.1:4711"),
+		Model: "small", Provider: "here", TokensIn: 5, TokensOut: 6,
 	}
 	var out []core.Event
 	for _, e := range []core.Event{full, {}} {
-		for e.Kind = core.EventUnspecified; e.Kind <= core.EventLifecycle+1; e.Kind++ {
+		for e.Kind = core.EventUnspecified; e.Kind <= core.EventInference+1; e.Kind++ {
 			for _, e.Verdict = range []core.Verdict{core.Deny, core.Allow} {
 				for _, e.Reason = range append(core.Reasons(), "started", "stopped", "policy_loaded", core.EventAdminDecided, core.EventLaunched, core.EventExited) {
 					for _, e.Stage = range []core.Stage{core.StageConnect, core.StageRequest, core.StageSSRF, core.StageTLS, core.StageListen, core.StageBypass, core.StageConfig, core.StageSSH, core.StageAPI} {

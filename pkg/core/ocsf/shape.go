@@ -22,6 +22,7 @@ const (
 	aboutTraffic = `["security_control","network_proxy","container","host"]`
 	aboutProcess = `["security_control","container","host"]`
 	aboutDaemon  = `["container","host"]`
+	aboutModels  = `["container","host","ai_operation"]`
 )
 
 // The classes. They are never changed.
@@ -35,8 +36,9 @@ var (
 	sshClass       = &class{6, 4007, "SSH Activity", 4, "Network Activity", "SSH", aboutProcess}
 	apiClass       = &class{7, 6003, "API Activity", 6, "Application Activity", "API", aboutDaemon}
 	baseClass      = &class{8, 0, "Base Event", 0, "Uncategorized", "EVENT", aboutDaemon}
+	modelClass     = &class{9, 6003, "API Activity", 6, "Application Activity", "API", aboutModels} // apiClass with a profile more
 
-	classes = [...]*class{networkClass, httpClass, processClass, findingClass, configClass, lifecycleClass, sshClass, apiClass, baseClass}
+	classes = [...]*class{networkClass, httpClass, processClass, findingClass, configClass, lifecycleClass, sshClass, apiClass, baseClass, modelClass}
 )
 
 // shape is a class with one of its activities.
@@ -85,8 +87,9 @@ var (
 	sshListen = sshClass.with(7, "Listen")
 	sshOther  = sshClass.with(99, "Other")
 
-	apiOther = apiClass.with(99, "Other")
-	baseNote = baseClass.with(99, "Note")
+	apiOther  = apiClass.with(99, "Other")
+	modelCall = modelClass.with(99, "Other")
+	baseNote  = baseClass.with(99, "Note")
 )
 
 func shapeOf(e *core.Event) *shape {
@@ -107,6 +110,8 @@ func shapeOf(e *core.Event) *shape {
 		return findingCreate
 	case core.EventLifecycle:
 		return lifecycleShape(e)
+	case core.EventInference:
+		return modelCall
 	default: // of a kind that only another build knows
 		return baseNote
 	}
@@ -199,13 +204,20 @@ func sshShape(r core.Reason) *shape {
 	}
 }
 
-// apiWell reports whether a call of a daemon's API was answered with what it asked for.
+// apiWell reports whether a call of an API was answered with what it asked for.
 func apiWell(e *core.Event) bool {
-	if e.Kind == core.EventConnection {
+	switch e.Kind {
+	case core.EventConnection:
 		return e.Reason == core.ReasonAllowed && e.Status < 400
+	case core.EventInference: // a reason says why it broke off behind its status
+		return uneventful(e.Reason) && e.Status/100 == 2
+	default:
+		return e.Reason == core.EventAdminDecided || e.Reason == core.EventTokenGranted
 	}
-	return e.Reason == core.EventAdminDecided || e.Reason == core.EventTokenGranted
 }
+
+// uneventful reports whether a reason says nothing.
+func uneventful(r core.Reason) bool { return r == "" || r == core.ReasonAllowed }
 
 // sshDisposition is what was done with somebody who came by SSH, where something was.
 func sshDisposition(s *shape, e *core.Event) string {

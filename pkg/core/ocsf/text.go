@@ -24,7 +24,7 @@ func (x *Encoder) AppendText(b []byte, e *core.Event) []byte {
 	switch s.class {
 	case httpClass:
 		b = word(append(b, "HTTP:"...), e.Method)
-	case apiClass:
+	case apiClass, modelClass:
 		b = append(append(b, "API:"...), apiOf(e)...)
 	case baseClass:
 		b = append(b, baseClass.prefix...)
@@ -46,6 +46,8 @@ func (x *Encoder) AppendText(b []byte, e *core.Event) []byte {
 		b = lineFinding(b, e)
 	case apiClass:
 		b = lineCall(b, e)
+	case modelClass:
+		b = lineModel(b, e)
 	case configClass, baseClass:
 		b = lineReason(append(word(append(b, ' '), string(e.Reason)), ' '), "detail", e.Detail)
 	default:
@@ -128,12 +130,14 @@ func lineSSH(b []byte, e *core.Event, s *shape) []byte {
 	return lineReason(append(b, ' '), "detail", e.Detail)
 }
 
-// apiOf is which API was called: the workload's, the operator's, or one that gives this
-// daemon tokens.
+// apiOf is which API was called: the workload's, the operator's, one that gives this
+// daemon tokens, or a model's.
 func apiOf(e *core.Event) string {
 	switch {
 	case e.Kind == core.EventConnection:
 		return "ADVISOR"
+	case e.Kind == core.EventInference:
+		return "INFERENCE"
 	case e.Reason == core.EventTokenGranted:
 		return "TOKEN"
 	default:
@@ -145,23 +149,45 @@ func lineCall(b []byte, e *core.Event) []byte {
 	if e.Kind == core.EventConnection {
 		b = append(b, " ALLOWED"...)
 	}
-	if apiWell(e) {
-		b = append(b, " Success "...)
-	} else {
-		b = append(b, " Failure "...)
-	}
+	b = lineWell(b, e)
 	if e.Program.Path != "" {
 		b = append(appendProgram(b, e), " -> "...)
 	}
 	if b = lineHost(b, e.Host); e.Host != "" {
 		b = append(number(b, ":", uint64(e.Port)), ' ')
 	}
+	return lineOperation(b, e)
+}
+
+func lineModel(b []byte, e *core.Event) []byte {
+	b = lineWell(b, e)
+	if model := visible(e.Model); model != "" {
+		b = append(word(b, model), ' ')
+	}
+	if provider := visible(e.Provider); provider != "" {
+		b = append(word(append(b, "via "...), provider), ' ')
+	}
+	if ms := e.Duration.Milliseconds(); ms != 0 {
+		b = append(signed(b, "", ms), "ms "...)
+	}
+	return lineOperation(b, e)
+}
+
+func lineWell(b []byte, e *core.Event) []byte {
+	if apiWell(e) {
+		return append(b, " Success "...)
+	}
+	return append(b, " Failure "...)
+}
+
+// lineOperation appends what an API was asked for, and what is to be said about it.
+func lineOperation(b []byte, e *core.Event) []byte {
 	b = append(b, '[')
 	if e.Method != "" {
 		b = append(word(b, e.Method), ' ')
 	}
 	b = append(word(b, e.Path), "] "...)
-	if e.Reason == core.ReasonAllowed {
+	if uneventful(e.Reason) {
 		return b[:len(b)-1]
 	}
 	return lineReason(append(word(b, string(e.Reason)), ' '), "detail", e.Detail)

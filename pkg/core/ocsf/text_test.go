@@ -53,7 +53,7 @@ func before(line string) string { return line[:min(len(line), strings.Index(line
 func TestDataStaysInItsFieldOfALine(t *testing.T) {
 	for _, s := range append(strange, "x] ALLOWED /bin/true(1) -> ok.example:443 [policy:all engine:opa", "-> b:1", `\u{1b}`, "[::1]", "a b") {
 		e := everyField(s)
-		for e.Kind = core.EventUnspecified; e.Kind <= core.EventLifecycle; e.Kind++ {
+		for e.Kind = core.EventUnspecified; e.Kind <= core.EventInference; e.Kind++ {
 			for _, e.Verdict = range []core.Verdict{core.Deny, core.Allow} {
 				inLine(t, &e)
 				e.Method = ""
@@ -88,7 +88,7 @@ func FuzzText(f *testing.F) {
 		e := core.Event{
 			Kind: core.EventKind(kind % 8), Severity: core.Severity(few % 8), Verdict: core.Verdict(few % 3), Time: time.UnixMilli(1790000000123),
 			RequestID: core.RequestID(other), Stage: core.Stage(other), Reason: core.Reason(s), Detail: other, Host: s, Port: uint16(few),
-			Protocol: other, Method: s, Path: other, Rule: other, Program: core.Program{Path: other},
+			Protocol: other, Method: s, Path: other, Rule: other, Program: core.Program{Path: other}, Model: s, Provider: other,
 		}
 		inLine(t, &e)
 	})

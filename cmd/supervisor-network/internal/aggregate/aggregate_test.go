@@ -244,7 +244,7 @@ func TestDeliveryIsTriedAgainAndMadeAtTheEnd(t *testing.T) {
 
 func TestWhatIsNoConnectionIsNotCounted(t *testing.T) {
 	a := New()
-	for _, kind := range []core.EventKind{core.EventUnspecified, core.EventWorkload, core.EventFinding, core.EventLifecycle} {
+	for _, kind := range []core.EventKind{core.EventUnspecified, core.EventWorkload, core.EventFinding, core.EventLifecycle, core.EventInference} {
 		a.Add(&core.Event{Kind: kind})
 	}
 	if b := a.Pending(); !b.Empty() {

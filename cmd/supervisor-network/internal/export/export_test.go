@@ -218,6 +218,7 @@ func TestOnlyOwnConnectionsAreSpans(t *testing.T) {
 		"bytes that are no text":       {func(e *core.Event) { e.Host, e.Path, e.Method, e.Detail = "\xff", "\xfe", "G\xff", "\xfd" }, 1},
 		"the other daemon's":           {func(e *core.Event) { e.Instance = "peer" }, 0},
 		"a bypass":                     {func(e *core.Event) { e.Kind = core.EventBypass }, 0},
+		"a model call":                 {func(e *core.Event) { e.Kind = core.EventInference }, 0},
 		"without an id":                {func(e *core.Event) { e.RequestID = "" }, 0},
 		"an unknown kind and severity": {func(e *core.Event) { e.Kind, e.Severity = 200, 200 }, 0},
 	} {

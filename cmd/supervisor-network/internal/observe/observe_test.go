@@ -104,7 +104,7 @@ func TestLabelsStayAClosedSet(t *testing.T) {
 	}
 	fill := func(i int) {
 		s := fmt.Sprintf("evil-%d\"}\n", i)
-		for _, kind := range []core.EventKind{core.EventConnection, core.EventBypass, core.EventFinding, core.EventLifecycle, 200} {
+		for _, kind := range []core.EventKind{core.EventConnection, core.EventBypass, core.EventFinding, core.EventLifecycle, core.EventInference, 200} {
 			for _, from := range []core.InstanceID{own, "peer"} {
 				m.Record(&core.Event{Kind: kind, Instance: from, Stage: core.Stage(s), Reason: core.Reason(s), Host: s, Path: s, Method: s,
 					Protocol: s, Application: core.Application(s), Rule: s, Program: core.Program{Path: s}}, own)
