@@ -63,6 +63,9 @@ func (x Explanation) String() string {
 
 // addresses says which addresses the host may resolve to.
 func (p Permit) addresses() string {
+	if p.Inference() {
+		return "none: the network daemon itself answers, by its inference routes"
+	}
 	switch p.mode {
 	case AddressListed:
 		return "only inside " + joinPrefixes(p.prefixes)

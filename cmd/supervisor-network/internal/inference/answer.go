@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inference/usage"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/credentials"
 	"github.com/splitpod/splitpod/pkg/core"
 )
@@ -32,6 +33,7 @@ type Answer struct {
 	left   int64
 	tail   []byte // what is left of the last event
 	failed error
+	tokens *usage.Meter
 
 	once sync.Once
 }
@@ -46,6 +48,7 @@ func newAnswer(ctx context.Context, cancel context.CancelCauseFunc, late *time.T
 	}
 	media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	a.events = media == "text/event-stream"
+	a.tokens = usage.New(resp.Header.Get("Content-Type"))
 	for _, name := range []string{"Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Set-Cookie", "Alt-Svc"} {
 		delete(resp.Header, name)
 	}
@@ -69,6 +72,7 @@ func (a *Answer) Read(p []byte) (int, error) {
 	if a.left -= int64(n); a.left < 0 {
 		n, err = n+int(a.left), errTooLarge
 	}
+	_, _ = a.tokens.Write(p[:n]) // it does not fail
 	if err == nil || errors.Is(err, io.EOF) {
 		return n, err
 	}
@@ -96,9 +100,7 @@ func (a *Answer) end(err error) {
 		a.failed = errBroken
 	}
 	a.cancel(a.failed)
-	if a.events {
-		a.tail = []byte("\n\ndata: {\"error\":{\"message\":\"" + a.failed.Error() + "\",\"type\":\"proxy_stream_error\"}}\n\n")
-	}
+	a.tail = []byte("\n\ndata: {\"error\":{\"message\":\"" + a.failed.Error() + "\",\"type\":\"proxy_stream_error\"}}\n\n") // if it is of events
 }
 
 // rest is what comes behind the end.
@@ -133,6 +135,12 @@ func (a *Answer) Failed() *Error {
 		e.Reason = core.ReasonUpstreamTimeout
 	}
 	return e
+}
+
+// Tokens are what the provider has counted so far; 0: it did not say.
+func (a *Answer) Tokens() (in, out uint64) {
+	in, out, _ = a.tokens.Tokens()
+	return in, out
 }
 
 // Echoes are what has to be taken out of the answer, in case that the provider repeats it.

@@ -185,6 +185,26 @@ func TestAnAnswerEndsWithinItsLimits(t *testing.T) {
 	}
 }
 
+// TestAStreamedAnswerGoesOnWhileSomethingComes: for longer than it may stand still.
+func TestAStreamedAnswerGoesOnWhileSomethingComes(t *testing.T) {
+	const stall = 2 * time.Second
+	r, _ := opened(t, Config{Stall: stall}, "routes: [{name: r, endpoint: URL, model: m, timeout: 1s}]", func(w http.ResponseWriter, r *http.Request) {
+		for range 5 {
+			_, _ = io.WriteString(w, ".")
+			_ = http.NewResponseController(w).Flush()
+			time.Sleep(stall / 4)
+		}
+	})
+	a, err := r.Make(t.Context(), asked(http.MethodPost, "/v1/chat/completions", "{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	if text, err := io.ReadAll(a.Body); err != nil || string(text) != "....." {
+		t.Errorf("%q, %v", text, err)
+	}
+}
+
 // TestAProviderThatDoesNotBeginIsNotWaitedForLonger than its route says.
 func TestAProviderThatDoesNotBeginIsNotWaitedForLonger(t *testing.T) {
 	r, _ := opened(t, Config{}, "routes: [{name: r, endpoint: URL, model: m, timeout: 1s}]", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })

@@ -211,6 +211,9 @@ func endpoint(o strictyaml.Object) *url.URL {
 	return u
 }
 
+// Endpoint is the base URL of the provider's API.
+func (r *Route) Endpoint() string { return r.endpoint.String() }
+
 // port is the endpoint's.
 func (r *Route) port() uint16 {
 	if p := r.endpoint.Port(); p != "" {

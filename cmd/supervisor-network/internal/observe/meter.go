@@ -1,6 +1,8 @@
 package observe
 
 import (
+	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -26,6 +28,7 @@ type Meter struct {
 	told      []atomic.Uint64 // the peer's findings, by index of the event's reason
 	admin     []atomic.Uint64 // by index of the reason in adminReasons
 	findings  []atomic.Uint64 // by index of the event's reason
+	models    sync.Map        // model of an inference route → *model
 
 	histograms []prometheus.Collector
 }
@@ -127,6 +130,8 @@ func (m *Meter) Record(e *core.Event, own core.InstanceID) {
 		m.ofPeer(e)
 	case e.Kind == core.EventConnection:
 		m.connection(e)
+	case e.Kind == core.EventInference:
+		m.call(e)
 	case e.Kind == core.EventFinding:
 		m.findings[eventReasons.of(e.Reason)].Add(e.Occurrences())
 		if e.Reason == core.EventPolicyInvalid {
@@ -157,6 +162,31 @@ func (m *Meter) connection(e *core.Event) {
 	m.decisions[p][verdict][verdictReasons.of(e.Reason)].Add(e.Occurrences())
 	m.sent.Add(e.BytesUp)
 	m.received.Add(e.BytesDn)
+}
+
+// model is what was asked of one model.
+type model struct {
+	calls   [6]atomic.Uint64 // by the first digit of the status
+	in, out atomic.Uint64
+}
+
+func (m *Meter) call(e *core.Event) {
+	v, ok := m.models.Load(e.Model)
+	if !ok {
+		v, _ = m.models.LoadOrStore(e.Model, &model{})
+	}
+	of := v.(*model)
+	of.calls[min(max(e.Status, 0)/100, len(of.calls)-1)].Add(1)
+	of.in.Add(e.TokensIn)
+	of.out.Add(e.TokensOut)
+}
+
+// ofModels emits what is counted of each model.
+func (m *Meter) ofModels(emit func(name string, of *model)) {
+	m.models.Range(func(name, of any) bool {
+		emit(name.(string), of.(*model))
+		return true
+	})
 }
 
 // Dialled counts an attempt to reach a destination that took d.
@@ -203,6 +233,21 @@ func (m *Meter) Register(r *prometheus.Registry) {
 	g.AddAll(Traffic, func(emit func(float64, ...string)) {
 		emit(float64(m.sent.Load()), directions[0])
 		emit(float64(m.received.Load()), directions[1])
+	})
+	g.AddAll(ModelCalls, func(emit func(float64, ...string)) {
+		m.ofModels(func(name string, of *model) {
+			for class := range of.calls {
+				if n := of.calls[class].Load(); n > 0 {
+					emit(float64(n), name, strconv.Itoa(class)+"xx")
+				}
+			}
+		})
+	})
+	g.AddAll(ModelTokens, func(emit func(float64, ...string)) {
+		m.ofModels(func(name string, of *model) {
+			emit(float64(of.in.Load()), name, "in")
+			emit(float64(of.out.Load()), name, "out")
+		})
 	})
 	g.AddAll(Loads, func(emit func(float64, ...string)) {
 		for i := range m.loads {

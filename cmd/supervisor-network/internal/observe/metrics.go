@@ -42,6 +42,9 @@ var (
 
 	CredentialUses = Metric{Counter, "splitpod_credential_uses_total", "Values that went into requests and messages, by the key of the credentials file.", []string{"key"}}
 
+	ModelCalls  = Metric{Counter, "splitpod_inference_calls_total", "Model calls that a provider answered, by the model of their route and the class of the answer's status (2xx).", []string{"model", "status"}}
+	ModelTokens = Metric{Counter, "splitpod_inference_tokens_total", "Tokens that providers counted in them, by the model of their route: of requests (in) and answers (out).", []string{"model", "direction"}}
+
 	AdminRefused = Metric{Counter, "splitpod_admin_refused_total", "Questions on the admin address and socket that were not answered for who asked them, by reason: admin_token_missing, admin_token_wrong, admin_token_unreadable, admin_refused.", []string{"reason"}}
 
 	PeerAttached  = Metric{Gauge, "splitpod_peer_attached", "1 while a process daemon is on the contract.", nil}

@@ -33,6 +33,9 @@ func TestMeterCountsWhatRecordsTell(t *testing.T) {
 	m.Record(&core.Event{Kind: core.EventFinding, Instance: "another", Reason: "evil"}, own)
 	m.Record(&core.Event{Kind: core.EventLifecycle, Instance: own, Stage: core.StageConfig, Reason: core.EventPolicyLoaded}, own)
 	m.Record(&core.Event{Kind: core.EventFinding, Instance: own, Stage: core.StageConfig, Reason: core.EventPolicyInvalid}, own)
+	m.Record(&core.Event{Kind: core.EventInference, Instance: own, Model: "big", Status: 200, TokensIn: 11, TokensOut: 2}, own)
+	m.Record(&core.Event{Kind: core.EventInference, Instance: own, Model: "big", Status: 200, TokensIn: 1}, own)
+	m.Record(&core.Event{Kind: core.EventInference, Instance: own, Model: "small", Status: 999}, own)
 	m.Dialled(time.Millisecond, nil)
 	m.Dialled(time.Second, errors.New("no route"))
 	m.WorkloadHandshake(time.Millisecond, nil)
@@ -45,7 +48,8 @@ func TestMeterCountsWhatRecordsTell(t *testing.T) {
 		observe.Allowed.Name:   {"": 1},
 		observe.Traffic.Name:   {"sent": 3, "received": 4}, observe.Loads.Name: {"loaded": 1, "refused": 1},
 		observe.Dials.Name: {"ok": 1, "failed": 1}, observe.Handshakes.Name: {"ok workload": 1, "failed workload": 0, "ok origin": 0, "failed origin": 1},
-		observe.Tunnels.Name: {"": 1}, observe.Ready.Name: {"": 1}, observe.Checks.Name: {"policy": 1, "peer": 1}, observe.Records.Name: {"": 9},
+		observe.Tunnels.Name: {"": 1}, observe.Ready.Name: {"": 1}, observe.Checks.Name: {"policy": 1, "peer": 1}, observe.Records.Name: {"": 12},
+		observe.ModelCalls.Name: {"big 2xx": 2, "small 5xx": 1}, observe.ModelTokens.Name: {"in big": 12, "out big": 2, "in small": 0, "out small": 0},
 		observe.Findings.Name: {"policy_invalid": 1}, observe.PeerFindings.Name: {"fence_damaged": 1, "other": 1},
 	} {
 		if got := values(families[name]); fmt.Sprint(got) != fmt.Sprint(want) {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"time"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
@@ -28,6 +29,7 @@ func (s *session) infer(ctx context.Context, req *http1.Request, t http1.Target,
 	if s.newer.Store(&end); s.watch.Expired() { // late does not come again
 		return s.finish(exchange.Result{}, silent(), in)
 	}
+	began := time.Now()
 	a, refused := s.p.call(calling, in, &inference.Call{Method: req.Method, Path: t.Path, Query: queryOf(t.Query), Header: headerOf(req.Fields)}, body)
 	if refused != nil {
 		if ctx.Err() != nil {
@@ -48,7 +50,7 @@ func (s *session) infer(ctx context.Context, req *http1.Request, t http1.Target,
 	unread := !in.body.Read && req.Framing.Kind != http1.NoBody // of a request that has no use for one
 	res, err := exchange.Respond(w, req, a.Response, unread || s.ended.Load())
 	res.Up, res.Down = int64(len(in.body.Content)), int64(down.n.Load())
-	noteCall(s.ev, a)
+	s.p.noteCall(s.ev, a, began, err)
 	if failed := a.Failed(); failed != nil && ctx.Err() == nil {
 		refused = byRouter(failed)
 	} else if err != nil {
@@ -62,6 +64,7 @@ func (s *session) inferStream(ctx context.Context, ev *record.Entry, st *http2.S
 	waiting, watch := s.patience(ctx, nil)
 	defer watch.Stop()
 	body := func(limit int) ([]byte, error) { return s.p.readStream(ctx, st, in, limit) }
+	began := time.Now()
 	a, refused := s.p.call(waiting, in, &inference.Call{Method: st.Method, Path: st.Path, Query: queryOf(st.Query), Header: st.Header}, body)
 	switch {
 	case refused == nil:
@@ -78,8 +81,8 @@ func (s *session) inferStream(ctx context.Context, ev *record.Entry, st *http2.S
 	a.Body = down
 	ev.Event.Status = a.StatusCode
 	noteAudit(ev, in)
-	noteCall(ev, a)
 	err := st.Respond(ctx, a.Response)
+	s.p.noteCall(ev, a, began, err)
 	ev.Event.BytesUp, ev.Event.BytesDn = uint64(len(in.body.Content)), down.n.Load()
 	if errors.Is(err, http2.ErrStatus) {
 		return &refusal{status: 502, stage: core.StageRequest, reason: core.ReasonUpstreamInvalid, detail: "the provider answered with a status that is none", failed: true}
@@ -132,10 +135,22 @@ func inTheClear() *refusal {
 	return &refusal{status: 403, stage: core.StageForward, reason: core.ReasonUnsupportedProtocol, detail: "models are asked for over TLS; write https://" + decide.InferenceHost}
 }
 
-// noteCall records which route a call has taken.
-func noteCall(ev *record.Entry, a *inference.Answer) {
+// noteCall records which route a call has taken, and how it ended.
+func (p *Path) noteCall(ev *record.Entry, a *inference.Answer, began time.Time, err error) {
+	call := ev.Event
+	call.Kind, call.Stage, call.Severity = core.EventInference, core.StageAPI, core.SeverityInfo
+	call.Model, call.Provider, call.Status, call.Detail = a.Route.Model, a.Route.Endpoint(), a.StatusCode, "inference route "+a.Route.Name
+	call.TokensIn, call.TokensOut = a.Tokens()
+	call.Time = time.Now()
+	call.Duration = call.Time.Sub(began)
+	if failed := a.Failed(); failed != nil {
+		call.Reason, call.Severity = failed.Reason, core.SeverityMedium
+	} else if err != nil {
+		call.Reason, call.Severity = core.ReasonClientClosed, core.SeverityLow
+	}
+	p.Record.Event(call, false)
 	if ev.Event.Detail == "" {
-		ev.Event.Detail = "inference route " + a.Route.Name + ", model " + a.Route.Model
+		ev.Event.Detail = call.Detail + ", model " + a.Route.Model
 	}
 }
 

@@ -67,9 +67,10 @@ func TestAModelCallGoesWhereItsRouteLeads(t *testing.T) {
 			rw.Header().Set("X-Repeated", r.Header.Get("Authorization"))
 			rw.Header().Set("Set-Cookie", "a=b")
 			rw.Header().Set("Content-Type", "application/json")
-			_ = json.NewEncoder(rw).Encode(map[string]any{"target": r.RequestURI, "host": r.Host, "fields": r.Header, "body": string(body)})
+			_ = json.NewEncoder(rw).Encode(map[string]any{"target": r.RequestURI, "host": r.Host, "fields": r.Header, "body": string(body),
+				"usage": map[string]int{"prompt_tokens": 11, "completion_tokens": 2}})
 		})
-		req, _ := http.NewRequest(http.MethodPost, "https://inference.local/v1/chat/completions?x=1", strings.NewReader(`{"messages":["hello \u0000 \ud800"],"Model":"huge","n":12345678901234567890}`))
+		req, _ := http.NewRequest(http.MethodPost, "https://inference.local/v1/%63hat/completions?x=1", strings.NewReader(`{"messages":["hello \u0000 \ud800"],"Model":"huge","n":12345678901234567890}`))
 		for name, value := range map[string]string{"Authorization": "Bearer workload", "X-Api-Key": "workload", "Cookie": "c=d", "Content-Type": "application/json; charset=utf-7",
 			"Accept-Encoding": "br", "X-Forwarded-For": "1.2.3.4", "Openai-Organization": "org", "Anthropic-Beta": "no"} {
 			req.Header.Set(name, value)
@@ -109,7 +110,9 @@ func TestAModelCallGoesWhereItsRouteLeads(t *testing.T) {
 		}
 		w.until("a record of the route", func() bool {
 			r := fmt.Sprint(w.records.list())
-			return strings.Contains(r, "inference route chat, model big-model") && strings.Contains(r, `"hostname":"inference.local"`)
+			return strings.Contains(r, "inference route chat, model big-model") && strings.Contains(r, `"hostname":"inference.local"`) &&
+				strings.Contains(r, `"api":{"operation":"POST /v1/chat/completions"}`) && strings.Contains(r, `"ai_model":{"name":"big-model","ai_provider":"https://127.0.0.1:`) &&
+				strings.Contains(r, `"input_tokens":11,"output_tokens":2`)
 		})
 		if w.dials.Load() != 0 {
 			t.Error("inference.local was dialled")
@@ -287,6 +290,26 @@ func TestAPolicyEndsAModelCall(t *testing.T) {
 	})
 }
 
+// TestAPolicyEndsAModelCallThatHasNotBegun: with an answer that says so.
+func TestAPolicyEndsAModelCallThatHasNotBegun(t *testing.T) {
+	bothVersions(t, func(t *testing.T, newer bool) {
+		w := newWorld(t, generous, endpoint("a.example.com", 443, ""))
+		w.providers(oneRoute, func(_ http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body)
+			w.publish(endpoint("inference.local", 443, ", protocol: rest, enforcement: enforce, rules: [{allow: {method: POST, path: /v1/embeddings}}]"))
+			<-r.Context().Done()
+		})
+		resp, err := w.client(newer).Post("https://inference.local/v1/chat/completions", "application/json", strings.NewReader("{}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		if text, _ := io.ReadAll(resp.Body); resp.StatusCode != 403 || !strings.Contains(string(text), "policy_changed") {
+			t.Errorf("%d %s", resp.StatusCode, text)
+		}
+	})
+}
+
 // TestAClientThatLeavesEndsItsModelCall: nobody pays for the rest.
 func TestAClientThatLeavesEndsItsModelCall(t *testing.T) {
 	bothVersions(t, func(t *testing.T, newer bool) {
@@ -358,6 +381,11 @@ func TestAConnectionForModelsServesNothingElse(t *testing.T) {
 		if resp, body := answer(t, r, http.MethodPost); resp.StatusCode != 200 || body != `{"model":"big-model"}` {
 			t.Fatalf("%d %s", resp.StatusCode, body)
 		}
+	}
+	raw := w.tunnel("inference.local", 443)
+	fmt.Fprint(raw, "\x00\x01\x02\x03\x04")
+	if resp, body := answer(t, bufio.NewReader(raw), http.MethodGet); resp.StatusCode != 403 || !strings.Contains(body, "neither TLS nor HTTP/1.1") {
+		t.Errorf("another protocol: %d %s", resp.StatusCode, body)
 	}
 	fmt.Fprint(c, "GET /v1/models HTTP/1.1\r\nHost: inference.local\r\nContent-Length: 40\r\n\r\nGET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n....")
 	if resp, body := answer(t, r, http.MethodGet); resp.StatusCode != 200 || !resp.Close {

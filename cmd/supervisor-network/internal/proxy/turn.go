@@ -46,6 +46,9 @@ func (t *turn) whole() context.Context {
 			t.cancel(t.cause)
 		}
 	}
+	if t.Context.Err() != nil { // of which this one may hear a moment later: Err and the cause are to agree
+		t.cancel(context.Cause(t.Context))
+	}
 	return t.full
 }
 

@@ -63,3 +63,19 @@ func TestATurnEndsWithItsConnectionOrAlone(t *testing.T) {
 		end(nil)
 	}
 }
+
+// ending is a connection's context that has ended, of which those below have yet to hear.
+type ending struct{ context.Context }
+
+func (ending) Done() <-chan struct{} { return nil }
+
+// TestATurnKnowsWhyItsConnectionEnds: as soon as it says that it ends.
+func TestATurnKnowsWhyItsConnectionEnds(t *testing.T) {
+	ctx, end := context.WithCancelCause(t.Context())
+	turn := &turn{Context: ending{ctx}}
+	_ = turn.Done() // somebody waits already
+	end(errRevoked)
+	if turn.Err() == nil || !errors.Is(context.Cause(turn), errRevoked) {
+		t.Errorf("it ended with %v, for %v", turn.Err(), context.Cause(turn))
+	}
+}
