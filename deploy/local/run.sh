@@ -10,7 +10,8 @@
 # Environment: SPLITPOD_LOCAL_DIR keeps logs and records (default: a new temporary
 # folder that is removed), SPLITPOD_NETWORK_UID is the network daemon's user
 # (default 65532). SPLITPOD_LOCAL_CREDENTIALS is a credentials file
-# (docs/credentials.md); the secrets that it names have to be readable for the network
+# (docs/credentials.md), SPLITPOD_LOCAL_INFERENCE_ROUTES one of inference routes
+# (docs/inference.md); the secrets that they name have to be readable for the network
 # daemon's user, and for nobody else: the workload sees this machine's files. The exit
 # code is the workload's.
 set -euo pipefail
@@ -46,12 +47,16 @@ install -d -m 0700 -o "$network_uid" -g "$network_uid" "$dir/state"
 install -d -m 0755 "$dir/config"
 install -m 0644 "$policy" "$dir/config/policy.yaml"
 
-credentials=
+secrets=()
 if [ -n "${SPLITPOD_LOCAL_CREDENTIALS:-}" ]; then
   install -m 0400 -o "$network_uid" -g "$network_uid" "$SPLITPOD_LOCAL_CREDENTIALS" "$dir/config/credentials.yaml"
-  credentials=--credentials=$dir/config/credentials.yaml
+  secrets+=("--credentials=$dir/config/credentials.yaml")
 fi
-unset SPLITPOD_LOCAL_CREDENTIALS
+if [ -n "${SPLITPOD_LOCAL_INFERENCE_ROUTES:-}" ]; then
+  install -m 0400 -o "$network_uid" -g "$network_uid" "$SPLITPOD_LOCAL_INFERENCE_ROUTES" "$dir/config/routes.yaml"
+  secrets+=("--inference-routes=$dir/config/routes.yaml")
+fi
+unset SPLITPOD_LOCAL_CREDENTIALS SPLITPOD_LOCAL_INFERENCE_ROUTES
 
 # Certificate authorities of origins besides the system's, if any.
 roots=${SPLITPOD_LOCAL_UPSTREAM_ROOTS:+--upstream-roots=$SPLITPOD_LOCAL_UPSTREAM_ROOTS}
@@ -74,7 +79,7 @@ trap finish EXIT
 
 setpriv --reuid "$network_uid" --regid "$network_uid" --clear-groups --bounding-set=-all --inh-caps=-all --no-new-privs \
   env -i PATH=/usr/bin:/bin "$bin/supervisor-network" serve \
-  --policy "$dir/config/policy.yaml" --run-dir "$dir/run" --state-dir "$dir/state" --admin-listen= $roots $credentials \
+  --policy "$dir/config/policy.yaml" --run-dir "$dir/run" --state-dir "$dir/state" --admin-listen= $roots "${secrets[@]}" \
   >>"$dir/network.records" 2>>"$dir/network.log" </dev/null &
 network_pid=$!
 

@@ -9,6 +9,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -66,7 +67,7 @@ func run() error {
 	}
 	defer origins.Close()
 
-	if err := makeCredentials(dir, origins.Mux); err != nil {
+	if err := errors.Join(makeCredentials(dir, origins.Mux), makeModel(dir, origins.Mux)); err != nil {
 		return err
 	}
 
@@ -74,7 +75,7 @@ func run() error {
 	fmt.Fprintln(w, "the workload tries\tthe policy promises\tit happened")
 	broken := 0
 	for _, l := range lines() {
-		r, err := sandbox(origins.CAFile, dir+"/credentials.yaml", l.command)
+		r, err := sandbox(origins.CAFile, dir, l.command)
 		if err != nil {
 			return fmt.Errorf("%s: %w", l.what, err)
 		}
@@ -113,6 +114,8 @@ func lines() []line {
 			curl("--noproxy", "*", "http://"+world.Address+"/"), bypassRefused},
 		{"curl -H \"Authorization: Bearer $DEMO_TOKEN\" https://api.demo.test/secret", "the workload has a placeholder, the origin gets the token",
 			[]string{"sh", "-c", `echo "the workload has $DEMO_TOKEN"; curl -sS -m 10 -H "Authorization: Bearer $DEMO_TOKEN" https://api.demo.test/secret`}, injected},
+		{"curl https://inference.local/v1/chat/completions", "the workload names no provider, model or key; the operator's are used",
+			curl("-H", "Authorization: Bearer none", "-d", `{"model":"any","messages":[]}`, "https://inference.local/v1/chat/completions"), routed},
 		{"sh -c 'exit 7'", "the workload's own exit code comes through",
 			[]string{"sh", "-c", "exit 7"}, exits(7)},
 	}
@@ -187,6 +190,38 @@ func injected(r result) string {
 	return ""
 }
 
+// model is what the operator's inference route asks for.
+const model = "demo-model"
+
+const answered = "the model answers"
+
+// makeModel is a provider that knows the token, and the route that leads to it.
+func makeModel(dir string, mux *http.ServeMux) error {
+	mux.HandleFunc("POST /v1/chat/completions", func(w http.ResponseWriter, r *http.Request) {
+		var ask struct{ Model string }
+		if err := json.NewDecoder(r.Body).Decode(&ask); err != nil || ask.Model != model || r.Header.Get("Authorization") != "Bearer "+token {
+			http.Error(w, "the provider got something else", http.StatusUnauthorized)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprintf(w, `{"choices":[{"message":{"content":%q}}],"usage":{"prompt_tokens":3,"completion_tokens":2}}`+"\n", answered)
+	})
+	file := "routes: [{name: demo, endpoint: \"https://api.demo.test\", model: " + model + ", api_key_file: " + filepath.Join(dir, "token") + "}]\n"
+	return os.WriteFile(filepath.Join(dir, "routes.yaml"), []byte(file), 0o400)
+}
+
+func routed(r result) string {
+	switch {
+	case r.code != 0 || !strings.Contains(r.output, answered):
+		return fmt.Sprintf("exit code %d, output %q", r.code, r.output)
+	case strings.Contains(r.output+r.records, token):
+		return "the key is in the output or a record"
+	case !strings.Contains(r.records, `"ai_model":{"name":"`+model+`"`):
+		return "no record names the model"
+	}
+	return ""
+}
+
 func exits(code int) func(result) string {
 	return func(r result) string {
 		if r.code != code {
@@ -196,15 +231,16 @@ func exits(code int) func(result) string {
 	}
 }
 
-// sandbox runs a command under deploy/local/run.sh with the demo policy.
-func sandbox(roots, credentials string, command []string) (result, error) {
+// sandbox runs a command under deploy/local/run.sh with the demo policy, and the credentials
+// and inference routes of a folder.
+func sandbox(roots, secrets string, command []string) (result, error) {
 	dir, err := os.MkdirTemp("", "splitpod-demo-run-")
 	if err != nil {
 		return result{}, err
 	}
 	defer os.RemoveAll(dir)
 	cmd := exec.Command("deploy/local/run.sh", append([]string{"deploy/local/policies/demo.yaml"}, command...)...)
-	cmd.Env = append(os.Environ(), "SPLITPOD_LOCAL_DIR="+dir, "SPLITPOD_LOCAL_UPSTREAM_ROOTS="+roots, "SPLITPOD_LOCAL_CREDENTIALS="+credentials)
+	cmd.Env = append(os.Environ(), "SPLITPOD_LOCAL_DIR="+dir, "SPLITPOD_LOCAL_UPSTREAM_ROOTS="+roots, "SPLITPOD_LOCAL_CREDENTIALS="+secrets+"/credentials.yaml", "SPLITPOD_LOCAL_INFERENCE_ROUTES="+secrets+"/routes.yaml")
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err = cmd.Run()
