@@ -87,6 +87,7 @@ func (a *Answer) Read(p []byte) (int, error) {
 var (
 	errTooLarge = errors.New("response size limit exceeded")
 	errBroken   = errors.New("the provider's answer broke off")
+	errEnded    = errors.New("the call was ended before its answer")
 )
 
 // end notes why the answer is over before its end.
@@ -96,6 +97,8 @@ func (a *Answer) end(err error) {
 		a.failed = errTooLarge
 	case errors.Is(cause, errStalled), errors.Is(cause, errLate):
 		a.failed = cause
+	case a.ctx.Err() != nil:
+		a.failed = errEnded
 	default:
 		a.failed = errBroken
 	}

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -50,6 +51,7 @@ func (s *session) infer(ctx context.Context, req *http1.Request, t http1.Target,
 	unread := !in.body.Read && req.Framing.Kind != http1.NoBody // of a request that has no use for one
 	res, err := exchange.Respond(w, req, a.Response, unread || s.ended.Load())
 	res.Up, res.Down = int64(len(in.body.Content)), int64(down.n.Load())
+	err = cmp.Or(err, ctx.Err()) // of which an answer of events has told the client
 	s.p.noteCall(s.ev, a, began, err)
 	if failed := a.Failed(); failed != nil && ctx.Err() == nil {
 		refused = byRouter(failed)
@@ -81,7 +83,7 @@ func (s *session) inferStream(ctx context.Context, ev *record.Entry, st *http2.S
 	a.Body = down
 	ev.Event.Status = a.StatusCode
 	noteAudit(ev, in)
-	err := st.Respond(ctx, a.Response)
+	err := cmp.Or(st.Respond(ctx, a.Response), ctx.Err())
 	s.p.noteCall(ev, a, began, err)
 	ev.Event.BytesUp, ev.Event.BytesDn = uint64(len(in.body.Content)), down.n.Load()
 	if errors.Is(err, http2.ErrStatus) {

@@ -262,32 +262,37 @@ func TestWhoMayAskForModelsIsThePolicysToSay(t *testing.T) {
 
 // TestAPolicyEndsAModelCall: one that is under way when it is no longer allowed.
 func TestAPolicyEndsAModelCall(t *testing.T) {
-	bothVersions(t, func(t *testing.T, newer bool) {
-		w := newWorld(t, generous, endpoint("a.example.com", 443, ""))
-		gone := make(chan bool)
-		w.providers(oneRoute, func(rw http.ResponseWriter, r *http.Request) {
-			_, _ = io.Copy(io.Discard, r.Body)
-			rw.Header().Set("Content-Type", "text/plain")
-			_, _ = io.WriteString(rw, "begin")
-			_ = http.NewResponseController(rw).Flush()
-			<-r.Context().Done()
-			close(gone)
-		})
-		resp, err := w.client(newer).Post("https://inference.local/v1/chat/completions", "application/json", strings.NewReader("{}"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer resp.Body.Close()
-		if _, err := io.ReadFull(resp.Body, make([]byte, len("begin"))); err != nil {
-			t.Fatal(err)
-		}
-		w.publish(endpoint("inference.local", 443, ", protocol: rest, enforcement: enforce, rules: [{allow: {method: POST, path: /v1/embeddings}}]"))
-		if text, err := io.ReadAll(resp.Body); err == nil {
-			t.Errorf("it ends as if it were whole: %q", text)
-		}
-		<-gone // its provider was told
-		w.until("a record", func() bool { return strings.Contains(fmt.Sprint(w.records.list()), `"reason":"policy_changed"`) })
+	for _, media := range []string{"text/plain", "text/event-stream"} {
+		bothVersions(t, func(t *testing.T, newer bool) { policyEnds(t, newer, media) })
+	}
+}
+
+func policyEnds(t *testing.T, newer bool, media string) {
+	w := newWorld(t, generous, endpoint("a.example.com", 443, ""))
+	gone := make(chan bool)
+	w.providers(oneRoute, func(rw http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		rw.Header().Set("Content-Type", media)
+		_, _ = io.WriteString(rw, "begin")
+		_ = http.NewResponseController(rw).Flush()
+		<-r.Context().Done()
+		close(gone)
 	})
+	resp, err := w.client(newer).Post("https://inference.local/v1/chat/completions", "application/json", strings.NewReader("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if _, err := io.ReadFull(resp.Body, make([]byte, len("begin"))); err != nil {
+		t.Fatal(err)
+	}
+	w.publish(endpoint("inference.local", 443, ", protocol: rest, enforcement: enforce, rules: [{allow: {method: POST, path: /v1/embeddings}}]"))
+	text, err := io.ReadAll(resp.Body)
+	if told := strings.Contains(string(text), "the call was ended before its answer"); err == nil && !told || told && media == "text/plain" { // of a stream that is reset, the event may not arrive
+		t.Errorf("it ends as if it were whole: %q, %v", text, err)
+	}
+	<-gone // its provider was told
+	w.until("a record", func() bool { return strings.Contains(fmt.Sprint(w.records.list()), `"reason":"policy_changed"`) })
 }
 
 // TestAPolicyEndsAModelCallThatHasNotBegun: with an answer that says so.
