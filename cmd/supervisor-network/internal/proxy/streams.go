@@ -115,78 +115,91 @@ func (s *session) stream2(ctx context.Context, st *http2.Stream) {
 	method := methodOf(st)
 	ev := s.beginStream(method)
 	defer ev.End()
-	g := *s.grant
 	path, query := redacted(st.Path, st.Query)
 	in := &incoming{method: placeholder.Redact(method), path: path, body: hold.Body{Held: hold.Holding{Of: s.p.Bodies}}, head: inspect.Head{
 		Method: method, Query: query, Fields: http1.FieldsOf(st.Header), Body: st.Length != 0,
 	}}
 	defer in.body.Held.Release()
-	deny := func(r *refusal) {
-		in.body.Held.Release()
-		in.describe(ev)
-		note(ev, r)
-		ev.End()
-		a := s.asked(in)
-		a.id = ev.Event.RequestID
-		_ = st.Deny(r.status, r.reason, r.detail, ev.Event.RequestID, r.body(a), fieldsOn(st, r)...) // a client that is gone needs no answer
-	}
 	if !s.p.Places.take() {
-		deny(tooManyStreams())
+		s.deny2(ev, st, in, tooManyStreams())
 		return
 	}
 	defer s.p.Places.give()
-	if denial := s.p.renew(ctx, &g); denial != nil {
-		deny(denied(core.StageRequest, denial))
-		return
+	if refused := s.serve2(ctx, ev, st, in); refused != nil {
+		s.deny2(ev, st, in, refused)
+	}
+}
+
+// deny2 records and answers a refusal.
+func (s *session) deny2(ev *record.Entry, st *http2.Stream, in *incoming, r *refusal) {
+	in.body.Held.Release()
+	in.describe(ev)
+	note(ev, r)
+	ev.End()
+	a := s.asked(in)
+	a.id = ev.Event.RequestID
+	_ = st.Deny(r.status, r.reason, r.detail, ev.Event.RequestID, r.body(a), fieldsOn(st, r)...) // a client that is gone needs no answer
+}
+
+// serve2 judges a stream and carries what is allowed, as it came or as a WebSocket. A
+// refusal is for a client that was told nothing yet.
+func (s *session) serve2(ctx context.Context, ev *record.Entry, st *http2.Stream, in *incoming) *refusal {
+	g := *s.grant
+	ctx, entry, refused := s.admit2(ctx, ev, &g, st, in)
+	if refused != nil {
+		return refused
+	}
+	defer entry.leave()
+	if g.permit.Inference() {
+		return s.inferStream(ctx, ev, st, in)
+	}
+	if refused := s.sealStream(ctx, ev, &g, st, in); refused != nil {
+		return refused
+	}
+	if in.handshake != nil {
+		return s.socket2(ctx, ev, &g, entry, st, in)
+	}
+	return s.carry2(ctx, ev, &g, st, in)
+}
+
+// admit2 judges a stream and makes one that is allowed known.
+func (s *session) admit2(ctx context.Context, ev *record.Entry, g *grant, st *http2.Stream, in *incoming) (context.Context, *liveEntry, *refusal) {
+	if denial := s.p.renew(ctx, g); denial != nil {
+		return nil, nil, denied(core.StageRequest, denial)
 	}
 	judged := g.snap // enter may take a newer one, which has not judged the request
 	malformed := in.asks(st)
-	refused := s.p.judge(&g, in, func(limit int) ([]byte, error) { return s.p.readStream(ctx, st, in, limit) })
+	refused := s.p.judge(g, in, func(limit int) ([]byte, error) { return s.p.readStream(ctx, st, in, limit) })
 	if refused == nil && malformed != nil {
 		refused = unreadable(malformed)
 	}
 	if refused != nil {
-		deny(refused)
-		return
+		return nil, nil, refused
 	}
-	ctx, entry, denial := s.p.enter(ctx, ev, core.StageRequest, &g)
+	ctx, entry, denial := s.p.enter(ctx, ev, core.StageRequest, g)
 	if denial != nil {
-		deny(denied(core.StageRequest, denial))
-		return
+		return nil, nil, denied(core.StageRequest, denial)
 	}
-	defer entry.leave()
 	in.describe(ev)
 	entry.carries(in)
 	if s.p.Policy.Current() != judged && !entry.allows(ctx, s.p.Policy.Current(), in) {
-		deny(&refusal{status: 403, stage: core.StageRequest, reason: core.ReasonPolicyChanged, detail: revoked})
-		return
+		entry.leave()
+		return nil, nil, &refusal{status: 403, stage: core.StageRequest, reason: core.ReasonPolicyChanged, detail: revoked}
 	}
-	if g.permit.Inference() {
-		if refused := s.inferStream(ctx, ev, st, in); refused != nil {
-			deny(refused)
-		}
-		return
-	}
-	if refused := s.sealStream(ctx, ev, &g, st, in); refused != nil {
-		deny(refused)
-		return
-	}
-	if in.handshake != nil {
-		if refused := s.socket2(ctx, ev, &g, entry, st, in); refused != nil {
-			deny(refused)
-		}
-		return
-	}
+	return ctx, entry, nil
+}
+
+// carry2 makes the exchange with the origin, and records how it went.
+func (s *session) carry2(ctx context.Context, ev *record.Entry, g *grant, st *http2.Stream, in *incoming) *refusal {
 	up := &counted{}
 	ctx, up.watch = s.patience(ctx, up)
 	defer up.watch.Stop()
 	req := in.toOrigin(ctx, st, up)
-	resp, err := s.p.roundTrip(ctx, s, &g, in, st, req, up)
+	resp, err := s.p.roundTrip(ctx, s, g, in, st, req, up)
 	up.watch.Stop()
 	if err != nil {
 		st.Lost(err)
-		deny(s.unanswered(ctx, &g, in, up, err))
-		return
+		return s.unanswered(ctx, g, in, up, err)
 	}
 	down := &counted{ReadCloser: resp.Body}
 	resp.Body = down
@@ -194,23 +207,22 @@ func (s *session) stream2(ctx context.Context, st *http2.Stream) {
 	ev.Event.Status = resp.StatusCode
 	noteAudit(ev, in)
 	if refused := in.clean(resp); refused != nil {
-		deny(refused)
-		return
+		return refused
 	}
 	err = st.Respond(ctx, resp)
 	ev.Event.BytesUp, ev.Event.BytesDn = up.n.Load(), down.n.Load()
 	if errors.Is(err, http2.ErrStatus) {
-		deny(&refusal{status: 502, stage: core.StageRequest, reason: core.ReasonUpstreamInvalid, detail: "the origin answered with a status that is none", failed: true})
-		return
+		return &refusal{status: 502, stage: core.StageRequest, reason: core.ReasonUpstreamInvalid, detail: "the origin answered with a status that is none", failed: true}
 	}
 	ev.Echoed(in.sealed.Echoed())
 	if caught := uninjected(in.sealed.Caught()); caught != nil {
 		note(ev, caught)
-		return
+		return nil
 	}
 	if reason, detail := s.p.streamOutcome(ctx, err); reason != "" {
 		ev.Fail(reason, detail)
 	}
+	return nil
 }
 
 // fieldsOn are those of a refusal on a stream. Calls that wait until their server is there
