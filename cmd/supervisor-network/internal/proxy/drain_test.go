@@ -2,14 +2,18 @@ package proxy
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/net/http2"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/listen"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/exchange"
@@ -204,6 +208,81 @@ func TestAStreamWithoutAnAnswerIsToldOfTheEnd(t *testing.T) {
 	}
 	w.stop()
 	running.Wait()
+}
+
+// TestStreamsRunUntilTheDrainIsOver, as everything else does: no connection of HTTP/2 has
+// a time of its own. While the daemon stops, a WebSocket goes on and a request is waited
+// for, and both are told when handlers have to end.
+func TestStreamsRunUntilTheDrainIsOver(t *testing.T) {
+	w := newWorld(t, generous, endpoint("ws.example.com", 443, anyText), endpoint("a.example.com", 443, ""))
+	reached, release := make(chan bool), make(chan bool)
+	w.origin("ws.example.com", 443, echoes(t, nil), "http/1.1")
+	w.origin("a.example.com", 443, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		reached <- true
+		if r.URL.Path == "/slow" {
+			<-release
+			return
+		}
+		<-r.Context().Done()
+	}), "http/1.1")
+	end := w.ends()
+	socket, requests := w.streams("ws.example.com"), w.streams("a.example.com")
+	get := func(path string) (stream uint32) {
+		defer func() { <-reached }()
+		return requests.send(true, ":method", "GET", ":scheme", "https", ":authority", "a.example.com", ":path", path)
+	}
+	chat := socket.open("ws.example.com", "/chat")
+	slow, silent := get("/slow"), get("/silent")
+	w.stop()
+	for _, c := range []*streams{socket, requests} {
+		for away := false; !away; {
+			f, err := c.fr.ReadFrame()
+			c.ok(err)
+			_, away = f.(*http2.GoAwayFrame)
+		}
+	}
+	socket.say(chat, 0x81, "still")
+	if _, text := socket.hear(chat); text != "still" {
+		t.Errorf("while the daemon stops, %q comes back", text)
+	}
+	close(release)
+	if h := requests.await(slow, over); h.status != "200" {
+		t.Errorf("while the daemon stops, a request is told %+v", h)
+	}
+	end()
+	if code, _ := socket.closed(chat); code != 1001 {
+		t.Errorf("the WebSocket is closed with %d", code)
+	}
+	if h := requests.await(silent, over); h.status != "503" {
+		t.Errorf("a request that has no answer is told %+v", h)
+	}
+}
+
+// ends makes a new listener the proxy's, of which the test says when a drain is over.
+func (w *world) ends() (end context.CancelFunc) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.proxy = l.Addr().String()
+	limit, end := context.WithCancel(context.Background())
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		opt := listen.Options{HeadTimeout: generous, DrainTimeout: time.Hour, Gauge: listen.NewGauge(1000), Log: slog.New(slog.DiscardHandler)}
+		_ = listen.Serve(w.Stopping, l, opt, func(ctx context.Context, c *listen.Conn) {
+			ctx, cancel := context.WithCancel(ctx)
+			defer cancel()
+			defer context.AfterFunc(limit, cancel)()
+			w.Serve(ctx, c)
+		})
+	}()
+	w.t.Cleanup(func() {
+		w.stop()
+		end()
+		<-served
+	})
+	return end
 }
 
 // pair is a TCP connection on the loopback.

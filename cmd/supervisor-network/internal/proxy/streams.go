@@ -30,21 +30,18 @@ import (
 func (s *session) serveHTTP2(ctx context.Context, tc *tls.Conn) {
 	s.release()
 	s.offer(ctx)
-	defer s.opening(ctx)()
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	defer context.AfterFunc(s.p.Stopping, stop)()
+	s.sockets = ctx
 	stats := http2.Serve(ctx, tc, http2.Options{
 		Host: s.grant.permit.Host(), Port: s.grant.permit.Port(), EncodedSlash: s.grant.permit.EncodedSlash(),
 		Verbatim: !s.p.pathsCount(s.grant.permit),
-		Head:     s.p.HeadTimeout, Idle: s.p.Idle, StreamIdle: s.p.Idle + s.p.Idle/2, Stall: s.p.unreadFor(), Drain: streamDrain, Refused: s.refusedStream, Windows: s.p.Windows,
+		Head:     s.p.HeadTimeout, Idle: s.p.Idle, StreamIdle: s.p.Idle + s.p.Idle/2, Stall: s.p.unreadFor(), Stopping: s.p.Stopping.Done(), Refused: s.refusedStream, Windows: s.p.Windows,
 	}, s.stream2)
 	switch {
 	case stats.Flooded:
 		s.ev.Deny(core.StageRequest, core.ReasonBadRequest, "the HTTP/2 connection is used to make work, not to send requests")
 	case stats.Crowded:
 		s.ev.Deny(core.StageRequest, core.ReasonTooManyConnections, "there is no memory for one more large section of fields over HTTP/2")
-	case stats.Streams > stats.Handled && ctx.Err() == nil:
+	case stats.Streams > stats.Handled && s.p.Stopping.Err() == nil && ctx.Err() == nil:
 		s.ev.Deny(core.StageRequest, core.ReasonBadRequest, fmt.Sprintf("%d HTTP/2 streams were refused for their number or priority", stats.Streams-stats.Handled))
 	case stats.Handled > 0:
 		s.ev.Drop() // its streams have left theirs

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"time"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/http2"
@@ -36,25 +35,6 @@ func (in *incoming) asks(st *http2.Stream) (malformed error) {
 		in.handshake, malformed = websocket.ReadExtended(in.head.Fields)
 	}
 	return malformed
-}
-
-// The end of a connection whose daemon stops: a WebSocket has no end of its own that
-// could be waited for, and is told early enough for the other side to answer.
-const (
-	streamDrain = 10 * time.Second
-	socketDrain = streamDrain / 2
-)
-
-// opening sets the context of WebSockets on the session's streams: it ends with the
-// connection's right to be there, and within the time that streams have to end.
-func (s *session) opening(ctx context.Context) (done func()) {
-	sockets, cancel := context.WithCancel(ctx)
-	s.sockets = sockets
-	stop := context.AfterFunc(s.p.Stopping, func() { time.AfterFunc(socketDrain, cancel) })
-	return func() {
-		stop()
-		cancel()
-	}
 }
 
 // socketContext is the context of a WebSocket on a stream, whose own is ctx. That a

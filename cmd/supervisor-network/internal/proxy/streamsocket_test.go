@@ -84,11 +84,17 @@ func (c *streams) ok(err error) {
 // ask sends a handshake; more are names and values, of which "" sends none.
 func (c *streams) ask(host, path string, more ...string) (stream uint32) {
 	c.t.Helper()
-	c.block.Reset()
 	all := append([]string{":method", "CONNECT", ":protocol", "websocket", ":scheme", "https", ":authority", host, ":path", path}, more...)
 	if !slices.Contains(more, "sec-websocket-version") {
 		all = append(all, "sec-websocket-version", "13")
 	}
+	return c.send(false, all...)
+}
+
+// send sends a head; all are names and values, of which "" sends none.
+func (c *streams) send(end bool, all ...string) (stream uint32) {
+	c.t.Helper()
+	c.block.Reset()
 	for i := 0; i < len(all); i += 2 {
 		if all[i+1] != "" {
 			c.ok(c.enc.WriteField(hpack.HeaderField{Name: all[i], Value: all[i+1]}))
@@ -97,7 +103,7 @@ func (c *streams) ask(host, path string, more ...string) (stream uint32) {
 	stream = c.next
 	c.next += 2
 	c.of[stream] = &heard{fields: make(map[string]string)}
-	c.ok(c.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: c.block.Bytes(), EndHeaders: true}))
+	c.ok(c.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: c.block.Bytes(), EndStream: end, EndHeaders: true}))
 	return stream
 }
 

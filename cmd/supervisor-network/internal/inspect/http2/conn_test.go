@@ -84,6 +84,7 @@ func roots() *x509.CertPool {
 type front struct {
 	addr   string
 	stats  chan Stats
+	drain  context.CancelFunc // closes their Options.Stopping
 	cancel context.CancelFunc // ends the context of the connections
 	stop   func()             // ends everything
 }
@@ -95,7 +96,9 @@ func serve(t testing.TB, o Options, handle Handler) *front {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	f := &front{addr: l.Addr().String(), stats: make(chan Stats, 64), cancel: cancel}
+	stopping, drain := context.WithCancel(ctx)
+	o.Stopping = stopping.Done()
+	f := &front{addr: l.Addr().String(), stats: make(chan Stats, 64), drain: drain, cancel: cancel}
 	if o.Host == "" {
 		o.Host, o.Port = host, 443
 	} else {

@@ -34,9 +34,9 @@ const (
 	connectionWindow = 1 << 20
 	narrowWindow     = 1<<16 - 1 // the least there is (RFC 9113 section 6.9.2)
 	streamWindow     = 256 << 10
-	drainTime        = time.Second // for what a client sends on a WebSocket behind its end
-	firstStream      = time.Second // for what a client asks on a connection that drains already
-	lastAnswers      = time.Second // for streams that a drain has ended to be denied
+	drainTime        = time.Second     // for what a client sends on a WebSocket behind its end
+	firstStream      = time.Second     // for what a client asks on a connection that drains already
+	lastAnswers      = 6 * time.Second // for streams that have to end to be denied; a WebSocket waits 5 s to be closed
 )
 
 // Options are what a connection is served with. Host is required.
@@ -53,7 +53,10 @@ type Options struct {
 	StreamIdle time.Duration // a stream in which nothing moved, default 1 h
 	Stall      time.Duration // a client that does not take what is sent, default 1 min
 	Ping       time.Duration // silence after which the client is asked for life, which it shows within Stall, default 30 s
-	Drain      time.Duration // for streams to end after the context has, default 10 s
+
+	// Stopping is closed when the client shall begin no further stream; nil: that is not
+	// before it has to end those that run.
+	Stopping <-chan struct{}
 
 	// Windows bounds what all connections that share it may hold unread; nil: nobody
 	// shares. The caller has entered it, and leaves it when Serve has returned.
@@ -72,7 +75,7 @@ func (o *Options) defaults() {
 	for _, d := range []struct {
 		field *time.Duration
 		value time.Duration
-	}{{&o.Head, 30 * time.Second}, {&o.Idle, 5 * time.Minute}, {&o.StreamIdle, time.Hour}, {&o.Stall, time.Minute}, {&o.Ping, 30 * time.Second}, {&o.Drain, 10 * time.Second}} {
+	}{{&o.Head, 30 * time.Second}, {&o.Idle, 5 * time.Minute}, {&o.StreamIdle, time.Hour}, {&o.Stall, time.Minute}, {&o.Ping, 30 * time.Second}} {
 		if *d.field <= 0 {
 			*d.field = d.value
 		}

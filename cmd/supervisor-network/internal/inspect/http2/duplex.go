@@ -1,6 +1,7 @@
 package http2
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -94,7 +95,8 @@ func (d *Duplex) readable() error {
 }
 
 // Write implements io.Writer; it returns when the client's window took all of p. A
-// write that is not over at its deadline resets the stream.
+// write that is not over at its deadline resets the stream. The end of the stream's
+// context ends none: a WebSocket is still to be told of it.
 func (d *Duplex) Write(p []byte) (int, error) {
 	if err := d.writable(); err != nil {
 		return 0, err
@@ -102,7 +104,7 @@ func (d *Duplex) Write(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	if err := d.s.pass(d.s.ctx, p, false); err != nil {
+	if err := d.s.pass(context.WithoutCancel(d.s.ctx), p, false); err != nil {
 		if d.late() {
 			err = os.ErrDeadlineExceeded
 		}

@@ -548,7 +548,7 @@ func TestTheEndOfTheContextDrains(t *testing.T) {
 		r := dial(t, f).hello()
 		r.headers(1, true, get())
 		next(t, started)
-		f.cancel()
+		f.drain()
 		for {
 			g, err := r.fr.ReadFrame()
 			r.ok(err)
@@ -572,7 +572,7 @@ func TestTheEndOfTheContextDrains(t *testing.T) {
 	t.Run("the first stream, which was on its way", func(t *testing.T) {
 		f := serve(t, Options{}, hello)
 		r := dial(t, f).hello()
-		f.cancel()
+		f.drain()
 		for range 3 { // so that a GOAWAY would have come
 			r.ok(r.fr.WritePing(false, [8]byte{}))
 			for pinged := false; !pinged; {
@@ -591,13 +591,13 @@ func TestTheEndOfTheContextDrains(t *testing.T) {
 	t.Run("no stream", func(t *testing.T) {
 		f := serve(t, Options{}, hello)
 		r := dial(t, f).hello()
-		f.cancel()
+		f.drain()
 		r.ended()
 		next(t, f.stats)
 	})
 	t.Run("a stream that does not", func(t *testing.T) {
 		started, cause := make(chan struct{}), make(chan error, 1)
-		f := serve(t, Options{Drain: 100 * time.Millisecond}, func(ctx context.Context, s *Stream) {
+		f := serve(t, Options{}, func(ctx context.Context, s *Stream) {
 			close(started)
 			<-ctx.Done()
 			cause <- context.Cause(ctx)
@@ -617,16 +617,16 @@ func TestTheEndOfTheContextDrains(t *testing.T) {
 		next(t, f.stats)
 	})
 	t.Run("a stream whose answer has begun", func(t *testing.T) {
-		f := serve(t, Options{Drain: 100 * time.Millisecond}, func(ctx context.Context, s *Stream) {
+		begun := make(chan struct{})
+		f := serve(t, Options{}, func(ctx context.Context, s *Stream) {
+			close(begun)
 			resp := response("")
-			body, sends := io.Pipe()
-			defer sends.Close()
-			defer context.AfterFunc(ctx, func() { _ = sends.CloseWithError(context.Cause(ctx)) })()
-			resp.Body = body
+			resp.Body = io.NopCloser(until{ctx})
 			_ = s.Respond(ctx, resp)
 		})
 		r := dial(t, f).hello()
 		r.headers(1, true, get())
+		next(t, begun)
 		f.cancel()
 		if a := r.answer(1); a.status != "200" || a.reset == 0 {
 			t.Errorf("%+v", a)
@@ -634,34 +634,82 @@ func TestTheEndOfTheContextDrains(t *testing.T) {
 		r.ended()
 		next(t, f.stats)
 	})
-	t.Run("a client that does not read", func(t *testing.T) {
-		near, far := net.Pipe() // holds nothing: the first answer waits already
+}
+
+// TestAWebSocketIsToldOfTheEnd of its stream's context, on the stream.
+func TestAWebSocketIsToldOfTheEnd(t *testing.T) {
+	f := serve(t, Options{}, func(ctx context.Context, s *Stream) {
+		d, err := s.Accept(nil)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		<-ctx.Done()
+		_, _ = d.Write([]byte("bye"))
+	})
+	r := dial(t, f).hello()
+	r.open(1)
+	f.cancel()
+	if a := r.answer(1); a.body != "bye" {
+		t.Errorf("%+v", a)
+	}
+	r.ended()
+}
+
+// TestStreamsMayRunUntilTheContextEnds, however long a drain is, and no longer than a
+// client may take for what it is told then.
+func TestStreamsMayRunUntilTheContextEnds(t *testing.T) {
+	const day = 24 * time.Hour
+	identity := certificate() // by the clock of other tests
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe() // holds nothing: what is not read is not sent
 		defer near.Close()
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		started, ended := make(chan struct{}, 2), make(chan error, 1)
+		stopping, stop := context.WithCancel(ctx)
+		started, release, later, ended := make(chan struct{}), make(chan struct{}), make(chan struct{}), make(chan struct{})
 		go func() {
-			conn := tls.Server(far, &tls.Config{Certificates: []tls.Certificate{certificate()}, NextProtos: []string{"h2"}})
-			err := conn.HandshakeContext(ctx)
-			if err == nil {
-				Serve(ctx, conn, Options{Host: host, Port: 443, Drain: 100 * time.Millisecond, Stall: time.Hour}, func(ctx context.Context, s *Stream) {
-					started <- struct{}{}
-					if s.Path == "/" {
-						hello(ctx, s)
-						return
-					}
-					<-ctx.Done()
-					_ = s.Deny(503, core.ReasonShutdown, "it ends", "id", "over")
-				})
+			defer close(ended)
+			conn := tls.Server(far, &tls.Config{Certificates: []tls.Certificate{identity}, NextProtos: []string{"h2"}})
+			if err := conn.HandshakeContext(ctx); err != nil {
+				t.Error(err)
+				return
 			}
-			ended <- err
+			o := Options{Host: host, Port: 443, Stopping: stopping.Done(), StreamIdle: 9 * day, Stall: 9 * day, Ping: 9 * day}
+			Serve(ctx, conn, o, func(ctx context.Context, s *Stream) {
+				started <- struct{}{}
+				if s.Path == "/" {
+					<-release
+					hello(ctx, s)
+					return
+				}
+				<-ctx.Done()
+				if s.Path == "/later" {
+					<-later
+				}
+				_ = s.Deny(503, core.ReasonShutdown, "it ends", "id", "over")
+			})
 		}()
 		r := newRaw(t, tls.Client(near, &tls.Config{ServerName: host, RootCAs: roots(), NextProtos: []string{"h2"}})).hello()
-		r.headers(1, true, get())
-		r.headers(3, true, fields(":method", "GET", ":scheme", "https", ":authority", host, ":path", "/silent"))
-		next(t, started)
-		next(t, started)
+		for i, path := range []string{"/", "/silent", "/later"} {
+			r.headers(uint32(2*i+1), true, instead(get(), ":path", path))
+			<-started
+		}
+		stop()
+		time.Sleep(day)
+		close(release)
+		if a := r.answer(1); a.status != "200" || a.body != "hello" || a.reset != 0 {
+			t.Errorf("at the end of a long drain: %+v", a)
+		}
+		end := time.Now()
 		cancel()
-		r.ok(next(t, ended))
+		if a := r.answer(3); a.status != "503" || a.body != `"over"` || time.Since(end) != 0 {
+			t.Errorf("%s behind its end: %+v", time.Since(end), a)
+		}
+		close(later)
+		<-ended // though the client reads no more
+		if took := time.Since(end); took > lastAnswers {
+			t.Errorf("the connection ends %s behind that", took)
+		}
 	})
 }

@@ -34,9 +34,9 @@ type Stats struct {
 var ErrClosed = errors.New("http2: the client's connection has ended")
 
 // Serve serves a connection on which h2 was negotiated until it ends, and closes it.
-// When ctx ends the client is asked to start no stream, and those that run have
-// Options.Drain to end. Then their contexts end with the cause of ctx, and what has no
-// answer yet may still be denied. It returns when every handler has.
+// When Options.Stopping is closed the client is asked to start no stream, and those that
+// run may end. When ctx ends their contexts end with its cause, and what has no answer
+// yet may still be denied. It returns when every handler has.
 func Serve(ctx context.Context, conn *tls.Conn, o Options, handle Handler) Stats {
 	o.defaults()
 	base, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
@@ -52,11 +52,7 @@ func Serve(ctx context.Context, conn *tls.Conn, o Options, handle Handler) Stats
 	drained := make(chan struct{})
 	go func() {
 		defer close(drained)
-		select {
-		case <-ctx.Done():
-			s.drain(hs, ended, func() { cancel(context.Cause(ctx)) })
-		case <-ended:
-		}
+		s.drain(ctx, hs, ended, func() { cancel(context.Cause(ctx)) })
 	}()
 	h2.ServeConn(newHeads(s.meter, o.Windows, o.Head), &http2.ServeConnOpts{Context: base, BaseConfig: hs, Handler: s})
 	close(ended)
@@ -66,33 +62,38 @@ func Serve(ctx context.Context, conn *tls.Conn, o Options, handle Handler) Stats
 	return Stats{Streams: s.meter.opened.Load(), Handled: s.meter.handled.Load(), Flooded: s.meter.flooded.Load(), Crowded: s.meter.crowded.Load()}
 }
 
-// drain sends GOAWAY, gives the streams their time, ends them, and gives what they say to
-// that a moment: a client that does not read delays nothing. To an ended context Shutdown
-// does only the first. A client that has not asked for anything is about to: some (curl)
-// take GOAWAY for the failure of what they have not sent yet, and do not try again.
-func (s *server) drain(hs *http.Server, ended <-chan struct{}, end func()) {
-	t := time.NewTimer(min(firstStream, s.o.Drain))
-	defer t.Stop()
+// drain sends GOAWAY when there shall be no further stream, ends those that run with ctx,
+// and gives what they say to that a moment: a client that does not read delays nothing. A
+// client that has not asked for anything is about to: some (curl) take GOAWAY for the
+// failure of what they have not sent yet, and do not try again.
+func (s *server) drain(ctx context.Context, hs *http.Server, ended <-chan struct{}, end func()) {
+	select {
+	case <-s.o.Stopping:
+	case <-ctx.Done():
+	case <-ended:
+		return
+	}
+	first, cancel := context.WithTimeout(ctx, firstStream)
+	defer cancel()
 	select {
 	case <-s.asked:
-	case <-t.C:
+	case <-first.Done():
 	case <-ended:
 		return
 	}
-	now, cancel := context.WithCancel(context.Background())
 	cancel()
-	_ = hs.Shutdown(now)
-	t.Reset(s.o.Drain)
+	_ = hs.Shutdown(first) // only sends GOAWAY, to an ended context
 	select {
+	case <-ctx.Done():
 	case <-ended:
 		return
-	case <-t.C:
 	}
 	end()
-	t.Reset(lastAnswers)
+	last := time.NewTimer(lastAnswers)
+	defer last.Stop()
 	select {
 	case <-ended:
-	case <-t.C:
+	case <-last.C:
 		_ = s.meter.NetConn().Close() // without the alert, which a client may not take
 	}
 }

@@ -149,7 +149,7 @@ func tunnel(t testing.TB, p *Pool, judge func(context.Context, *http2.Stream) (c
 					conn.Close()
 					return
 				}
-				http2.Serve(ctx, conn, http2.Options{Host: host, Port: 443, Drain: time.Second}, func(ctx context.Context, s *http2.Stream) {
+				http2.Serve(ctx, conn, http2.Options{Host: host, Port: 443}, func(ctx context.Context, s *http2.Stream) {
 					if judge != nil {
 						var denied *http1.ErrorBody
 						if ctx, denied = judge(ctx, s); denied != nil {
