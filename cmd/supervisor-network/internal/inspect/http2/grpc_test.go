@@ -1,7 +1,10 @@
 package http2
 
 import (
+	"bytes"
 	"context"
+	"crypto/tls"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +13,13 @@ import (
 	"testing"
 	"testing/iotest"
 	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	pb "google.golang.org/grpc/interop/grpc_testing"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
 	"github.com/splitpod/splitpod/pkg/core"
@@ -68,5 +78,49 @@ func TestTimeoutsOfCalls(t *testing.T) {
 		if got != want {
 			t.Errorf("%q: %s, want %s", text, got, want)
 		}
+	}
+}
+
+// TestACallIsToldOfTheEndInItsMiddle, by a client of the gRPC project: one that has whole
+// messages sees the status. Half a message is broken to it whatever follows.
+func TestACallIsToldOfTheEndInItsMiddle(t *testing.T) {
+	message, err := proto.Marshal(&pb.StreamingOutputCallResponse{Payload: &pb.Payload{Body: []byte("whole")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	message = append(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(message))), message...)
+	for name, c := range map[string]struct {
+		half int
+		code codes.Code
+		says string
+	}{
+		"behind a message": {0, codes.Unavailable, "shutdown: the daemon is stopping"},
+		"in a message":     {7, codes.Internal, "unexpected EOF"},
+		"in its head":      {2, codes.Internal, "unexpected EOF"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := serve(t, Options{}, func(ctx context.Context, s *Stream) {
+				resp := response("", "Content-Type", "application/grpc")
+				resp.Body = io.NopCloser(io.MultiReader(bytes.NewReader(message), bytes.NewReader(message[:c.half]), until{ctx}))
+				_ = s.Respond(ctx, resp)
+			})
+			cc, err := grpc.NewClient(f.addr, grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{ServerName: host, RootCAs: roots()})))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer cc.Close()
+			call, err := pb.NewTestServiceClient(cc).StreamingOutputCall(t.Context(), &pb.StreamingOutputCallRequest{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if m, err := call.Recv(); err != nil || string(m.Payload.Body) != "whole" {
+				t.Fatalf("%v, %v", m, err)
+			}
+			f.cancel()
+			_, err = call.Recv()
+			if s := status.Convert(err); s.Code() != c.code || s.Message() != c.says {
+				t.Errorf("%v", err)
+			}
+		})
 	}
 }

@@ -37,8 +37,8 @@ var buffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }
 
 // Respond gives the origin's answer to the client as it comes, trailers included, and
 // closes its body. When ctx ends before the answer does, a gRPC client that can still
-// be told gets UNAVAILABLE, with the detail when the cause is Revoked; another one
-// gets a reset. ctx has to be the request's to the origin. It returns what ended the
+// be told gets a status, PERMISSION_DENIED where the policy changed and else UNAVAILABLE,
+// with the detail when the cause is Revoked; another one gets a reset. ctx has to be the request's to the origin. It returns what ended the
 // answer early.
 func (s *Stream) Respond(ctx context.Context, resp *http.Response) error {
 	defer resp.Body.Close()
@@ -148,15 +148,20 @@ func (s *Stream) cut(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		cause = context.Cause(ctx)
 	}
-	if !s.GRPC || s.r.Context().Err() != nil {
+	h := s.w.Header()
+	if !s.GRPC || s.Web || len(h["Content-Length"]) > 0 { // gRPC-web has its trailers in the body
 		s.reset = true
 		return cause
 	}
 	status, detail := s.failed(unavailable, err), "the origin's answer ended early"
-	if r, ok := errors.AsType[*Revoked](cause); ok {
+	switch r, ok := errors.AsType[*Revoked](cause); {
+	case ok && r.Reason == core.ReasonPolicyChanged:
+		status, detail = permissionDenied, r.Error()
+	case ok:
 		status, detail = unavailable, r.Error()
+	case s.server.base.Err() != nil:
+		status, detail = unavailable, string(core.ReasonShutdown)+": the daemon is stopping"
 	}
-	h := s.w.Header()
 	h[http.TrailerPrefix+"Grpc-Status"] = []string{strconv.Itoa(int(status))}
 	h[http.TrailerPrefix+"Grpc-Message"] = []string{percentEncode(detail)}
 	return cause

@@ -281,15 +281,19 @@ func TestADeniedCallIsATrailersOnlyAnswer(t *testing.T) {
 	}
 }
 
-// TestARevokedStreamEndsInItsOwnForm: with a status for gRPC, with a reset otherwise.
+// TestARevokedStreamEndsInItsOwnForm: with a status for gRPC, with a reset otherwise, and
+// where behind a status the answer would be taken for whole, or is malformed.
 func TestARevokedStreamEndsInItsOwnForm(t *testing.T) {
 	for _, c := range []struct {
-		rule string
-		send []field
-		want reply
+		rule   string
+		send   []field
+		length int64
+		want   reply
 	}{
-		{"gRPC", call("application/grpc"), reply{trailer: map[string]string{"grpc-status": "14", "grpc-message": "policy_changed: no longer"}}},
-		{"another", get(), reply{reset: http2.ErrCodeInternal}},
+		{"gRPC", call("application/grpc"), -1, reply{trailer: map[string]string{"grpc-status": "7", "grpc-message": "policy_changed: no longer"}}},
+		{"gRPC with a length", call("application/grpc"), 10, reply{reset: http2.ErrCodeInternal}},
+		{"gRPC-web", call("application/grpc-web"), -1, reply{reset: http2.ErrCodeInternal}},
+		{"another", get(), -1, reply{reset: http2.ErrCodeInternal}},
 	} {
 		t.Run(c.rule, func(t *testing.T) {
 			result := make(chan error, 1)
@@ -298,7 +302,8 @@ func TestARevokedStreamEndsInItsOwnForm(t *testing.T) {
 				ctx, cancel := context.WithCancelCause(ctx)
 				defer cancel(nil)
 				go func() { held(t, revoke); cancel(&Revoked{core.ReasonPolicyChanged, "no longer"}) }()
-				resp := response("")
+				resp := response("", "Content-Length", strconv.FormatInt(c.length, 10))
+				resp.ContentLength = c.length
 				resp.Body = io.NopCloser(io.MultiReader(strings.NewReader("begun"), until{ctx}))
 				result <- s.Respond(ctx, resp)
 			})

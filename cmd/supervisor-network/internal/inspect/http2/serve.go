@@ -42,7 +42,7 @@ func Serve(ctx context.Context, conn *tls.Conn, o Options, handle Handler) Stats
 	base, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	window, give := o.Windows.widen()
 	defer give()
-	s := &server{o: o, handle: handle, window: window, meter: newMeter(conn, time.Now()), asked: make(chan struct{})}
+	s := &server{o: o, base: base, handle: handle, window: window, meter: newMeter(conn, time.Now()), asked: make(chan struct{})}
 	hs := s.config()
 	h2 := &http2.Server{}
 	if err := http2.ConfigureServer(hs, h2); err != nil {
@@ -101,6 +101,7 @@ func (s *server) drain(ctx context.Context, hs *http.Server, ended <-chan struct
 // server is one connection.
 type server struct {
 	o      Options
+	base   context.Context // of the streams; ends with the drain, or the connection
 	handle Handler
 	meter  *meter
 	window int

@@ -254,7 +254,7 @@ func TestADeniedCallIsSeenAsSuch(t *testing.T) {
 	}
 }
 
-func TestARevokedStreamIsUnavailable(t *testing.T) {
+func TestARevokedCallIsDenied(t *testing.T) {
 	revoke := make(chan context.CancelCauseFunc, 1)
 	c := calls(t, func(ctx context.Context, _ *http2.Stream) (context.Context, *http1.ErrorBody) {
 		ctx, cancel := context.WithCancelCause(ctx)
@@ -268,7 +268,7 @@ func TestARevokedStreamIsUnavailable(t *testing.T) {
 	exchange(t, s)
 	(<-revoke)(&http2.Revoked{Reason: core.ReasonPolicyChanged, Detail: "no longer permitted"})
 	_, err = s.Recv()
-	if s := status.Convert(err); s.Code() != codes.Unavailable || s.Message() != "policy_changed: no longer permitted" {
+	if s := status.Convert(err); s.Code() != codes.PermissionDenied || s.Message() != "policy_changed: no longer permitted" {
 		t.Errorf("%v", err)
 	}
 }
