@@ -12,15 +12,15 @@ import (
 // acceptAgain is the pause after a connection that could not be accepted.
 const acceptAgain = 100 * time.Millisecond
 
-// Accept calls serve, one call after the other, with every connection to l, until ctx ends,
-// and closes l. What fails for a while, for want of descriptors for instance, is logged and
+// Accept calls serve, one call after the other, with every connection to l, a Unix socket,
+// until ctx ends, and closes l. What fails for a while, for want of descriptors for instance, is logged and
 // tried again; the error is of an l that somebody else closed.
-func Accept(ctx context.Context, l *net.UnixListener, log *slog.Logger, serve func(*net.UnixConn)) error {
+func Accept(ctx context.Context, l net.Listener, log *slog.Logger, serve func(*net.UnixConn)) error {
 	defer l.Close()
 	stop := context.AfterFunc(ctx, func() { l.Close() })
 	defer stop()
 	for {
-		c, err := l.AcceptUnix()
+		c, err := l.Accept()
 		switch {
 		case ctx.Err() != nil:
 			if err == nil {
@@ -36,7 +36,7 @@ func Accept(ctx context.Context, l *net.UnixListener, log *slog.Logger, serve fu
 			case <-time.After(acceptAgain):
 			}
 		default:
-			serve(c)
+			serve(c.(*net.UnixConn))
 		}
 	}
 }

@@ -71,7 +71,7 @@ func TestHandshakeNamesBothBuildsAndWhatToUpgrade(t *testing.T) {
 func unixPair(t *testing.T, network string) (client, server *net.UnixConn) {
 	t.Helper()
 	dir := t.TempDir()
-	l, err := Listen(t.Context(), network, dir, "x.sock")
+	l, err := Listen(network, dir, "x.sock", quiet)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,9 +79,11 @@ func unixPair(t *testing.T, network string) (client, server *net.UnixConn) {
 	if client, err = Dial(t.Context(), network, dir, "x.sock"); err != nil {
 		t.Fatal(err)
 	}
-	if server, err = l.AcceptUnix(); err != nil {
+	accepted, err := l.Accept()
+	if err != nil {
 		t.Fatal(err)
 	}
+	server = accepted.(*net.UnixConn)
 	t.Cleanup(func() { client.Close(); server.Close() })
 	return client, server
 }
@@ -121,7 +123,7 @@ func TestARealProcessOfAnotherUserIsRefused(t *testing.T) {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	l, err := Listen(t.Context(), "unix", dir, "x.sock")
+	l, err := Listen("unix", dir, "x.sock", quiet)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +133,7 @@ func TestARealProcessOfAnotherUserIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
-	c, err := l.AcceptUnix()
+	c, err := l.Accept()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,16 +161,16 @@ func listener(t *testing.T) (*net.TCPListener, *os.File) {
 func handover(t *testing.T, serve func(*net.UnixConn) error, process core.InstanceID) ([]Descriptor, error, error) {
 	t.Helper()
 	dir := t.TempDir()
-	l, err := Listen(t.Context(), "unixpacket", dir, HandoverSocket)
+	l, err := Listen("unixpacket", dir, HandoverSocket, quiet)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
 	served := make(chan error, 1)
 	go func() {
-		c, err := l.AcceptUnix()
+		c, err := l.Accept()
 		if err == nil {
-			err = serve(c)
+			err = serve(c.(*net.UnixConn))
 		}
 		served <- err
 	}()
@@ -446,7 +448,7 @@ func TestALinkInPlaceOfASocketIsNotOpened(t *testing.T) {
 		"nothing":     func() error { return nil },
 	} {
 		must(put())
-		if err := openToOthers(at); err == nil {
+		if _, err := openToOthers(at); err == nil {
 			t.Errorf("%s was opened", what)
 		}
 		must(os.RemoveAll(at))
@@ -454,7 +456,7 @@ func TestALinkInPlaceOfASocketIsNotOpened(t *testing.T) {
 	if info, err := os.Stat(secret); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the file has mode %v (%v)", info.Mode(), err)
 	}
-	l, err := Listen(t.Context(), "unix", dir, ProcessSocket)
+	l, err := Listen("unix", dir, ProcessSocket, quiet)
 	must(err)
 	defer l.Close()
 	if info, err := os.Lstat(at); err != nil || info.Mode() != os.ModeSocket|0o666 {
@@ -465,7 +467,7 @@ func TestALinkInPlaceOfASocketIsNotOpened(t *testing.T) {
 // TestAPeerHasFewConnections: each costs memory, whatever it says.
 func TestAPeerHasFewConnections(t *testing.T) {
 	dir := t.TempDir()
-	l, err := Listen(t.Context(), "unix", dir, ProcessSocket)
+	l, err := Listen("unix", dir, ProcessSocket, quiet)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/splitpod/splitpod/api/supervisor/link"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/advisor"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/control"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/identify"
@@ -77,7 +78,7 @@ func (d *daemon) run(ctx context.Context, digest string) (err error) {
 // listeners is what this daemon itself accepts on; nil: it does not.
 type listeners struct {
 	proxy, admin net.Listener
-	contract     *net.UnixListener
+	contract     *link.Listener
 	decisions    advisor.Listener
 
 	bound []io.Closer
@@ -117,7 +118,12 @@ func (d *daemon) bind(ctx context.Context) (l listeners, err error) {
 	if d.hub == nil {
 		return l, nil
 	}
-	if l.contract, err = d.hub.Listen(ctx); err != nil {
+	claim, err := link.Claim(d.cfg.RunDir)
+	if err != nil {
+		return l, fmt.Errorf("--run-dir: %w", err)
+	}
+	l.bound = append(l.bound, claim)
+	if l.contract, err = d.hub.Listen(); err != nil {
 		return l, fmt.Errorf("--run-dir: %w", err)
 	}
 	l.bound = append(l.bound, l.contract)

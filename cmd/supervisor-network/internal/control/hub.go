@@ -72,6 +72,7 @@ type Hub struct {
 	pb.UnimplementedNetworkServiceServer
 	opt    Options
 	config link.Watched[core.Config]
+	socket *link.Listener // network.sock; set by Listen
 
 	attached atomic.Pointer[attachment] // the attached process daemon, or nil
 
@@ -109,13 +110,17 @@ func (h *Hub) Attached() (core.Peer, bool) {
 }
 
 // Listen opens network.sock.
-func (h *Hub) Listen(ctx context.Context) (*net.UnixListener, error) {
-	return link.Listen(ctx, "unix", h.opt.RunDir, link.NetworkSocket)
+func (h *Hub) Listen() (l *link.Listener, err error) {
+	h.socket, err = link.Listen("unix", h.opt.RunDir, link.NetworkSocket, h.opt.Log)
+	return h.socket, err
 }
+
+// Reachable is nil while the socket that Listen opened can be connected to by its name.
+func (h *Hub) Reachable() error { return h.socket.Reachable() }
 
 // Run serves the contract on l until ctx ends, and closes l. Afterwards no event is
 // taken any more.
-func (h *Hub) Run(ctx context.Context, l *net.UnixListener) error {
+func (h *Hub) Run(ctx context.Context, l net.Listener) error {
 	srv := link.NewServer(link.Credentials{UID: h.opt.PeerUID, Refused: h.opt.Handler.Refused})
 	pb.RegisterNetworkServiceServer(srv, h)
 	if h.opt.Ready != nil {

@@ -66,7 +66,7 @@ func startHub(t *testing.T, uid uint32) (*Hub, *events, string) {
 		Features: []string{"both", "ours"},
 	})
 	ctx, cancel := context.WithCancel(t.Context())
-	l, err := h.Listen(ctx)
+	l, err := h.Listen()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +120,7 @@ func (p *process) ReportEvents(s grpc.BidiStreamingServer[pb.EventBatch, pb.Even
 // attach plays a process daemon: its server, its handshake, its attachment.
 func attach(t *testing.T, dir string, p *process) (pb.NetworkServiceClient, grpc.ServerStreamingClient[pb.Config]) {
 	t.Helper()
-	l, err := link.Listen(t.Context(), "unix", dir, link.ProcessSocket)
+	l, err := link.Listen("unix", dir, link.ProcessSocket, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -47,7 +47,7 @@ func Attach(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) e
 	if err != nil {
 		return err
 	}
-	if err := d.openLink(ctx, core.ModeAttach); err != nil {
+	if err := d.openLink(core.ModeAttach); err != nil {
 		return err
 	}
 	g.Go(func() error { return d.link.Run(ctx) })
@@ -64,7 +64,7 @@ func Attach(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) e
 }
 
 func (d *daemon) attachChecks() []observe.Check {
-	return []observe.Check{d.peerCheck()}
+	return d.linkChecks()
 }
 
 // openAttached makes a resolver for the tree below pid.

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -14,22 +15,25 @@ func (d *daemon) checks() []observe.Check {
 	w := d.workload.get()
 	out := []observe.Check{{Name: "workload", OK: w.Phase == core.PhaseRunning, Detail: w.Phase.String()}}
 	if d.link != nil {
-		out = append(out, d.peerCheck())
+		out = append(out, d.linkChecks()...)
 	}
 	return append(out, observe.Check{Name: "fence", OK: d.fence.Fresh(time.Now()), Detail: "verified " + d.fence.Verified().UTC().Format(time.RFC3339)})
 }
 
-// peerCheck holds while the contract is up; while not, it says why.
-func (d *daemon) peerCheck() observe.Check {
+// linkChecks hold while the contract is up, and while another network daemon could attach;
+// while not, they say why.
+func (d *daemon) linkChecks() []observe.Check {
 	peer, ok := d.link.Peer()
-	check := observe.Check{Name: "network_daemon", OK: ok, Detail: peer.Build.String()}
-	if why := d.misfit.Load(); !ok {
-		check.Detail = "not attached"
-		if why != nil {
-			check.Detail = *why
-		}
+	attached := observe.Check{Name: "network_daemon", OK: ok, Detail: peer.Build.String()}
+	if !ok {
+		attached.Detail = cmp.Or(d.link.Unattached(), "not attached")
 	}
-	return check
+	err := d.link.Reachable()
+	sockets := observe.Check{Name: "sockets", OK: err == nil, Detail: d.cfg.RunDir}
+	if err != nil {
+		sockets.Detail = err.Error()
+	}
+	return []observe.Check{attached, sockets}
 }
 
 // metrics registers everything this daemon counts, in a registry of its own.

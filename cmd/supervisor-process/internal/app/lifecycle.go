@@ -47,8 +47,7 @@ type daemon struct {
 	box      *outbox.Outbox // nil without a network daemon
 	report   *report.Reporter
 	meter    *observe.Meter
-	link     *control.Link          // nil without a network daemon
-	misfit   atomic.Pointer[string] // why the last handshake was refused; nil: it was not
+	link     *control.Link // nil without a network daemon
 	configs  chan core.Config
 	fatal    chan error // what ends a start
 
@@ -181,7 +180,11 @@ func (d *daemon) awaitConfig(ctx context.Context) (core.Config, error) {
 	case err := <-d.fatal:
 		return core.Config{}, err
 	case <-ctx.Done():
-		return core.Config{}, d.gaveUp(ctx, "the network daemon to attach and send a configuration")
+		err := d.gaveUp(ctx, "the network daemon to attach and send a configuration")
+		if d.link != nil && d.link.Unattached() != "" {
+			err = fmt.Errorf("%w; %s", err, d.link.Unattached())
+		}
+		return core.Config{}, err
 	}
 }
 

@@ -103,7 +103,7 @@ func (d *daemon) open(ctx context.Context, g *errgroup.Group) error {
 			return &ConfigError{err}
 		}
 		d.configs <- c
-	} else if err := d.openLink(ctx, core.ModeSandbox); err != nil {
+	} else if err := d.openLink(core.ModeSandbox); err != nil {
 		return err
 	}
 	if d.link != nil {
@@ -141,12 +141,12 @@ func (d *daemon) endsStart(err error) error {
 	return err
 }
 
-func (d *daemon) openLink(ctx context.Context, mode core.Mode) error {
+func (d *daemon) openLink(mode core.Mode) error {
 	inbox, err := d.openInbox()
 	if err != nil {
 		return &ConfigError{err}
 	}
-	l, err := control.Open(ctx, control.Options{
+	l, err := control.Open(control.Options{
 		RunDir: d.cfg.RunDir, PeerUID: d.cfg.NetworkUID, Build: Build(), Instance: d.instance, Mode: mode,
 		Log: d.log, Outbox: d.box, Inbox: inbox, Handler: d, Ready: func() bool { return observe.Holds(d.checks()) },
 	})

@@ -26,7 +26,7 @@ const sshSocket = "ssh.sock"
 
 // serveExec serves until the returned function is called.
 func (d *daemon) serveExec(ctx context.Context) (stop func(), err error) {
-	l, err := link.Listen(ctx, "unixpacket", d.cfg.RunDir, exec.Socket)
+	l, err := link.Listen("unixpacket", d.cfg.RunDir, exec.Socket, d.log)
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +77,7 @@ func (d *daemon) serveSSH(ctx context.Context) (stop func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	l, err := link.Listen(ctx, "unix", d.cfg.RunDir, sshSocket)
+	l, err := link.Listen("unix", d.cfg.RunDir, sshSocket, d.log)
 	if err != nil {
 		return nil, err
 	}

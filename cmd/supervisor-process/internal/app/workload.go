@@ -53,7 +53,6 @@ func (s *workloadState) resolved(generation core.Generation, paths map[string][]
 
 // Config implements control.Handler: only the newest configuration matters.
 func (d *daemon) Config(c core.Config) {
-	d.misfit.Store(nil)
 	d.checkStatic(c)
 	d.provided.Store(&c.Environment)
 	for {
@@ -82,8 +81,6 @@ func (d *daemon) checkStatic(c core.Config) {
 // Incompatible implements control.Handler. Before the launch it ends the start;
 // afterwards the workload goes on without egress until an image is upgraded.
 func (d *daemon) Incompatible(err error) {
-	why := err.Error()
-	d.misfit.Store(&why)
 	d.report.Own(core.Event{Kind: core.EventFinding, Stage: core.StageControl, Severity: core.SeverityHigh, Reason: core.EventHandshakeRefused, Detail: err.Error()})
 	d.log.Error("the network daemon refused the handshake", slog.Any("error", err))
 	if d.main.Load() == nil {

@@ -29,7 +29,7 @@ func TestHandOversGoOnWhenDescriptorsCome(t *testing.T) {
 	dir, log := t.TempDir(), make(told, 1)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	l, err := Open(ctx, Options{RunDir: dir, PeerUID: ownUID, Instance: core.NewInstanceID(),
+	l, err := Open(Options{RunDir: dir, PeerUID: ownUID, Instance: core.NewInstanceID(),
 		Log: slog.New(slog.NewTextHandler(log, nil)), Handler: &handler{refused: make(chan error, 1)}})
 	if err != nil {
 		t.Fatal(err)

@@ -80,13 +80,14 @@ type Link struct {
 	workload link.Watched[core.Workload]
 	relays   atomic.Int64
 	peer     atomic.Pointer[core.Peer] // the network daemon that answered our handshake
+	why      atomic.Pointer[string]    // the last attachment ended, or did not begin
 
-	server   *net.UnixListener // process.sock
-	handover *net.UnixListener // handover.sock
+	server   *link.Listener // process.sock
+	handover *link.Listener // handover.sock
 }
 
 // Open makes a Link and opens its sockets. Run serves and closes them.
-func Open(ctx context.Context, opt Options) (*Link, error) {
+func Open(opt Options) (*Link, error) {
 	if opt.MinRevision == 0 {
 		opt.MinRevision = core.MinRevision
 	}
@@ -98,10 +99,10 @@ func Open(ctx context.Context, opt Options) (*Link, error) {
 	}
 	l := &Link{opt: opt}
 	var err error
-	if l.server, err = link.Listen(ctx, "unix", opt.RunDir, link.ProcessSocket); err != nil {
+	if l.server, err = link.Listen("unix", opt.RunDir, link.ProcessSocket, opt.Log); err != nil {
 		return nil, err
 	}
-	if l.handover, err = link.Listen(ctx, "unixpacket", opt.RunDir, link.HandoverSocket); err != nil {
+	if l.handover, err = link.Listen("unixpacket", opt.RunDir, link.HandoverSocket, opt.Log); err != nil {
 		l.server.Close()
 		return nil, err
 	}
@@ -118,6 +119,17 @@ func (l *Link) Peer() (core.Peer, bool) {
 		return *p, true
 	}
 	return core.Peer{}, false
+}
+
+// Reachable is nil while both sockets can be connected to by their names.
+func (l *Link) Reachable() error { return errors.Join(l.server.Reachable(), l.handover.Reachable()) }
+
+// Unattached says why the last attachment ended, or did not begin; empty: there was none.
+func (l *Link) Unattached() string {
+	if why := l.why.Load(); why != nil {
+		return *why
+	}
+	return ""
 }
 
 // Run keeps the contract up until ctx ends: it serves both sockets and stays

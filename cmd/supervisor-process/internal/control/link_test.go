@@ -107,7 +107,7 @@ func (n *network) ReportEvents(s grpc.BidiStreamingServer[pb.EventBatch, pb.Even
 
 func (n *network) serve(t *testing.T, dir string) (stop func()) {
 	t.Helper()
-	l, err := link.Listen(t.Context(), "unix", dir, link.NetworkSocket)
+	l, err := link.Listen("unix", dir, link.NetworkSocket, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +140,7 @@ func startLink(t *testing.T, uid uint32) (*Link, *handler, string) {
 	t.Cleanup(func() { tcp.Close(); f.Close() })
 	h := &handler{make(chan core.Config, 8), make(chan error, 64), make(chan error, 64), f}
 	ctx, cancel := context.WithCancel(t.Context())
-	l, err := Open(ctx, Options{
+	l, err := Open(Options{
 		RunDir: dir, PeerUID: uid, Build: core.Build{Component: "supervisor-process", Version: "1"}, Instance: core.NewInstanceID(),
 		Mode: core.ModeSandbox, Log: slog.New(slog.DiscardHandler), Outbox: outbox.New(64), Handler: h,
 	})

@@ -33,13 +33,18 @@ const handshakeTimeout = 5 * time.Second
 func (l *Link) stayAttached(ctx context.Context) error {
 	pause := shortestPause
 	for ctx.Err() == nil {
+		began := time.Now()
 		attached, err := l.attach(ctx)
 		l.peer.Store(nil)
 		if ctx.Err() != nil {
 			break
 		}
-		if attached {
+		why := err.Error()
+		l.why.Store(&why)
+		if time.Since(began) > longestPause {
 			pause = shortestPause
+		}
+		if attached {
 			l.opt.Log.Warn("detached from the network daemon", slog.Any("error", err))
 		} else {
 			l.opt.Log.Debug("could not attach to the network daemon", slog.Any("error", err))
@@ -87,10 +92,11 @@ func (l *Link) shakeHands(ctx context.Context, client pb.NetworkServiceClient) (
 	})
 	switch {
 	case status.Code(err) == codes.FailedPrecondition:
-		l.opt.Handler.Incompatible(errors.New(status.Convert(err).Message()))
-		return core.Peer{}, fmt.Errorf("handshake: %w", err)
+		err := errors.New(status.Convert(err).Message())
+		l.opt.Handler.Incompatible(err)
+		return core.Peer{}, err
 	case err != nil:
-		return core.Peer{}, fmt.Errorf("handshake: %w", err)
+		return core.Peer{}, errors.New("not attached: " + status.Convert(err).Message())
 	}
 	peer := core.Peer{
 		Build:    link.BuildFromProto(resp.GetBuild()),

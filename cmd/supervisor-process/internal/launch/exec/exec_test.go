@@ -16,7 +16,7 @@ import (
 // TestExecRefusesMoreThanItServes with a reason, and serves again when one has ended.
 func TestExecRefusesMoreThanItServes(t *testing.T) {
 	dir := t.TempDir()
-	l, err := link.Listen(t.Context(), "unixpacket", dir, Socket)
+	l, err := link.Listen("unixpacket", dir, Socket, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

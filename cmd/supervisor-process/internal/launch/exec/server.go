@@ -44,7 +44,7 @@ type Server struct {
 }
 
 // Run serves connections of l until ctx ends, closes l, and waits for those it serves.
-func (s *Server) Run(ctx context.Context, l *net.UnixListener) error {
+func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	slots := make(chan struct{}, maxPrograms)

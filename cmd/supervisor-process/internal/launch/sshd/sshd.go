@@ -163,7 +163,7 @@ func granted(ctx ssh.Context) *gossh.Permissions {
 }
 
 // Run accepts on l until ctx ends, and closes l and every connection.
-func (s *Server) Run(ctx context.Context, l *net.UnixListener) error {
+func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	stop := context.AfterFunc(ctx, func() { s.ssh.Close() })
 	defer stop()
 	var wg sync.WaitGroup
