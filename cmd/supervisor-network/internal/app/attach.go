@@ -21,6 +21,7 @@ type attachState struct {
 	workload core.Workload // guarded by mu
 	taking   bool          // guarded by mu; its listeners are being taken over
 	serving  bool          // guarded by mu; its listeners are being served
+	unserved string        // guarded by mu; why they were not, the last time; empty: nothing failed
 	refused  string        // guarded by mu; why the last peer was; empty: none since one attached
 	stopping bool          // guarded by mu; nothing new is served
 	stop     func()        // guarded by mu; ends accepting; nil: nothing is served
@@ -60,7 +61,7 @@ func (d *daemon) Attached(ctx context.Context, peer core.Peer) {
 	a := &d.attach
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.peer, a.workload, a.taking, a.serving, a.refused = peer, core.Workload{}, false, false, ""
+	a.peer, a.workload, a.taking, a.serving, a.unserved, a.refused = peer, core.Workload{}, false, false, "", ""
 	d.lifecycle(core.EventProcessAttached, peer.Build.String())
 	context.AfterFunc(ctx, func() { d.detached(peer) })
 }
@@ -100,44 +101,54 @@ func (d *daemon) Workload(ctx context.Context, w core.Workload) {
 	}
 }
 
-// takeOver fetches the listeners, again until it works or the process daemon is
-// gone, serves them, and says so.
+// Pauses between attempts to take listeners over. The longest is short: the workload has no
+// egress meanwhile.
+const (
+	shortestPause = 200 * time.Millisecond
+	longestPause  = 2 * time.Second
+)
+
+// takeOver fetches the listeners and serves them, again when either fails, until the process
+// daemon is gone or this daemon stops.
 func (d *daemon) takeOver(ctx context.Context, instance core.InstanceID) {
-	for {
+	for pause := shortestPause; ; pause = min(2*pause, longestPause) {
 		listeners, err := d.hub.FetchListeners(ctx, instance)
 		if err == nil {
-			d.startServing(ctx, instance, listeners)
+			err = d.serveListeners(ctx, instance, listeners)
+		}
+		if err == nil || !d.attach.failed(ctx, err) {
 			return
 		}
-		d.log.Error("the listeners could not be taken over", slog.Any("error", err))
+		d.log.Error("the workload's listeners are not served", slog.Any("error", err))
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(200 * time.Millisecond):
+		case <-time.After(pause):
 		}
 	}
 }
 
-func (d *daemon) startServing(ctx context.Context, instance core.InstanceID, listeners []*net.TCPListener) {
-	a := &d.attach
+// failed notes why nobody accepts for the process daemon of ctx; false: nobody has to.
+func (a *attachState) failed(ctx context.Context, err error) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if ctx.Err() != nil || a.stopping {
+		return false
+	}
+	a.serving, a.unserved = false, err.Error()
+	return true
+}
+
+// serveListeners accepts for one process daemon instance until it is gone, this daemon stops,
+// or accepting fails.
+func (d *daemon) serveListeners(ctx context.Context, instance core.InstanceID, listeners []*net.TCPListener) error {
+	ctx, ok := d.startServing(ctx, instance)
+	if !ok {
 		for _, l := range listeners {
 			l.Close()
 		}
-		return
+		return nil
 	}
-	a.serving = true
-	a.served.Add(1)
-	ctx, a.stop = context.WithCancel(ctx)
-	go d.serveListeners(ctx, instance, listeners)
-	d.policies.serving(instance)
-}
-
-// serveListeners accepts for one process daemon instance until it is gone or this
-// daemon stops.
-func (d *daemon) serveListeners(ctx context.Context, instance core.InstanceID, listeners []*net.TCPListener) {
 	defer d.attach.served.Done()
 	g, ctx := errgroup.WithContext(ctx)
 	for _, l := range listeners {
@@ -146,19 +157,25 @@ func (d *daemon) serveListeners(ctx context.Context, instance core.InstanceID, l
 			return d.accept(ctx, l, d.identifier(instance))
 		})
 	}
-	if err := g.Wait(); err != nil && ctx.Err() == nil {
-		d.log.Error("accepting for the workload ended", slog.Any("error", err))
-		d.attach.stopped(instance)
-	}
+	return g.Wait()
 }
 
-// stopped notes that nobody accepts for an instance any more.
-func (a *attachState) stopped(instance core.InstanceID) {
+// startServing says that an instance is served, until the context it returns ends.
+func (d *daemon) startServing(ctx context.Context, instance core.InstanceID) (serving context.Context, ok bool) {
+	a := &d.attach
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.peer.Instance == instance {
-		a.serving = false
+	if ctx.Err() != nil || a.stopping {
+		return nil, false
 	}
+	if a.stop != nil {
+		a.stop() // of what was served before
+	}
+	a.serving = true
+	a.served.Add(1)
+	ctx, a.stop = context.WithCancel(ctx)
+	d.policies.serving(instance)
+	return ctx, true
 }
 
 // Events implements control.Handler. The last record is written after all others.

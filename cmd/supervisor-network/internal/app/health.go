@@ -34,9 +34,17 @@ func (d *daemon) checks() []observe.Check {
 	if !peer.OK {
 		peer.Detail = cmp.Or(a.refused, "not attached")
 	}
-	out = append(out, peer)
+	sockets := observe.Check{Name: "sockets", OK: true, Detail: d.cfg.RunDir}
+	if err := d.hub.Reachable(); err != nil {
+		sockets.OK, sockets.Detail = false, err.Error()
+	}
+	out = append(out, peer, sockets)
 	if d.cfg.Listen == "" {
-		out = append(out, observe.Check{Name: "listeners", OK: a.serving, Detail: "workload is " + a.workload.Phase.String()})
+		served := observe.Check{Name: "listeners", OK: a.serving, Detail: "workload is " + a.workload.Phase.String()}
+		if !a.serving && a.unserved != "" {
+			served.Detail += "; " + a.unserved
+		}
+		out = append(out, served)
 	}
 	return out
 }
@@ -103,11 +111,12 @@ type attached struct {
 	peer     core.Peer
 	workload core.Workload
 	serving  bool
+	unserved string
 	refused  string
 }
 
 func (a *attachState) state() attached {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return attached{a.peer, a.workload, a.serving, a.refused}
+	return attached{a.peer, a.workload, a.serving, a.unserved, a.refused}
 }

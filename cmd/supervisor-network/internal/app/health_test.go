@@ -7,9 +7,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 
+	"github.com/splitpod/splitpod/api/supervisor/link"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/config"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/control"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
@@ -50,7 +52,13 @@ func TestReadinessTurnsFalseWhenItStopsBeingTrue(t *testing.T) {
 			t.Fatal(err)
 		}
 		d.policies = d.newPolicies()
-		d.hub = control.New(control.Options{Handler: d, Outbox: d.box, Log: d.log})
+		run := t.TempDir()
+		d.hub = control.New(control.Options{RunDir: run, Handler: d, Outbox: d.box, Log: d.log})
+		socket, err := d.hub.Listen()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer socket.Close()
 		file := filepath.Join(t.TempDir(), "policy.yaml")
 		load := func(text string) {
 			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
@@ -69,10 +77,13 @@ func TestReadinessTurnsFalseWhenItStopsBeingTrue(t *testing.T) {
 			{"nothing is there yet", func() {}, "policy process_daemon listeners"},
 			{"a policy", func() { load("version: 1\n") }, "process_daemon listeners"},
 			{"a process daemon", func() { d.Attached(peer, peerOf) }, "listeners"},
-			{"its listeners", func() { d.startServing(peer, peerOf.Instance, nil) }, ""},
+			{"its listeners", func() { d.startServing(peer, peerOf.Instance) }, ""},
+			{"nothing can be accepted", func() { d.attach.failed(peer, syscall.EINVAL) }, "listeners"},
+			{"the listeners anew", func() { d.startServing(peer, peerOf.Instance) }, ""},
 			{"an invalid policy, which denies", func() { load("version: 2\n") }, "policy"},
 			{"a valid one again", func() { load("version: 1\n") }, ""},
 			{"the process daemon goes", func() { detach(); synctest.Wait() }, "process_daemon listeners"},
+			{"no other one can come", func() { _ = os.Remove(filepath.Join(run, link.NetworkSocket)) }, "process_daemon sockets listeners"},
 		}
 		for _, s := range steps {
 			s.do()
