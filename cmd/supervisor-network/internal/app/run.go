@@ -42,6 +42,7 @@ func (d *daemon) run(ctx context.Context, digest string) (err error) {
 	d.unsure(d.inbox.Unsure())
 	defer d.lifecycle(core.EventStopped, "")
 
+	d.warnOfDescriptors()
 	g, ctx := errgroup.WithContext(ctx)
 	if l.proxy != nil {
 		d.attach.served.Add(1)

@@ -10,11 +10,13 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -104,6 +106,11 @@ func Watch(ctx context.Context, path, digest string, log *slog.Logger, changed f
 		first = time.Time{}
 		quiet.Stop()
 		next := Read(path)
+		if errors.Is(next.Err, syscall.EMFILE) || errors.Is(next.Err, syscall.ENFILE) {
+			log.Warn("policy cannot be read now; it is tried again", slog.Any("error", next.Err))
+			quiet.Reset(patience) // that says nothing about the file
+			continue
+		}
 		key := next.Digest
 		if next.Digest == "" {
 			key = next.Err.Error()

@@ -131,7 +131,7 @@ func outcome(ctx context.Context, err error) (core.Reason, string) {
 }
 
 // undialled is a destination that is refused for its addresses (403), or that cannot
-// be reached (502 or 504: allowed, but failed).
+// be reached (502, 503 or 504: allowed, but failed).
 func undialled(ctx context.Context, stage core.Stage, err error) *refusal {
 	if errors.Is(context.Cause(ctx), errRevoked) {
 		return &refusal{status: 403, stage: stage, reason: core.ReasonPolicyChanged, detail: revoked}
@@ -148,6 +148,8 @@ func undialled(ctx context.Context, stage core.Stage, err error) *refusal {
 		r.status, r.stage, r.failed = 403, core.StageSSRF, false
 	case core.ReasonUpstreamTimeout:
 		r.status = 504
+	case core.ReasonTooManyConnections:
+		r.status = 503
 	}
 	return r
 }

@@ -33,7 +33,7 @@ import (
 // Error is a destination that is refused or cannot be reached. Detail may be shown
 // to the workload.
 type Error struct {
-	Reason core.Reason // ssrf_denied, upstream_unreachable or upstream_timeout
+	Reason core.Reason // ssrf_denied, upstream_unreachable, upstream_timeout or too_many_connections
 	Detail string
 	Err    error // the cause, for the log; may be nil
 }
@@ -188,6 +188,8 @@ func (d *Dialer) resolve(ctx context.Context, to destination) ([]netip.Addr, err
 	}
 	addrs, err := d.names.lookup(ctx, to.host, min(d.cfg.DNSTimeout, d.cfg.Timeout))
 	switch dns, ok := errors.AsType[*net.DNSError](err); {
+	case lacking(err):
+		return nil, noDescriptor(err)
 	case err == nil && len(addrs) == 0:
 		return nil, &Error{Reason: core.ReasonUpstreamUnreachable, Detail: to.host + " has no address"}
 	case ok && dns.IsNotFound:
@@ -333,7 +335,21 @@ type timely struct {
 // Deadline implements context.Context.
 func (t timely) Deadline() (time.Time, bool) { return t.end, true }
 
+// lacking reports whether this process, or the machine, had no descriptor left. A resolver
+// passes on no more of that than its words.
+func lacking(err error) bool {
+	return err != nil && (strings.Contains(err.Error(), syscall.EMFILE.Error()) || strings.Contains(err.Error(), syscall.ENFILE.Error()))
+}
+
+// noDescriptor does not blame the destination.
+func noDescriptor(err error) *Error {
+	return &Error{Reason: core.ReasonTooManyConnections, Detail: "the network daemon has no file descriptor left; close some connections and try again", Err: err}
+}
+
 func failed(ctx context.Context, to destination, err error) error {
+	if lacking(err) {
+		return noDescriptor(err)
+	}
 	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) || errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return &Error{Reason: core.ReasonUpstreamTimeout, Detail: fmt.Sprintf("%s:%d did not answer in time", to.host, to.port), Err: err}
 	}

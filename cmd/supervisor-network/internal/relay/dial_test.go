@@ -20,6 +20,7 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/address"
 	"github.com/splitpod/splitpod/pkg/core"
 	"github.com/splitpod/splitpod/pkg/core/policy"
+	"github.com/splitpod/splitpod/test/need"
 )
 
 // answers is a Resolver: the n-th question gets the n-th answer, the last one for
@@ -439,6 +440,20 @@ func TestDialReportsDNSFailures(t *testing.T) {
 				t.Errorf("detail %q", e.Detail) // it must not name our DNS server
 			}
 		})
+	}
+}
+
+// TestAWantOfDescriptorsIsNotTheDestinations, neither when it is dialled nor when its name is
+// looked up.
+func TestAWantOfDescriptorsIsNotTheDestinations(t *testing.T) {
+	known, _ := testDialer(Config{}, []string{"127.0.0.1"})
+	asked := New(Config{Resolver: dnsServer(t, 0)})
+	defer need.NoDescriptors(t)()
+	for what, d := range map[string]*Dialer{"dialled": known, "looked up": asked} {
+		_, err := d.dial(t.Context(), destination{host: "h.test", port: 443})
+		if e := wantReason(t, err, core.ReasonTooManyConnections); !strings.Contains(e.Detail, "no file descriptor left") {
+			t.Errorf("%s: detail %q", what, e.Detail)
+		}
 	}
 }
 

@@ -3,13 +3,13 @@ package control
 import (
 	"context"
 	"log/slog"
-	"os"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/splitpod/splitpod/api/supervisor/link"
 	"github.com/splitpod/splitpod/pkg/core"
+	"github.com/splitpod/splitpod/test/need"
 )
 
 // told is where a log goes of which a test waits for one line.
@@ -42,7 +42,7 @@ func TestHandOversGoOnWhenDescriptorsCome(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- l.serveHandover(ctx) }()
 
-	restore := noDescriptors(t)
+	restore := need.NoDescriptors(t)
 	connectErr := unix.Connect(fd, &unix.SockaddrUnix{Name: dir + "/" + link.HandoverSocket})
 	select {
 	case <-log:
@@ -61,28 +61,5 @@ func TestHandOversGoOnWhenDescriptorsCome(t *testing.T) {
 	cancel()
 	if err := <-ended; err != nil {
 		t.Error(err)
-	}
-}
-
-// noDescriptors lets this process have no more than it has, until restore is called.
-func noDescriptors(t *testing.T) (restore func()) {
-	t.Helper()
-	next, err := os.Open("/dev/null") // it gets the lowest number that is free
-	if err != nil {
-		t.Fatal(err)
-	}
-	number := next.Fd()
-	next.Close()
-	var old unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &old); err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(number), Max: old.Max}); err != nil {
-		t.Fatal(err)
-	}
-	return func() {
-		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &old); err != nil {
-			t.Error(err)
-		}
 	}
 }
