@@ -130,14 +130,21 @@ func load(command string, args []string, stderr io.Writer) (cfg *config.Config, 
 	return cfg, exitOK
 }
 
+func validate(cfg *config.Config, stderr io.Writer) int {
+	if err := cfg.Validate(); err != nil {
+		fmt.Fprintf(stderr, "supervisor-network: configuration:\n%v\n", err)
+		return exitConfig
+	}
+	return exitOK
+}
+
 func serveCommand(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	cfg, code := load("serve", args, stderr)
 	if code != exitOK {
 		return code
 	}
-	if err := cfg.Validate(); err != nil {
-		fmt.Fprintf(stderr, "supervisor-network: configuration:\n%v\n", err)
-		return exitConfig
+	if code := validate(cfg, stderr); code != exitOK {
+		return code
 	}
 	err := app.Serve(ctx, cfg, stdout, stderr)
 	if err == nil {
@@ -150,6 +157,7 @@ func serveCommand(ctx context.Context, args []string, stdout, stderr io.Writer) 
 	return exitFailed
 }
 
+// configCommand prints what was read, also if it is not valid: that is when somebody looks.
 func configCommand(args []string, stdout, stderr io.Writer) int {
 	cfg, code := load("config", args, stderr)
 	if code != exitOK {
@@ -158,9 +166,5 @@ func configCommand(args []string, stdout, stderr io.Writer) int {
 	for _, l := range settings.Lines(config.Prefix, cfg) {
 		fmt.Fprintf(stdout, "%s=%s\n", l.Name, l.Value)
 	}
-	if err := cfg.Validate(); err != nil {
-		fmt.Fprintf(stderr, "supervisor-network: %v\n", err)
-		return exitConfig
-	}
-	return exitOK
+	return validate(cfg, stderr)
 }

@@ -30,3 +30,20 @@ func TestAskingForHelpIsNoMistake(t *testing.T) {
 		}
 	}
 }
+
+// TestAnInvalidConfigurationIsPrinted, which is when somebody looks at it, and every mistake
+// is named.
+func TestAnInvalidConfigurationIsPrinted(t *testing.T) {
+	var out, errs bytes.Buffer
+	code := Main(t.Context(), []string{"config", "--run-dir=run", "--log-level=loud"}, &out, &errs)
+	for _, line := range []string{"RUN_DIR=run\n", "LOG_LEVEL=loud\n"} {
+		if code != exitConfig || !strings.Contains(out.String(), line) {
+			t.Errorf("exit code %d, without %q:\n%s", code, line, out.String())
+		}
+	}
+	for _, flag := range []string{"configuration:\n", "--run-dir", "--log-level"} {
+		if !strings.Contains(errs.String(), flag) {
+			t.Errorf("without %q: %s", flag, errs.String())
+		}
+	}
+}

@@ -93,6 +93,14 @@ func run(ctx context.Context, command string, rest []string, stdout, stderr io.W
 // load reads and validates the configuration of a command; code is not exitOK when
 // it failed and has been reported.
 func load(command string, args []string, stderr io.Writer) (cfg *config.Config, rest []string, code int) {
+	if cfg, rest, code = read(command, args, stderr); code == exitOK {
+		code = validate(cfg, stderr)
+	}
+	return cfg, rest, code
+}
+
+// read is load without looking at what the settings say.
+func read(command string, args []string, stderr io.Writer) (cfg *config.Config, rest []string, code int) {
 	cfg, rest, err := config.Load("supervisor-process "+command, args, config.Environ())
 	switch {
 	case errors.Is(err, flag.ErrHelp):
@@ -101,11 +109,15 @@ func load(command string, args []string, stderr io.Writer) (cfg *config.Config, 
 		fmt.Fprintf(stderr, "supervisor-process: %v\n", err)
 		return nil, nil, exitConfig
 	}
+	return cfg, rest, exitOK
+}
+
+func validate(cfg *config.Config, stderr io.Writer) int {
 	if err := cfg.Validate(); err != nil {
 		fmt.Fprintf(stderr, "supervisor-process: configuration:\n%v\n", err)
-		return nil, nil, exitConfig
+		return exitConfig
 	}
-	return cfg, rest, exitOK
+	return exitOK
 }
 
 // noArguments refuses what a command would not look at.
@@ -117,8 +129,9 @@ func noArguments(command string, rest []string, stderr io.Writer) int {
 	return exitOK
 }
 
+// configCommand prints what was read, also if it is not valid: that is when somebody looks.
 func configCommand(args []string, stdout, stderr io.Writer) int {
-	cfg, rest, code := load("config", args, stderr)
+	cfg, rest, code := read("config", args, stderr)
 	if code == exitOK {
 		code = noArguments("config", rest, stderr)
 	}
@@ -128,7 +141,7 @@ func configCommand(args []string, stdout, stderr io.Writer) int {
 	for _, l := range settings.Lines(config.Prefix, cfg) {
 		fmt.Fprintf(stdout, "%s=%s\n", l.Name, l.Value)
 	}
-	return exitOK
+	return validate(cfg, stderr)
 }
 
 // exitCode reports err and returns the code it deserves.
