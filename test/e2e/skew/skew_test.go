@@ -59,8 +59,11 @@ var newer = map[string]map[string][]string{
 		"metrics of what is watched":                        {"TestWhatIsWatchedIsExported", "TestADamagedFenceEndsTheSandbox"},
 		"a node without watchers":                           {"TestANodeWithoutWatchersIsPolled"},
 		"an explained path without a method is a GET":       {"TestPolicyExplainNamesTheRule"},
+		"sockets that come back":                            {"TestRemovedSocketsComeBack"},
+		"one network daemon for a run directory":            {"TestARunDirectoryIsOneSandboxs"},
 	},
 	"supervisor-process": {
+		"sockets that come back":                         {"TestRemovedSocketsComeBack"},
 		"a node without namespaces":                      {"TestANodeWithoutNamespacesSaysSo"},
 		"a flood is counted once on a busy machine, too": {"TestAFloodIsCountedExactly"},
 		"new sessions get the environment of now":        {"TestNewSessionsSeeNewKeys"},
