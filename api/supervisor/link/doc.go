@@ -5,8 +5,9 @@
 // It answers the threats of a stranger on a socket (every connection is checked
 // for the peer's uid before a byte is read), of a peer of another release (unknown
 // values become the zero value, which denies) and of one that floods or stalls
-// (messages are bounded). It does not decide who the peer should be; that is
-// configuration.
+// (messages are bounded), and of a socket that somebody removes, or a second network daemon
+// that takes its name (it is opened again, and a run directory is one's at a time). It does
+// not decide who the peer should be; that is configuration.
 //
 // What is promised of events, whichever daemon is killed, whenever and however often:
 // an event that an Outbox holds is sent again until it was acknowledged, and an Inbox
