@@ -499,25 +499,37 @@ func TestSilenceEnds(t *testing.T) {
 // TestAClientThatPausesIsWaitedFor: some read nothing, pings included, while they work on
 // what they have read, or are stopped. They have as long as for any answer.
 func TestAClientThatPausesIsWaitedFor(t *testing.T) {
-	server := &tls.Config{Certificates: []tls.Certificate{certificate()}, NextProtos: []string{"h2"}, SessionTicketsDisabled: true}
-	client := &tls.Config{RootCAs: roots(), ServerName: host, NextProtos: []string{"h2"}}
-	synctest.Test(t, func(t *testing.T) {
-		near, far := net.Pipe()
-		t.Cleanup(func() { near.Close() })
-		served := make(chan Stats, 1)
-		go func() {
-			conn := tls.Server(near, server)
-			if err := conn.Handshake(); err != nil {
-				t.Error(err)
-			}
-			served <- Serve(t.Context(), conn, Options{Host: host, Port: 443, Idle: time.Hour, Stall: 5 * time.Minute}, hello)
-		}()
-		conn := tls.Client(far, client)
-		r := newRaw(t, conn).hello()
+	inABubble(t, func(t *testing.T, serve func(Options, Handler) (*front, *raw)) {
+		f, r := serve(Options{Idle: time.Hour, Stall: 5 * time.Minute}, hello)
 		time.Sleep(5 * time.Minute)
 		r.alive(1)
-		far.Close()
-		next(t, served)
+		r.conn.NetConn().Close()
+		next(t, f.stats)
+	})
+}
+
+// inABubble has one connection whose time passes when nobody has anything to do, however
+// busy the machine is.
+func inABubble(t *testing.T, body func(t *testing.T, serve func(Options, Handler) (*front, *raw))) {
+	server := &tls.Config{Certificates: []tls.Certificate{certificate()}, NextProtos: []string{"h2"}, SessionTicketsDisabled: true} // a pipe holds none
+	client := &tls.Config{RootCAs: roots(), ServerName: host, NextProtos: []string{"h2"}}
+	synctest.Test(t, func(t *testing.T) {
+		body(t, func(o Options, handle Handler) (*front, *raw) {
+			near, far := net.Pipe()
+			t.Cleanup(func() { near.Close() })
+			ctx, cancel := context.WithCancel(t.Context())
+			stopping, stop := context.WithCancel(ctx)
+			f := &front{stats: make(chan Stats, 1), drain: stop, cancel: cancel}
+			o.Host, o.Port, o.Stopping = host, 443, stopping.Done()
+			go func() {
+				conn := tls.Server(near, server)
+				if err := conn.Handshake(); err != nil {
+					t.Error(err)
+				}
+				f.stats <- Serve(ctx, conn, o, handle)
+			}()
+			return f, newRaw(t, tls.Client(far, client)).hello()
+		})
 	})
 }
 
@@ -570,23 +582,24 @@ func TestTheEndOfTheContextDrains(t *testing.T) {
 		}
 	})
 	t.Run("the first stream, which was on its way", func(t *testing.T) {
-		f := serve(t, Options{}, hello)
-		r := dial(t, f).hello()
-		f.drain()
-		for range 3 { // so that a GOAWAY would have come
-			r.ok(r.fr.WritePing(false, [8]byte{}))
-			for pinged := false; !pinged; {
-				g, err := r.fr.ReadFrame()
-				r.ok(err)
-				_, pinged = g.(*http2.PingFrame)
+		inABubble(t, func(t *testing.T, serve func(Options, Handler) (*front, *raw)) {
+			f, r := serve(Options{}, hello)
+			f.drain()
+			for range 3 { // so that a GOAWAY would have come
+				r.ok(r.fr.WritePing(false, [8]byte{}))
+				for pinged := false; !pinged; {
+					g, err := r.fr.ReadFrame()
+					r.ok(err)
+					_, pinged = g.(*http2.PingFrame)
+				}
 			}
-		}
-		r.headers(1, true, get())
-		if a := r.answer(1); a.status != "200" || a.body != "hello" {
-			t.Errorf("%+v", a)
-		}
-		r.ended()
-		next(t, f.stats)
+			r.headers(1, true, get())
+			if a := r.answer(1); a.status != "200" || a.body != "hello" {
+				t.Errorf("%+v", a)
+			}
+			r.ended()
+			next(t, f.stats)
+		})
 	})
 	t.Run("no stream", func(t *testing.T) {
 		f := serve(t, Options{}, hello)
@@ -596,64 +609,67 @@ func TestTheEndOfTheContextDrains(t *testing.T) {
 		next(t, f.stats)
 	})
 	t.Run("a stream that does not", func(t *testing.T) {
-		started, cause := make(chan struct{}), make(chan error, 1)
-		f := serve(t, Options{}, func(ctx context.Context, s *Stream) {
-			close(started)
-			<-ctx.Done()
-			cause <- context.Cause(ctx)
-			_ = s.Deny(503, core.ReasonShutdown, "it ends", "id", "over")
+		inABubble(t, func(t *testing.T, serve func(Options, Handler) (*front, *raw)) {
+			started, cause := make(chan struct{}), make(chan error, 1)
+			f, r := serve(Options{}, func(ctx context.Context, s *Stream) {
+				close(started)
+				<-ctx.Done()
+				cause <- context.Cause(ctx)
+				_ = s.Deny(503, core.ReasonShutdown, "it ends", "id", "over")
+			})
+			r.headers(1, true, get())
+			next(t, started)
+			f.cancel()
+			if a := r.answer(1); a.status != "503" || a.body != `"over"` || a.reset != 0 {
+				t.Errorf("%+v", a)
+			}
+			r.ended()
+			if err := next(t, cause); !errors.Is(err, context.Canceled) {
+				t.Errorf("the stream was ended for %v", err)
+			}
+			next(t, f.stats)
 		})
-		r := dial(t, f).hello()
-		r.headers(1, true, get())
-		next(t, started)
-		f.cancel()
-		if a := r.answer(1); a.status != "503" || a.body != `"over"` || a.reset != 0 {
-			t.Errorf("%+v", a)
-		}
-		r.ended()
-		if err := next(t, cause); !errors.Is(err, context.Canceled) {
-			t.Errorf("the stream was ended for %v", err)
-		}
-		next(t, f.stats)
 	})
 	t.Run("a stream whose answer has begun", func(t *testing.T) {
-		begun := make(chan struct{})
-		f := serve(t, Options{}, func(ctx context.Context, s *Stream) {
-			close(begun)
-			resp := response("")
-			resp.Body = io.NopCloser(until{ctx})
-			_ = s.Respond(ctx, resp)
+		inABubble(t, func(t *testing.T, serve func(Options, Handler) (*front, *raw)) {
+			begun := make(chan struct{})
+			f, r := serve(Options{}, func(ctx context.Context, s *Stream) {
+				close(begun)
+				resp := response("")
+				resp.Body = io.NopCloser(until{ctx})
+				_ = s.Respond(ctx, resp)
+			})
+			r.headers(1, true, get())
+			next(t, begun)
+			f.cancel()
+			if a := r.answer(1); a.status != "200" || a.reset == 0 {
+				t.Errorf("%+v", a)
+			}
+			r.ended()
+			next(t, f.stats)
 		})
-		r := dial(t, f).hello()
-		r.headers(1, true, get())
-		next(t, begun)
-		f.cancel()
-		if a := r.answer(1); a.status != "200" || a.reset == 0 {
-			t.Errorf("%+v", a)
-		}
-		r.ended()
-		next(t, f.stats)
 	})
 }
 
 // TestAWebSocketIsToldOfTheEnd of its stream's context, on the stream.
 func TestAWebSocketIsToldOfTheEnd(t *testing.T) {
-	f := serve(t, Options{}, func(ctx context.Context, s *Stream) {
-		d, err := s.Accept(nil)
-		if err != nil {
-			t.Error(err)
-			return
+	inABubble(t, func(t *testing.T, serve func(Options, Handler) (*front, *raw)) {
+		f, r := serve(Options{}, func(ctx context.Context, s *Stream) {
+			d, err := s.Accept(nil)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			<-ctx.Done()
+			_, _ = d.Write([]byte("bye"))
+		})
+		r.open(1)
+		f.cancel()
+		if a := r.answer(1); a.body != "bye" {
+			t.Errorf("%+v", a)
 		}
-		<-ctx.Done()
-		_, _ = d.Write([]byte("bye"))
+		r.ended()
 	})
-	r := dial(t, f).hello()
-	r.open(1)
-	f.cancel()
-	if a := r.answer(1); a.body != "bye" {
-		t.Errorf("%+v", a)
-	}
-	r.ended()
 }
 
 // TestStreamsMayRunUntilTheContextEnds, however long a drain is, and no longer than a
