@@ -138,7 +138,7 @@ func TestExecPassesNoTerminal(t *testing.T) {
 	need.Program(t, "script")
 	p := newPair(t, policyText)
 	p.startNetwork()
-	p.startProcess("sh", "-c", "echo ready; sleep 60")
+	p.startProcess("sh", "-c", "echo ready; sleep 1000")
 	eventually(t, "the workload", func() bool { return strings.Contains(p.process.out.String(), "ready") })
 	p.takesExec()
 	exec := start(t, "script", "-qec", binary(t, "supervisor-process")+" exec --run-dir "+p.dir+"/run -- sh -c '"+
@@ -152,7 +152,7 @@ func TestExecPassesNoTerminal(t *testing.T) {
 func TestExecRunsInTheSameSandbox(t *testing.T) {
 	p := newPair(t, policyText)
 	p.startNetwork()
-	p.startProcess("sh", "-c", "readlink /proc/self/ns/net /proc/self/ns/pid /proc/self/ns/mnt /proc/self/ns/ipc; echo ready; sleep 60")
+	p.startProcess("sh", "-c", "readlink /proc/self/ns/net /proc/self/ns/pid /proc/self/ns/mnt /proc/self/ns/ipc; echo ready; sleep 1000")
 	eventually(t, "the workload", func() bool { return strings.Contains(p.process.out.String(), "ready") })
 	p.takesExec()
 	inside, _, _ := strings.Cut(p.process.out.String(), "ready")
@@ -223,7 +223,7 @@ func TestExecGivesATerminal(t *testing.T) {
 	script := need.Program(t, "script")
 	p := newPair(t, policyText)
 	p.startNetwork()
-	p.startProcess("sh", "-c", "echo ready; sleep 60")
+	p.startProcess("sh", "-c", "echo ready; sleep 1000")
 	eventually(t, "the workload", func() bool { return strings.Contains(p.process.out.String(), "ready") })
 	p.takesExec()
 	inner := binary(t, "supervisor-process") + " exec --run-dir " + p.dir + "/run -- bash -c 'test -t 0 && tty && test -w $(tty) && stty size && echo $TERM && id -u; exit 9'"
@@ -246,7 +246,7 @@ func TestRunGivesATerminal(t *testing.T) {
 	need.Root(t)
 	file := policyFile(t, policyText)
 	inner := binary(t, "supervisor-process") + " run --policy " + file + " --run-dir " + t.TempDir() +
-		" --admin-listen= --records /dev/null --log-level error --workdir / -- bash -ic 'tty && test -w $(tty) && stty size; sleep 1 & jobs; kill %1; exit 9'"
+		" --admin-listen= --records /dev/null --log-level error --workdir / -- bash -ic 'tty && test -w $(tty) && stty size; sleep 1000 & jobs; kill %1; exit 9'"
 	cmd := exec.Command(script, "-qec", "stty rows 31 cols 71; "+inner, "/dev/null")
 	cmd.Env = []string{"PATH=/usr/bin:/bin", "TERM=vt220", "HOME=/"}
 	out, _ := cmd.CombinedOutput()

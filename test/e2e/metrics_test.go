@@ -30,7 +30,7 @@ func TestWhatIsWatchedIsExported(t *testing.T) {
 		curl -sS https://api.demo.test/ -o /dev/null
 		curl -sS https://evil.demo.test/
 		curl -sS --noproxy '*' -m 5 http://`+world.Address+`/
-		echo done; sleep 300`)
+		echo done; sleep 1000`)
 	var stranger net.Conn
 	eventually(t, "the process daemon's socket", func() (ok bool) {
 		var err error

@@ -72,8 +72,8 @@ func TestTheLiveViewShowsWhatHappens(t *testing.T) {
 		curl -sS --noproxy '*' -m 5 http://`+world.Address+`:`+adminPort+`/view.json && echo LEAK
 		curl -sS http://`+world.Address+`:`+adminPort+`/view.json -o /dev/null -w 'code %{http_code}\n'
 		curl -sS http://127.0.0.1:`+adminPort+`/view.json -o /dev/null -w 'code %{http_code}\n' -x http://127.0.0.1:3128 --noproxy ''
-		sleep 300 | curl -sSN --proxytunnel telnet://api.demo.test:7777 >/dev/null &
-		echo done; sleep 300`)
+		sleep 1000 | curl -sSN --proxytunnel telnet://api.demo.test:7777 >/dev/null &
+		echo done; sleep 1000`)
 	const url = "http://127.0.0.1:" + adminPort
 	var v seen
 	eventually(t, "the view", func() bool {

@@ -128,7 +128,7 @@ func start(t *testing.T, s *Sandbox, argv ...string) (program, error) {
 
 func (p program) wait(t *testing.T) (code, signal int, out string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute) // ten thousand orphans take a third of a minute where nobody else runs
 	defer cancel()
 	exit, err := p.Wait(ctx)
 	if err != nil {
