@@ -218,7 +218,7 @@ func (a *arena) judge(t *testing.T, requests int64) {
 		default:
 		}
 	}
-	if n := countProcesses(t, "sleep\x00"+lifetime+"\x00"); n != 1 {
+	if n := countProcesses(t, "sleep", lifetime); n != 1 {
 		t.Fatalf("%d workloads are alive", n)
 	}
 	eventually(t, fmt.Sprintf("at most %v descriptors of the daemons, and a few", a.files), func() bool {
@@ -355,9 +355,9 @@ for namespace in "net", "pid", "mnt", "user":
 		{"D10 D16", "another program's face", tool("identity"), []string{"tried"}, nil, 0, ""},
 		{"D10", "the memory of a child", python(`p = subprocess.Popen(["sleep", "60"])
 refused(lambda: open("/proc/%d/mem" % p.pid, "r+b")); refused(lambda: open("/proc/%d/mem" % p.pid, "wb")); p.kill()`), []string{"end"}, nil, 0, ""},
-		{"D13", "the port of a connection that was allowed", "curl -sS --local-port 40123 https://api.demo.test/; " + python(`
+		{"D13", "the port of a connection that was allowed", "curl -sS --local-port 20123 https://api.demo.test/; " + python(`
 for i in range(20):
-    try: print(status("api.demo.test:443", 40123))
+    try: print(status("api.demo.test:443", 20123))
     except OSError as e: print(e.errno)`), []string{"hello from", "end"}, []string{"200"}, 1, ""},
 		{"D16", "the name of a thread, argv[0]", python(`import ctypes; ctypes.CDLL(None).prctl(15, b"curl", 0, 0, 0); print(status("api.demo.test:443"))`) + "\nexec -a /usr/bin/curl " + python(`print(status("api.demo.test:443"))`), []string{"403\nend\n403"}, []string{"200"}, 0, "policy_denied"},
 		{"D17", "connections that end before they are looked at", "for i in $(seq 60); do (exec 3<>/dev/tcp/127.0.0.1/3128; printf 'CONNECT api.demo.test:443 HTTP/1.1\\r\\nHost: api.demo.test:443\\r\\n\\r\\n' >&3) & done; wait; echo end", []string{"end"}, nil, 0, ""},

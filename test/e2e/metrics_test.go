@@ -73,12 +73,12 @@ func TestADamagedFenceEndsTheSandbox(t *testing.T) {
 	p.startNetwork("--admin-listen", "127.0.0.1:"+adminPort)
 	mark := fmt.Sprintf("7%d", os.Getpid())
 	p.startProcess("sh", "-c", "setsid sleep "+mark+" & sleep "+mark)
-	eventually(t, "both sleepers", func() bool { return countProcesses(t, "sleep\x00"+mark) == 2 })
+	eventually(t, "both sleepers", func() bool { return countProcesses(t, "sleep", mark) == 2 })
 	p.damageFence()
 	if code := p.process.wait(t); code != 1 { // it was lost: its end is not its own
 		t.Errorf("exit code %d", code)
 	}
-	eventually(t, "the end of every workload process", func() bool { return countProcesses(t, "sleep\x00"+mark) == 0 })
+	eventually(t, "the end of every workload process", func() bool { return countProcesses(t, "sleep", mark) == 0 })
 	exported(t, adminPort, `splitpod_peer_findings_total{reason="fence_damaged"} 1`, "splitpod_peer_attached 0")
 	for daemon, text := range map[string]string{"network": p.network.out.String(), "process": p.processRecords()} {
 		if !strings.Contains(text, `"severity":"Critical"`) || !strings.Contains(text, `"reason":"fence_damaged"`) {

@@ -30,7 +30,7 @@ func TestSSHSessionsEndWithTheirChannel(t *testing.T) {
 		must(t, cmd.Start())
 		t.Cleanup(func() { _ = cmd.Process.Kill() })
 		eventually(t, "the session", func() bool { return strings.Contains(got.String(), "started") })
-		eventually(t, "its process", func() bool { return countProcesses(t, "sleep\x00"+mark) == 1 })
+		eventually(t, "its process", func() bool { return countProcesses(t, "sleep", mark) == 1 })
 		return cmd
 	}
 	stays := fmt.Sprintf("8%d", os.Getpid())
@@ -40,9 +40,9 @@ func TestSSHSessionsEndWithTheirChannel(t *testing.T) {
 		cmd := session(mark, options...)
 		must(t, cmd.Process.Kill())
 		_ = cmd.Wait()
-		eventually(t, fmt.Sprintf("the end of the session with %v", options), func() bool { return countProcesses(t, "sleep\x00"+mark) == 0 })
+		eventually(t, fmt.Sprintf("the end of the session with %v", options), func() bool { return countProcesses(t, "sleep", mark) == 0 })
 	}
-	if n := countProcesses(t, "sleep\x00"+stays); n != 1 {
+	if n := countProcesses(t, "sleep", stays); n != 1 {
 		t.Errorf("%d processes of the other session are left", n)
 	}
 }

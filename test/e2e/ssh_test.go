@@ -3,7 +3,6 @@ package e2e_test
 import (
 	"bytes"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -186,11 +185,11 @@ func TestSSHSessionsEndWithTheirConnection(t *testing.T) {
 	cmd.Stdout = got
 	must(t, cmd.Start())
 	eventually(t, "the session", func() bool { return strings.Contains(got.String(), "started") })
-	eventually(t, "its process", func() bool { return countProcesses(t, "sleep\x00"+mark) == 1 })
+	eventually(t, "its process", func() bool { return countProcesses(t, "sleep", mark) == 1 })
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()
 	_ = exec.Command("pkill", "-f", "nc -U "+p.dir).Run() // the proxy command outlives ssh
-	eventually(t, "the end of its process", func() bool { return countProcesses(t, "sleep\x00"+mark) == 0 })
+	eventually(t, "the end of its process", func() bool { return countProcesses(t, "sleep", mark) == 0 })
 }
 
 func TestSSHNeedsTheRightPeer(t *testing.T) {
@@ -341,10 +340,7 @@ func TestSSHAttachesToTheMainProgram(t *testing.T) {
 func TestSSHRemoteEditorHandshake(t *testing.T) {
 	need.Program(t, "curl")
 	p := sandboxWithSSH(t)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	socks := l.Addr().String()
-	l.Close()
+	const socks = "127.0.0.1:11080" // which nobody is given who asks for any port
 	local := filepath.Join(p.dir, "payload")
 	must(t, os.WriteFile(local, []byte("the server's files"), 0o600))
 	remote := fmt.Sprintf("/tmp/splitpod-editor-%d", os.Getpid())
