@@ -69,7 +69,13 @@ func TestStrangersOnTheSocketsHoldNothingUp(t *testing.T) {
 	p.startProcess("echo", "it ran")
 	for network, name := range map[string]string{"unix": "process.sock", "unixpacket": "handover.sock"} {
 		path := filepath.Join(p.dir, "run", name)
-		eventually(t, name, func() bool { _, err := os.Stat(path); return err == nil })
+		eventually(t, name, func() bool { // it is there a moment before it takes connections
+			c, err := net.Dial(network, path)
+			if err == nil {
+				c.Close()
+			}
+			return err == nil
+		})
 		for i := range 100 {
 			c, err := net.Dial(network, path) // as root, which is not the network daemon's user
 			must(t, err)

@@ -80,10 +80,10 @@ func TestADamagedFenceEndsTheSandbox(t *testing.T) {
 	}
 	eventually(t, "the end of every workload process", func() bool { return countProcesses(t, "sleep", mark) == 0 })
 	exported(t, adminPort, `splitpod_peer_findings_total{reason="fence_damaged"} 1`, "splitpod_peer_attached 0")
-	for daemon, text := range map[string]string{"network": p.network.out.String(), "process": p.processRecords()} {
-		if !strings.Contains(text, `"severity":"Critical"`) || !strings.Contains(text, `"reason":"fence_damaged"`) {
-			t.Errorf("the %s daemon has no record of it: %s", daemon, text)
-		}
+	for daemon, records := range map[string]func() string{"network": p.network.out.String, "process": p.processRecords} {
+		eventually(t, "a record of the "+daemon+" daemon", func() bool {
+			return strings.Contains(records(), `"severity":"Critical"`) && strings.Contains(records(), `"reason":"fence_damaged"`)
+		})
 	}
 }
 
@@ -91,22 +91,16 @@ func TestADamagedFenceEndsTheSandbox(t *testing.T) {
 // could who must not have it. It is found within a second.
 func (p *pair) damageFence() {
 	p.t.Helper()
-	children, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", p.process.cmd.Process.Pid))
-	must(p.t, err)
 	own, err := os.Readlink("/proc/self/ns/net")
 	must(p.t, err)
-	for _, file := range children {
-		pids, err := os.ReadFile(file)
-		must(p.t, err)
-		for _, pid := range strings.Fields(string(pids)) {
-			if ns, err := os.Readlink("/proc/" + pid + "/ns/net"); err != nil || ns == own {
-				continue
-			}
-			if out, err := exec.Command("nsenter", "-t", pid, "-n", need.Program(p.t, "nft"), "add table ip other").CombinedOutput(); err != nil {
-				p.t.Fatalf("%v: %s", err, out)
-			}
-			return
+	for _, pid := range childrenOf(p.process.cmd.Process.Pid) {
+		if ns, err := os.Readlink("/proc/" + pid + "/ns/net"); err != nil || ns == own {
+			continue
 		}
+		if out, err := exec.Command("nsenter", "-t", pid, "-n", need.Program(p.t, "nft"), "add table ip other").CombinedOutput(); err != nil {
+			p.t.Fatalf("%v: %s", err, out)
+		}
+		return
 	}
 	p.t.Fatal("the process daemon has no child in another namespace")
 }

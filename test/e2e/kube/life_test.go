@@ -84,11 +84,14 @@ func TestAKilledContainer(t *testing.T) {
 func (s *space) workloadPID(pod string) string {
 	s.t.Helper()
 	var last string
-	for line := range strings.Lines(s.logs(pod, "workload")) {
-		if strings.HasPrefix(line, `{"pid"`) && strings.Contains(line, "started") {
-			last = strings.TrimSpace(line)
+	s.eventually("the workload's first line", func() bool { // a pod may be ready before
+		for line := range strings.Lines(s.logs(pod, "workload")) {
+			if strings.HasPrefix(line, `{"pid"`) && strings.Contains(line, "started") {
+				last = strings.TrimSpace(line)
+			}
 		}
-	}
+		return last != ""
+	})
 	return last
 }
 
