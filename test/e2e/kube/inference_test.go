@@ -43,7 +43,8 @@ stringData:
 			t.Errorf("%s has the key, or the routes", name)
 		}
 	}
-	if records := s.logs("box", "supervisor-network"); !strings.Contains(records, "1 routes: chat") || !strings.Contains(records, "inference route chat, model big") {
-		t.Error("there is no record of the route, or of a call by it")
-	}
+	s.eventually("records of the route and of a call by it", func() bool {
+		records := s.logs("box", "supervisor-network")
+		return strings.Contains(records, "1 routes: chat") && strings.Contains(records, "inference route chat, model big")
+	})
 }
