@@ -29,6 +29,7 @@ func TestWhatIsWatchedIsExported(t *testing.T) {
 	p.startProcessWith([]string{"--admin-listen", "127.0.0.1:19902"}, "sh", "-c", `
 		curl -sS https://api.demo.test/ -o /dev/null
 		curl -sS https://evil.demo.test/
+		curl -sS https://inference.local/v1/chat/completions -d '{}' -o /dev/null
 		curl -sS --noproxy '*' -m 5 http://`+world.Address+`/
 		echo done; sleep 1000`)
 	var stranger net.Conn
@@ -38,7 +39,8 @@ func TestWhatIsWatchedIsExported(t *testing.T) {
 		return err == nil
 	})
 	defer stranger.Close()
-	p.startNetwork("--admin-listen", ":"+adminPort, "--credentials", p.dir+"/config/credentials.yaml", "--otlp-endpoint", "http://127.0.0.1:1")
+	p.startNetwork("--admin-listen", ":"+adminPort, "--credentials", p.dir+"/config/credentials.yaml", "--otlp-endpoint", "http://127.0.0.1:1",
+		"--inference-routes", p.routes(routesOf(startProvider(t))))
 	eventually(t, "the workload", func() bool { return strings.Contains(p.process.out.String(), "done") })
 	fetch(t, "http://"+world.Address+":"+adminPort+"/view.json") // refused
 	process := exported(t, "19902", `splitpod_bypass_refused_total{protocol="tcp"} `, `splitpod_findings_total{reason="peer_refused"} `, "splitpod_ready 1")
@@ -49,7 +51,8 @@ func TestWhatIsWatchedIsExported(t *testing.T) {
 	must(t, os.WriteFile(p.dir+"/config/policy.yaml", []byte("version: 2\n"), 0o644))
 	p.damageFence()
 	p.process.wait(t)
-	network := exported(t, adminPort, `splitpod_peer_findings_total{reason="fence_damaged"} 1`, `splitpod_findings_total{reason="policy_invalid"} `, `splitpod_admin_refused_total{reason="admin_refused"} 1`)
+	network := exported(t, adminPort, `splitpod_peer_findings_total{reason="fence_damaged"} 1`, `splitpod_findings_total{reason="policy_invalid"} `, `splitpod_admin_refused_total{reason="admin_refused"} 1`,
+		"splitpod_inference_calls_total{", "splitpod_inference_tokens_total{")
 
 	for daemon, text := range map[string]string{"supervisor-network": network, "supervisor-process": process} {
 		lint := exec.Command("promtool", "check", "metrics")
