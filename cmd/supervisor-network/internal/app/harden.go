@@ -1,7 +1,10 @@
 package app
 
 import (
+	"log"
+	"log/slog"
 	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,4 +20,21 @@ func harden() error {
 		return os.NewSyscallError("prctl(PR_SET_DUMPABLE)", err)
 	}
 	return nil
+}
+
+// overheard takes what net/http says of connections by itself. What it quotes are bytes of
+// a peer, which may repeat a key: they are left out.
+type overheard struct{ log *slog.Logger }
+
+// overhear has that go to the daemon's log.
+func overhear(to *slog.Logger) {
+	log.SetFlags(0)
+	log.SetOutput(overheard{to})
+}
+
+// Write implements io.Writer.
+func (o overheard) Write(p []byte) (int, error) {
+	said, _, _ := strings.Cut(string(p), `"`)
+	o.log.Warn("a library has something to say", slog.String("problem", strings.TrimSpace(said)))
+	return len(p), nil
 }

@@ -109,6 +109,7 @@ func Serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) er
 	d.windows.Limit = windowLimit()
 	d.assemblies = websocket.NewAssemblies(d.bodies)
 	d.log = settings.Logger(stderr, cfg.LogLevel, Build().Component, d.instance)
+	overhear(d.log)
 	if cfg.Identity == "process" {
 		d.box = outbox.New(outbox.DefaultLimit)
 	}

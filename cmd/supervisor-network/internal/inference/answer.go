@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"mime"
 	"net/http"
 	"sync"
 	"time"
+
+	"golang.org/x/net/http/httpguts"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inference/usage"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/credentials"
@@ -40,11 +43,13 @@ type Answer struct {
 
 // newAnswer follows an answer whose head has come. late is what ends the call; one that
 // streams is kept going by what comes of it instead.
-func newAnswer(ctx context.Context, cancel context.CancelCauseFunc, late *time.Timer, stall time.Duration, resp *http.Response, route *Route) *Answer {
+func newAnswer(ctx context.Context, cancel context.CancelCauseFunc, late *time.Timer, stall time.Duration, from *http.Response, route *Route) *Answer {
+	resp := new(*from) // or trailers would still come into it
 	a := &Answer{Response: resp, Route: route, ctx: ctx, cancel: cancel, late: late, stall: stall, body: resp.Body, left: maxAnswer}
 	if stall > 0 {
 		late.Stop()
 		a.late = time.AfterFunc(stall, func() { cancel(errStalled) })
+		a.late.Stop()
 	}
 	media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	a.events = media == "text/event-stream"
@@ -52,7 +57,8 @@ func newAnswer(ctx context.Context, cancel context.CancelCauseFunc, late *time.T
 	for _, name := range []string{"Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Set-Cookie", "Alt-Svc"} {
 		delete(resp.Header, name)
 	}
-	if a.events { // it may end with one of ours
+	maps.DeleteFunc(resp.Header, func(name string, _ []string) bool { return !httpguts.ValidHeaderFieldName(name) }) // which net/http lets pass
+	if a.events {                                                                                                    // it may end with one of ours
 		resp.ContentLength = -1
 		delete(resp.Header, "Content-Length")
 	}
@@ -65,9 +71,12 @@ func (a *Answer) Read(p []byte) (int, error) {
 	if a.failed != nil {
 		return a.rest(p)
 	}
-	n, err := a.body.Read(p)
-	if n > 0 && a.stall > 0 {
+	if a.stall > 0 { // how long the client takes is not the provider's doing
 		a.late.Reset(a.stall)
+	}
+	n, err := a.body.Read(p)
+	if a.stall > 0 {
+		a.late.Stop()
 	}
 	if a.left -= int64(n); a.left < 0 {
 		n, err = n+int(a.left), errTooLarge
@@ -151,5 +160,5 @@ func (a *Answer) Echoes() []credentials.Echo {
 	if a.Route.KeyFile == "" {
 		return nil
 	}
-	return []credentials.Echo{{Value: a.Route.key, Placeholder: "REDACTED", Key: a.Route.Name}}
+	return []credentials.Echo{{Value: a.Route.key, Placeholder: "REDACTED", Key: a.Route.Name, Bodies: true}}
 }

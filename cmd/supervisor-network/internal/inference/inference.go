@@ -38,6 +38,9 @@ type Config struct {
 // pollEvery is how often files are read without being told of a change.
 const pollEvery = 10 * time.Second
 
+// maxUnread is what a provider may send over HTTP/2 of one answer before its client takes it.
+const maxUnread = 64 << 10
+
 // Router makes model calls by the routes in force. Make it with Open. Safe for concurrent
 // use.
 type Router struct {
@@ -62,8 +65,8 @@ func Open(cfg Config) (*Router, []strictyaml.Problem, error) {
 	r := &Router{cfg: cfg}
 	r.transport = &http.Transport{
 		DialContext: cfg.Dial, TLSClientConfig: cfg.TLS, ForceAttemptHTTP2: true, DisableCompression: true,
-		HTTP2:                  &http.HTTP2Config{SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second},
-		MaxResponseHeaderBytes: 64 << 10, MaxIdleConnsPerHost: 16, IdleConnTimeout: time.Minute, TLSHandshakeTimeout: 10 * time.Second,
+		HTTP2:                  &http.HTTP2Config{SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second, MaxReceiveBufferPerStream: maxUnread},
+		MaxResponseHeaderBytes: 64 << 10, MaxIdleConnsPerHost: 16, IdleConnTimeout: 50 * time.Second, TLSHandshakeTimeout: 10 * time.Second,
 	}
 	r.current.Store(new([]*Route))
 	if cfg.File == "" {
@@ -165,8 +168,8 @@ func (r *Router) take(routes []*Route) {
 		}
 		r.files = append(r.files, route.KeyFile)
 		file, err := secret.Read(route.KeyFile)
-		if err == nil && !httpguts.ValidHeaderFieldValue(file.Value.Expose()) {
-			err = errors.New("the key holds characters that no field of a request can")
+		if err == nil && (!httpguts.ValidHeaderFieldValue(file.Value.Expose()) || strings.ContainsAny(file.Value.Expose(), " \t")) {
+			err = errors.New("the key holds white space, or characters that no field of a request can")
 		}
 		if err == nil {
 			route.key = file.Value

@@ -1,6 +1,7 @@
 package inference
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
@@ -16,9 +17,13 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
+
+	"golang.org/x/net/http2"
 
 	"github.com/splitpod/splitpod/pkg/core"
 )
@@ -258,6 +263,11 @@ func TestAnInvalidFileChangesNothing(t *testing.T) {
 	}
 	write(t, dir+"/key", "line\nbreak\n")
 	again("a key that is none", "1 false")
+	write(t, dir+"/key", "a-key-and-a-blank \n") // which would be cut off on the way, and not be found in an answer
+	again("another one")
+	if r.Routes()[0].Problem() == "" {
+		t.Error("a key with a blank at its end is used")
+	}
 	write(t, dir+"/routes.yaml", string(good))
 	again("valid", "1 true")
 	if r.Invalid() != "" || r.Routes()[0].Problem() == "" {
@@ -294,17 +304,221 @@ func TestChangesAreSeen(t *testing.T) {
 	<-ended
 }
 
+// TestABodyTakesNoMoreThanIsHeldForIt: whatever is in it.
+func TestABodyTakesNoMoreThanIsHeldForIt(t *testing.T) {
+	const size = 4 << 20
+	for name, body := range map[string]string{
+		"a value":          `{"a":"` + strings.Repeat("x", size) + `"}`,
+		"a name":           `{"` + strings.Repeat("<", size) + `":1}`,
+		"an escaped name":  `{"` + strings.Repeat(`\u003c`, size/6) + `":1}`,
+		"a model":          `{"model":"` + strings.Repeat("x", size) + `"}`,
+		"a name of blanks": `{"` + strings.Repeat("\u2028", size/3) + `":1}`,
+	} {
+		c := &Call{Method: http.MethodPost, Body: func() ([]byte, error) { return []byte(body), nil }}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		content, err := c.content()
+		runtime.ReadMemStats(&after)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if took := after.TotalAlloc - before.TotalAlloc; took > uint64(Copies*len(body)+1<<20) { // of which the body itself is one
+			t.Errorf("%s: %d bytes of a body take %d", name, len(body), took)
+		}
+		runtime.KeepAlive(content)
+	}
+}
+
+// TestRoutesAreThoseOfNow: not of when a body began to come.
+func TestRoutesAreThoseOfNow(t *testing.T) {
+	var got string
+	r, dir := opened(t, Config{}, "routes: [{name: r, endpoint: URL, model: m, api_key_file: DIR/key}]", func(_ http.ResponseWriter, r *http.Request) { got = r.Header.Get("Authorization") })
+	write(t, dir+"/key", "key-1")
+	r.Reload()
+	call := func(meanwhile func()) error {
+		c := asked(http.MethodPost, "/v1/chat/completions", "")
+		c.Body = func() ([]byte, error) {
+			meanwhile()
+			return []byte("{}"), nil
+		}
+		a, err := r.Make(t.Context(), c)
+		if err == nil {
+			a.Close()
+		}
+		return err
+	}
+	if err := call(func() { write(t, dir+"/key", "key-2"); r.Reload() }); err != nil || got != "Bearer key-2" {
+		t.Errorf("%q, %v", got, err)
+	}
+	err := call(func() { write(t, dir+"/routes.yaml", "routes: []"); r.Reload() })
+	if e, ok := errors.AsType[*Error](err); !ok || e.Reason != core.ReasonInferenceUnconfigured {
+		t.Errorf("a route that is gone: %v", err)
+	}
+}
+
+// answering is a provider that answers with bytes, in which KEY is the key that it got.
+func answering(t *testing.T, answer string) (url string) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			if r, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
+				_, _ = io.Copy(io.Discard, r.Body)
+				_, _ = io.WriteString(c, strings.ReplaceAll(answer, "KEY", r.Header.Get("Authorization")))
+			}
+			c.Close()
+		}
+	}()
+	return "http://" + l.Addr().String()
+}
+
+// TestAProvidersOwnWordsAreNotLogged: an answer that cannot be read may be the request.
+func TestAProvidersOwnWordsAreNotLogged(t *testing.T) {
+	for _, answer := range []string{
+		"KEY\r\n\r\n", "HTTP/KEY 200\r\n\r\n", "HTTP/1.1 200 OK\r\nno colon KEY\r\n\r\n", "HTTP/1.1 200 OK\r\nX: KEY\r\x00\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: KEY\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: KEY\r\n\r\n",
+	} {
+		var log bytes.Buffer
+		r, dir := opened(t, Config{Log: slog.New(slog.NewTextHandler(&log, nil))}, "routes: [{name: r, endpoint: "+answering(t, answer)+", model: m, api_key_file: DIR/key}]", nil)
+		write(t, dir+"/key", "secret-word")
+		r.Reload()
+		_, err := r.Make(t.Context(), asked(http.MethodPost, "/v1/chat/completions", "{}"))
+		if err == nil || strings.Contains(err.Error()+log.String(), "secret-word") || !strings.Contains(log.String(), "got no answer") {
+			t.Errorf("%q: %v, %s", answer, err, log.String())
+		}
+	}
+}
+
+// TestAnAnswersFieldsHaveNames: net/http also takes what is none, and it would go on.
+func TestAnAnswersFieldsHaveNames(t *testing.T) {
+	r, _ := opened(t, Config{}, "routes: [{name: r, endpoint: "+answering(t, "HTTP/1.1 200 OK\r\nBearer KEY: v\r\nX-A: v\r\nContent-Length: 0\r\n\r\n")+", model: m}]", nil)
+	a, err := r.Make(t.Context(), asked(http.MethodPost, "/v1/chat/completions", "{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	if len(a.Header) != 2 || a.Header.Get("X-A") != "v" {
+		t.Errorf("%q", a.Header)
+	}
+}
+
+// TestNothingComesBehindAnAnswer: no fields, announced or not.
+func TestNothingComesBehindAnAnswer(t *testing.T) {
+	r, _ := opened(t, Config{}, `routes:
+- {name: h2, endpoint: URL, model: m}
+- {name: older, endpoint: "`+answering(t, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX-Behind: v\r\n\r\n")+`", model: older}
+`, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, "x")
+		w.Header().Set(http.TrailerPrefix+"X-Behind", "v")
+	})
+	for _, model := range []string{"m", "older"} {
+		a, err := r.Make(t.Context(), asked(http.MethodPost, "/v1/chat/completions", `{"model":"`+model+`"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text, err := io.ReadAll(a.Body); err != nil || string(text) != "x" || len(a.Trailer) > 0 {
+			t.Errorf("%s: %q, %v, %v", model, text, err, a.Trailer)
+		}
+		a.Close()
+	}
+}
+
+// TestAClientMayTakeItsTime: it is the provider that must not stand still.
+func TestAClientMayTakeItsTime(t *testing.T) {
+	const stall = time.Second
+	r, _ := opened(t, Config{Stall: stall}, "routes: [{name: r, endpoint: URL, model: m}]", func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, "ab")
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	})
+	a, err := r.Make(t.Context(), asked(http.MethodPost, "/v1/chat/completions", "{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	for _, want := range []string{"a", "b"} {
+		p := make([]byte, 1)
+		if _, err := io.ReadFull(a.Body, p); err != nil || string(p) != want || a.ctx.Err() != nil {
+			t.Fatalf("%q, %v, %v", p, err, context.Cause(a.ctx))
+		}
+		time.Sleep(2 * stall)
+	}
+	if _, err := io.ReadAll(a.Body); err == nil || a.Failed().Reason != core.ReasonUpstreamTimeout {
+		t.Errorf("then nothing comes: %v, %+v", err, a.Failed())
+	}
+}
+
+// TestAProviderIsHeldBack by a client that does not read: over HTTP/2, where it might send
+// megabytes of each answer ahead.
+func TestAProviderIsHeldBack(t *testing.T) {
+	windows := make(chan uint32, 1)
+	s := httptest.NewUnstartedServer(nil)
+	s.TLS = &tls.Config{NextProtos: []string{"h2"}}
+	s.Config.TLSNextProto = map[string]func(*http.Server, *tls.Conn, http.Handler){"h2": func(_ *http.Server, c *tls.Conn, _ http.Handler) {
+		_, _ = io.ReadFull(c, make([]byte, len(http2.ClientPreface)))
+		f, _ := http2.NewFramer(c, c).ReadFrame()
+		settings, ok := f.(*http2.SettingsFrame)
+		if size, said := uint32(0), false; ok {
+			if size, said = settings.Value(http2.SettingInitialWindowSize); !said {
+				size = 65535 // RFC 9113 section 6.5.2
+			}
+			windows <- size
+		}
+	}}
+	s.StartTLS()
+	defer s.Close()
+	dir := t.TempDir()
+	write(t, dir+"/routes.yaml", "routes: [{name: r, endpoint: "+s.URL+", model: m}]")
+	r, _, err := Open(Config{File: dir + "/routes.yaml", TLS: &tls.Config{InsecureSkipVerify: true}, Dial: new(net.Dialer).DialContext})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a, err := r.Make(t.Context(), asked(http.MethodPost, "/v1/chat/completions", "{}")); err == nil {
+		a.Close()
+	}
+	if size := <-windows; size > maxUnread {
+		t.Errorf("it may send %d bytes", size)
+	}
+}
+
+// TestANearbyServerIsNotMetAsItCloses: what it keeps it closes after seconds, and a call
+// that is on its way then is lost.
+func TestANearbyServerIsNotMetAsItCloses(t *testing.T) {
+	from := make(chan string, 2)
+	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { from <- r.RemoteAddr }))
+	defer s.Close()
+	r, _ := opened(t, Config{}, "routes: [{name: r, endpoint: "+s.URL+", model: m}]", nil)
+	for range 2 {
+		a, err := r.Make(t.Context(), asked(http.MethodPost, "/v1/chat/completions", "{}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.ReadAll(a.Body)
+		a.Close()
+	}
+	if first, second := <-from, <-from; first == second {
+		t.Errorf("both came from %s", first)
+	}
+}
+
 // FuzzModel: whatever the body of a call is, it is refused, or the provider gets an object
 // with one model, the route's, and every other member as it was.
 func FuzzModel(f *testing.F) {
-	for _, seed := range []string{`{}`, `{"model":"x"}`, `{"a":1,"model":"x","MODEL":2,"b":[{"model":"y"}]}`, ` { "a" : 1e400 , "\u006dodel":"x"}`, `{"a":1,}`, `[]`, `{"":{}}`, `{"a":1}x`, "\ufeff{}", `{"a":"` + "\xff" + `"}`} {
+	for _, seed := range []string{`{}`, `{"model":"x"}`, `{"a":1,"model":"x","MODEL":2,"b":[{"model":"y"}]}`, ` { "a" : 1e400 , "\u006dodel":"x"}`, `{"a":1,}`, `[]`, `{"":{}}`, `{"a":1}x`, "\ufeff{}", `{"a":"` + "\xff" + `"}`, `{"mod` + "\xff" + `el":1}`, `{ "a\"}" : [{"model":1},"]"] , "m\\u006fdel" :{"b":2}}`, `{"a":{"model":"x"}, "<\u2028":"\\"}`, `{ }`} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		c := &Call{Method: http.MethodPost, Body: func() ([]byte, error) { return body, nil }}
 		content, err := c.content()
 		if err != nil {
-			if json.Valid(body) && bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{")) {
+			if json.Valid(body) && utf8.Valid(body) && bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{")) {
 				t.Fatalf("an object is refused: %q", body)
 			}
 			return
@@ -312,6 +526,9 @@ func FuzzModel(f *testing.F) {
 		req := &http.Request{Header: http.Header{}}
 		content.of(req, `big"model`)
 		sent, _ := io.ReadAll(req.Body)
+		if len(content.members) > len(body)+1 {
+			t.Fatalf("%d bytes of a body are %d", len(body), len(content.members))
+		}
 		if int64(len(sent)) != req.ContentLength {
 			t.Fatalf("%d bytes are announced, %d come", req.ContentLength, len(sent))
 		}

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"github.com/splitpod/splitpod/pkg/core"
 )
@@ -61,17 +62,14 @@ func (r *Router) Make(ctx context.Context, c *Call) (*Answer, error) {
 		return nil, &Error{Status: http.StatusForbidden, Reason: core.ReasonInferenceOperation, Said: "connection not allowed by policy",
 			Detail: c.Method + " " + c.Path + " is no model call that is routed; there are POST /v1/chat/completions, /v1/completions, /v1/responses, /v1/embeddings and /v1/messages, GET /v1/models and what is below it"}
 	}
-	routes := r.Routes()
-	if len(routes) == 0 {
-		return nil, &Error{Status: http.StatusServiceUnavailable, Reason: core.ReasonInferenceUnconfigured, Said: "cluster inference is not configured",
-			Detail: "no inference route is configured for this sandbox; an operator names them in the network daemon's --inference-routes"}
-	}
-	routes = taking(routes, op.protocol)
-	if len(routes) == 0 {
-		return nil, &Error{Status: http.StatusBadRequest, Reason: core.ReasonInferenceNoRoute, Said: "no compatible inference route available",
-			Detail: "no inference route of this sandbox takes " + string(op.protocol)}
+	if _, err := r.taking(op.protocol); err != nil {
+		return nil, err
 	}
 	body, err := c.content()
+	if err != nil {
+		return nil, err
+	}
+	routes, err := r.taking(op.protocol) // those in force now: the body has taken its time
 	if err != nil {
 		return nil, err
 	}
@@ -89,14 +87,24 @@ func (r *Router) Make(ctx context.Context, c *Call) (*Answer, error) {
 	return nil, failed
 }
 
-// taking are the routes for a protocol, in their order; the slice is a new one.
-func taking(routes []*Route, p Protocol) (out []*Route) {
+// taking are the routes for a protocol, in their order; the slice is a new one. It fails
+// with an *Error when there is none.
+func (r *Router) taking(p Protocol) (out []*Route, err error) {
+	routes := r.Routes()
+	if len(routes) == 0 {
+		return nil, &Error{Status: http.StatusServiceUnavailable, Reason: core.ReasonInferenceUnconfigured, Said: "cluster inference is not configured",
+			Detail: "no inference route is configured for this sandbox; an operator names them in the network daemon's --inference-routes"}
+	}
 	for _, route := range routes {
 		if slices.Contains(route.Protocols, p) {
 			out = append(out, route)
 		}
 	}
-	return out
+	if len(out) == 0 {
+		return nil, &Error{Status: http.StatusBadRequest, Reason: core.ReasonInferenceNoRoute, Said: "no compatible inference route available",
+			Detail: "no inference route of this sandbox takes " + string(p)}
+	}
+	return out, nil
 }
 
 // send makes the call by one route. sent says that its provider may have it.
@@ -114,7 +122,7 @@ func (r *Router) send(ctx context.Context, c *Call, op operation, route *Route, 
 		head.Stop()
 		e := unanswered(ctx, route, reached.Load(), err)
 		cancel(nil)
-		r.cfg.Log.Warn("a model call got no answer", slog.String("route", route.Name), slog.String("problem", string(e.Reason)), slog.Any("error", err))
+		r.cfg.Log.Warn("a model call got no answer", slog.String("route", route.Name), slog.String("problem", string(e.Reason)), slog.String("error", unquoted(err)))
 		return nil, reached.Load(), e
 	}
 	var stall time.Duration
@@ -160,6 +168,13 @@ func unanswered(ctx context.Context, route *Route, sent bool, err error) *Error 
 	return e
 }
 
+// unquoted is what net/http says of an error, without the provider's own words: they may
+// repeat the key.
+func unquoted(err error) string {
+	text, _, _ := strings.Cut(err.Error(), `"`)
+	return text
+}
+
 // ofTLS reports whether a handshake failed.
 func ofTLS(err error) bool {
 	_, certificate := errors.AsType[*tls.CertificateVerificationError](err)
@@ -191,7 +206,9 @@ func (c *Call) toProvider(ctx context.Context, route *Route, body *content) *htt
 	} else if key != "" {
 		h.Set(p.key, key)
 	}
-	req := (&http.Request{Method: c.Method, URL: &u, Host: u.Host, Header: h}).WithContext(ctx)
+	// A server nearby closes what it has kept a few seconds, and a call that meets that would
+	// be lost: it cannot be sent twice. A new connection to it costs next to nothing.
+	req := (&http.Request{Method: c.Method, URL: &u, Host: u.Host, Header: h, Close: u.Scheme == "http"}).WithContext(ctx)
 	body.of(req, route.Model)
 	return req
 }
@@ -221,47 +238,61 @@ func (c *Call) content() (*content, error) {
 		return nil, err
 	}
 	out := &content{members: make([]byte, 0, len(body)+1)}
-	if err := out.read(json.NewDecoder(bytes.NewReader(body))); err != nil {
+	if !out.read(body) {
 		return nil, &Error{Status: http.StatusBadRequest, Reason: core.ReasonBadRequest, Said: "the request body is not a JSON object",
-			Detail: "a model call has one JSON object as its body, in the clear, because its model is set by the route"}
+			Detail: "a model call has one JSON object in UTF-8 as its body, in the clear, because its model is set by the route"}
 	}
 	return out, nil
 }
 
-var errNoObject = errors.New("it is no JSON object")
+// read takes the members of an object as they stand, but for its model however that is
+// spelt: some servers take names of any case. It reports whether there is one object, and
+// in UTF-8: what else is in a text, one server leaves out and another does not.
+func (b *content) read(text []byte) bool {
+	text = bytes.Trim(text, " \t\r\n")
+	if !json.Valid(text) || !utf8.Valid(text) || text[0] != '{' {
+		return false
+	}
+	begin, depth, quoted := 1, 0, false
+	for i := 1; i < len(text); i++ {
+		switch c := text[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+		case c == '{' || c == '[':
+			depth++
+		case depth == 0 && (c == ',' || c == '}'):
+			b.take(text[begin:i])
+			begin = i + 1
+		case c == '}' || c == ']':
+			depth--
+		}
+	}
+	return true
+}
 
-// read takes the members of an object, but for its model however that is spelt: some
-// servers take names of any case.
-func (b *content) read(d *json.Decoder) error {
-	if t, err := d.Token(); err != nil || t != json.Delim('{') {
-		return errNoObject
+// take takes one member.
+func (b *content) take(member []byte) {
+	if member = bytes.TrimLeft(member, " \t\r\n"); len(member) == 0 { // of {}
+		return
 	}
-	for d.More() {
-		name, err := d.Token()
-		if err != nil {
-			return err
+	end := 1
+	for ; member[end] != '"'; end++ {
+		if member[end] == '\\' {
+			end++
 		}
-		var value json.RawMessage
-		if err := d.Decode(&value); err != nil {
-			return err
-		}
-		if strings.EqualFold(name.(string), "model") {
-			_ = json.Unmarshal(value, &b.model) // one that is no text asks for none
-			continue
-		}
-		quoted, err := json.Marshal(name)
-		if err != nil {
-			return err
-		}
-		b.members = append(append(append(append(b.members, ','), quoted...), ':'), value...)
 	}
-	if _, err := d.Token(); err != nil {
-		return err
+	name := ""
+	if end >= len("model") {
+		_ = json.Unmarshal(member[:end+1], &name) // it is valid
 	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return errNoObject
+	if strings.EqualFold(name, "model") {
+		_ = json.Unmarshal(bytes.TrimLeft(member[end+1:], " \t\r\n:"), &b.model) // one that is no text asks for none
+		return
 	}
-	return nil
+	b.members = append(append(b.members, ','), member...)
 }
 
 // prefer puts the routes of the model that was asked for, by its name or the route's, in

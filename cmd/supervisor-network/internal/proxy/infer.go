@@ -31,7 +31,10 @@ func (s *session) infer(ctx context.Context, req *http1.Request, t http1.Target,
 		return s.finish(exchange.Result{}, silent(), in)
 	}
 	began := time.Now()
-	a, refused := s.p.call(calling, in, &inference.Call{Method: req.Method, Path: t.Path, Query: queryOf(t.Query), Header: headerOf(req.Fields)}, body)
+	a, refused := s.p.call(calling, in, &inference.Call{Method: req.Method, Path: t.Path, Query: queryOf(t.Query), Header: headerOf(req.Fields)}, func(limit int) ([]byte, error) {
+		s.watch.Begin(s.p.HeadTimeout) // as for all that is held
+		return body(limit)
+	})
 	if refused != nil {
 		if ctx.Err() != nil {
 			refused = s.interrupted(ctx, context.Cause(ctx))
@@ -52,12 +55,16 @@ func (s *session) infer(ctx context.Context, req *http1.Request, t http1.Target,
 	res, err := exchange.Respond(w, req, a.Response, unread || s.ended.Load())
 	res.Up, res.Down = int64(len(in.body.Content)), int64(down.n.Load())
 	err = cmp.Or(err, ctx.Err()) // of which an answer of events has told the client
-	s.p.noteCall(s.ev, a, began, err)
 	if failed := a.Failed(); failed != nil && ctx.Err() == nil {
 		refused = byRouter(failed)
 	} else if err != nil {
 		refused = s.interrupted(ctx, err)
 	}
+	reason := core.Reason("")
+	if refused != nil {
+		reason = refused.reason
+	}
+	s.p.noteCall(s.ev, a, began, reason)
 	return s.finish(res, refused, in)
 }
 
@@ -84,17 +91,20 @@ func (s *session) inferStream(ctx context.Context, ev *record.Entry, st *http2.S
 	ev.Event.Status = a.StatusCode
 	noteAudit(ev, in)
 	err := cmp.Or(st.Respond(ctx, a.Response), ctx.Err())
-	s.p.noteCall(ev, a, began, err)
 	ev.Event.BytesUp, ev.Event.BytesDn = uint64(len(in.body.Content)), down.n.Load()
 	if errors.Is(err, http2.ErrStatus) {
+		s.p.noteCall(ev, a, began, core.ReasonUpstreamInvalid)
 		return &refusal{status: 502, stage: core.StageRequest, reason: core.ReasonUpstreamInvalid, detail: "the provider answered with a status that is none", failed: true}
 	}
 	ev.Echoed(in.sealed.Echoed())
+	reason, detail := s.p.streamOutcome(ctx, err)
 	if failed := a.Failed(); failed != nil && ctx.Err() == nil {
+		reason = failed.Reason
 		note(ev, byRouter(failed))
-	} else if reason, detail := s.p.streamOutcome(ctx, err); reason != "" {
+	} else if reason != "" {
 		ev.Fail(reason, detail)
 	}
+	s.p.noteCall(ev, a, began, reason)
 	return nil
 }
 
@@ -137,18 +147,18 @@ func inTheClear() *refusal {
 	return &refusal{status: 403, stage: core.StageForward, reason: core.ReasonUnsupportedProtocol, detail: "models are asked for over TLS; write https://" + decide.InferenceHost}
 }
 
-// noteCall records which route a call has taken, and how it ended.
-func (p *Path) noteCall(ev *record.Entry, a *inference.Answer, began time.Time, err error) {
+// noteCall records which route a call has taken, and why it ended before its end, if it did.
+func (p *Path) noteCall(ev *record.Entry, a *inference.Answer, began time.Time, reason core.Reason) {
 	call := ev.Event
 	call.Kind, call.Stage, call.Severity = core.EventInference, core.StageAPI, core.SeverityInfo
 	call.Model, call.Provider, call.Status, call.Detail = a.Route.Model, a.Route.Endpoint(), a.StatusCode, "inference route "+a.Route.Name
 	call.TokensIn, call.TokensOut = a.Tokens()
 	call.Time = time.Now()
 	call.Duration = call.Time.Sub(began)
-	if failed := a.Failed(); failed != nil {
-		call.Reason, call.Severity = failed.Reason, core.SeverityMedium
-	} else if err != nil {
-		call.Reason, call.Severity = core.ReasonClientClosed, core.SeverityLow
+	if call.Reason = reason; reason == core.ReasonClientClosed {
+		call.Severity = core.SeverityLow
+	} else if reason != "" {
+		call.Severity = core.SeverityMedium
 	}
 	p.Record.Event(call, false)
 	if ev.Event.Detail == "" {

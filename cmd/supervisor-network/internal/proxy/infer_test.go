@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bufio"
+	"compress/gzip"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -13,6 +14,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -340,6 +342,122 @@ func TestAClientThatLeavesEndsItsModelCall(t *testing.T) {
 		case <-gone:
 		case <-time.After(generous):
 			t.Fatal("the provider goes on")
+		}
+	})
+}
+
+// TestTheRecordOfACallSaysWhoEndedIt: not its provider, if that was the client or the policy.
+func TestTheRecordOfACallSaysWhoEndedIt(t *testing.T) {
+	for name, tc := range map[string]struct {
+		end    func(w *world, leave func())
+		reason string
+	}{
+		"the client": {func(_ *world, leave func()) { leave() }, "client_closed"},
+		"the policy": {func(w *world, _ func()) {
+			w.publish(endpoint("inference.local", 443, ", protocol: rest, enforcement: enforce, rules: [{allow: {method: GET, path: /}}]"))
+		}, "policy_changed"},
+		"the provider": {nil, "upstream_invalid_response"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bothVersions(t, func(t *testing.T, newer bool) {
+				w := newWorld(t, generous, endpoint("a.example.com", 443, ""))
+				w.providers(oneRoute, func(rw http.ResponseWriter, r *http.Request) {
+					_, _ = io.Copy(io.Discard, r.Body)
+					rw.Header().Set("Content-Type", "text/event-stream")
+					_, _ = io.WriteString(rw, "data: 1\n\n")
+					_ = http.NewResponseController(rw).Flush()
+					if tc.end == nil {
+						panic(http.ErrAbortHandler)
+					}
+					<-r.Context().Done()
+				})
+				ctx, leave := context.WithCancel(t.Context())
+				defer leave()
+				req, _ := http.NewRequestWithContext(ctx, http.MethodPost, "https://inference.local/v1/chat/completions", strings.NewReader("{}"))
+				resp, err := w.client(newer).Do(req)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer resp.Body.Close()
+				if _, err := io.ReadFull(resp.Body, make([]byte, 8)); err != nil {
+					t.Fatal(err)
+				}
+				if tc.end != nil {
+					tc.end(w, leave)
+				} else {
+					_, _ = io.ReadAll(resp.Body)
+				}
+				call := ""
+				w.until("the record of the call", func() bool {
+					for _, r := range w.records.list() {
+						if text := fmt.Sprint(r); strings.Contains(text, `"ai_model"`) {
+							call = text
+						}
+					}
+					return call != ""
+				})
+				if !strings.Contains(call, `"reason":"`+tc.reason+`"`) {
+					t.Error(call)
+				}
+			})
+		})
+	}
+}
+
+// TestABodyOfACallComesInTime: while it comes, it is held.
+func TestABodyOfACallComesInTime(t *testing.T) {
+	bothVersions(t, func(t *testing.T, newer bool) {
+		w := newWorld(t, generous, endpoint("a.example.com", 443, ""))
+		w.HeadTimeout = 500 * time.Millisecond
+		w.providers(oneRoute, func(http.ResponseWriter, *http.Request) {})
+		r, body := io.Pipe()
+		defer body.Close()
+		go func() { _, _ = io.WriteString(body, "{") }()
+		req, _ := http.NewRequest(http.MethodPost, "https://inference.local/v1/chat/completions", r)
+		req.ContentLength = 2
+		resp, err := w.client(newer).Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		if resp.StatusCode != 408 {
+			t.Errorf("%s", resp.Status)
+		}
+		w.until("nothing is held", func() bool { return w.Bodies.Held() == 0 })
+	})
+}
+
+// TestAKeyIsTakenOutOfLongAnswers, and of those that are packed though nobody asked for it.
+func TestAKeyIsTakenOutOfLongAnswers(t *testing.T) {
+	bothVersions(t, func(t *testing.T, newer bool) {
+		w := newWorld(t, generous, endpoint("a.example.com", 443, ""))
+		w.providers(oneRoute, func(rw http.ResponseWriter, r *http.Request) {
+			text := "data: " + strings.Repeat("x", 1<<20) + "\n\ndata: " + r.Header.Get("Authorization") + "\n\n"
+			switch r.URL.RawQuery {
+			case "packed":
+				rw.Header().Set("Content-Encoding", "gzip")
+				z := gzip.NewWriter(rw)
+				_, _ = io.WriteString(z, text)
+				_ = z.Close()
+			case "stated":
+				rw.Header().Set("Content-Length", strconv.Itoa(len(text)))
+				rw.Header().Set("Content-Type", "application/json")
+				_, _ = io.WriteString(rw, text)
+			default:
+				rw.Header().Set("Content-Type", "text/event-stream")
+				_, _ = io.WriteString(rw, text)
+			}
+		})
+		for _, how := range []string{"streamed", "stated", "packed"} {
+			resp, err := w.client(newer).Post("https://inference.local/v1/chat/completions?"+how, "application/json", strings.NewReader("{}"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, err := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			if err != nil || !strings.HasSuffix(string(text), "Bearer REDACTED\n\n") {
+				t.Errorf("%s: %d bytes, %v, %q", how, len(text), err, text[max(0, len(text)-60):])
+			}
 		}
 	})
 }
