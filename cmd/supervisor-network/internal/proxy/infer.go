@@ -33,6 +33,7 @@ func (s *session) infer(ctx context.Context, req *http1.Request, t http1.Target,
 	began := time.Now()
 	a, refused := s.p.call(calling, in, &inference.Call{Method: req.Method, Path: t.Path, Query: queryOf(t.Query), Header: headerOf(req.Fields)}, func(limit int) ([]byte, error) {
 		s.watch.Begin(s.p.HeadTimeout) // as for all that is held
+		defer s.watch.Begin(s.p.Idle)
 		return body(limit)
 	})
 	if refused != nil {
@@ -42,7 +43,7 @@ func (s *session) infer(ctx context.Context, req *http1.Request, t http1.Target,
 		return s.finish(exchange.Result{}, refused, in)
 	}
 	defer a.Close()
-	s.watch.Begin(s.p.Idle) // as before, also if the body was read only now
+	s.watch.Begin(s.p.Idle)
 	w := streamWriters.Get().(*bufio.Writer)
 	w.Reset(s.stream)
 	defer func() {

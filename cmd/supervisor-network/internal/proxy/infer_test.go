@@ -404,12 +404,20 @@ func TestTheRecordOfACallSaysWhoEndedIt(t *testing.T) {
 	}
 }
 
-// TestABodyOfACallComesInTime: while it comes, it is held.
+// TestABodyOfACallComesInTime: while it comes, it is held. Its provider has more time.
 func TestABodyOfACallComesInTime(t *testing.T) {
 	bothVersions(t, func(t *testing.T, newer bool) {
 		w := newWorld(t, generous, endpoint("a.example.com", 443, ""))
 		w.HeadTimeout = 500 * time.Millisecond
-		w.providers(oneRoute, func(http.ResponseWriter, *http.Request) {})
+		w.providers(oneRoute, func(http.ResponseWriter, *http.Request) { time.Sleep(3 * w.HeadTimeout) })
+		thought, err := w.client(newer).Post("https://inference.local/v1/chat/completions", "application/json", strings.NewReader("{}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		thought.Body.Close()
+		if thought.StatusCode != 200 {
+			t.Errorf("a provider that thinks: %s", thought.Status)
+		}
 		r, body := io.Pipe()
 		defer body.Close()
 		go func() { _, _ = io.WriteString(body, "{") }()
