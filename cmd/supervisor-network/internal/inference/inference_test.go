@@ -350,6 +350,20 @@ func TestRoutesAreThoseOfNow(t *testing.T) {
 	if err := call(func() { write(t, dir+"/key", "key-2"); r.Reload() }); err != nil || got != "Bearer key-2" {
 		t.Errorf("%q, %v", got, err)
 	}
+	good, dial := r.Routes()[0].Endpoint(), r.transport.DialContext
+	r.transport.CloseIdleConnections()
+	r.transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		if strings.HasPrefix(address, "replaced:") { // in the moment before it is dialled
+			write(t, dir+"/routes.yaml", "routes: [{name: r, endpoint: "+good+", model: m}]")
+			r.Reload()
+			return nil, errors.New("the destination is not configured")
+		}
+		return dial(ctx, network, address)
+	}
+	got = "none"
+	if err := call(func() { write(t, dir+"/routes.yaml", `routes: [{name: r, endpoint: "https://replaced", model: m}]`); r.Reload() }); err != nil || got != "" {
+		t.Errorf("a route that is replaced: %q, %v", got, err)
+	}
 	err := call(func() { write(t, dir+"/routes.yaml", "routes: []"); r.Reload() })
 	if e, ok := errors.AsType[*Error](err); !ok || e.Reason != core.ReasonInferenceUnconfigured {
 		t.Errorf("a route that is gone: %v", err)

@@ -62,35 +62,41 @@ func (r *Router) Make(ctx context.Context, c *Call) (*Answer, error) {
 		return nil, &Error{Status: http.StatusForbidden, Reason: core.ReasonInferenceOperation, Said: "connection not allowed by policy",
 			Detail: c.Method + " " + c.Path + " is no model call that is routed; there are POST /v1/chat/completions, /v1/completions, /v1/responses, /v1/embeddings and /v1/messages, GET /v1/models and what is below it"}
 	}
-	if _, err := r.taking(op.protocol); err != nil {
+	if _, err := taking(r.Routes(), op.protocol); err != nil {
 		return nil, err
 	}
 	body, err := c.content()
 	if err != nil {
 		return nil, err
 	}
-	routes, err := r.taking(op.protocol) // those in force now: the body has taken its time
-	if err != nil {
-		return nil, err
-	}
-	body.prefer(routes)
-	var failed error
-	for _, route := range routes {
-		a, sent, err := r.send(ctx, c, op, route, body)
-		if err == nil {
-			return a, nil
+	for { // by the routes in force now: the body has taken its time
+		current := r.current.Load()
+		routes, err := taking(*current, op.protocol)
+		if err != nil {
+			return nil, err
 		}
-		if failed = err; sent || ctx.Err() != nil {
+		body.prefer(routes)
+		a, sent, err := r.try(ctx, c, op, routes, body)
+		if err == nil || sent || ctx.Err() != nil || r.current.Load() == current { // what is replaced is dialled no more
+			return a, err
+		}
+	}
+}
+
+// try makes the call by the first of some routes that can be reached. sent says that its
+// provider may have it.
+func (r *Router) try(ctx context.Context, c *Call, op operation, routes []*Route, body *content) (a *Answer, sent bool, err error) {
+	for _, route := range routes {
+		if a, sent, err = r.send(ctx, c, op, route, body); err == nil || sent || ctx.Err() != nil {
 			break
 		}
 	}
-	return nil, failed
+	return a, sent, err
 }
 
 // taking are the routes for a protocol, in their order; the slice is a new one. It fails
 // with an *Error when there is none.
-func (r *Router) taking(p Protocol) (out []*Route, err error) {
-	routes := r.Routes()
+func taking(routes []*Route, p Protocol) (out []*Route, err error) {
 	if len(routes) == 0 {
 		return nil, &Error{Status: http.StatusServiceUnavailable, Reason: core.ReasonInferenceUnconfigured, Said: "cluster inference is not configured",
 			Detail: "no inference route is configured for this sandbox; an operator names them in the network daemon's --inference-routes"}
