@@ -361,7 +361,10 @@ func TestRoutesAreThoseOfNow(t *testing.T) {
 		return dial(ctx, network, address)
 	}
 	got = "none"
-	if err := call(func() { write(t, dir+"/routes.yaml", `routes: [{name: r, endpoint: "https://replaced", model: m}]`); r.Reload() }); err != nil || got != "" {
+	if err := call(func() {
+		write(t, dir+"/routes.yaml", `routes: [{name: r, endpoint: "https://replaced", model: m}]`)
+		r.Reload()
+	}); err != nil || got != "" {
 		t.Errorf("a route that is replaced: %q, %v", got, err)
 	}
 	err := call(func() { write(t, dir+"/routes.yaml", "routes: []"); r.Reload() })
