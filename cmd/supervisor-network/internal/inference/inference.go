@@ -157,7 +157,7 @@ func read(path string) ([]*Route, []strictyaml.Problem, error) {
 	return Parse(path, data)
 }
 
-// take reads the keys of routes and puts them in force. mu is held.
+// take reads the keys of routes and puts them in force, if that changes anything. mu is held.
 func (r *Router) take(routes []*Route) {
 	r.files = []string{r.cfg.File}
 	before := r.Routes()
@@ -180,7 +180,9 @@ func (r *Router) take(routes []*Route) {
 			r.cfg.Log.Warn("an inference route has no usable key", slog.String("route", route.Name), slog.String("problem", route.problem))
 		}
 	}
-	r.current.Store(&routes)
+	if !slices.EqualFunc(before, routes, same) {
+		r.current.Store(&routes)
+	}
 }
 
 // Problem says why the route is not used; empty: it is.

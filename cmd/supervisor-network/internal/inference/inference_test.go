@@ -373,6 +373,29 @@ func TestRoutesAreThoseOfNow(t *testing.T) {
 	}
 }
 
+// TestNobodyIsAskedForEver: a call of a provider that cannot be reached is answered, however
+// often files are read meanwhile, and however often they change.
+func TestNobodyIsAskedForEver(t *testing.T) {
+	for name, tc := range map[string]struct {
+		model string
+		dials int
+	}{"read": {"m", 1}, "changed": {"m%d", maxAttempts}} {
+		r, dir := opened(t, Config{}, `routes: [{name: r, endpoint: "https://gone", model: m}]`, func(http.ResponseWriter, *http.Request) {})
+		dials := 0
+		r.transport.DialContext = func(context.Context, string, string) (net.Conn, error) {
+			dials++
+			model := strings.ReplaceAll(tc.model, "%d", fmt.Sprint(dials))
+			write(t, dir+"/routes.yaml", `routes: [{name: r, endpoint: "https://gone", model: `+model+`}]`)
+			r.Reload()
+			return nil, errors.New("nobody answers")
+		}
+		_, err := r.Make(t.Context(), asked(http.MethodPost, "/v1/chat/completions", "{}"))
+		if e, ok := errors.AsType[*Error](err); !ok || e.Reason != core.ReasonUpstreamUnreachable || dials != tc.dials {
+			t.Errorf("%s: %d dials, %v", name, dials, err)
+		}
+	}
+}
+
 // answering is a provider that answers with bytes, in which KEY is the key that it got.
 func answering(t *testing.T, answer string) (url string) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -53,6 +53,9 @@ func (e *Error) Error() string { return e.Said + ": " + e.Detail }
 // answer is coded in, is not theirs to say: both are read here.
 var passed = []string{"Accept", "User-Agent"}
 
+// maxAttempts bounds how often a call is made anew because its routes were replaced.
+const maxAttempts = 5
+
 // Make makes a call to the first route that takes it, or a further one while none can be
 // reached. It fails with an *Error, or as Call.Body does. The caller reads the answer to its
 // end, or closes it.
@@ -69,7 +72,7 @@ func (r *Router) Make(ctx context.Context, c *Call) (*Answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	for { // by the routes in force now: the body has taken its time
+	for attempt := 1; ; attempt++ { // by the routes in force now: the body has taken its time
 		current := r.current.Load()
 		routes, err := taking(*current, op.protocol)
 		if err != nil {
@@ -77,7 +80,7 @@ func (r *Router) Make(ctx context.Context, c *Call) (*Answer, error) {
 		}
 		body.prefer(routes)
 		a, sent, err := r.try(ctx, c, op, routes, body)
-		if err == nil || sent || ctx.Err() != nil || r.current.Load() == current { // what is replaced is dialled no more
+		if err == nil || sent || ctx.Err() != nil || attempt == maxAttempts || r.current.Load() == current { // what is replaced is dialled no more
 			return a, err
 		}
 	}
