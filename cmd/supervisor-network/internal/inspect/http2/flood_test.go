@@ -641,6 +641,7 @@ func TestTheEndOfTheContextDrains(t *testing.T) {
 			})
 			r.headers(1, true, get())
 			next(t, begun)
+			synctest.Wait() // until the head is on its way, and the body is waited for
 			f.cancel()
 			if a := r.answer(1); a.status != "200" || a.reset == 0 {
 				t.Errorf("%+v", a)
