@@ -372,7 +372,7 @@ func TestGRPC(t *testing.T) {
 	w.policy(strings.Replace(clientPolicy, "TestService/*Call\"}", "TestService/Unary*\"}", 1))
 	for _, stream := range []pb.TestService_FullDuplexCallClient{both, down2} {
 		_, err := stream.Recv()
-		if s := status.Convert(err); s.Code() != codes.Unavailable || !strings.Contains(s.Message(), "policy") {
+		if s := status.Convert(err); s.Code() != codes.PermissionDenied || !strings.Contains(s.Message(), "policy") {
 			t.Errorf("a revoked stream: %v", err)
 		}
 	}

@@ -17,7 +17,8 @@ func TestRemovedSocketsComeBack(t *testing.T) {
 	p.takesExec()
 	run := p.dir + "/run/"
 	sockets := []string{"network.sock", "process.sock", "handover.sock", "exec.sock", "ssh.sock"}
-	for _, name := range sockets {
+	for _, name := range sockets { // SSH is served a moment later
+		eventually(t, name, func() bool { _, err := os.Stat(run + name); return err == nil })
 		must(t, os.Remove(run+name))
 	}
 	for _, name := range sockets {
