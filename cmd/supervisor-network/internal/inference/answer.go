@@ -54,11 +54,11 @@ func newAnswer(ctx context.Context, cancel context.CancelCauseFunc, late *time.T
 	media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	a.events = media == "text/event-stream"
 	a.tokens = usage.New(resp.Header.Get("Content-Type"))
-	for _, name := range []string{"Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Set-Cookie", "Alt-Svc"} {
-		delete(resp.Header, name)
-	}
-	maps.DeleteFunc(resp.Header, func(name string, _ []string) bool { return !httpguts.ValidHeaderFieldName(name) }) // which net/http lets pass
-	if a.events {                                                                                                    // it may end with one of ours
+	delete(resp.Header, "Set-Cookie") // those of one hop end with whoever writes the answer
+	maps.DeleteFunc(resp.Header, func(name string, _ []string) bool {
+		return !httpguts.ValidHeaderFieldName(name) // net/http lets them pass
+	})
+	if a.events { // it may end with one of ours
 		resp.ContentLength = -1
 		delete(resp.Header, "Content-Length")
 	}

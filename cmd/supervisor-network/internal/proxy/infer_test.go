@@ -122,6 +122,32 @@ func TestAModelCallGoesWhereItsRouteLeads(t *testing.T) {
 	})
 }
 
+// TestFieldsOfOneHopEndBehindTheProvider: also those that it names itself.
+func TestFieldsOfOneHopEndBehindTheProvider(t *testing.T) {
+	bothVersions(t, func(t *testing.T, newer bool) {
+		w := newWorld(t, generous, endpoint("a.example.com", 443, ""))
+		answer := func(rw http.ResponseWriter, _ *http.Request) { // of HTTP/1.1, the second one
+			for name, value := range map[string]string{"Connection": "X-Hop", "X-Hop": "1", "Keep-Alive": "timeout=5", "Alt-Svc": "h3=\":443\"", "Proxy-Authenticate": "Basic", "X-Stays": "1"} {
+				rw.Header().Set(name, value)
+			}
+		}
+		w.providers(`routes: [{name: chat, endpoint: "%[2]s", model: m}] # %[1]s`, answer, answer)
+		resp, err := w.client(newer).Post("https://inference.local/v1/chat/completions", "application/json", strings.NewReader("{}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		for _, name := range []string{"Connection", "X-Hop", "Keep-Alive", "Alt-Svc", "Proxy-Authenticate"} {
+			if v := resp.Header.Get(name); v != "" {
+				t.Errorf("%s: %s", name, v)
+			}
+		}
+		if resp.StatusCode != 200 || resp.Header.Get("X-Stays") != "1" {
+			t.Errorf("%d %v", resp.StatusCode, resp.Header)
+		}
+	})
+}
+
 // TestARefusedModelCallSaysWhy: in words that say whose turn it is, and in the version of
 // HTTP that was asked in.
 func TestARefusedModelCallSaysWhy(t *testing.T) {
