@@ -26,9 +26,10 @@ type Console struct {
 	outputs []*os.File
 
 	endOnce sync.Once
-	ended   chan struct{} // closed when exit is known and all output is kept
 	exit    core.Exit
-	viewers sync.WaitGroup
+	ending  sync.Mutex     // held to close ended and to count a viewer
+	ended   chan struct{}  // closed when exit is known and all output is kept
+	viewers sync.WaitGroup // those who came before the end
 }
 
 // Open makes pipes, or a terminal of the user's, for a program.
@@ -147,8 +148,9 @@ func (c *Console) Finish(exit core.Exit, patience time.Duration) {
 	c.endOnce.Do(func() {
 		within(patience, c.copying.Wait)
 		c.exit = exit
-		c.history.end()
+		c.ending.Lock()
 		close(c.ended)
+		c.ending.Unlock()
 		within(patience, c.viewers.Wait)
 		c.Close()
 	})
@@ -175,6 +177,18 @@ func (c *Console) Close() {
 	}
 }
 
+// enter counts a viewer, whom Finish waits for. One who comes after the end still sees
+// everything, but is not waited for: a WaitGroup must not grow from zero beside its Wait.
+func (c *Console) enter() (leave func()) {
+	c.ending.Lock()
+	defer c.ending.Unlock()
+	if _, over := c.exited(); over {
+		return func() {}
+	}
+	c.viewers.Add(1)
+	return c.viewers.Done
+}
+
 // exited returns how the program ended, if it has.
 func (c *Console) exited() (core.Exit, bool) {
 	select {
@@ -195,7 +209,7 @@ var ErrDetached = errors.New("detached")
 func (c *Console) show(ctx context.Context, out, errs io.Writer) error {
 	at := c.history.start()
 	for {
-		stream, data, lost, ended := c.history.next(ctx, &at)
+		stream, data, lost, ended := c.history.next(ctx, &at, c.ended)
 		switch {
 		case lost:
 			return ErrBehind

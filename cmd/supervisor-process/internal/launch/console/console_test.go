@@ -104,6 +104,29 @@ func TestOutputIsReplayedWithItsExit(t *testing.T) {
 	}
 }
 
+// The end of the output and the exit are one event: a viewer who wakes by one of them
+// must not be told the exit of nobody.
+func TestEveryViewerIsToldTheExit(t *testing.T) {
+	for range 2_000 {
+		c, err := Open(false, uint32(os.Getuid()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Launched(strings.NewReader(""), io.Discard, io.Discard)
+		var viewers sync.WaitGroup
+		for range 4 {
+			viewers.Go(func() {
+				exit, err := c.Attach(t.Context(), Viewer{Out: io.Discard, Errors: io.Discard}, nil)
+				if exit.Code != 7 || err != nil {
+					t.Errorf("exit %+v, %v", exit, err)
+				}
+			})
+		}
+		c.Finish(core.Exit{Code: 7}, time.Minute)
+		viewers.Wait()
+	}
+}
+
 func TestOnlyOneTypes(t *testing.T) {
 	c := program(t, true, "stty -echo; echo ready; while read x; do echo got $x; stty size; done")
 	lease := c.Lease()
@@ -208,11 +231,12 @@ func TestHistoryIsBoundedWhateverThePieces(t *testing.T) {
 	if len(h.pieces) > maxPieces || h.size != len(h.pieces) {
 		t.Errorf("%d bytes in %d pieces", h.size, len(h.pieces))
 	}
-	h.end()
+	end := make(chan struct{})
+	close(end)
 	at := h.start()
 	n := 0
 	for {
-		_, data, lost, ended := h.next(t.Context(), &at)
+		_, data, lost, ended := h.next(t.Context(), &at, end)
 		if lost {
 			t.Fatal("lost at the start")
 		}

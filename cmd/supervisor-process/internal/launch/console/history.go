@@ -26,7 +26,6 @@ type history struct {
 	pieces  []piece       // guarded by mu
 	first   uint64        // guarded by mu; the number of pieces[0]
 	size    int           // guarded by mu
-	ended   bool          // guarded by mu
 	changed chan struct{} // guarded by mu; closed at the next change, nil when nobody waits
 }
 
@@ -50,14 +49,6 @@ func (h *history) add(s Stream, data []byte) {
 			h.first++
 		}
 	}
-	h.wake()
-}
-
-// end says that no more output comes.
-func (h *history) end() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.ended = true
 	h.wake()
 }
 
@@ -87,8 +78,9 @@ func (h *history) start() cursor {
 }
 
 // next waits for output behind the cursor. Data stays valid. lost is true when it
-// has gone already; ended, when there is no more.
-func (h *history) next(ctx context.Context, c *cursor) (s Stream, data []byte, lost, ended bool) {
+// has gone already; ended, when end is closed, which is after the last output, and
+// there is no more, or the context has ended.
+func (h *history) next(ctx context.Context, c *cursor, end <-chan struct{}) (s Stream, data []byte, lost, ended bool) {
 	for {
 		h.mu.Lock()
 		if c.piece < h.first {
@@ -109,9 +101,11 @@ func (h *history) next(ctx context.Context, c *cursor) (s Stream, data []byte, l
 				continue
 			}
 		}
-		if h.ended {
+		select {
+		case <-end:
 			h.mu.Unlock()
 			return 0, nil, false, true
+		default:
 		}
 		if h.changed == nil {
 			h.changed = make(chan struct{})
@@ -122,6 +116,7 @@ func (h *history) next(ctx context.Context, c *cursor) (s Stream, data []byte, l
 		case <-ctx.Done():
 			return 0, nil, false, true
 		case <-changed:
+		case <-end: // what was written before is shown first
 		}
 	}
 }

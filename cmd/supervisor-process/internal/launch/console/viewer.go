@@ -39,8 +39,7 @@ func (c *Console) Lease() *Lease {
 // on. It returns how the program ended, or ErrDetached, ErrBehind, or why the viewer
 // could not be served. The lease is given back in any case.
 func (c *Console) Attach(ctx context.Context, v Viewer, l *Lease) (core.Exit, error) {
-	c.viewers.Add(1)
-	defer c.viewers.Done()
+	defer c.enter()()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	if l != nil {
