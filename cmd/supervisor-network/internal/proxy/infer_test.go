@@ -151,8 +151,7 @@ func TestFieldsOfOneHopEndBehindTheProvider(t *testing.T) {
 // TestARefusedModelCallSaysWhy: in words that say whose turn it is, and in the version of
 // HTTP that was asked in.
 func TestARefusedModelCallSaysWhy(t *testing.T) {
-	closed := httptest.NewServer(http.NotFoundHandler())
-	closed.Close()
+	const nobody = "http://127.0.0.1:1" // no port that anybody else may be given
 	breaks := func(rw http.ResponseWriter, r *http.Request) { panic(http.ErrAbortHandler) }
 	chat := func(more string) string {
 		return `routes: [{name: chat, endpoint: "%[1]s/v1", model: m` + more + `}]`
@@ -175,7 +174,7 @@ func TestARefusedModelCallSaysWhy(t *testing.T) {
 		"no body":            {chat(""), "POST", "/v1/chat/completions", "", 400, `{"message":"the request body is not a JSON object: `, "bad_request"},
 		"too long":           {chat(""), "POST", "/v1/chat/completions", strings.Repeat(" ", inference.MaxBody+1), 413, `"body_too_large"`, "body_too_large"},
 		"no key":             {chat(", api_key_file: KEY.none"), "POST", "/v1/chat/completions", "{}", 401, `{"message":"inference service unavailable: `, "credential_unavailable"},
-		"nobody there":       {strings.ReplaceAll(chat(""), "%[1]s", closed.URL) + "# %[1]s", "POST", "/v1/chat/completions", "{}", 503, `{"message":"inference service unavailable: `, "upstream_unreachable"},
+		"nobody there":       {strings.ReplaceAll(chat(""), "%[1]s", nobody) + "# %[1]s", "POST", "/v1/chat/completions", "{}", 503, `{"message":"inference service unavailable: `, "upstream_unreachable"},
 		"not its own TLS":    {strings.ReplaceAll(chat(""), "%[1]s", strings.Replace(closedTLS(t), "http:", "https:", 1)) + "# %[1]s", "POST", "/v1/chat/completions", "{}", 502, `{"message":"inference service error: `, "upstream_tls_failed"},
 		"it breaks off":      {chat(""), "POST", "/v1/chat/completions", "{}", 502, `{"message":"inference service error: `, "upstream_invalid_response"},
 		"a hidden operation": {chat(""), "POST", "/v1/x/%2e%2e/files", "{}", 403, `{"message":"connection not allowed by policy: `, "inference_operation"},
