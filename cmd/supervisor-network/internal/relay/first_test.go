@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -217,5 +218,57 @@ func TestAPipeEndsWithItsContextAndWhenItIsIdle(t *testing.T) {
 				t.Error("the client's end is open")
 			}
 		})
+	}
+}
+
+// unruly is an upstream on which something happens whenever its reads are stopped, and
+// before they go on. It tells when it has been ended.
+type unruly struct {
+	net.Conn
+	stops, goesOn func()
+	once          sync.Once
+	ended         chan struct{}
+}
+
+func (u *unruly) SetReadDeadline(at time.Time) error {
+	if at.IsZero() {
+		u.goesOn()
+	} else {
+		u.stops()
+	}
+	return u.Conn.SetReadDeadline(at)
+}
+
+func (u *unruly) SetDeadline(at time.Time) error {
+	defer u.once.Do(func() { close(u.ended) })
+	return u.Conn.SetDeadline(at)
+}
+
+// TestAPipeEndsWithItsContextAlsoWhileItIsPaused, though an upstream that was first after
+// all is listened to again.
+func TestAPipeEndsWithItsContextAlsoWhileItIsPaused(t *testing.T) {
+	client, near := pair(t)
+	origin, far := pair(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	u := &unruly{Conn: far, ended: make(chan struct{})}
+	pipe := &Pipe{Client: near, ClientReader: bufio.NewReader(near), Upstream: u, Idle: time.Hour, First: classify}
+	u.stops = func() {
+		say(t, origin, "hello")
+		until(t, "the upstream was first", func() bool { return pipe.down.Load() > 0 })
+	}
+	u.goesOn = func() {
+		cancel()
+		<-u.ended
+	}
+	say(t, client, "GET / HTTP/1.1\r\n\r\n")
+	done := make(chan error, 1)
+	go func() { done <- pipe.Run(ctx) }()
+	select {
+	case err := <-done:
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("it ended with %v", err)
+		}
+	case <-time.After(patience):
+		t.Fatal("it did not end")
 	}
 }

@@ -34,10 +34,9 @@ func (p *Pipe) Moved() (up, down int64) { return p.up.Load(), p.down.Load() }
 func (p *Pipe) Run(ctx context.Context) error {
 	var cause atomic.Pointer[error]
 	end := func(err error) {
-		if cause.CompareAndSwap(nil, &err) {
-			now := time.Unix(1, 0)
-			_, _ = p.Client.SetDeadline(now), p.Upstream.SetDeadline(now)
-		}
+		cause.CompareAndSwap(nil, &err)
+		now := time.Unix(1, 0) // each time: a pause may just have taken one back
+		_, _ = p.Client.SetDeadline(now), p.Upstream.SetDeadline(now)
 	}
 	stop := context.AfterFunc(ctx, func() { end(context.Cause(ctx)) })
 	defer stop()
@@ -47,7 +46,7 @@ func (p *Pipe) Run(ctx context.Context) error {
 
 	down := p.receive(watch, end)
 	if p.First != nil && p.first() {
-		if p.pause(down) {
+		if p.pause(down) && cause.Load() == nil {
 			return ErrTaken
 		}
 		down = p.receive(watch, end)
