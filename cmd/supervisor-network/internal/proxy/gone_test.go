@@ -132,3 +132,20 @@ func TestARequestIsLookedAfterAtOnce(t *testing.T) {
 	client.Close()
 	<-s.underWay(t.Context(), &incoming{}).Done()
 }
+
+// TestAStreamThatGoesWithItsConnectionIsNoRefusal: its client hung up before anybody could
+// look at it, which is no sign of too many streams.
+func TestAStreamThatGoesWithItsConnectionIsNoRefusal(t *testing.T) {
+	w := newWorld(t, generous, endpoint("a.example.com", 443, ", protocol: rest, enforcement: enforce, access: full"))
+	w.echo("a.example.com")
+	const clients = 200
+	for range clients {
+		c := w.streams("a.example.com")
+		c.send(true, ":method", "GET", ":scheme", "https", ":authority", "a.example.com", ":path", "/")
+		c.conn.Close()
+	}
+	w.until("the records", func() bool { return len(w.records.list()) >= clients })
+	if refused := strings.Count(fmt.Sprint(w.records.list()), `"reason":"bad_request"`); refused > 0 {
+		t.Errorf("%d of %d", refused, clients)
+	}
+}

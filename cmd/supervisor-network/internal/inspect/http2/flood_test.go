@@ -255,7 +255,9 @@ func TestRapidResetRunsNoMoreHandlersThanStreams(t *testing.T) {
 		t.Errorf("the connection ended with %v", away)
 	}
 	close(release)
-	next(t, f.stats)
+	if s := next(t, f.stats); !s.Flooded {
+		t.Errorf("%+v", s)
+	}
 	if most > MaxStreams {
 		t.Errorf("%d handlers ran", most)
 	}
@@ -278,6 +280,24 @@ func TestTheNumberOfStreamsIsLimited(t *testing.T) {
 	close(release)
 	if a := r.answer(2*MaxStreams - 1); a.status != "200" {
 		t.Fatalf("stream %d was not answered: %+v", MaxStreams, a)
+	}
+	r.conn.Close()
+	if s := next(t, f.stats); s.Refused != 1 || s.Handled != MaxStreams {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestAStreamThatDependsOnItselfIsRefused(t *testing.T) {
+	f := serve(t, Options{}, hello)
+	r := dial(t, f).hello()
+	r.ok(r.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: r.block(get()), EndStream: true, EndHeaders: true, Priority: http2.PriorityParam{StreamDep: 1}}))
+	if a := r.answer(1); a.reset == 0 {
+		t.Errorf("answered: %+v", a)
+	}
+	r.alive(3)
+	r.conn.Close()
+	if s := next(t, f.stats); s.Refused != 1 || s.Handled != 1 {
+		t.Errorf("%+v", s)
 	}
 }
 

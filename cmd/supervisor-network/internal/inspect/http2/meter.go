@@ -37,6 +37,7 @@ type meter struct {
 	wanted  atomic.Int64 // streams that pay for a reset
 	handled atomic.Int64 // streams that were understood
 	opened  atomic.Int64 // streams the client began
+	refused atomic.Int64 // streams that the library refused
 	flooded atomic.Bool
 	crowded atomic.Bool  // there was no room for a section
 	window  atomic.Int64 // of the connection: what may be sent on it
@@ -180,6 +181,17 @@ func (m *meter) charge(kind, flags byte, stream uint32) bool {
 		return m.glitches.take(m.earned.Swap(0))
 	}
 	return m.glitches.take(0)
+}
+
+// fault is told by the library what it finds wrong. That a stream came to nobody does not
+// say so: a client that hangs up takes those along that were about to.
+func (m *meter) fault(name string) {
+	switch name {
+	case "stream_PROTOCOL_ERROR_over_max_streams", "stream_REFUSED_STREAM_over_max_streams_race", "stream_PROTOCOL_ERROR_priority":
+		m.refused.Add(1)
+	case "conn_ENHANCE_YOUR_CALM_too_many_early_resets":
+		m.flooded.Store(true)
+	}
 }
 
 func (m *meter) credit(n int64) { m.earned.Add(n) }

@@ -25,7 +25,8 @@ type Handler func(ctx context.Context, s *Stream)
 // Stats are what a connection carried.
 type Stats struct {
 	Streams int64 // the client began
-	Handled int64 // came to the handler or were refused with an answer; the library refused the others, for their number or priority, without a word to anybody else
+	Handled int64 // came to the handler or were refused with an answer
+	Refused int64 // by the library, for their number or priority, without a word to anybody else; the rest ended before anybody saw them
 	Flooded bool  // its frames were a flood
 	Crowded bool  // it ended because there was no room for a section of fields
 }
@@ -59,7 +60,7 @@ func Serve(ctx context.Context, conn *tls.Conn, o Options, handle Handler) Stats
 	cancel(ErrClosed)
 	<-drained
 	s.wait()
-	return Stats{Streams: s.meter.opened.Load(), Handled: s.meter.handled.Load(), Flooded: s.meter.flooded.Load(), Crowded: s.meter.crowded.Load()}
+	return Stats{Streams: s.meter.opened.Load(), Handled: s.meter.handled.Load(), Refused: s.meter.refused.Load(), Flooded: s.meter.flooded.Load(), Crowded: s.meter.crowded.Load()}
 }
 
 // drain sends GOAWAY when there shall be no further stream, ends those that run with ctx,
@@ -123,6 +124,7 @@ func (s *server) config() *http.Server {
 			SendPingTimeout:               s.o.Ping,
 			PingTimeout:                   max(s.o.Ping, s.o.Stall), // who reads nothing for a while answers nothing
 			WriteByteTimeout:              s.o.Stall,
+			CountError:                    s.meter.fault,
 		},
 		MaxHeaderBytes: maxSection, // or clients would not send what is refused here
 		IdleTimeout:    s.o.Idle,
