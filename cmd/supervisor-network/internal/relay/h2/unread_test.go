@@ -1,6 +1,7 @@
 package h2
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -334,5 +335,17 @@ func TestARequestKeepsItsScheme(t *testing.T) {
 	resp.Body.Close()
 	if s := <-schemes; s != "https" {
 		t.Errorf("%q", s)
+	}
+}
+
+// TestWhatComesAfterTheEndIsNotHeld: who reads the connection had it in hand when that
+// was closed, and nobody is left to give it back.
+func TestWhatComesAfterTheEndIsNotHeld(t *testing.T) {
+	b := &budget{limit: 1 << 30}
+	c, _ := net.Pipe()
+	w := newWire(tls.Client(c, &tls.Config{}), New(Config{Unread: b}))
+	_ = w.Close()
+	if err := w.receive(16 << 10); !errors.Is(err, net.ErrClosed) || b.held.Load() != 0 {
+		t.Errorf("%d bytes are held, %v", b.held.Load(), err)
 	}
 }

@@ -94,6 +94,10 @@ func (w *wire) Write(p []byte) (int, error) {
 // receive returns when there is room for n bytes more.
 func (w *wire) receive(n int64) error {
 	w.mu.Lock()
+	if w.closed && w.requests == 0 { // nobody would give it back
+		w.mu.Unlock()
+		return net.ErrClosed
+	}
 	w.unread += n
 	overrun := w.unread > connectionWindow+1<<16
 	room := w.settle()
