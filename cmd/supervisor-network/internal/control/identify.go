@@ -65,6 +65,8 @@ func (a *asks) ask(ctx context.Context, req *pb.IdentifyRequest) core.Identity {
 	defer a.forget(req.Id)
 	select {
 	case a.queue <- req:
+	case who := <-answer:
+		return who // that the stream is gone
 	case <-ctx.Done():
 		return core.Identity{Status: core.IdentityFailed, Detail: "the process daemon is too busy"}
 	}
@@ -128,8 +130,10 @@ func (a *asks) serve(ctx context.Context, stream grpc.BidiStreamingClient[pb.Ide
 	a.open()
 	defer a.close()
 	ctx, cancel := context.WithCancel(ctx)
+	var sending sync.WaitGroup
+	defer sending.Wait() // or it could take a question of the next stream
 	defer cancel()
-	go a.send(ctx, stream)
+	sending.Go(func() { a.send(ctx, stream) })
 	for {
 		resp, err := stream.Recv()
 		if err != nil {
