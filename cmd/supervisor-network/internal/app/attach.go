@@ -57,22 +57,19 @@ const (
 )
 
 // Attached implements control.Handler.
-func (d *daemon) Attached(ctx context.Context, peer core.Peer) {
+func (d *daemon) Attached(_ context.Context, peer core.Peer) {
 	a := &d.attach
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.peer, a.workload, a.taking, a.serving, a.unserved, a.refused = peer, core.Workload{}, false, false, "", ""
 	d.lifecycle(core.EventProcessAttached, peer.Build.String())
-	context.AfterFunc(ctx, func() { d.detached(peer) })
 }
 
-func (d *daemon) detached(peer core.Peer) {
+// Detached implements control.Handler.
+func (d *daemon) Detached(peer core.Peer) {
 	a := &d.attach
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.peer.Instance != peer.Instance {
-		return
-	}
 	a.peer, a.workload, a.taking, a.serving = core.Peer{}, core.Workload{}, false, false
 	d.policies.serving("")
 	d.lifecycle(core.EventProcessDetached, peer.Build.String())

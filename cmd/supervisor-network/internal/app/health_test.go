@@ -82,7 +82,7 @@ func TestReadinessTurnsFalseWhenItStopsBeingTrue(t *testing.T) {
 			{"the listeners anew", func() { d.startServing(peer, peerOf.Instance) }, ""},
 			{"an invalid policy, which denies", func() { load("version: 2\n") }, "policy"},
 			{"a valid one again", func() { load("version: 1\n") }, ""},
-			{"the process daemon goes", func() { detach(); synctest.Wait() }, "process_daemon listeners"},
+			{"the process daemon goes", func() { detach(); d.Detached(peerOf) }, "process_daemon listeners"},
 			{"no other one can come", func() { _ = os.Remove(filepath.Join(run, link.NetworkSocket)) }, "process_daemon sockets listeners"},
 		}
 		for _, s := range steps {

@@ -40,6 +40,7 @@ func (a *attachment) run(ctx context.Context) {
 	defer conn.Close()
 	client := pb.NewProcessServiceClient(conn)
 	a.opt.Handler.Attached(ctx, a.peer)
+	defer a.opt.Handler.Detached(a.peer)
 
 	var wg sync.WaitGroup
 	for name, stream := range map[string]func(context.Context, pb.ProcessServiceClient) error{

@@ -10,7 +10,7 @@
 // about traffic.
 //
 // Invariant: Handler.Attached is called once per attachment, its context ends when
-// that process daemon is gone, and only then can another instance attach.
+// that process daemon is gone, and only behind Detached can another instance attach.
 package control
 
 import (
@@ -38,6 +38,9 @@ type Handler interface {
 	// Attached is called when a process daemon has attached. ctx ends when it is
 	// gone.
 	Attached(ctx context.Context, peer core.Peer)
+	// Detached is called when it is gone, behind all else that is said of it and before
+	// it, or another one, attaches.
+	Detached(peer core.Peer)
 	// Workload is called with every snapshot of the attached daemon, within the
 	// same ctx.
 	Workload(ctx context.Context, w core.Workload)

@@ -31,15 +31,19 @@ type events struct {
 	gone     chan core.InstanceID
 	workload chan core.Workload
 	refused  chan error
+	leave    chan struct{} // closed when it may be over; nil: it may
 }
 
 func newEvents() *events {
-	return &events{make(chan core.Peer, 8), make(chan core.InstanceID, 8), make(chan core.Workload, 8), make(chan error, 64)}
+	return &events{make(chan core.Peer, 8), make(chan core.InstanceID, 8), make(chan core.Workload, 8), make(chan error, 64), nil}
 }
 
-func (e *events) Attached(ctx context.Context, p core.Peer) {
-	e.attached <- p
-	context.AfterFunc(ctx, func() { e.gone <- p.Instance })
+func (e *events) Attached(_ context.Context, p core.Peer) { e.attached <- p }
+func (e *events) Detached(p core.Peer) {
+	e.gone <- p.Instance
+	if e.leave != nil {
+		<-e.leave
+	}
 }
 func (e *events) Workload(_ context.Context, w core.Workload) { e.workload <- w }
 func (e *events) Events([]core.Event)                         {}
@@ -156,6 +160,7 @@ func hello(id core.InstanceID) *pb.HandshakeRequest {
 
 func TestAttachmentLivesAsLongAsThePeer(t *testing.T) {
 	h, ev, dir := startHub(t, ownUID)
+	ev.leave = make(chan struct{})
 	h.SetConfig(core.Config{Generation: 5, NetworkInstance: h.opt.Instance, ProxyPort: 3128})
 	first := &process{id: core.NewInstanceID(), identity: &pb.IdentifyResponse{Status: pb.IdentityStatus_IDENTITY_STATUS_KNOWN, Program: &pb.Program{Path: "/usr/bin/curl"}}}
 	_, stream := attach(t, dir, first)
@@ -181,23 +186,32 @@ func TestAttachmentLivesAsLongAsThePeer(t *testing.T) {
 		t.Error("another instance's connection was answered")
 	}
 
-	// While it lives, nobody else attaches.
 	client, closeClient := dial(t, dir)
 	defer closeClient()
-	second := core.NewInstanceID()
-	if _, err := client.Handshake(t.Context(), hello(second)); err != nil {
-		t.Fatal(err)
-	}
-	if s, err := client.WatchConfig(t.Context(), &pb.WatchConfigRequest{ProcessInstanceId: string(second)}); err == nil {
-		if _, err = s.Recv(); status.Code(err) != codes.AlreadyExists {
-			t.Errorf("a second process daemon: %v", err)
+	refused := func(id core.InstanceID) {
+		t.Helper()
+		if _, err := client.Handshake(t.Context(), hello(id)); err != nil {
+			t.Fatal(err)
+		}
+		s, err := client.WatchConfig(t.Context(), &pb.WatchConfigRequest{ProcessInstanceId: string(id)})
+		if err == nil {
+			_, err = s.Recv()
+		}
+		if status.Code(err) != codes.AlreadyExists {
+			t.Fatalf("a second process daemon: %v", err)
 		}
 	}
+	refused(core.NewInstanceID()) // while it lives
 
 	first.stop()
 	if id := wait(t, "the end", ev.gone); id != first.id {
 		t.Errorf("%s is gone", id)
 	}
+	for range 20 { // the end is not over yet
+		refused(core.NewInstanceID())
+		refused(first.id)
+	}
+	close(ev.leave)
 	if who := h.Identify(t.Context(), first.id, "r", tuple); who.Status == core.IdentityKnown {
 		t.Error("an identity outlived its process daemon")
 	}
