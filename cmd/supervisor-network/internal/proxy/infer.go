@@ -73,13 +73,13 @@ func (s *session) infer(ctx context.Context, req *http1.Request, t http1.Target,
 func (s *session) inferStream(ctx context.Context, ev *record.Entry, st *http2.Stream, in *incoming) *refusal {
 	waiting, watch := s.patience(ctx, nil)
 	defer watch.Stop()
-	body := func(limit int) ([]byte, error) { return s.p.readStream(ctx, st, in, limit) }
+	body := func(limit int) ([]byte, error) { return s.readStream(ctx, st, in, limit) }
 	began := time.Now()
 	a, refused := s.p.call(waiting, in, &inference.Call{Method: st.Method, Path: st.Path, Query: queryOf(st.Query), Header: st.Header}, body)
 	switch {
 	case refused == nil:
 	case ctx.Err() != nil:
-		return s.p.endedEarly(ctx, ctx.Err())
+		return s.endedEarly(ctx, ctx.Err())
 	case errors.Is(context.Cause(waiting), errSilent):
 		return silent()
 	default:
@@ -98,7 +98,7 @@ func (s *session) inferStream(ctx context.Context, ev *record.Entry, st *http2.S
 		return &refusal{status: 502, stage: core.StageRequest, reason: core.ReasonUpstreamInvalid, detail: "the provider answered with a status that is none", failed: true}
 	}
 	ev.Echoed(in.sealed.Echoed())
-	reason, detail := s.p.streamOutcome(ctx, err)
+	reason, detail := s.streamOutcome(ctx, err)
 	if failed := a.Failed(); failed != nil && ctx.Err() == nil {
 		reason = failed.Reason
 		note(ev, byRouter(failed))

@@ -208,7 +208,7 @@ func (s *session) handshake(ctx context.Context) (tc *tls.Conn, protocol string)
 		s.p.Windows.Leave()
 	}
 	if err != nil {
-		s.refuseTLS(err, entered)
+		s.refuseTLS(ctx, err, entered)
 		return nil, ""
 	}
 	s.within(tc)
@@ -217,7 +217,7 @@ func (s *session) handshake(ctx context.Context) (tc *tls.Conn, protocol string)
 
 // refuseTLS records a handshake that failed; newer says that HTTP/2 was offered. There is
 // no way to say more than the alert that was sent.
-func (s *session) refuseTLS(err error, newer bool) {
+func (s *session) refuseTLS(ctx context.Context, err error, newer bool) {
 	e, ok := errors.AsType[*mint.Error](err)
 	if !ok {
 		e = &mint.Error{Kind: mint.Internal, Detail: "the handshake failed"}
@@ -227,7 +227,9 @@ func (s *session) refuseTLS(err error, newer bool) {
 		return
 	}
 	switch e.Kind {
-	case mint.Untrusted, mint.Closed, mint.Timeout, mint.Stopped:
+	case mint.Stopped:
+		s.nothing(ctx)
+	case mint.Untrusted, mint.Closed, mint.Timeout:
 		s.ev.Fail(e.Reason(), e.Detail)
 	default:
 		s.ev.Deny(core.StageTLS, e.Reason(), e.Detail)

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"io"
 	"testing"
 	"time"
 
@@ -29,5 +30,30 @@ func TestWhatIsUnderWayIsShownAtOnce(t *testing.T) {
 	two.leave()
 	if a := l.Active(); len(a.Rows) != 0 || a.Others != 0 {
 		t.Errorf("%+v", a)
+	}
+}
+
+// TestATunnelThatIsRevokedBeforeItsFirstRequestSaysSo, and one that waits for it when the
+// daemon ends.
+func TestATunnelThatIsRevokedBeforeItsFirstRequestSaysSo(t *testing.T) {
+	const rest = ", protocol: rest, enforcement: enforce, access: full"
+	revoke := func(w *world) { w.publish(endpoint("b.example.com", 443, rest)) }
+	for name, tc := range map[string]struct {
+		protocol string
+		end      func(*world)
+		reason   core.Reason
+	}{
+		"revoked, HTTP/1.1": {"http/1.1", revoke, core.ReasonPolicyChanged},
+		"revoked, HTTP/2":   {"h2", revoke, core.ReasonPolicyChanged},
+		"stopped":           {"http/1.1", func(w *world) { w.stop() }, core.ReasonShutdown},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, generous, endpoint("a.example.com", 443, rest))
+			w.echo("a.example.com")
+			c := w.secure("a.example.com", tc.protocol)
+			tc.end(w)
+			_, _ = io.Copy(io.Discard, c) // until it has ended
+			w.recorded(t, `"reason":"`+string(tc.reason)+`"`)
+		})
 	}
 }

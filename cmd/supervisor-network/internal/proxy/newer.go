@@ -101,7 +101,7 @@ func (s *session) overHTTP2(ctx context.Context, req *http1.Request, t http1.Tar
 func (s *session) unheard(ctx context.Context, body *lent, err error) *refusal {
 	broken := body.takeBack()
 	if ctx.Err() != nil {
-		return streamFailed(ctx, s.grant.permit.Host(), err)
+		return s.interrupted(ctx, err)
 	}
 	if broken != nil {
 		if fault := exchange.BodyFault(broken, s.watch.Expired()); fault != nil {

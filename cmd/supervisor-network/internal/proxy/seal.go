@@ -185,7 +185,7 @@ func (s *session) sealStreamAs(ctx context.Context, g *grant, st *http2.Stream, 
 	out := seal.Request{Method: in.head.Method, Authority: http1.Target{Host: g.permit.Host(), Port: g.permit.Port()}.Authority(443),
 		Sent: st.Sent(), Path: st.Path, Query: st.Query, Fields: in.head.Fields, Framing: framing, Secure: true,
 		Trailer: st.Trailer, Trailers: st.Trailers}
-	if refused := s.p.seal(ctx, g, in, &out, func(limit int) ([]byte, error) { return s.p.readStream(ctx, st, in, limit) }); refused != nil {
+	if refused := s.p.seal(ctx, g, in, &out, func(limit int) ([]byte, error) { return s.readStream(ctx, st, in, limit) }); refused != nil {
 		return refused
 	}
 	if !unchanged(out.Fields, in.head.Fields) {

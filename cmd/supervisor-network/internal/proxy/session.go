@@ -274,7 +274,7 @@ func (s *session) run(ctx context.Context) {
 
 // nothing records a connection that ended without a request.
 func (s *session) nothing(ctx context.Context) {
-	if reason, detail := outcome(ctx, nil); reason != "" {
+	if reason, detail := outcome(ctx, context.Cause(ctx)); reason != "" {
 		s.ev.Fail(reason, detail)
 	} else if s.watch.Expired() {
 		s.ev.Fail(core.ReasonIdle, "no request came")

@@ -47,6 +47,8 @@ func (s *session) serveHTTP2(ctx context.Context, tc *tls.Conn) {
 		s.ev.Fail(core.ReasonClientClosed, fmt.Sprintf("%d HTTP/2 streams ended before anybody saw them", stats.Streams-stats.Handled))
 	case stats.Handled > 0:
 		s.ev.Drop() // its streams have left theirs
+	default:
+		s.nothing(ctx)
 	}
 }
 
@@ -168,7 +170,7 @@ func (s *session) admit2(ctx context.Context, ev *record.Entry, g *grant, st *ht
 	}
 	judged := g.snap // enter may take a newer one, which has not judged the request
 	malformed := in.asks(st)
-	refused := s.p.judge(g, in, func(limit int) ([]byte, error) { return s.p.readStream(ctx, st, in, limit) })
+	refused := s.p.judge(g, in, func(limit int) ([]byte, error) { return s.readStream(ctx, st, in, limit) })
 	if refused == nil && malformed != nil {
 		refused = unreadable(malformed)
 	}
@@ -218,7 +220,7 @@ func (s *session) carry2(ctx context.Context, ev *record.Entry, g *grant, st *ht
 		note(ev, caught)
 		return nil
 	}
-	if reason, detail := s.p.streamOutcome(ctx, err); reason != "" {
+	if reason, detail := s.streamOutcome(ctx, err); reason != "" {
 		ev.Fail(reason, detail)
 	}
 	return nil
@@ -266,7 +268,7 @@ func (s *session) unanswered(ctx context.Context, g *grant, in *incoming, up *co
 		return &refusal{status: 408, stage: core.StageRequest, reason: core.ReasonRequestTimeout, detail: errUnsent.Error(), failed: true}
 	}
 	if ctx.Err() != nil {
-		return s.p.endedEarly(ctx, err)
+		return s.endedEarly(ctx, err)
 	}
 	if up != nil && up.failed.Load() { // a moment before its stream ends, or with a false length
 		return &refusal{status: 400, stage: core.StageRequest, reason: core.ReasonClientClosed, detail: "the request's body is not what its head announced", failed: true}
@@ -275,20 +277,20 @@ func (s *session) unanswered(ctx context.Context, g *grant, in *incoming, up *co
 }
 
 // endedEarly is a stream whose context ended before its answer began.
-func (p *Path) endedEarly(ctx context.Context, err error) *refusal {
+func (s *session) endedEarly(ctx context.Context, err error) *refusal {
 	if errors.Is(context.Cause(ctx), errRevoked) {
 		return undialled(ctx, core.StageRequest, err)
 	}
-	reason, detail := p.streamOutcome(ctx, err)
+	reason, detail := s.streamOutcome(ctx, err)
 	return &refusal{status: 503, stage: core.StageRequest, reason: reason, detail: detail, failed: true}
 }
 
 // streamOutcome is outcome for a stream, which ends, too, when its client resets it or
 // goes, and when nothing moves on it.
-func (p *Path) streamOutcome(ctx context.Context, err error) (core.Reason, string) {
+func (s *session) streamOutcome(ctx context.Context, err error) (core.Reason, string) {
 	cause := context.Cause(ctx)
 	switch {
-	case cause == nil, errors.Is(cause, errRevoked), p.Stopping.Err() != nil:
+	case cause == nil, errors.Is(cause, errRevoked), s.sockets.Err() != nil:
 		return outcome(ctx, err)
 	case errors.Is(cause, http2.ErrIdle), errors.Is(cause, http2.ErrStalled):
 		return core.ReasonIdle, cause.Error()
@@ -429,17 +431,17 @@ func (s *session) fetch(ctx context.Context, g *grant, fresh, careful bool) (*po
 
 // readStream reads a stream's whole body, which takes no longer than a head does: a client
 // that sends a byte now and then would make us hold the rest.
-func (p *Path) readStream(ctx context.Context, st *http2.Stream, in *incoming, limit int) ([]byte, error) {
-	within := p.HeadTimeout
+func (s *session) readStream(ctx context.Context, st *http2.Stream, in *incoming, limit int) ([]byte, error) {
+	within := s.p.HeadTimeout
 	if in.body.Unhurried {
-		within = p.Idle
+		within = s.p.Idle
 	}
 	late := time.AfterFunc(within, func() { _ = st.Body.Close() })
 	defer late.Stop()
 	defer context.AfterFunc(ctx, func() { _ = st.Body.Close() })()
 	content, err := in.body.Held.Read(st.Body, st.Length, limit)
 	if err != nil && ctx.Err() != nil {
-		return nil, p.endedEarly(ctx, err)
+		return nil, s.endedEarly(ctx, err)
 	}
 	if err != nil && !late.Stop() {
 		return nil, &http1.SyntaxError{Status: 408, Reason: core.ReasonRequestTimeout, Detail: "the request body did not arrive in time"}

@@ -11,6 +11,7 @@ import (
 	"testing/iotest"
 	"time"
 
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/http2"
 	"github.com/splitpod/splitpod/pkg/core"
 )
 
@@ -86,11 +87,32 @@ func TestABodyThatBreaksOffIsItsClients(t *testing.T) {
 		if tc.cause != nil {
 			cancel(tc.cause)
 		}
-		s := &session{p: &Path{Stopping: t.Context()}}
+		s := &session{sockets: t.Context()}
 		if got := s.unanswered(ctx, &grant{}, &incoming{}, up, io.ErrUnexpectedEOF); got.reason != tc.reason || (got.status == 403) != (tc.reason == core.ReasonPolicyChanged) {
 			t.Errorf("%s: %d %s, want %s", name, got.status, got.reason, tc.reason)
 		}
 		cancel(nil)
+	}
+}
+
+// TestWhoResetsAStreamWhileTheDaemonStopsIsItsClient, until the daemon ends the connection.
+func TestWhoResetsAStreamWhileTheDaemonStopsIsItsClient(t *testing.T) {
+	gone, end := context.WithCancelCause(t.Context())
+	end(nil)
+	stalled, end := context.WithCancelCause(t.Context())
+	end(http2.ErrStalled)
+	for name, tc := range map[string]struct {
+		stream, connection context.Context
+		reason             core.Reason
+	}{
+		"it":         {gone, t.Context(), core.ReasonClientClosed},
+		"reads none": {stalled, t.Context(), core.ReasonIdle},
+		"the daemon": {gone, gone, core.ReasonShutdown},
+	} {
+		s := &session{p: &Path{Stopping: gone}, sockets: tc.connection}
+		if reason, _ := s.streamOutcome(tc.stream, tc.stream.Err()); reason != tc.reason {
+			t.Errorf("%s: %s, want %s", name, reason, tc.reason)
+		}
 	}
 }
 

@@ -126,7 +126,7 @@ func (s *session) declined(ctx context.Context, ev *record.Entry, st *http2.Stre
 		return &refusal{status: 502, stage: core.StageRequest, reason: core.ReasonUpstreamInvalid, detail: "the origin did not open the WebSocket", failed: true}
 	}
 	ev.Echoed(in.sealed.Echoed())
-	if reason, detail := s.p.streamOutcome(ctx, err); reason != "" {
+	if reason, detail := s.streamOutcome(ctx, err); reason != "" {
 		ev.Fail(reason, detail)
 	}
 	return nil

@@ -133,11 +133,14 @@ func outcome(ctx context.Context, err error) (core.Reason, string) {
 // undialled is a destination that is refused for its addresses (403), or that cannot
 // be reached (502, 503 or 504: allowed, but failed).
 func undialled(ctx context.Context, stage core.Stage, err error) *refusal {
-	if errors.Is(context.Cause(ctx), errRevoked) {
-		return &refusal{status: 403, stage: stage, reason: core.ReasonPolicyChanged, detail: revoked}
-	}
-	if errors.Is(context.Cause(ctx), errClientGone) {
-		return &refusal{status: 502, stage: stage, reason: core.ReasonClientClosed, detail: errClientGone.Error(), failed: true}
+	switch reason, detail := outcome(ctx, context.Cause(ctx)); reason { // or it would be the destination's fault
+	case "":
+	case core.ReasonPolicyChanged:
+		return &refusal{status: 403, stage: stage, reason: reason, detail: detail}
+	case core.ReasonShutdown:
+		return &refusal{status: 503, stage: stage, reason: reason, detail: detail, failed: true}
+	default:
+		return &refusal{status: 502, stage: stage, reason: reason, detail: detail, failed: true}
 	}
 	r := &refusal{status: 502, stage: stage, reason: core.ReasonInternal, detail: "the connection could not be made", failed: true}
 	if e, ok := errors.AsType[*relay.Error](err); ok {

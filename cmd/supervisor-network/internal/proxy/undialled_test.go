@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"testing"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay"
@@ -15,6 +16,27 @@ func TestWhatCouldNotBeDialledHasItsStatus(t *testing.T) {
 		r := undialled(t.Context(), core.StageConnect, &relay.Error{Reason: reason})
 		if r.status != status || r.reason != reason || r.failed == (status == 403) {
 			t.Errorf("%s: status %d, reason %s, failed %t", reason, r.status, r.reason, r.failed)
+		}
+	}
+}
+
+// TestADestinationIsNotBlamedForTheEndOfTheDaemon that dials it.
+func TestADestinationIsNotBlamedForTheEndOfTheDaemon(t *testing.T) {
+	for name, tc := range map[string]struct {
+		cause  error
+		status int
+		reason core.Reason
+	}{
+		"revoked": {errRevoked, 403, core.ReasonPolicyChanged},
+		"stopped": {nil, 503, core.ReasonShutdown},
+		"gone":    {errClientGone, 502, core.ReasonClientClosed},
+		"unread":  {errUnread, 502, core.ReasonIdle},
+	} {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		cancel(tc.cause)
+		r := undialled(ctx, core.StageConnect, &relay.Error{Reason: core.ReasonUpstreamUnreachable, Err: ctx.Err()})
+		if r.status != tc.status || r.reason != tc.reason || r.failed == (tc.status == 403) {
+			t.Errorf("%s: status %d, reason %s, failed %t", name, r.status, r.reason, r.failed)
 		}
 	}
 }
