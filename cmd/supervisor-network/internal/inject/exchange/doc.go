@@ -75,7 +75,14 @@ type Exchange struct {
 	identities identities
 
 	mu     sync.Mutex // guards tokens
-	tokens map[string]held
+	tokens map[key]held
+}
+
+// key is everything that decides which token is fetched: one whose identity came from
+// other credentials is another one, however long its fetching took.
+type key struct {
+	of    *credentials.Snapshot
+	grant string // as text
 }
 
 // held is a token, or a failure, until it has to be fetched again.
@@ -95,7 +102,7 @@ func New(cfg Config) *Exchange {
 		MaxResponseHeaderBytes: 16 << 10, MaxIdleConnsPerHost: 2, IdleConnTimeout: time.Minute, TLSHandshakeTimeout: 10 * time.Second,
 	}
 	return &Exchange{
-		cfg: cfg, tokens: map[string]held{},
+		cfg: cfg, tokens: map[key]held{},
 		client: &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
 	}
 }
@@ -138,18 +145,18 @@ func (e *Exchange) Apply(ctx context.Context, p decide.Permit, s *credentials.Sn
 // token returns the grant's token, fetched if there is none. Everybody who asks while
 // it is fetched waits for the same fetch, which none of them can break off.
 func (e *Exchange) token(ctx context.Context, s *credentials.Snapshot, g *credentials.Grant) (secret.Value, error) {
-	key := keyOf(g)
-	if h, ok := e.held(key); ok {
+	k := key{s, textOf(g)}
+	if h, ok := e.held(k); ok {
 		return h.token, h.err
 	}
-	done := e.flights.DoChan(key, func() (any, error) {
-		if h, ok := e.held(key); ok {
+	done := e.flights.DoChan(fmt.Sprintf("%p %s", s, k.grant), func() (any, error) {
+		if h, ok := e.held(k); ok {
 			return h, nil // another flight has just ended
 		}
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
 		defer cancel()
 		h := e.fetch(ctx, s, g)
-		e.keep(key, h)
+		e.keep(k, h)
 		return h, nil
 	})
 	select {
@@ -161,34 +168,35 @@ func (e *Exchange) token(ctx context.Context, s *credentials.Snapshot, g *creden
 	}
 }
 
-func (e *Exchange) held(key string) (held, bool) {
+func (e *Exchange) held(k key) (held, bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	h, ok := e.tokens[key]
+	h, ok := e.tokens[k]
 	now := e.cfg.Now()
 	// By both clocks: neither a clock that was set back nor a machine that slept makes a
 	// token last longer.
 	return h, ok && now.Before(h.until) && now.Round(0).Before(h.until.Round(0))
 }
 
-func (e *Exchange) keep(key string, h held) {
+func (e *Exchange) keep(k key, h held) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if len(e.tokens) >= maxEntries { // grants of earlier files
 		clear(e.tokens)
 	}
-	e.tokens[key] = h
+	e.tokens[k] = h
 }
 
-// Forget drops every token, after a change of what identities are made of.
+// Forget drops every token, after a change of what identities are made of: nobody asks for
+// these any more.
 func (e *Exchange) Forget() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	clear(e.tokens)
 }
 
-// keyOf is everything that decides which token is fetched.
-func keyOf(g *credentials.Grant) string {
+// textOf is all of a grant that decides which token is fetched.
+func textOf(g *credentials.Grant) string {
 	return fmt.Sprintf("%q", []string{
 		g.Name, g.TokenEndpoint, fmt.Sprint(g.Exchange), g.WorkloadAPI, g.SubjectKey, g.SVIDAudience, g.AssertionType,
 		g.ClientID, g.Audience, fmt.Sprintf("%q", g.Scopes), g.TTL.String(),

@@ -486,10 +486,39 @@ func TestTokensAreNotSharedBetweenGrants(t *testing.T) {
 		t.Error(got)
 	}
 	for i := range maxEntries + 10 {
-		b.keep(fmt.Sprint(i), held{})
+		b.keep(key{grant: fmt.Sprint(i)}, held{})
 	}
 	if len(b.tokens) > maxEntries {
 		t.Errorf("%d tokens are held", len(b.tokens))
+	}
+}
+
+// TestATokenOfAnIdentityThatWasReplacedIsNotUsed, though it came only afterwards.
+func TestATokenOfAnIdentityThatWasReplacedIsNotUsed(t *testing.T) {
+	asked, answer := make(chan bool), make(chan bool)
+	e := newEndpoint(t, func(w http.ResponseWriter, r *http.Request) {
+		asked <- true
+		<-answer
+		give(200, fmt.Sprintf(`{"access_token":"for-%s"}`, r.PostForm.Get("client_assertion")))(w, r)
+	})
+	b := newBench(t)
+	g := &credentials.Grant{Name: "g", TokenEndpoint: e.URL, SubjectKey: "SA"}
+	got := make(chan string)
+	ask := func(s *credentials.Snapshot) { got <- b.apply(t, s, g) }
+	before, after := subject(t, "before"), subject(t, "after")
+	go ask(before)
+	<-asked
+	b.Forget()
+	go ask(after)
+	<-asked // and does not wait for the one before it
+	answer <- true
+	answer <- true
+	if one, other := <-got, <-got; one == other {
+		t.Errorf("both get %s", one)
+	}
+	go ask(after)
+	if again := <-got; again != "Authorization: Bearer for-after" {
+		t.Error(again)
 	}
 }
 
@@ -531,7 +560,7 @@ func TestATokenIsOverByEitherClock(t *testing.T) {
 	now := begun
 	e := New(Config{Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return now }})
 	defer e.Close()
-	e.keep("k", held{token: secret.New("t"), until: begun.Add(time.Minute)})
+	e.keep(key{}, held{token: secret.New("t"), until: begun.Add(time.Minute)})
 	for _, c := range []struct {
 		name        string
 		passed, set time.Duration
@@ -543,7 +572,7 @@ func TestATokenIsOverByEitherClock(t *testing.T) {
 		{"a machine that slept", time.Second, time.Hour, false},
 	} {
 		now = jump.By(begun.Add(c.passed), c.set)
-		if _, ok := e.held("k"); ok != c.want {
+		if _, ok := e.held(key{}); ok != c.want {
 			t.Errorf("%s: the token is used: %v", c.name, ok)
 		}
 	}
