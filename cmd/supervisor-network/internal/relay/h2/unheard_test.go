@@ -154,6 +154,10 @@ func TestAConnectionThatBrokeUnusedTakesNothing(t *testing.T) {
 		told := make(chan error, 1)
 		go func() { told <- post(t.Context(), t, p, permit(t, host, 1), "") }()
 		until(t, "the next one waits, or opens another connection if that one is gone already", func() bool {
+			o, err := p.origin(o.key) // the destination is forgotten with its last connection
+			if err != nil {
+				t.Fatal(err)
+			}
 			o.mu.Lock()
 			defer o.mu.Unlock()
 			return len(o.waiting) == 1 || o.dialling || len(told) == 1
