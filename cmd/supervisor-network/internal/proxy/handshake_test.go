@@ -11,7 +11,7 @@ import (
 // TestATLSHandshakeIsEnded by its time, and by a policy that no longer allows its tunnel:
 // this client is in the middle of it until then.
 func TestATLSHandshakeIsEnded(t *testing.T) {
-	const forbids = "the connection was ended during its TLS handshake"
+	const forbids = `"reason":"policy_changed"`
 	for name, tc := range map[string]struct {
 		rules string
 		idle  time.Duration
