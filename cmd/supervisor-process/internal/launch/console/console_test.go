@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -151,10 +152,62 @@ func TestOnlyOneTypes(t *testing.T) {
 	if err := <-gone; !errors.Is(err, context.Canceled) {
 		t.Errorf("left with %v", err)
 	}
+	if c.Lease() == nil { // although the one who left has not closed their input
+		t.Error("whoever types next finds somebody at it")
+	}
 	keyboard.Close()
-	for c.lease <- struct{}{}; ; { // the lease comes back
-		<-c.lease
-		return
+}
+
+// TestWhatTheOneWhoLeftTypesIsNobodys: their input goes on, and the program's is another's.
+func TestWhatTheOneWhoLeftTypesIsNobodys(t *testing.T) {
+	c := program(t, false, "cat; echo over")
+	ctx, leave := context.WithCancel(t.Context())
+	in, keyboard := io.Pipe()
+	before := &screen{}
+	gone := make(chan error, 1)
+	go func() {
+		_, err := c.Attach(ctx, Viewer{In: in, Out: before, Errors: io.Discard}, c.Lease())
+		gone <- err
+	}()
+	fmt.Fprintln(keyboard, "first")
+	before.await(t, "first\n")
+	leave()
+	<-gone
+	fmt.Fprintln(keyboard, "late")
+	keyboard.Close()
+	lease := c.Lease()
+	if lease == nil {
+		t.Fatal("the one before has not given the lease back")
+	}
+	seen := &screen{}
+	exit, err := c.Attach(t.Context(), Viewer{In: strings.NewReader("second\n"), Out: seen, Errors: seen}, lease)
+	if err != nil || exit.Code != 0 || seen.String() != "first\nsecond\nover\n" {
+		t.Errorf("%+v, %v, %q", exit, err, seen)
+	}
+}
+
+// TestAProgramThatTakesNoInputIsSeenToItsEnd: what is typed nevertheless costs the viewer
+// neither the last output nor the exit.
+func TestAProgramThatTakesNoInputIsSeenToItsEnd(t *testing.T) {
+	end := filepath.Join(t.TempDir(), "end")
+	c := program(t, false, "exec </dev/null; echo deaf; until [ -e "+end+" ]; do sleep 0.01; done; echo last; exit 7")
+	seen := &screen{}
+	in, keyboard := io.Pipe()
+	exits := make(chan core.Exit, 1)
+	go func() {
+		exit, err := c.Attach(t.Context(), Viewer{In: in, Out: seen, Errors: seen}, c.Lease())
+		if err != nil {
+			t.Error(err)
+		}
+		exits <- exit
+	}()
+	seen.await(t, "deaf")
+	fmt.Fprintln(keyboard, "hello")
+	if err := os.WriteFile(end, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if exit := <-exits; exit.Code != 7 || seen.String() != "deaf\nlast\n" {
+		t.Errorf("exit %+v, seen %q", exit, seen)
 	}
 }
 
@@ -164,9 +217,9 @@ func TestDetachKeysLeaveTheProgramAlone(t *testing.T) {
 		seen := &screen{}
 		in, keyboard := io.Pipe()
 		gone := make(chan error, 1)
-		var lease *Lease
-		for lease == nil {
-			lease = c.Lease()
+		lease := c.Lease()
+		if lease == nil {
+			t.Fatal("the one before has not given the lease back")
 		}
 		go func() {
 			_, err := c.Attach(t.Context(), Viewer{In: in, Out: seen, Errors: seen, Detach: true}, lease)

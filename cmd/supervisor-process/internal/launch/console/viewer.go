@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/splitpod/splitpod/pkg/core"
@@ -23,13 +24,18 @@ type Viewer struct {
 type Size struct{ Columns, Rows int }
 
 // Lease is the right to type, size and signal. Only one exists at a time.
-type Lease struct{ c *Console }
+type Lease struct {
+	c *Console
+
+	mu   sync.Mutex // held while the right is used
+	over bool       // guarded by mu
+}
 
 // Lease takes the right, or returns nil when somebody has it.
 func (c *Console) Lease() *Lease {
 	select {
 	case c.lease <- struct{}{}:
-		return &Lease{c}
+		return &Lease{c: c}
 	default:
 		return nil
 	}
@@ -43,15 +49,13 @@ func (c *Console) Attach(ctx context.Context, v Viewer, l *Lease) (core.Exit, er
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	if l != nil {
-		typed := make(chan struct{})
+		defer l.release()
 		go func() {
-			defer close(typed)
-			if err := c.typeIn(ctx, v); err != nil {
-				cancel(err)
+			if l.typeIn(v) {
+				cancel(ErrDetached)
 			}
 		}()
-		go c.follow(ctx, v.Resizes)
-		defer l.release(typed)
+		go l.follow(ctx, v.Resizes)
 	}
 	err := c.show(ctx, v.Out, v.Errors)
 	if exit, ok := c.exited(); ok && err == nil {
@@ -63,24 +67,31 @@ func (c *Console) Attach(ctx context.Context, v Viewer, l *Lease) (core.Exit, er
 	return core.Exit{}, err
 }
 
-// release gives the lease back. A write that the program does not take is given up.
-func (l *Lease) release(typed <-chan struct{}) {
+// use does what only the one who types may, unless the lease was given back.
+func (l *Lease) use(f func() error) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.over {
+		return os.ErrClosed
+	}
+	return f()
+}
+
+// release gives the lease back. A write that the program does not take is given up; the
+// viewer's own reader may sleep on, and types nothing any more.
+func (l *Lease) release() {
 	_ = l.c.input.SetWriteDeadline(time.Now())
-	go func() {
-		// The viewer's own reader may sleep on; it cannot write any more.
-		select {
-		case <-typed:
-		case <-time.After(time.Second):
-		}
-		_ = l.c.input.SetWriteDeadline(time.Time{})
-		<-l.c.lease
-	}()
+	l.mu.Lock()
+	l.over = true
+	l.mu.Unlock()
+	_ = l.c.input.SetWriteDeadline(time.Time{})
+	<-l.c.lease
 }
 
 // follow sets the window of the one who types. The first size makes a full-screen
 // program draw anew, which no kept output could replace.
-func (c *Console) follow(ctx context.Context, sizes <-chan Size) {
-	if c.terminal == nil || sizes == nil {
+func (l *Lease) follow(ctx context.Context, sizes <-chan Size) {
+	if l.c.terminal == nil || sizes == nil {
 		return
 	}
 	first := true
@@ -92,11 +103,13 @@ func (c *Console) follow(ctx context.Context, sizes <-chan Size) {
 			if !ok {
 				return
 			}
-			if first && s.Rows > 0 {
-				_ = c.terminal.Resize(s.Columns, s.Rows+1)
-				first = false
-			}
-			_ = c.terminal.Resize(s.Columns, s.Rows)
+			_ = l.use(func() error {
+				if first && s.Rows > 0 {
+					_ = l.c.terminal.Resize(s.Columns, s.Rows+1)
+				}
+				return l.c.terminal.Resize(s.Columns, s.Rows)
+			})
+			first = first && s.Rows <= 0
 		}
 	}
 }
@@ -107,34 +120,32 @@ const (
 	keyLeave  = 0x11
 )
 
-// typeIn passes input on. The end of input reaches a program on pipes.
-func (c *Console) typeIn(ctx context.Context, v Viewer) error {
+// typeIn passes input on until its end, which reaches a program on pipes, or until the
+// program takes none any more: its output and its exit are the viewer's all the same. It
+// reports whether the viewer left.
+func (l *Lease) typeIn(v Viewer) (left bool) {
 	buf := make([]byte, 4096)
-	keys := detachKeys{on: v.Detach && c.terminal != nil}
+	keys := detachKeys{on: v.Detach && l.c.terminal != nil}
 	for {
 		n, err := v.In.Read(buf)
-		if ctx.Err() != nil {
-			return nil
-		}
 		text, leave := keys.filter(buf[:n])
-		if _, werr := c.input.Write(text); werr != nil && !errors.Is(werr, os.ErrClosed) {
-			return errors.New("the program does not take input any more")
+		end := errors.Is(err, io.EOF)
+		if end {
+			text = append(text, keys.rest()...)
 		}
-		if leave {
-			return ErrDetached
-		}
-		switch {
-		case err == nil:
-		case errors.Is(err, io.EOF):
-			_, _ = c.input.Write(keys.rest())
-			if c.terminal == nil {
-				c.input.Close()
-			}
-			return nil
-		default:
-			return nil
+		if werr := l.use(func() error { return l.c.put(text, end) }); werr != nil || err != nil || leave {
+			return leave
 		}
 	}
+}
+
+// put writes input, and passes its end on.
+func (c *Console) put(text []byte, end bool) error {
+	_, err := c.input.Write(text)
+	if end && c.terminal == nil {
+		return c.input.Close()
+	}
+	return err
 }
 
 // detachKeys finds Control-P Control-Q, also when they come in two reads.
