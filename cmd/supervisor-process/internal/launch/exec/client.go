@@ -51,8 +51,17 @@ func Ask(c *net.UnixConn, argv []string, term string) (code int, err error) {
 			_, _ = c.Write(text)
 		}
 	}()
+	return ending(c)
+}
+
+// ending reads how the program ended. A signal that came too late for the server to read it
+// makes the kernel say ECONNRESET, once and before the answer, which is there all the same.
+func ending(c *net.UnixConn) (code int, err error) {
 	buf := make([]byte, 16<<10)
 	n, err := c.Read(buf)
+	if errors.Is(err, unix.ECONNRESET) {
+		n, err = c.Read(buf)
+	}
 	if err != nil || n == 0 {
 		return codeFailed, errors.New("the sandbox ended")
 	}

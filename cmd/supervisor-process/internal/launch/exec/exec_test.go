@@ -72,3 +72,35 @@ func TestExecRefusesMoreThanItServes(t *testing.T) {
 		c.Close()
 	}
 }
+
+// TestASignalThatComesTooLateCostsNoExitCode: nobody reads it, and the answer is behind it.
+func TestASignalThatComesTooLateCostsNoExitCode(t *testing.T) {
+	dir := t.TempDir()
+	l, err := link.Listen("unixpacket", dir, Socket, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c, err := link.Dial(t.Context(), "unixpacket", dir, Socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	server, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if _, err := c.Write([]byte(`{"signal":15}`)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tell(server.(*net.UnixConn), message{Done: true, Code: 7})
+	server.Close()
+	if code, err := ending(c); code != 7 || err != nil {
+		t.Errorf("code %d, %v", code, err)
+	}
+	if code, err := ending(c); code != codeFailed || err == nil {
+		t.Errorf("after the answer: code %d, %v", code, err)
+	}
+}
