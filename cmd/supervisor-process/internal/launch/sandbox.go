@@ -46,6 +46,7 @@ type Sandbox struct {
 	init    *os.Process   // its signals reach init or nobody, whoever has its pid by then; set before forked is closed
 	ended   chan struct{} // closed when init is gone
 	end     string        // how it ended; set before ended is closed
+	silent  chan struct{} // closed when all that init said was passed on, and it says no more
 	mu      sync.Mutex
 	next    uint64                  // guarded by mu
 	waiting map[uint64]chan message // guarded by mu; sessions and queries
@@ -75,7 +76,7 @@ func Spawn() (*Sandbox, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Sandbox{line: own, forked: make(chan struct{}), ended: make(chan struct{}), waiting: make(map[uint64]chan message)}
+	s := &Sandbox{line: own, forked: make(chan struct{}), ended: make(chan struct{}), silent: make(chan struct{}), waiting: make(map[uint64]chan message)}
 	go s.run(theirs)
 	return s, nil
 }
@@ -192,6 +193,7 @@ func (s *Sandbox) gone(err error) error {
 
 // read passes init's messages to whoever waits for them.
 func (s *Sandbox) read() {
+	defer close(s.silent)
 	buf := make([]byte, maxMessage)
 	for {
 		m, files, err := receive(s.line, buf)
@@ -296,7 +298,7 @@ func (s *Sandbox) Launch(ctx context.Context, spec Spec) (*Session, error) {
 		}
 		s.leave(id)
 		return nil, &LaunchError{Code: m.Code, Detail: m.Error}
-	case <-s.ended:
+	case <-s.silent:
 		return nil, ErrEnded
 	case <-ctx.Done():
 		s.leave(id)
@@ -308,17 +310,28 @@ func (s *Sandbox) Launch(ctx context.Context, spec Spec) (*Session, error) {
 // PID is the program's pid as the workload sees it.
 func (p *Session) PID() int { return p.pid }
 
-// Wait returns how the program ended.
+// Wait returns how the program ended. What init said of that counts, whatever has ended since.
 func (p *Session) Wait(ctx context.Context) (core.Exit, error) {
+	var why error
 	select {
 	case m := <-p.events:
-		p.sandbox.leave(p.id)
-		return core.Exit{Code: m.Code, Signal: m.Signal}, nil
-	case <-p.sandbox.ended:
-		return core.Exit{}, ErrEnded
+		return p.exited(m), nil
+	case <-p.sandbox.silent:
+		why = ErrEnded
 	case <-ctx.Done():
-		return core.Exit{}, context.Cause(ctx)
+		why = context.Cause(ctx)
 	}
+	select {
+	case m := <-p.events:
+		return p.exited(m), nil
+	default:
+		return core.Exit{}, why
+	}
+}
+
+func (p *Session) exited(m message) core.Exit {
+	p.sandbox.leave(p.id)
+	return core.Exit{Code: m.Code, Signal: m.Signal}
 }
 
 // Forwarded are the signals that programs get from whoever started them: the workload from
@@ -352,7 +365,7 @@ func (s *Sandbox) Query(ctx context.Context, name string, out any) error {
 			return errors.New(m.Error)
 		}
 		return json.Unmarshal(m.Data, out)
-	case <-s.ended:
+	case <-s.silent:
 		return ErrEnded
 	case <-ctx.Done():
 		return context.Cause(ctx)

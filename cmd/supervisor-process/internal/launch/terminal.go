@@ -1,6 +1,7 @@
 package launch
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -64,10 +65,14 @@ func (t *Terminal) Resize(columns, rows int) error {
 		return nil
 	}
 	clamp := func(n int) uint16 { return uint16(min(n, 65535)) }
-	fd, err := number(t.Master)
+	size := unix.Winsize{Col: clamp(columns), Row: clamp(rows)}
+	raw, err := t.Master.SyscallConn()
 	if err != nil {
 		return err
 	}
-	size := unix.Winsize{Col: clamp(columns), Row: clamp(rows)}
-	return os.NewSyscallError("ioctl(TIOCSWINSZ)", unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &size))
+	var resized error
+	err = raw.Control(func(fd uintptr) { // while which no other file gets the number
+		resized = os.NewSyscallError("ioctl(TIOCSWINSZ)", unix.IoctlSetWinsize(int(fd), unix.TIOCSWINSZ, &size))
+	})
+	return errors.Join(err, resized)
 }
