@@ -28,10 +28,10 @@ func (s *Server) attach(c ssh.Session) {
 	ctx, cancel := context.WithCancel(c.Context())
 	defer cancel()
 	v := console.Viewer{In: c, Out: c, Errors: c.Stderr()}
-	pty, windows, terminal := c.Pty()
+	pty, _, terminal := c.Pty()
 	if terminal {
 		v.Detach = true
-		v.Resizes = sizes(ctx, pty.Window, windows)
+		v.Resizes = sizes(ctx, pty.Window, asideOf(c).windows)
 	}
 	var lease *console.Lease
 	if !slices.ContainsFunc(readOnly, func(r string) bool { return slices.Contains(c.Environ(), r) }) {
@@ -40,8 +40,7 @@ func (s *Server) attach(c ssh.Session) {
 		}
 	}
 	if lease != nil {
-		stop := s.signals(c)
-		defer stop()
+		go forwardSignals(ctx, asideOf(c).signals, s.cfg.SignalMain)
 	}
 	exit, err := s.cfg.Main.Attach(ctx, v, lease)
 	switch {
@@ -55,24 +54,10 @@ func (s *Server) attach(c ssh.Session) {
 	}
 }
 
-// signals passes the client's signals to the main program until stop is called.
-func (s *Server) signals(c ssh.Session) (stop func()) {
-	ctx, cancel := context.WithCancel(c.Context())
-	received := make(chan ssh.Signal, 16)
-	c.Signals(received)
-	go forwardSignals(ctx, received, s.cfg.SignalMain)
-	return func() {
-		c.Signals(nil)
-		cancel()
-	}
-}
-
-// sizes passes the newest window on until ctx ends. It takes every one, also where nobody
-// wants them: the library's reader of the channel's requests waits for that.
+// sizes passes the newest window on until ctx ends.
 func sizes(ctx context.Context, first ssh.Window, more <-chan ssh.Window) <-chan console.Size {
 	out := make(chan console.Size)
 	go func() {
-		defer close(out)
 		newest, to := first, out
 		for {
 			select {
@@ -80,10 +65,7 @@ func sizes(ctx context.Context, first ssh.Window, more <-chan ssh.Window) <-chan
 				return
 			case to <- console.Size{Columns: newest.Width, Rows: newest.Height}:
 				to = nil
-			case w, ok := <-more:
-				if !ok {
-					return
-				}
+			case w := <-more:
 				newest, to = w, out
 			}
 		}

@@ -20,20 +20,14 @@ import (
 // session runs one shell, command or subsystem to its end.
 func (s *Server) session(c ssh.Session) {
 	r := Request{Command: c.RawCommand(), SFTP: c.Subsystem() == "sftp", Environ: accepted(c.Environ())}
-	pty, resizes, terminal := c.Pty()
+	pty, _, terminal := c.Pty()
 	var f *files
 	var err error
 	if r.Terminal = terminal && !r.SFTP; r.Terminal {
 		r.Environ = append(r.Environ, "TERM="+termOf(pty.Term))
-		f, err = s.terminal(pty.Window, resizes)
+		f, err = s.terminal(c.Context(), pty.Window, asideOf(c).windows)
 	} else {
 		f, err = pipes()
-	}
-	if terminal && (err != nil || !r.Terminal) {
-		go func() { // nobody else takes them, and the reader of the channel's requests would wait for that
-			for range resizes {
-			}
-		}()
 	}
 	if err != nil {
 		s.refuse(c, err)
@@ -70,10 +64,7 @@ func (s *Server) accompany(c ssh.Session, session launch.Program, f *files) {
 		time.AfterFunc(killAfter, func() { _ = session.Signal(syscall.SIGKILL) })
 	})
 	defer hangUp()
-	signals := make(chan ssh.Signal, 16)
-	c.Signals(signals)
-	defer c.Signals(nil)
-	go forwardSignals(ctx, signals, session.Signal)
+	go forwardSignals(ctx, asideOf(c).signals, session.Signal)
 	go func() {
 		_, _ = io.Copy(f.in, c)
 		f.endOfInput()
@@ -161,16 +152,21 @@ func (f *files) close() {
 
 func (f *files) endOfInput() { f.eof() }
 
-// terminal opens one and follows the client's window.
-func (s *Server) terminal(first ssh.Window, resizes <-chan ssh.Window) (*files, error) {
+// terminal opens one and follows the client's window until ctx ends.
+func (s *Server) terminal(ctx context.Context, first ssh.Window, more <-chan ssh.Window) (*files, error) {
 	t, err := s.cfg.OpenTerminal()
 	if err != nil {
 		return nil, err
 	}
 	_ = t.Resize(first.Width, first.Height)
 	go func() {
-		for w := range resizes {
-			_ = t.Resize(w.Width, w.Height)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case w := <-more:
+				_ = t.Resize(w.Width, w.Height)
+			}
 		}
 	}()
 	const endOfFile = 4 // what a terminal's line discipline takes for it

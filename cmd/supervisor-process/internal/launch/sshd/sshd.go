@@ -256,15 +256,33 @@ func (s *Server) limited(next ssh.ChannelHandler) ssh.ChannelHandler {
 		}
 		defer c.channels.Add(-1)
 		c.alive.Do(func() { go stayAlive(ctx, conn) })
-		own, end := context.WithCancel(ctx)
+		told := newAside()
+		own, end := context.WithCancel(context.WithValue(ctx, asideKey{}, told))
 		defer end()
-		next(srv, conn, frugal{channel}, channelContext{ctx, own})
+		next(srv, conn, frugal{channel, told}, channelContext{ctx, own})
 	}
 }
 
-// frugal is a channel whose client may set so many variables and no more: the library keeps
-// every one it is told of, until a program is asked for.
-type frugal struct{ gossh.NewChannel }
+// frugal is a channel of which the library hears what it can deal with. It keeps every variable
+// it is told of, until a program is asked for: there may be so many and no more. Signals and
+// windows it writes while others read them, it waits for whoever takes them, and it leaves
+// goroutines behind: they go past it.
+type frugal struct {
+	gossh.NewChannel
+	told *aside
+}
+
+// aside is what a client says beside the data. What nobody takes holds nothing up.
+type aside struct {
+	signals chan ssh.Signal // those that find no place are lost
+	windows chan ssh.Window // the newest
+}
+
+type asideKey struct{}
+
+func newAside() *aside {
+	return &aside{make(chan ssh.Signal, 16), make(chan ssh.Window, 1)}
+}
 
 // Accept implements gossh.NewChannel.
 func (f frugal) Accept() (gossh.Channel, <-chan *gossh.Request, error) {
@@ -277,7 +295,14 @@ func (f frugal) Accept() (gossh.Channel, <-chan *gossh.Request, error) {
 		defer close(taken)
 		left := maxEnviron
 		for r := range requests {
-			if r.Type == "env" {
+			switch r.Type {
+			case "signal":
+				_ = r.Reply(f.told.signal(r.Payload), nil)
+				continue
+			case "window-change":
+				_ = r.Reply(f.told.window(r.Payload), nil)
+				continue
+			case "env":
 				if left -= len(r.Payload); left < 0 {
 					_ = r.Reply(false, nil)
 					continue
@@ -288,6 +313,37 @@ func (f frugal) Accept() (gossh.Channel, <-chan *gossh.Request, error) {
 	}()
 	return channel, taken, nil
 }
+
+// signal takes a request of RFC 4254 section 6.9.
+func (a *aside) signal(payload []byte) bool {
+	var s struct{ Name string }
+	if gossh.Unmarshal(payload, &s) != nil {
+		return false
+	}
+	select {
+	case a.signals <- ssh.Signal(s.Name):
+		return true
+	default:
+		return false
+	}
+}
+
+// window takes a request of RFC 4254 section 6.7. One goroutine calls it.
+func (a *aside) window(payload []byte) bool {
+	var w struct{ Columns, Rows, Width, Height uint32 }
+	if gossh.Unmarshal(payload, &w) != nil || w.Columns == 0 || w.Rows == 0 {
+		return false
+	}
+	select {
+	case <-a.windows: // it is older
+	default:
+	}
+	a.windows <- ssh.Window{Width: int(w.Columns), Height: int(w.Rows)}
+	return true
+}
+
+// asideOf is what the client of a session says beside its data.
+func asideOf(c ssh.Session) *aside { return c.Context().Value(asideKey{}).(*aside) }
 
 // channelContext ends with a channel, which may be before its connection does: several
 // sessions share one. It is the connection's context otherwise.

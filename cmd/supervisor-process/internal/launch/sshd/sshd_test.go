@@ -383,6 +383,41 @@ func TestSignalsGoInAndComeOut(t *testing.T) {
 	}
 }
 
+// TestEarlySignalsWaitForTheProgram in their order, more than can be meant are lost, and
+// nothing is left of them when it has ended.
+func TestEarlySignalsWaitForTheProgram(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, launched := testServer(t, nil)
+		c := mustDial(t, s)
+		session, err := c.NewSession()
+		if err != nil {
+			t.Fatal(err)
+		}
+		sent := []gossh.Signal{gossh.SIGUSR1, gossh.SIGUSR2, gossh.SIGTERM}
+		for i := range 200 {
+			if err := session.Signal(sent[i%len(sent)]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := session.Start("x"); err != nil {
+			t.Fatal(err)
+		}
+		p := <-launched
+		for i, want := range []syscall.Signal{syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGTERM, syscall.SIGUSR1} {
+			if sig := <-p.signals; sig != want {
+				t.Errorf("signal %d is %v, want %v", i+1, sig, want)
+			}
+		}
+		synctest.Wait()
+		p.exit <- core.Exit{}
+		if err := session.Wait(); err != nil {
+			t.Error(err)
+		}
+		c.Close()
+		synctest.Wait()
+	})
+}
+
 func TestOnlyHarmlessVariablesAreAccepted(t *testing.T) {
 	s, launched := testServer(t, nil)
 	session, err := mustDial(t, s).NewSession()
