@@ -228,6 +228,6 @@ func (w *Watch) judge(damage string) {
 		return
 	}
 	w.Report(core.Event{Kind: core.EventFinding, Stage: core.StageBypass, Severity: core.SeverityCritical, Reason: core.EventFenceDamaged, Detail: damage})
+	w.Kill() // before the log, whose reader may make whoever writes to it wait
 	w.Logger.Error("the fence is not what was installed; the sandbox is ended", slog.String("difference", damage))
-	w.Kill()
 }

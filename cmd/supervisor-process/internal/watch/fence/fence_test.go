@@ -3,6 +3,7 @@ package fence
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"slices"
 	"strings"
@@ -37,6 +38,20 @@ func TestAnAnswerIsNotCalledADirectConnection(t *testing.T) {
 	}
 	if got := detail(nflog.Packet{Proto: "tcp"}); !strings.Contains(got, "direct connection") {
 		t.Errorf("got %q", got)
+	}
+}
+
+// TestADamagedFenceEndsTheSandboxWhoeverReadsTheLog, or does not.
+func TestADamagedFenceEndsTheSandboxWhoeverReadsTheLog(t *testing.T) {
+	unread, log := io.Pipe()
+	defer unread.Close()
+	killed := make(chan struct{})
+	w := &Watch{Report: func(core.Event) {}, Kill: func() { close(killed) }, Logger: slog.New(slog.NewTextHandler(log, nil))}
+	go w.judge("a rule is gone")
+	select {
+	case <-killed:
+	case <-time.After(time.Minute):
+		t.Error("the sandbox goes on")
 	}
 }
 
