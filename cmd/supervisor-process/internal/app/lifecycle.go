@@ -86,7 +86,7 @@ func (d *daemon) life(ctx context.Context, argv []string) (core.Exit, error) {
 	if d.sandbox, err = launch.Spawn(); err != nil {
 		return core.Exit{}, err
 	}
-	defer d.sandbox.Close()
+	defer d.sandbox.End() // its files stay: the contract, which is up for longer, uses their numbers
 	if d.roots = sync.OnceValue(func() trust.Roots { return trust.ImageRoots("/") }); d.link != nil {
 		go d.roots() // some milliseconds of PEM, which nobody has to wait for
 	}
@@ -110,7 +110,7 @@ func (d *daemon) life(ctx context.Context, argv []string) (core.Exit, error) {
 		return core.Exit{}, err
 	}
 	defer removeLimit()
-	defer d.sandbox.Close() // the cgroup is empty then
+	defer d.sandbox.End() // the cgroup is empty then
 	// From here on init starts programs, this process does not, and none has its slack.
 	slack.Allow()
 	if err := seccomp.ApplyToDaemon(); err != nil {

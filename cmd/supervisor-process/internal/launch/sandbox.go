@@ -37,7 +37,7 @@ func (e *LaunchError) Error() string { return e.Detail }
 // Sandbox is a running init. Make it with Start. Safe for concurrent use.
 type Sandbox struct {
 	Report json.RawMessage     // what the setup reported
-	Files  map[string]*os.File // the setup's descriptors; Close closes them
+	Files  map[string]*os.File // the setup's descriptors; Close closes them, End does not
 
 	limit   *os.File // cgroup.procs that every program joins; nil: none
 	line    *net.UnixConn
@@ -383,14 +383,19 @@ func (s *Sandbox) Kill() {
 	}
 }
 
-// Close ends every process of the sandbox and waits until they are gone.
-func (s *Sandbox) Close() {
+// End ends every process of the sandbox and waits until they are gone.
+func (s *Sandbox) End() {
 	s.Kill()
 	select {
 	case <-s.ended:
 	case <-time.After(10 * time.Second): // a process in uninterruptible sleep
 	}
 	s.line.Close()
+}
+
+// Close is End, and closes Files, which nobody may use any more, least of all by number.
+func (s *Sandbox) Close() {
+	s.End()
 	for _, f := range s.Files {
 		f.Close()
 	}
