@@ -1,16 +1,20 @@
 package exec
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"io"
 	"log/slog"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/splitpod/splitpod/api/supervisor/link"
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/launch"
 )
 
 // TestExecRefusesMoreThanItServes with a reason, and serves again when one has ended.
@@ -103,4 +107,43 @@ func TestASignalThatComesTooLateCostsNoExitCode(t *testing.T) {
 	if code, err := ending(c); code != codeFailed || err == nil {
 		t.Errorf("after the answer: code %d, %v", code, err)
 	}
+}
+
+// TestASlowTerminalShowsAllOutput of a program that has ended.
+func TestASlowTerminalShowsAllOutput(t *testing.T) {
+	const size = 1 << 20
+	terminal, err := launch.OpenTerminal(uint32(os.Getuid()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer terminal.Master.Close()
+	defer terminal.Slave.Close()
+	p, err := passableOutput(terminal.Slave)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := make(chan struct{})
+	go func() {
+		defer close(shown)
+		if _, err := p.theirs[0].Write(bytes.Repeat([]byte{'x'}, size)); err != nil {
+			t.Error(err)
+		}
+		p.sent()
+		p.show()
+	}()
+	got := make([]byte, size)
+	half, err := io.ReadFull(terminal.Master, got[:size-80<<10]) // the rest is in pipe and terminal
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(3 * quiet / 2)
+	select {
+	case <-shown:
+		t.Fatal("it was not waited for")
+	default:
+	}
+	if _, err := io.ReadFull(terminal.Master, got[half:]); err != nil {
+		t.Error(err)
+	}
+	<-shown
 }

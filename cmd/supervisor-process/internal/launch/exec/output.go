@@ -4,11 +4,15 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"sync"
 	"time"
 
 	"golang.org/x/term"
+
+	"github.com/splitpod/splitpod/cmd/supervisor-process/internal/launch"
 )
+
+// quiet is after how long something in the background is taken to hold the output.
+const quiet = time.Second
 
 // connectTerminal connects this process's own terminal, in raw mode, to the master of
 // another, until restore is called, which first shows what is left, and closes it.
@@ -18,16 +22,10 @@ func connectTerminal(master *os.File) (restore func(), err error) {
 		return nil, fmt.Errorf("set the terminal to raw mode: %w", err)
 	}
 	go func() { _, _ = io.Copy(master, os.Stdin) }()
-	shown := make(chan struct{})
-	go func() {
-		defer close(shown)
-		_, _ = io.Copy(os.Stdout, master) // ends with EIO when the program's side is closed
-	}()
+	out := launch.Output{Alone: true}
+	out.Copy(os.Stdout, master)
 	return func() {
-		select {
-		case <-shown:
-		case <-time.After(time.Second): // something in the background holds the terminal
-		}
+		out.Rest(quiet)
 		_ = term.Restore(0, old)
 		master.Close()
 	}, nil
@@ -37,34 +35,27 @@ func connectTerminal(master *os.File) (restore func(), err error) {
 type passable struct {
 	fds    []int
 	theirs []*os.File // the program's ends of pipes
-	shown  chan struct{}
+	ours   []*os.File
+	out    launch.Output
 }
 
 // passableOutput is these files, with a pipe in the place of a terminal: a program that has
 // that could stay behind, and read what is typed there long after.
 func passableOutput(files ...*os.File) (*passable, error) {
-	p := &passable{shown: make(chan struct{})}
-	var copying sync.WaitGroup
+	p := &passable{out: launch.Output{Alone: true}}
 	for _, f := range files {
 		to := f
 		if term.IsTerminal(int(f.Fd())) {
 			r, w, err := os.Pipe()
 			if err != nil {
-				p.sent()
+				p.close()
 				return nil, fmt.Errorf("make pipes: %w", err)
 			}
-			copying.Go(func() {
-				defer r.Close()
-				_, _ = io.Copy(f, r)
-			})
-			p.theirs, to = append(p.theirs, w), w
+			p.out.Copy(f, r)
+			p.theirs, p.ours, to = append(p.theirs, w), append(p.ours, r), w
 		}
 		p.fds = append(p.fds, int(to.Fd())) // blocking, as programs expect
 	}
-	go func() {
-		copying.Wait()
-		close(p.shown)
-	}()
 	return p, nil
 }
 
@@ -75,10 +66,16 @@ func (p *passable) sent() {
 	}
 }
 
+// close gives up both sides.
+func (p *passable) close() {
+	p.sent()
+	for _, r := range p.ours {
+		r.Close()
+	}
+}
+
 // show waits until what the program wrote is shown.
 func (p *passable) show() {
-	select {
-	case <-p.shown:
-	case <-time.After(time.Second): // something in the background holds a pipe
-	}
+	p.out.Rest(quiet)
+	p.close()
 }

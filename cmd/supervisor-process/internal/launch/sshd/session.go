@@ -69,13 +69,17 @@ func (s *Server) accompany(c ssh.Session, session launch.Program, f *files) {
 		_, _ = io.Copy(f.in, c)
 		f.endOfInput()
 	}()
-	out := f.copyOut(c)
+	var out launch.Output
+	out.Copy(c, f.out)
+	if f.err != nil {
+		out.Copy(c.Stderr(), f.err)
+	}
 	exit, err := session.Wait(ctx)
 	if err != nil {
 		s.refuse(c, err)
 		return
 	}
-	out.rest(s.drain)
+	out.Rest(s.drain)
 	end(c, exit)
 }
 
