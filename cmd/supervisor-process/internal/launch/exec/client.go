@@ -32,6 +32,9 @@ func Ask(c *net.UnixConn, argv []string, term string) (code int, err error) {
 	defer out.show()
 	err = send(c, req, out.fds)
 	out.sent()
+	if errors.Is(err, unix.EPIPE) { // refused before it was asked
+		return ending(c)
+	}
 	if err != nil {
 		return codeFailed, err
 	}

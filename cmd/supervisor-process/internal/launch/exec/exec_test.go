@@ -3,7 +3,7 @@ package exec
 import (
 	"bytes"
 	"context"
-	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -41,33 +41,28 @@ func TestExecRefusesMoreThanItServes(t *testing.T) {
 		}
 		return c
 	}
-	ask := func(c *net.UnixConn) (m message) {
+	ask := func(c *net.UnixConn) (code int, err error) {
 		defer c.Close()
-		buf := make([]byte, 4096)
-		_, err := c.Write([]byte("exec")) // without what has to be beside it
-		n := 0
-		if err == nil {
-			n, err = c.Read(buf)
-		}
-		if err == nil {
-			err = json.Unmarshal(buf[:n], &m)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		return m
+		_, _ = c.Write([]byte("exec")) // without what has to be beside it, or too late
+		return ending(c)
 	}
 	var open []*net.UnixConn
 	for range maxPrograms {
 		open = append(open, dial()) // it asks for nothing yet
 	}
-	if m := ask(dial()); m.Code != codeFailed || !strings.Contains(m.Error, "64 programs") {
-		t.Errorf("one more was answered %+v", m)
+	if code, err := ask(dial()); code != codeFailed || !strings.Contains(fmt.Sprint(err), "64 programs") {
+		t.Errorf("one more was answered %d, %v", code, err)
 	}
-	if m := ask(open[0]); m.Code != codeUsage || !strings.Contains(m.Error, "0 descriptors instead of 4") {
-		t.Errorf("one that has its place was answered %+v", m)
+	late := dial()
+	defer late.Close()
+	if code, err := ending(late); code != codeFailed || !strings.Contains(fmt.Sprint(err), "64 programs") {
+		t.Errorf("one more that asks for nothing in time was answered %d, %v", code, err)
 	}
-	for deadline := time.Now().Add(time.Minute); ask(dial()).Code != codeUsage; {
+	if code, err := ask(open[0]); code != codeUsage || !strings.Contains(fmt.Sprint(err), "0 descriptors instead of 4") {
+		t.Errorf("one that has its place was answered %d, %v", code, err)
+	}
+	again := func() bool { code, _ := ask(dial()); return code == codeUsage }
+	for deadline := time.Now().Add(time.Minute); !again(); {
 		if time.Now().After(deadline) {
 			t.Fatal("a place is not given back")
 		}

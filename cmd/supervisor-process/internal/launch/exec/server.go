@@ -65,7 +65,7 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 // socket that is closed with something unread loses what was written to it.
 func (s *Server) refuse(c *net.UnixConn) {
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(refusalPatience))
+	_ = c.SetReadDeadline(time.Now().Add(refusalPatience)) // the word comes behind it
 	if files, err := receiveFiles(c, 4); err == nil {
 		closeFiles(files)
 	}
