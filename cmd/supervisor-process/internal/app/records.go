@@ -87,11 +87,23 @@ func (d *daemon) runRecords() (stop func()) {
 	}()
 	return func() {
 		cancel()
-		select {
-		case <-done:
-		case <-time.After(outputPatience):
-			d.log.Warn("the last records were not written: the log is not read")
+		if within(outputPatience, func() { <-done }) {
+			return
 		}
+		// The same reader may have both.
+		within(outputPatience, func() { d.log.Warn("the last records were not written: the log is not read") })
+	}
+}
+
+// within runs f, but does not wait longer for it, and reports whether it has ended.
+func within(patience time.Duration, f func()) bool {
+	done := make(chan struct{})
+	go func() { f(); close(done) }()
+	select {
+	case <-done:
+		return true
+	case <-time.After(patience):
+		return false
 	}
 }
 
