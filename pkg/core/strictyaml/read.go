@@ -2,10 +2,23 @@ package strictyaml
 
 import (
 	"fmt"
+	"io"
+	"os"
 	"slices"
 
 	"go.yaml.in/yaml/v3"
 )
+
+// Load reads a file for Read, which refuses one of more than MaxBytes: of that, one byte
+// more is read.
+func Load(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, MaxBytes+1))
+}
 
 // Read calls read with the value of the whole file, unless there is nothing to look at. The
 // name is for messages only. The error is of type Problems and holds everything that was

@@ -2,6 +2,9 @@ package strictyaml
 
 import (
 	"errors"
+	"io/fs"
+	"os"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -60,5 +63,25 @@ func TestAFileIsReadByStrictRules(t *testing.T) {
 		if diff := cmp.Diff(c.keys, keys) + cmp.Diff(c.lines, lines); diff != "" {
 			t.Errorf("%s:\n%s", c.name, diff)
 		}
+	}
+}
+
+// TestAFileIsReadNoFurtherThanItMayBeLong: whatever stands there.
+func TestAFileIsReadNoFurtherThanItMayBeLong(t *testing.T) {
+	path := t.TempDir() + "/f"
+	for size, want := range map[int]string{MaxBytes: "", 3 * MaxBytes: "f:1:1: the file has more than 1048576 bytes"} {
+		if err := os.WriteFile(path, []byte("version: 1"+strings.Repeat("\n", size-len("version: 1"))), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		data, err := Load(path)
+		if err != nil || len(data) > MaxBytes+1 {
+			t.Errorf("of %d bytes: %d, %v", size, len(data), err)
+		}
+		if _, err := Read("f", data, func(Value) {}); (err == nil) != (want == "") || err != nil && err.Error() != want {
+			t.Errorf("%d bytes: %v", size, err)
+		}
+	}
+	if _, err := Load(path + "none"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("no file: %v", err)
 	}
 }

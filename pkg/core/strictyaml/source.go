@@ -21,7 +21,7 @@ const (
 // nil the file is empty.
 func (r *reader) load(data []byte) *yaml.Node {
 	if len(data) > MaxBytes {
-		r.reportAt(Position{1, 1}, "", "the file has %d bytes; %d are allowed", len(data), MaxBytes)
+		r.reportAt(Position{1, 1}, "", "the file has more than %d bytes", MaxBytes)
 		return nil
 	}
 	if at, why := badCharacter(data); why != "" {

@@ -5,11 +5,9 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -145,12 +143,7 @@ func (r *Router) Reload() {
 
 // read reads and parses a routes file.
 func read(path string) ([]*Route, []strictyaml.Problem, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, nil, fmt.Errorf("read the inference routes: %w", err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, strictyaml.MaxBytes+1))
+	data, err := strictyaml.Load(path)
 	if err != nil {
 		return nil, nil, fmt.Errorf("read the inference routes: %w", err)
 	}

@@ -12,9 +12,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"syscall"
 	"time"
@@ -35,17 +33,9 @@ type File struct {
 
 // Read reads the file as it is now.
 func Read(path string) File {
-	f, err := os.Open(path)
+	data, err := strictyaml.Load(path)
 	if err != nil {
 		return File{Err: fmt.Errorf("read the policy: %w", err)}
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, strictyaml.MaxBytes+1))
-	if err != nil {
-		return File{Err: fmt.Errorf("read the policy: %w", err)}
-	}
-	if len(data) > strictyaml.MaxBytes {
-		return File{Err: fmt.Errorf("read the policy: %s is larger than %d bytes", path, strictyaml.MaxBytes)}
 	}
 	sum := sha256.Sum256(data)
 	doc, warnings, err := policy.Parse(path, data)

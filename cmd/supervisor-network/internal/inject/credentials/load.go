@@ -7,8 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"strings"
 	"time"
 
@@ -19,12 +17,7 @@ import (
 
 // read reads and parses a credentials file.
 func read(path string) (*Document, []strictyaml.Problem, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, nil, fmt.Errorf("read the credentials: %w", err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, strictyaml.MaxBytes+1))
+	data, err := strictyaml.Load(path)
 	if err != nil {
 		return nil, nil, fmt.Errorf("read the credentials: %w", err)
 	}
