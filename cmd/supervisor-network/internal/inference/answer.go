@@ -13,7 +13,7 @@ import (
 	"golang.org/x/net/http/httpguts"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inference/usage"
-	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/credentials"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/seal"
 	"github.com/splitpod/splitpod/pkg/core"
 )
 
@@ -25,7 +25,8 @@ const maxAnswer = 32 << 20
 // an error. The caller closes it.
 type Answer struct {
 	*http.Response
-	Route *Route
+	Route  *Route
+	Sealed *seal.Sealed // what was found of the key
 
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -153,12 +154,4 @@ func (a *Answer) Failed() *Error {
 func (a *Answer) Tokens() (in, out uint64) {
 	in, out, _ = a.tokens.Tokens()
 	return in, out
-}
-
-// Echoes are what has to be taken out of the answer, in case that the provider repeats it.
-func (a *Answer) Echoes() []credentials.Echo {
-	if a.Route.KeyFile == "" {
-		return nil
-	}
-	return []credentials.Echo{{Value: a.Route.key, Placeholder: "REDACTED", Key: a.Route.Name, Bodies: true}}
 }

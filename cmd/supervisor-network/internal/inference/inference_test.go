@@ -3,6 +3,7 @@ package inference
 import (
 	"bufio"
 	"bytes"
+	"compress/gzip"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -142,31 +143,44 @@ func TestAnAnswerEndsWithinItsLimits(t *testing.T) {
 	for name, tc := range map[string]struct {
 		path, media string
 		pieces      int // of a MiB; -1: without end, and nothing comes
+		packed      bool
 		reason      core.Reason
 		said        string
 	}{
-		"whole":                  {"/v1/chat/completions", "text/event-stream", 1, "", ""},
-		"events stop":            {"/v1/chat/completions", "text/event-stream", -1, core.ReasonUpstreamTimeout, "chunk idle timeout exceeded"},
-		"something else stops":   {"/v1/chat/completions", "text/plain", -1, core.ReasonUpstreamTimeout, ""},
-		"too many events":        {"/v1/chat/completions", "text/event-stream", 33, core.ReasonUpstreamInvalid, "response size limit exceeded"},
-		"too much of all":        {"/v1/chat/completions", "text/plain", 33, core.ReasonUpstreamInvalid, ""},
-		"a short one stops":      {"/v1/embeddings", "application/json", -1, core.ReasonUpstreamTimeout, ""},
-		"a short one is no more": {"/v1/embeddings", "application/json", 1, "", ""},
+		"whole":                   {"/v1/chat/completions", "text/event-stream", 1, false, "", ""},
+		"events stop":             {"/v1/chat/completions", "text/event-stream", -1, false, core.ReasonUpstreamTimeout, "chunk idle timeout exceeded"},
+		"something else stops":    {"/v1/chat/completions", "text/plain", -1, false, core.ReasonUpstreamTimeout, ""},
+		"too many events":         {"/v1/chat/completions", "text/event-stream", 33, false, core.ReasonUpstreamInvalid, "response size limit exceeded"},
+		"too much of all":         {"/v1/chat/completions", "text/plain", 33, false, core.ReasonUpstreamInvalid, ""},
+		"a short one stops":       {"/v1/embeddings", "application/json", -1, false, core.ReasonUpstreamTimeout, ""},
+		"a short one is no more":  {"/v1/embeddings", "application/json", 1, false, "", ""},
+		"too many events, packed": {"/v1/chat/completions", "text/event-stream", 33, true, core.ReasonUpstreamInvalid, "response size limit exceeded"},
+		"too much, packed":        {"/v1/embeddings", "application/json", 33, true, core.ReasonUpstreamInvalid, ""},
+		"events, packed":          {"/v1/chat/completions", "text/event-stream", 1, true, "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			stall, timeout := time.Minute, "1m"
 			if tc.pieces < 0 { // what goes on has its time on a busy machine, too
 				stall, timeout = 200*time.Millisecond, "2s"
 			}
-			r, _ := opened(t, Config{Stall: stall}, "routes: [{name: r, endpoint: URL, model: m, timeout: "+timeout+"}]", func(w http.ResponseWriter, r *http.Request) {
+			r, dir := opened(t, Config{Stall: stall}, "routes: [{name: r, endpoint: URL, model: m, api_key_file: \"DIR/key\", timeout: "+timeout+"}]", func(w http.ResponseWriter, r *http.Request) {
 				w.Header().Set("Content-Type", tc.media)
-				for range max(tc.pieces, 1) {
-					_, _ = w.Write(bytes.Repeat([]byte("x"), 1<<20))
+				to, end := io.Writer(w), func() error { return nil }
+				if tc.packed {
+					w.Header().Set("Content-Encoding", "gzip")
+					z := gzip.NewWriter(w)
+					to, end = z, z.Close
 				}
+				for range max(tc.pieces, 1) {
+					_, _ = to.Write(bytes.Repeat([]byte("x"), 1<<20))
+				}
+				_ = end()
 				if _ = http.NewResponseController(w).Flush(); tc.pieces < 0 {
 					<-r.Context().Done()
 				}
 			})
+			write(t, dir+"/key", "secret-key")
+			r.Reload()
 			a, err := r.Make(t.Context(), asked(http.MethodPost, tc.path, "{}"))
 			if err != nil {
 				t.Fatal(err)
@@ -189,6 +203,31 @@ func TestAnAnswerEndsWithinItsLimits(t *testing.T) {
 				t.Errorf("the end: %q", end)
 			}
 		})
+	}
+}
+
+// TestAnAnswerInACodingIsReadOrRefused: where the key may be in it.
+func TestAnAnswerInACodingIsReadOrRefused(t *testing.T) {
+	for key, want := range map[string]core.Reason{"secret-key": core.ReasonUninspectedResponse, "": ""} {
+		more := ""
+		if key != "" {
+			more = `, api_key_file: "DIR/key"`
+		}
+		r, dir := opened(t, Config{}, "routes: [{name: r, endpoint: URL, model: m"+more+"}]", func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "text/event-stream")
+			w.Header().Set("Content-Encoding", "br")
+			_, _ = io.WriteString(w, "packed")
+		})
+		write(t, dir+"/key", key)
+		r.Reload()
+		a, err := r.Make(t.Context(), asked(http.MethodPost, "/v1/chat/completions", "{}"))
+		if err == nil {
+			a.Close()
+		}
+		e, _ := errors.AsType[*Error](err)
+		if (e == nil) != (want == "") || e != nil && (e.Reason != want || e.Status != http.StatusBadGateway || !e.Failed) {
+			t.Errorf("with the key %q: %+v", key, err)
+		}
 	}
 }
 

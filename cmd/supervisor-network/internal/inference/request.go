@@ -16,6 +16,8 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/credentials"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/seal"
 	"github.com/splitpod/splitpod/pkg/core"
 )
 
@@ -127,6 +129,10 @@ func (r *Router) send(ctx context.Context, c *Call, op operation, route *Route, 
 	var reached atomic.Bool
 	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { reached.Store(true) }})
 	resp, err := r.transport.RoundTrip(c.toProvider(traced, route, body))
+	var sealed *seal.Sealed
+	if err == nil {
+		sealed, err = route.cleaned(resp)
+	}
 	if err != nil {
 		head.Stop()
 		e := unanswered(ctx, route, reached.Load(), err)
@@ -138,7 +144,23 @@ func (r *Router) send(ctx context.Context, c *Call, op operation, route *Route, 
 	if op.streams {
 		stall = r.cfg.Stall
 	}
-	return newAnswer(ctx, cancel, head, stall, resp, route), true, nil
+	a := newAnswer(ctx, cancel, head, stall, resp, route)
+	a.Sealed = sealed
+	return a, true, nil
+}
+
+// cleaned takes out of an answer what it may repeat of the key, for which a coding is taken
+// off: limits and what reads along are about what goes on, not about what came. An answer in
+// a coding that cannot be read is closed.
+func (r *Route) cleaned(resp *http.Response) (*seal.Sealed, error) {
+	if r.KeyFile == "" {
+		return nil, nil
+	}
+	sealed := seal.Watch([]credentials.Echo{{Value: r.key, Placeholder: "REDACTED", Key: r.Name, Bodies: true}})
+	if sealed.Clean(resp) != nil {
+		return nil, errCoded
+	}
+	return sealed, nil
 }
 
 // wait is how long an answer may take to begin, or if it does not stream, in all.
@@ -153,10 +175,12 @@ func (r *Route) wait(op operation) time.Duration {
 	}
 }
 
-// errLate and errStalled end an answer that does not come.
+// errLate and errStalled end an answer that does not come; one that is errCoded may repeat
+// the key where nobody finds it.
 var (
 	errLate    = errors.New("the provider did not answer in time")
 	errStalled = errors.New("chunk idle timeout exceeded")
+	errCoded   = errors.New("the answer is in a coding that is not read here, though none was asked for")
 )
 
 // unanswered is a call that got no answer to pass on. Its text is not the cause's, which
@@ -169,6 +193,8 @@ func unanswered(ctx context.Context, route *Route, sent bool, err error) *Error 
 		e.Reason, e.Detail = core.ReasonUpstreamTimeout, of+" did not answer in time"
 	case ctx.Err() != nil:
 		e.Reason, e.Detail = core.ReasonClientClosed, "the call ended before its answer began"
+	case errors.Is(err, errCoded):
+		e.Status, e.Reason, e.Said, e.Detail = http.StatusBadGateway, core.ReasonUninspectedResponse, "inference service error", of+": "+err.Error()
 	case sent:
 		e.Status, e.Reason, e.Said, e.Detail = http.StatusBadGateway, core.ReasonUpstreamInvalid, "inference service error", of+" gave no complete answer"
 	case ofTLS(err):

@@ -10,7 +10,6 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inference"
-	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/seal"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/hold"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/http2"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/record"
@@ -109,7 +108,7 @@ func (s *session) inferStream(ctx context.Context, ev *record.Entry, st *http2.S
 	return nil
 }
 
-// call makes a model call. What its answer may repeat of the key is taken out of it.
+// call makes a model call.
 func (p *Path) call(ctx context.Context, in *incoming, c *inference.Call, body func(limit int) ([]byte, error)) (*inference.Answer, *refusal) {
 	c.Body = func() (_ []byte, err error) {
 		if !in.body.Read {
@@ -130,11 +129,7 @@ func (p *Path) call(ctx context.Context, in *incoming, c *inference.Call, body f
 	if err != nil {
 		return nil, unreadable(err)
 	}
-	in.sealed = seal.Watch(a.Echoes())
-	if refused := in.clean(a.Response); refused != nil {
-		a.Close()
-		return nil, refused
-	}
+	in.sealed = a.Sealed
 	return a, nil
 }
 

@@ -76,8 +76,8 @@ func (s *Sealed) Clean(resp *http.Response) error {
 	if s == nil || s.filter == nil {
 		return nil
 	}
-	fields := http1.FieldsOf(resp.Header)
 	resp.Header = s.header(resp.Header)
+	fields := http1.FieldsOf(resp.Header)
 	s.announced(resp.Trailer)
 	body := &cleanedResponse{ReadCloser: resp.Body, s: s, resp: resp, r: resp.Body}
 	if resp.ContentLength != 0 && resp.Body != http.NoBody && resp.Request != nil && resp.Request.Method != http.MethodHead {

@@ -2,6 +2,9 @@ package seal
 
 import (
 	"fmt"
+	"io"
+	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/credentials"
@@ -40,5 +43,15 @@ func TestMessagesAreCleanedOfWhatWentIn(t *testing.T) {
 	}
 	if s.Echoed() != 5 || len(s.values) != 1 {
 		t.Errorf("%d are counted; the request has %d", s.Echoed(), len(s.values))
+	}
+}
+
+// TestARefusalRepeatsNoValue: the coding of an answer is a word of the origin's.
+func TestARefusalRepeatsNoValue(t *testing.T) {
+	s := Watch([]credentials.Echo{{Value: secret.New("realvalue01"), Placeholder: "PH", Key: "KEY"}})
+	err := s.Clean(&http.Response{Header: http.Header{"Content-Type": {"text/plain"}, "Content-Encoding": {"realvalue01"}}, ContentLength: -1,
+		Body: io.NopCloser(strings.NewReader("x")), Request: &http.Request{}})
+	if err == nil || !strings.Contains(err.Error(), "in the coding ph") {
+		t.Errorf("%v", err)
 	}
 }
