@@ -27,6 +27,7 @@ type Answer struct {
 	*http.Response
 	Route  *Route
 	Sealed *seal.Sealed // what was found of the key
+	Sent   bool         // nothing of the call's body is kept any more
 
 	ctx    context.Context
 	cancel context.CancelCauseFunc

@@ -24,16 +24,13 @@ import (
 // MaxBody bounds the body of a call, in bytes.
 const MaxBody = 10 << 20
 
-// Copies is how many times its length a body takes while its model is replaced.
-const Copies = 3
-
 // Call is a call of the workload: its method, canonical path, query without question mark,
 // and head. It may be made once.
 type Call struct {
 	Method, Path, Query string
 	Header              http.Header
 	// Body reads the whole body, of at most MaxBody bytes; it is called if there is a route.
-	// What it fails with, Make fails with.
+	// What it returns is overwritten. What it fails with, Make fails with.
 	Body func() ([]byte, error)
 }
 
@@ -145,7 +142,7 @@ func (r *Router) send(ctx context.Context, c *Call, op operation, route *Route, 
 		stall = r.cfg.Stall
 	}
 	a := newAnswer(ctx, cancel, head, stall, resp, route)
-	a.Sealed = sealed
+	a.Sealed, a.Sent = sealed, body.forget()
 	return a, true, nil
 }
 
@@ -256,10 +253,11 @@ func joined(base, path string) string {
 	return base + path
 }
 
-// content is the body of a call without its model.
+// content is the body of a call without its model, in the place of the one that came.
 type content struct {
-	members []byte // of the object, each behind a comma; nil: there is no body
-	model   string // that was asked for
+	members []byte    // of the object, each behind a comma; nil: there is no body
+	model   string    // that was asked for
+	way     *onItsWay // of the latest attempt
 }
 
 // content reads the body of a call, which is a JSON object if there is one: whatever else
@@ -272,7 +270,7 @@ func (c *Call) content() (*content, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := &content{members: make([]byte, 0, len(body)+1)}
+	out := &content{}
 	if !out.read(body) {
 		return nil, &Error{Status: http.StatusBadRequest, Reason: core.ReasonBadRequest, Said: "the request body is not a JSON object",
 			Detail: "a model call has one JSON object in UTF-8 as its body, in the clear, because its model is set by the route"}
@@ -282,12 +280,14 @@ func (c *Call) content() (*content, error) {
 
 // read takes the members of an object as they stand, but for its model however that is
 // spelt: some servers take names of any case. It reports whether there is one object, and
-// in UTF-8: what else is in a text, one server leaves out and another does not.
+// in UTF-8: what else is in a text, one server leaves out and another does not. Nothing is
+// copied: with its comma a member ends no further behind than where it stood.
 func (b *content) read(text []byte) bool {
 	text = bytes.Trim(text, " \t\r\n")
 	if !json.Valid(text) || !utf8.Valid(text) || text[0] != '{' {
 		return false
 	}
+	b.members = text[:0]
 	begin, depth, quoted := 1, 0, false
 	for i := 1; i < len(text); i++ {
 		switch c := text[i]; {
@@ -308,6 +308,9 @@ func (b *content) read(text []byte) bool {
 	return true
 }
 
+// escaped is how many times longer a text may be written than it is.
+const escaped = len(`\u0000`)
+
 // take takes one member.
 func (b *content) take(member []byte) {
 	if member = bytes.TrimLeft(member, " \t\r\n"); len(member) == 0 { // of {}
@@ -320,11 +323,13 @@ func (b *content) take(member []byte) {
 		}
 	}
 	name := ""
-	if end >= len("model") {
+	if n := end - 1; len("model") <= n && n <= escaped*len("model") {
 		_ = json.Unmarshal(member[:end+1], &name) // it is valid
 	}
 	if strings.EqualFold(name, "model") {
-		_ = json.Unmarshal(bytes.TrimLeft(member[end+1:], " \t\r\n:"), &b.model) // one that is no text asks for none
+		if value := bytes.TrimLeft(member[end+1:], " \t\r\n:"); len(value) <= escaped*maxModelBytes+2 {
+			_ = json.Unmarshal(value, &b.model) // one that is no text, or none of a route, asks for none
+		}
 		return
 	}
 	b.members = append(append(b.members, ','), member...)
@@ -352,7 +357,36 @@ func (b *content) of(req *http.Request, model string) {
 	begin := append([]byte(`{"model":`), name...)
 	req.ContentLength = int64(len(begin) + len(b.members) + 1)
 	req.GetBody = func() (io.ReadCloser, error) {
-		return io.NopCloser(io.MultiReader(bytes.NewReader(begin), bytes.NewReader(b.members), strings.NewReader("}"))), nil
+		b.way = &onItsWay{Reader: io.MultiReader(bytes.NewReader(begin), bytes.NewReader(b.members), strings.NewReader("}"))}
+		b.way.left.Store(req.ContentLength)
+		return b.way, nil
 	}
 	req.Body, _ = req.GetBody()
 }
+
+// forget lets go of a body of which everything has gone out; with an answer there is no
+// further attempt. It reports whether that is so.
+func (b *content) forget() bool {
+	if b.way != nil && b.way.left.Load() > 0 {
+		return false
+	}
+	b.members = nil
+	return true
+}
+
+// onItsWay is the body of one attempt. A provider that answers early may take it for as
+// long as its answer lasts.
+type onItsWay struct {
+	io.Reader // which keeps nothing of what was read
+	left      atomic.Int64
+}
+
+// Read implements io.Reader.
+func (o *onItsWay) Read(p []byte) (int, error) {
+	n, err := o.Reader.Read(p)
+	o.left.Add(-int64(n))
+	return n, err
+}
+
+// Close implements io.Closer.
+func (o *onItsWay) Close() error { return nil }

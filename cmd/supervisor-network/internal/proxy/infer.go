@@ -10,7 +10,6 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/http1"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inference"
-	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/hold"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/http2"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/record"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/relay/exchange"
@@ -42,6 +41,7 @@ func (s *session) infer(ctx context.Context, req *http1.Request, t http1.Target,
 		return s.finish(exchange.Result{}, refused, in)
 	}
 	defer a.Close()
+	up := in.forget(a)
 	s.watch.Begin(s.p.Idle)
 	w := streamWriters.Get().(*bufio.Writer)
 	w.Reset(s.stream)
@@ -53,7 +53,7 @@ func (s *session) infer(ctx context.Context, req *http1.Request, t http1.Target,
 	a.Body = down
 	unread := !in.body.Read && req.Framing.Kind != http1.NoBody // of a request that has no use for one
 	res, err := exchange.Respond(w, req, a.Response, unread || s.ended.Load())
-	res.Up, res.Down = int64(len(in.body.Content)), int64(down.n.Load())
+	res.Up, res.Down = up, int64(down.n.Load())
 	err = cmp.Or(err, ctx.Err()) // of which an answer of events has told the client
 	if failed := a.Failed(); failed != nil && ctx.Err() == nil {
 		refused = byRouter(failed)
@@ -85,13 +85,14 @@ func (s *session) inferStream(ctx context.Context, ev *record.Entry, st *http2.S
 		return refused
 	}
 	defer a.Close()
+	up := in.forget(a)
 	watch.Stop()
 	down := &counted{ReadCloser: a.Body}
 	a.Body = down
 	ev.Event.Status = a.StatusCode
 	noteAudit(ev, in)
 	err := cmp.Or(st.Respond(ctx, a.Response), ctx.Err())
-	ev.Event.BytesUp, ev.Event.BytesDn = uint64(len(in.body.Content)), down.n.Load()
+	ev.Event.BytesUp, ev.Event.BytesDn = uint64(up), down.n.Load()
 	if errors.Is(err, http2.ErrStatus) {
 		s.p.noteCall(ev, a, began, core.ReasonUpstreamInvalid)
 		return &refusal{status: 502, stage: core.StageRequest, reason: core.ReasonUpstreamInvalid, detail: "the provider answered with a status that is none", failed: true}
@@ -117,9 +118,6 @@ func (p *Path) call(ctx context.Context, in *incoming, c *inference.Call, body f
 			}
 			in.body.Read = true
 		}
-		if !in.body.Held.UpTo(inference.Copies * int64(cap(in.body.Content))) {
-			return nil, hold.ErrCrowded
-		}
 		return in.body.Content, nil
 	}
 	a, err := p.Inference.Make(ctx, c)
@@ -131,6 +129,16 @@ func (p *Path) call(ctx context.Context, in *incoming, c *inference.Call, body f
 	}
 	in.sealed = a.Sealed
 	return a, nil
+}
+
+// forget lets go of the body of a call once its provider has it: what comes then may last for
+// long. It returns the length.
+func (in *incoming) forget(a *inference.Answer) int64 {
+	length := len(in.body.Content)
+	if a.Sent {
+		in.body.Forget()
+	}
+	return int64(length)
 }
 
 // byRouter is a model call that was not made, or got no answer.

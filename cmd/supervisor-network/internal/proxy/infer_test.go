@@ -460,6 +460,40 @@ func TestABodyOfACallComesInTime(t *testing.T) {
 	})
 }
 
+// TestABodyIsHeldUntilItsProviderHasIt: not while the answer goes on, of which there may be
+// many.
+func TestABodyIsHeldUntilItsProviderHasIt(t *testing.T) {
+	bothVersions(t, func(t *testing.T, newer bool) {
+		w := newWorld(t, generous, endpoint("a.example.com", 443, ""))
+		held := make(chan int64, 1)
+		w.providers(oneRoute, func(rw http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body)
+			held <- w.Bodies.Held()
+			_, _ = io.WriteString(rw, "begin")
+			_ = http.NewResponseController(rw).Flush()
+			<-r.Context().Done()
+		})
+		body := `{"a":"` + strings.Repeat("x", 1<<19) + `"}`
+		resp, err := w.client(newer).Post("https://inference.local/v1/chat/completions", "application/json", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if resp.StatusCode != 200 {
+			t.Fatal(resp.Status)
+		}
+		if n := <-held; n < int64(len(body)) || n > int64(len(body))+1 {
+			t.Errorf("before the answer %d bytes are held, of %d", n, len(body))
+		}
+		if n := w.Bodies.Held(); n != 0 {
+			t.Errorf("while it comes %d bytes are held", n)
+		}
+		resp.Body.Close()
+		w.until("its length in the record", func() bool {
+			return strings.Contains(fmt.Sprint(w.records.list()), fmt.Sprintf(`"bytes_out":%d`, len(body)))
+		})
+	})
+}
+
 // TestAKeyIsTakenOutOfLongAnswers, and of those that are packed though nobody asked for it.
 func TestAKeyIsTakenOutOfLongAnswers(t *testing.T) {
 	bothVersions(t, func(t *testing.T, newer bool) {

@@ -150,6 +150,15 @@ func (h *Holding) Release() {
 	}
 }
 
+// Forget gives the content back, once nobody has any use for it.
+func (b *Body) Forget() {
+	if n := int64(cap(b.Content)); n > 0 {
+		b.Held.n -= n
+		b.Held.Of.Give(n)
+	}
+	b.Content = nil
+}
+
 // Read reads a body to its end, which comes after at most limit bytes. What is held for
 // it grows with what has come, not with what it says of itself; length is that, -1 when
 // it says nothing.
