@@ -252,6 +252,33 @@ func TestAStreamedAnswerComesAsItIsMade(t *testing.T) {
 	})
 }
 
+// TestAnAnswerBeginsWithItsHead: a client that waits for it knows that its model thinks.
+func TestAnAnswerBeginsWithItsHead(t *testing.T) {
+	bothVersions(t, func(t *testing.T, newer bool) {
+		w := newWorld(t, generous, endpoint("a.example.com", 443, ""))
+		begun := make(chan bool)
+		w.providers(oneRoute, func(rw http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body)
+			rw.Header().Set("Content-Type", "text/event-stream")
+			_ = http.NewResponseController(rw).Flush()
+			select {
+			case <-begun:
+				_, _ = io.WriteString(rw, "data: 1\n\n")
+			case <-r.Context().Done():
+			}
+		})
+		resp, err := w.client(newer).Post("https://inference.local/v1/chat/completions", "application/json", strings.NewReader("{}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		close(begun)
+		if text, err := io.ReadAll(resp.Body); err != nil || string(text) != "data: 1\n\n" {
+			t.Errorf("%q, %v", text, err)
+		}
+	})
+}
+
 // TestWhoMayAskForModelsIsThePolicysToSay: where it has an endpoint for them, its programs
 // and rules count; otherwise everybody may who may use the proxy.
 func TestWhoMayAskForModelsIsThePolicysToSay(t *testing.T) {
@@ -371,7 +398,8 @@ func TestAClientThatLeavesEndsItsModelCall(t *testing.T) {
 	})
 }
 
-// TestTheRecordOfACallSaysWhoEndedIt: not its provider, if that was the client or the policy.
+// TestTheRecordOfACallSaysWhoEndedIt: not its provider, if that was the client, the policy or
+// the end of the daemon. Its client does not take it for whole.
 func TestTheRecordOfACallSaysWhoEndedIt(t *testing.T) {
 	for name, tc := range map[string]struct {
 		end    func(w *world, leave func())
@@ -381,6 +409,7 @@ func TestTheRecordOfACallSaysWhoEndedIt(t *testing.T) {
 		"the policy": {func(w *world, _ func()) {
 			w.publish(endpoint("inference.local", 443, ", protocol: rest, enforcement: enforce, rules: [{allow: {method: GET, path: /}}]"))
 		}, "policy_changed"},
+		"the daemon":   {func(w *world, _ func()) { w.stop() }, "shutdown"},
 		"the provider": {nil, "upstream_invalid_response"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -409,8 +438,9 @@ func TestTheRecordOfACallSaysWhoEndedIt(t *testing.T) {
 				}
 				if tc.end != nil {
 					tc.end(w, leave)
-				} else {
-					_, _ = io.ReadAll(resp.Body)
+				}
+				if text, err := io.ReadAll(resp.Body); err == nil && !strings.Contains(string(text), "proxy_stream_error") {
+					t.Errorf("it ends with %q", text)
 				}
 				call := ""
 				w.until("the record of the call", func() bool {

@@ -40,8 +40,13 @@ func Respond(w *bufio.Writer, req *http1.Request, resp *http.Response, last bool
 	if _, err := w.Write(http1.AppendResponse(nil, head, out)); err != nil {
 		return res, errClientGone
 	}
+	if bodiless || resp.ContentLength < 0 { // of events the first may be long in coming
+		if w.Flush() != nil {
+			return res, errClientGone
+		}
+	}
 	if bodiless {
-		return res, w.Flush()
+		return res, nil
 	}
 	var trailers func() http1.Fields
 	if trails {
