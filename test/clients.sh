@@ -4,7 +4,7 @@
 set -euo pipefail
 
 python=(requests==2.34.2 'httpx[http2]==0.28.1' openai==3.57.0 anthropic==2.14.0)
-node=(undici@6.21.3 ws@8.18.3 https-proxy-agent@7.0.6)
+node=(undici@6.21.3 ws@8.18.3 https-proxy-agent@7.0.6 openai@6.30.1)
 
 cache="${XDG_CACHE_HOME:-$HOME/.cache}/splitpod"
 dir="$cache/clients-$(sha256sum "$0" | cut -c1-16)"

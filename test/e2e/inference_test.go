@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -45,6 +46,7 @@ func (p *provider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var ask struct {
 		Model  string
 		Stream bool
+		Tools  []any
 	}
 	body, _ := io.ReadAll(r.Body)
 	_ = json.Unmarshal(body, &ask)
@@ -62,8 +64,14 @@ func (p *provider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			_ = http.NewResponseController(w).Flush()
 		}
 	}
-	delta := func(text string) string {
-		return `data: {"id":"1","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"content":"` + text + `"}}]}`
+	chunk := func(delta string) string {
+		return `data: {"id":"1","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":` + delta + `}]}`
+	}
+	delta := func(text string) string { return chunk(`{"content":"` + text + `"}`) }
+	chat := `{"id":"1","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"finish_reason":"stop","message":{"role":"assistant",%s}}],"usage":{"prompt_tokens":11,"completion_tokens":2,"total_tokens":13}}`
+	block, part := `{"type":"text","text":""}`, `{"type":"text_delta","text":"hello"}`
+	if ask.Tools != nil {
+		block, part = `{"type":"tool_use","id":"c","name":"weather","input":{}}`, `{"type":"input_json_delta","partial_json":"{\"city\": \"Ulm\"}"}`
 	}
 	message := `{"id":"1","type":"message","role":"assistant","model":"m","content":[%s],"stop_reason":"end_turn","stop_sequence":null,"usage":{"input_tokens":11,"output_tokens":%d}}`
 	w.Header().Set("Content-Type", "application/json")
@@ -71,18 +79,23 @@ func (p *provider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case ask.Model == "broken":
 		events(delta("hel"))
 		panic(http.ErrAbortHandler)
+	case r.URL.Path == "/v1/chat/completions" && ask.Stream && ask.Tools != nil:
+		events(chunk(`{"tool_calls":[{"index":0,"id":"c","type":"function","function":{"name":"weather","arguments":""}}]}`),
+			chunk(`{"tool_calls":[{"index":0,"function":{"arguments":"{\"city\":"}}]}`), chunk(`{"tool_calls":[{"index":0,"function":{"arguments":"\"Ulm\"}"}}]}`), "data: [DONE]")
 	case r.URL.Path == "/v1/chat/completions" && ask.Stream:
 		events(delta("hel"), delta("lo"), `data: {"id":"1","object":"chat.completion.chunk","created":1,"model":"m","choices":[],"usage":{"prompt_tokens":11,"completion_tokens":2,"total_tokens":13}}`, "data: [DONE]")
+	case r.URL.Path == "/v1/chat/completions" && ask.Tools != nil:
+		fmt.Fprintf(w, chat, `"tool_calls":[{"id":"c","type":"function","function":{"name":"weather","arguments":"{\"city\":\"Ulm\"}"}}]`)
 	case r.URL.Path == "/v1/chat/completions":
-		fmt.Fprint(w, `{"id":"1","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"finish_reason":"stop","message":{"role":"assistant","content":"hello"}}],"usage":{"prompt_tokens":11,"completion_tokens":2,"total_tokens":13}}`)
+		fmt.Fprintf(w, chat, `"content":"hello"`)
 	case r.URL.Path == "/v1/embeddings":
 		fmt.Fprint(w, `{"object":"list","model":"m","data":[{"object":"embedding","index":0,"embedding":[0.5,0.25]}],"usage":{"prompt_tokens":1,"total_tokens":1}}`)
 	case r.URL.Path == "/v1/models":
 		fmt.Fprint(w, `{"object":"list","data":[{"id":"m","object":"model","created":1,"owned_by":"x"}]}`)
 	case r.URL.Path == "/v1/messages" && ask.Stream:
 		events("event: message_start\ndata: "+`{"type":"message_start","message":`+fmt.Sprintf(message, "", 1)+`}`,
-			"event: content_block_start\ndata: "+`{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}`,
-			"event: content_block_delta\ndata: "+`{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"hello"}}`,
+			"event: content_block_start\ndata: "+`{"type":"content_block_start","index":0,"content_block":`+block+`}`,
+			"event: content_block_delta\ndata: "+`{"type":"content_block_delta","index":0,"delta":`+part+`}`,
 			"event: content_block_stop\ndata: "+`{"type":"content_block_stop","index":0}`,
 			"event: message_delta\ndata: "+`{"type":"message_delta","delta":{"stop_reason":"end_turn","stop_sequence":null},"usage":{"output_tokens":2}}`,
 			"event: message_stop\ndata: "+`{"type":"message_stop"}`)
@@ -122,29 +135,43 @@ func TestLibrariesAskForModels(t *testing.T) {
 	w.listening()
 	w.env = []string{"PATH=/usr/bin:/bin", "HOME=" + t.TempDir(), "HTTPS_PROXY=http://" + standaloneAddress, "SSL_CERT_FILE=" + w.caFile()}
 	w.libraries(t)
-	code, out, errs := w.run(t, w.python(), "testdata/models.py")
-	if code != 0 {
-		t.Fatalf("%d\n%s%s", code, out, errs)
-	}
-	got := results(t, out)
-	for name, want := range map[string]string{
-		"chat": "hello", "chat, streamed": "hello", "embeddings": "[0.5, 0.25]", "models": "m", "messages": "hello", "messages, streamed": "hello",
+	const chats = "big /v1/chat/completions, big /v1/chat/completions, big /v1/chat/completions, big /v1/chat/completions, broken /v1/chat/completions, big /v1/embeddings, /v1/models"
+	for _, tc := range []struct {
+		client []string
+		bodies map[string]string
+		calls  string
+	}{
+		{[]string{w.python(), "testdata/models.py"}, map[string]string{"messages": "hello", "messages, streamed": "hello", "messages, a tool streamed": `weather{"city": "Ulm"}`},
+			chats + ", claude-x /v1/messages, claude-x /v1/messages, claude-x /v1/messages"},
+		{[]string{need.Program(t, "node"), "testdata/models.mjs"}, nil, chats},
 	} {
-		if got[name].Body != want {
-			t.Errorf("%s: %+v", name, got[name])
+		code, out, errs := w.run(t, tc.client...)
+		if code != 0 {
+			t.Fatalf("%d\n%s%s", code, out, errs)
+		}
+		got := results(t, out)
+		want := map[string]string{"chat": "hello", "chat, streamed": "hello", "embeddings": "[0.5,0.25]", "models": "m", "a tool": `weather{"city":"Ulm"}`, "a tool, streamed": `weather{"city":"Ulm"}`}
+		maps.Copy(want, tc.bodies)
+		for name, want := range want {
+			if got[name].Body != want {
+				t.Errorf("%s, %s: %+v", tc.client[1], name, got[name])
+			}
+		}
+		if r := got["chat, broken off"]; !strings.Contains(r.Failed, "the provider's answer broke off") {
+			t.Errorf("%s, one that breaks off: %+v", tc.client[1], r)
+		}
+		if r := got["files"]; r.Status != 403 || !strings.Contains(r.Failed, "connection not allowed by policy") || !strings.Contains(r.Failed, "GET /v1/files is no model call") {
+			t.Errorf("%s, no model call: %+v", tc.client[1], r)
+		}
+		if got := models.calls(); got != tc.calls {
+			t.Errorf("of %s the provider saw %s; want %s", tc.client[1], got, tc.calls)
+		}
+		if strings.Contains(out+errs, routeKey) {
+			t.Errorf("%s: the key is in an answer", tc.client[1])
 		}
 	}
-	if r := got["chat, broken off"]; !strings.Contains(r.Failed, "the provider's answer broke off") {
-		t.Errorf("one that breaks off: %+v", r)
-	}
-	if r := got["files"]; r.Status != 403 || !strings.Contains(r.Failed, "connection not allowed by policy") || !strings.Contains(r.Failed, "GET /v1/files is no model call") {
-		t.Errorf("no model call: %+v", r)
-	}
-	if got, want := models.calls(), "big /v1/chat/completions, big /v1/chat/completions, broken /v1/chat/completions, big /v1/embeddings, /v1/models, claude-x /v1/messages, claude-x /v1/messages"; got != want {
-		t.Errorf("the provider saw %s; want %s", got, want)
-	}
-	if all := out + errs + w.network.out.String() + w.network.err.String(); strings.Contains(all, routeKey) {
-		t.Error("the key is in an answer, a record or a log")
+	if strings.Contains(w.network.out.String()+w.network.err.String(), routeKey) {
+		t.Error("the key is in a record or a log")
 	}
 }
 
