@@ -103,6 +103,8 @@ var banned = []struct {
 	{networkLeaf, "github.com/elastic/go-seccomp-bpf", "confinement belongs to the process daemon", true},
 	{networkLeaf, "github.com/gliderlabs/ssh", "sessions belong to the process daemon", true},
 	{networkLeaf, "golang.org/x/crypto/ssh", "sessions belong to the process daemon", true},
+	{processLeaf, module + "api/gateway", "only the network daemon speaks with a control plane", true},
+	{"api/supervisor", module + "api/gateway", "what the daemons tell each other is their own", true},
 	{"api", module + "cmd", "the contract depends on no daemon", true},
 	{"pkg", module + "cmd", "core depends on no daemon", true},
 	{"pkg", module + "api", "core does not know how it is transported", true},

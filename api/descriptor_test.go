@@ -1,4 +1,4 @@
-package supervisorv1_test
+package api_test
 
 import (
 	"flag"
@@ -10,37 +10,52 @@ import (
 
 	"google.golang.org/protobuf/reflect/protoreflect"
 
+	gatewayv1 "github.com/splitpod/splitpod/api/gateway/v1"
 	supervisorv1 "github.com/splitpod/splitpod/api/supervisor/v1"
 )
 
-const goldenPath = "testdata/descriptor.golden"
+// contracts are the published files of each folder.
+var contracts = map[string][]protoreflect.FileDescriptor{
+	"supervisor/v1": {supervisorv1.File_api_supervisor_v1_supervisor_proto},
+	"gateway/v1": {gatewayv1.File_api_gateway_v1_openshell_proto, gatewayv1.File_api_gateway_v1_inference_proto,
+		gatewayv1.File_api_gateway_v1_sandbox_proto},
+}
 
 var update = flag.Bool("update", false, "write additions to the golden descriptor; removals are refused")
 
-// TestDescriptorKeepsEveryPublishedLine: a line of the golden file is a promise
-// to the other daemon's previous release. A line that is gone or changed is a
-// breaking change and needs a v2 beside v1; a new line is written with -update.
+// TestDescriptorKeepsEveryPublishedLine: a line of a golden file is a promise to the other
+// daemon's previous release, or one that the gateways of others rely on. A line that is gone
+// or changed is a breaking change and needs a v2 beside v1; a new line is written with
+// -update.
 func TestDescriptorKeepsEveryPublishedLine(t *testing.T) {
-	now := describe(supervisorv1.File_api_supervisor_v1_supervisor_proto)
-	if len(now) < 100 {
-		t.Fatalf("only %d descriptor lines were read", len(now))
-	}
-	golden := readGolden(t)
-	missing, added := compare(golden, now)
-	for _, line := range missing {
-		t.Errorf("breaking change: published line is gone or changed: %s", line)
-	}
-	if len(missing) > 0 {
-		return
-	}
-	if *update {
-		if err := os.WriteFile(goldenPath, []byte(strings.Join(now, "\n")+"\n"), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	for _, line := range added {
-		t.Errorf("not in the golden descriptor yet (go test ./api/... -update): %s", line)
+	for folder, files := range contracts {
+		t.Run(folder, func(t *testing.T) {
+			path := folder + "/testdata/descriptor.golden"
+			var now []string
+			for _, f := range files {
+				now = append(now, describe(f)...)
+			}
+			slices.Sort(now)
+			if len(now) < 100 {
+				t.Fatalf("only %d descriptor lines were read", len(now))
+			}
+			missing, added := compare(readGolden(t, path), now)
+			for _, line := range missing {
+				t.Errorf("breaking change: published line is gone or changed: %s", line)
+			}
+			if len(missing) > 0 {
+				return
+			}
+			if *update {
+				if err := os.WriteFile(path, []byte(strings.Join(now, "\n")+"\n"), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			for _, line := range added {
+				t.Errorf("not in the golden descriptor yet (go test ./api -update): %s", line)
+			}
+		})
 	}
 }
 
@@ -70,9 +85,9 @@ func TestDescriptorCheckSeesBreakingChanges(t *testing.T) {
 	}
 }
 
-func readGolden(t *testing.T) []string {
+func readGolden(t *testing.T, path string) []string {
 	t.Helper()
-	data, err := os.ReadFile(goldenPath)
+	data, err := os.ReadFile(path)
 	if err != nil {
 		if *update && os.IsNotExist(err) {
 			return nil
@@ -98,7 +113,7 @@ func compare(golden, now []string) (missing, added []string) {
 
 // describe renders every name, number and type a peer can depend on, one a line.
 func describe(f protoreflect.FileDescriptor) []string {
-	var out []string
+	out := []string{fmt.Sprintf("package %s", f.Package())}
 	messages := f.Messages()
 	for i := range messages.Len() {
 		m := messages.Get(i)
@@ -125,7 +140,6 @@ func describe(f protoreflect.FileDescriptor) []string {
 				services.Get(i).Name(), m.Name(), m.Input().Name(), m.Output().Name(), m.IsStreamingClient(), m.IsStreamingServer()))
 		}
 	}
-	slices.Sort(out)
 	return out
 }
 
