@@ -1,12 +1,10 @@
 package policy
 
 import (
-	"bytes"
 	"fmt"
 	"maps"
 	"slices"
 	"strconv"
-	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
 
@@ -35,30 +33,7 @@ func Encode(doc *Document) []byte {
 		}
 		top.add("network_middlewares", ms.node)
 	}
-	var out bytes.Buffer
-	enc := yaml.NewEncoder(&out)
-	enc.SetIndent(2)
-	if err := enc.Encode(top.node); err != nil {
-		panic(fmt.Sprintf("BUG: a policy cannot be written: %v", err))
-	}
-	return escaped(out.Bytes())
-}
-
-// escaped has escapes for what is beyond ASCII, which is in quoted texts alone: letters
-// that look like others, and what cannot be seen.
-func escaped(text []byte) []byte {
-	out := make([]byte, 0, len(text))
-	for _, c := range string(text) {
-		switch {
-		case c < utf8.RuneSelf:
-			out = append(out, byte(c))
-		case c <= 0xffff:
-			out = fmt.Appendf(out, `\u%04X`, c)
-		default:
-			out = fmt.Appendf(out, `\U%08X`, c)
-		}
-	}
-	return out
+	return strictyaml.Write(top.node)
 }
 
 // mapping builds a YAML map in order.
@@ -66,43 +41,14 @@ type mapping struct{ node *yaml.Node }
 
 func newMapping() mapping { return mapping{&yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}} }
 
-// keyNode is a key: plain where it is one of the schema's words, which all are.
-func keyNode(key string) *yaml.Node {
-	if len(key) > 0 && len(key) < 80 && bareWord(key) {
-		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: key}
-	}
-	return textNode(key)
-}
-
-// bareWord reports whether every YAML reader takes s for text: it has lower-case letters,
-// underscores, and digits after the first letter, and is none of the legacy words.
-func bareWord(s string) bool {
-	letter := false
-	for i := range len(s) {
-		c := s[i]
-		switch {
-		case c >= 'a' && c <= 'z':
-			letter = true
-		case c == '_', c >= '0' && c <= '9' && letter:
-		default:
-			return false
-		}
-	}
-	return letter && strictyaml.ReadsAsText(s)
-}
-
-func textNode(s string) *yaml.Node {
-	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Style: yaml.DoubleQuotedStyle, Value: s}
-}
-
 func (m mapping) add(key string, v *yaml.Node) {
-	m.node.Content = append(m.node.Content, keyNode(key), v)
+	m.node.Content = append(m.node.Content, strictyaml.KeyNode(key), v)
 }
 
 // text adds a text that is not empty.
 func (m mapping) text(key, s string) {
 	if s != "" {
-		m.add(key, textNode(s))
+		m.add(key, strictyaml.TextNode(s))
 	}
 }
 
@@ -131,7 +77,7 @@ func (m mapping) texts(key string, list []string) {
 func textsNode(list []string) *yaml.Node {
 	seq := &yaml.Node{Kind: yaml.SequenceNode, Tag: "!!seq"}
 	for _, s := range list {
-		seq.Content = append(seq.Content, textNode(s))
+		seq.Content = append(seq.Content, strictyaml.TextNode(s))
 	}
 	return seq
 }

@@ -6,6 +6,8 @@ import (
 	"strconv"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/splitpod/splitpod/pkg/core/strictyaml"
 )
 
 func endpointNode(e *Endpoint) *yaml.Node {
@@ -125,7 +127,7 @@ func matcherNode(r *Matcher) *yaml.Node {
 	if len(r.Params) > 0 {
 		p := newMapping()
 		for _, key := range slices.Sorted(maps.Keys(r.Params)) {
-			p.add(key, textNode(r.Params[key]))
+			p.add(key, strictyaml.TextNode(r.Params[key]))
 		}
 		m.add("params", p.node)
 	}
@@ -135,7 +137,7 @@ func matcherNode(r *Matcher) *yaml.Node {
 // globsNode is a query pattern: one as a text, several as a choice.
 func globsNode(list []string) *yaml.Node {
 	if len(list) == 1 {
-		return textNode(list[0])
+		return strictyaml.TextNode(list[0])
 	}
 	m := newMapping()
 	m.texts("any", list)

@@ -12,10 +12,6 @@ import (
 // than text.
 var legacy = []string{"y", "n", "yes", "no", "on", "off", "true", "false", "null", "~"}
 
-// ReadsAsText reports whether every reader of YAML takes a word in lower case for text,
-// without quotes; numbers are the caller's to exclude.
-func ReadsAsText(word string) bool { return !slices.Contains(legacy, word) }
-
 // plain reports whether a scalar has no quotes.
 func plain(n *yaml.Node) bool {
 	return n.Style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle) == 0

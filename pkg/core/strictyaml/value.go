@@ -34,12 +34,12 @@ func (v Value) Warn(format string, args ...any) { v.warn(v.path, format, args...
 // FailKey reports an error about a key below the value, at the value's own place: the key
 // may be absent.
 func (v Value) FailKey(key, format string, args ...any) {
-	v.r.report(v.node, join(v.path, key), format, args...)
+	v.r.report(v.node, Field(v.path, key), format, args...)
 }
 
 // WarnKey reports a warning in the same way.
 func (v Value) WarnKey(key, format string, args ...any) {
-	v.warn(join(v.path, key), format, args...)
+	v.warn(Field(v.path, key), format, args...)
 }
 
 func (v Value) warn(field, format string, args ...any) {
@@ -133,7 +133,7 @@ func (v Value) Entries() ([]Entry, bool) {
 		if !ok {
 			continue
 		}
-		k.path = join(v.path, name)
+		k.path = Field(v.path, name)
 		if line, dup := seen[name]; dup {
 			k.Fail("this key is already set on line %d; keep one of the two", line)
 			continue
@@ -231,8 +231,8 @@ func (o Object) Version() int {
 	return int(n)
 }
 
-// join adds a key to a field path.
-func join(path, key string) string {
+// Field is the path of a field below another, as messages name it.
+func Field(path, key string) string {
 	plain := key != ""
 	for _, c := range key {
 		plain = plain && (c == '_' || c == '-' || '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z')
