@@ -11,19 +11,23 @@ import (
 // internal are the keys that no file may set.
 var internal = []string{"advisor_proposed", "provider_credentialed"}
 
-// withoutInternal reports and removes keys that are not for files, so that they
-// are not unknown keys as well.
-func withoutInternal(o strictyaml.Object) {
+// proposed reads the mark of what the workload proposed. Marks in a file are reported here,
+// and as known keys, so that the message says why.
+func (n *network) proposed(o strictyaml.Object) bool {
+	if n.composed {
+		return o.Flag("advisor_proposed", false)
+	}
 	for _, key := range internal {
 		if v, ok := o.Fields[key]; ok {
 			v.Fail("this key is set by the system only; remove it")
 		}
 	}
+	return false
 }
 
-// readBinary reads one entry of binaries. The key harness is accepted for the sake of
+// binary reads one entry of binaries. The key harness is accepted for the sake of
 // older files and has no meaning.
-func readBinary(v strictyaml.Value) Binary {
+func (n *network) binary(v strictyaml.Value) Binary {
 	b := Binary{At: v.At()}
 	if v.IsText() {
 		v.Fail("want a map, found text; write - {path: %s}", strictyaml.Clip(v.Literal()))
@@ -33,7 +37,7 @@ func readBinary(v strictyaml.Value) Binary {
 	if !ok {
 		return b
 	}
-	withoutInternal(o)
+	b.AdvisorProposed = n.proposed(o)
 	if h, ok := o.Fields["harness"]; ok {
 		h.Scalar("text")
 	}

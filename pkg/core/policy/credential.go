@@ -62,3 +62,12 @@ func (er endpointReader) checkSigning() {
 		er.Fields["credential_signing"].Fail("signing and request_body_credential_rewrite exclude each other; keep one")
 	}
 }
+
+// checkCredentialed refuses an endpoint that the control plane has credentials for where
+// nobody looks at requests.
+func (er endpointReader) checkCredentialed() {
+	looks := er.e.Protocol.Inspected() && er.e.Protocol != ProtocolSQL
+	if er.Flag("provider_credentialed", false) && !looks && !er.e.AllowUninspectedCredentials {
+		er.Fields["provider_credentialed"].Fail("there are credentials for this endpoint, and its requests are not inspected; write a protocol such as rest, or allow_uninspected_credentials: true")
+	}
+}

@@ -34,7 +34,7 @@ func (n *network) endpoint(v strictyaml.Value) Endpoint {
 	if !ok {
 		return e
 	}
-	withoutInternal(o)
+	e.AdvisorProposed = n.proposed(o)
 	before := v.Errors()
 	er := endpointReader{o, &e, &ruleSet{}}
 	er.destination()
@@ -43,6 +43,9 @@ func (n *network) endpoint(v strictyaml.Value) Endpoint {
 	er.options() // before the rules, which are checked against them
 	er.readRules()
 	er.checkProtocol()
+	if n.composed {
+		er.checkCredentialed()
+	}
 	if v.Errors() == before {
 		er.checkRuleSet()
 	}

@@ -39,7 +39,7 @@ func (n *network) middlewares(top strictyaml.Object) map[string]Middleware {
 	}
 	orders := map[int]string{}
 	for _, e := range es {
-		checkKey(e)
+		n.checkKey(e)
 		m, ok := n.middleware(e)
 		if !ok {
 			continue

@@ -15,6 +15,7 @@ const reserved = "_provider_"
 
 // network collects what the rules that span the whole file need.
 type network struct {
+	composed  bool // by a control plane; see ParseComposed
 	hosts     hosts
 	endpoints []placed
 }
@@ -38,20 +39,20 @@ func (n *network) rules(top strictyaml.Object) map[string]Rule {
 	}
 	es, _ := v.Entries()
 	for _, e := range es {
-		checkKey(e)
+		n.checkKey(e)
 		out[e.Name] = n.rule(e)
 	}
 	return out
 }
 
 // checkKey checks the key of a rule or middleware.
-func checkKey(e strictyaml.Entry) {
+func (n *network) checkKey(e strictyaml.Entry) {
 	switch {
 	case e.Name == "":
 		e.Key.Fail("the name is empty; name the entry")
 	case len(e.Name) > maxNameLength:
 		e.Key.Fail("the name has %d bytes; %d are allowed", len(e.Name), maxNameLength)
-	case strings.HasPrefix(e.Name, reserved):
+	case strings.HasPrefix(e.Name, reserved) && !n.composed:
 		e.Key.Fail("names that start with %s are reserved; rename the entry", reserved)
 	}
 }
@@ -87,7 +88,12 @@ func (n *network) rule(e strictyaml.Entry) Rule {
 		e.Key.Warn("the rule has no binaries and allows nothing while programs are identified; add binaries")
 	}
 	for _, v := range bs {
-		rule.Binaries = append(rule.Binaries, readBinary(v))
+		b := n.binary(v)
+		rule.Binaries = append(rule.Binaries, b)
+		for i := range rule.Endpoints {
+			e := &rule.Endpoints[i]
+			e.AdvisorProposed = e.AdvisorProposed || b.AdvisorProposed
+		}
 	}
 	return rule
 }

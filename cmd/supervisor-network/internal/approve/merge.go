@@ -20,7 +20,7 @@ func Merge(base *policy.Document, rules map[string]policy.Rule) (*policy.Documen
 	maps.Copy(out.Network, rules)
 	// What is checked is the text that a file of it would have, so that no rule of the
 	// schema is forgotten.
-	read, _, err := policy.Parse("the policy with the rule", policy.Encode(&out))
+	read, _, err := policy.ParseComposed("the policy with the rule", policy.Encode(&out))
 	if err != nil {
 		return nil, err
 	}
