@@ -772,7 +772,7 @@ func (x *NetworkPolicyRule) GetBinaries() []*NetworkBinary {
 type NetworkBinary struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Path  string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
-	// Of older policies. It means nothing.
+	// The program comes from a proposal of the workload.
 	Harness       bool `protobuf:"varint,2,opt,name=harness,proto3" json:"harness,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
