@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -23,6 +24,7 @@ type attachment struct {
 	peer   core.Peer
 	asks   *asks
 	handle sync.Mutex // one Handler call at a time
+	client atomic.Pointer[pb.ProcessServiceClient]
 }
 
 func newAttachment(opt Options, peer core.Peer) *attachment {
@@ -39,6 +41,7 @@ func (a *attachment) run(ctx context.Context) {
 	}
 	defer conn.Close()
 	client := pb.NewProcessServiceClient(conn)
+	a.client.Store(&client)
 	a.opt.Handler.Attached(ctx, a.peer)
 	defer a.opt.Handler.Detached(a.peer)
 

@@ -135,7 +135,6 @@ func (d *daemon) life(ctx context.Context, argv []string) (core.Exit, error) {
 	}
 	d.main.Store(session)
 	d.early.begin(func(sig syscall.Signal) { d.forward(session, sig) })
-	d.workload.running(session.PID())
 	go d.followConfig(ctx)
 	stopExec, err := d.serveExec(ctx)
 	if err != nil {
@@ -147,6 +146,7 @@ func (d *daemon) life(ctx context.Context, argv []string) (core.Exit, error) {
 		return core.Exit{}, err
 	}
 	defer stopSSH()
+	d.workload.running(session.PID()) // said once sessions are served: a gateway's users come then
 
 	exit, err := d.await(ctx, session)
 	if err != nil {
