@@ -86,6 +86,7 @@ func TestTheTableOfRecordsIsTheEncoders(t *testing.T) {
 	}
 	// How the daemons make events of each class.
 	made := map[string]core.Event{
+		"4001": {Kind: core.EventLifecycle, Stage: core.StageGateway},
 		"4007": {Kind: core.EventLifecycle, Stage: core.StageSSH}, "1007": {Kind: core.EventWorkload, Stage: core.StageLaunch},
 		"5019": {Kind: core.EventLifecycle, Stage: core.StageConfig}, "6002": {Kind: core.EventLifecycle, Stage: core.StageControl},
 		"6003": {Kind: core.EventLifecycle, Stage: core.StageAPI},

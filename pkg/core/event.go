@@ -49,13 +49,14 @@ const (
 	StageConfig  Stage = "config"  // policy and configuration
 	StageSSH     Stage = "ssh"     // SSH into the sandbox
 	StageAPI     Stage = "api"     // a daemon's own API: policy.local, the admin address and socket
+	StageGateway Stage = "gateway" // the control plane, and what it lets into the sandbox
 )
 
 // ParseStage takes a stage from outside; one that is not in the set becomes the
 // empty stage.
 func ParseStage(s string) Stage {
 	switch st := Stage(s); st {
-	case StageConnect, StageForward, StageListen, StageTLS, StageRequest, StageSSRF, StageBypass, StageLaunch, StageControl, StageConfig, StageSSH, StageAPI:
+	case StageConnect, StageForward, StageListen, StageTLS, StageRequest, StageSSRF, StageBypass, StageLaunch, StageControl, StageConfig, StageSSH, StageAPI, StageGateway:
 		return st
 	default:
 		return ""

@@ -96,6 +96,15 @@ var eventReasons = []Reason{
 	EventSSHFailed,
 	EventSSHRefused,
 	EventSSHUnsupported,
+	EventGatewayReached,
+	EventGatewayLost,
+	EventGatewayOpened,
+	EventGatewayClosed,
+	EventGatewayFailed,
+	EventRelayOpened,
+	EventRelayClosed,
+	EventRelayFailed,
+	EventRelayRefused,
 	EventRecordsDropped,
 }
 

@@ -118,6 +118,15 @@ const (
 	EventSSHFailed           Reason = "ssh_failed"                // a connection came to nothing, or SSH ended
 	EventSSHRefused          Reason = "ssh_refused"               // a login, destination or channel that is not allowed
 	EventSSHUnsupported      Reason = "ssh_unsupported"           // a request of a kind that is not served
+	EventGatewayReached      Reason = "gateway_reached"           // the gateway answers, for the first time or again
+	EventGatewayLost         Reason = "gateway_lost"              // the gateway does not answer, or not with a policy
+	EventGatewayOpened       Reason = "gateway_session_opened"    // the gateway has a session with this sandbox
+	EventGatewayClosed       Reason = "gateway_session_closed"    // that session has ended
+	EventGatewayFailed       Reason = "gateway_session_failed"    // no session could be opened
+	EventRelayOpened         Reason = "gateway_relay_opened"      // somebody is connected to the sandbox by the gateway
+	EventRelayClosed         Reason = "gateway_relay_closed"      // and has left
+	EventRelayFailed         Reason = "gateway_relay_failed"      // such a connection came to nothing, or broke off
+	EventRelayRefused        Reason = "gateway_relay_refused"     // the gateway asked for what no relay leads to, or for too many
 	EventRecordsDropped      Reason = "records_dropped"           // the log was not read fast enough; the count says how many
 )
 

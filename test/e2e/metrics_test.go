@@ -14,6 +14,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	gatewayv1 "github.com/splitpod/splitpod/api/gateway/v1"
 	"github.com/splitpod/splitpod/test/need"
 	"github.com/splitpod/splitpod/test/world"
 )
@@ -39,8 +40,10 @@ func TestWhatIsWatchedIsExported(t *testing.T) {
 		return err == nil
 	})
 	defer stranger.Close()
-	p.startNetwork("--admin-listen", ":"+adminPort, "--credentials", p.dir+"/config/credentials.yaml", "--otlp-endpoint", "http://127.0.0.1:1",
-		"--inference-routes", p.routes(routesOf(startProvider(t))))
+	g, _, flags := governed(t, p)
+	g.Configure(configOf(1, "api.demo.test"))
+	p.startNetwork(append(flags, "--admin-listen", ":"+adminPort, "--credentials", p.dir+"/config/credentials.yaml", "--otlp-endpoint", "http://127.0.0.1:1",
+		"--inference-routes", p.routes(routesOf(startProvider(t))))...)
 	eventually(t, "the workload", func() bool { return strings.Contains(p.process.out.String(), "done") })
 	fetch(t, "http://"+world.Address+":"+adminPort+"/view.json") // refused
 	process := exported(t, "19902", `splitpod_bypass_refused_total{protocol="tcp"} `, `splitpod_findings_total{reason="peer_refused"} `, "splitpod_ready 1")
@@ -48,7 +51,7 @@ func TestWhatIsWatchedIsExported(t *testing.T) {
 	if code, out, errs := command(t, "supervisor-network", "healthcheck", "--url", "http://127.0.0.1:19902/readyz?verbose"); code != 0 || !strings.Contains(out, "fence") {
 		t.Errorf("healthcheck of the process daemon: exit code %d, output %q, errors %q", code, out, errs)
 	}
-	must(t, os.WriteFile(p.dir+"/config/policy.yaml", []byte("version: 2\n"), 0o644))
+	g.Configure(&gatewayv1.GetSandboxConfigResponse{})
 	p.damageFence()
 	p.process.wait(t)
 	network := exported(t, adminPort, `splitpod_peer_findings_total{reason="fence_damaged"} 1`, `splitpod_findings_total{reason="policy_invalid"} `, `splitpod_admin_refused_total{reason="admin_refused"} 1`,

@@ -86,7 +86,7 @@ docs/quickstart.md is where to begin. Generated from values.yaml by the test bes
     helm install box deploy/k8s/chart/splitpod -f values.yaml
 
 A misspelt value is an error (values.schema.json). Values are no place for secrets: they
-are kept in the release. Make a Secret, and name it in credentials.secret or inference.secret.
+are kept in the release. Make a Secret, and name it in credentials.secret, inference.secret or gateway.secret.
 
 What restarts a pod: everything but the policy, the credentials and the inference routes. Changed ones take effect
 in running pods within the kubelet's sync period; a policy's filesystem_policy, landlock and process sections
@@ -191,6 +191,8 @@ var own = map[string]map[string]string{
 		"policy": "mounted from the ConfigMap", "state-dir": "the state volume", "run-dir": "the run volume", "admin-listen": "ports.network",
 		"listen": "a pod's listeners are handed over", "identity": "a pod always identifies", "process-uid": "the process daemon is root of its container",
 		"credentials": "credentials.secret, mounted", "inference-routes": "inference.secret, mounted", "admin-token": "adminToken.secret, mounted", "ca-out": "for clients outside of a sandbox",
+		"gateway": "gateway.url", "gateway-sandbox": "gateway.sandbox", "gateway-token": "gateway.token, mounted", "gateway-service-account-token": "mounted without gateway.token",
+		"gateway-ca": "gateway.ca, mounted", "gateway-cert": "gateway.clientCertificate, mounted", "gateway-key": "gateway.clientCertificate, mounted",
 		"sandbox-name": "the pod's", "sandbox-uid": "the pod's", "sandbox-image": "workload.image",
 	},
 	"process": {

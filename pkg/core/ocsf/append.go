@@ -109,6 +109,8 @@ func appendStatus(b []byte, e *core.Event, s *shape) []byte {
 		well = e.ExitCode == 0
 	case s.class == sshClass:
 		well = s != sshFail && s != sshRefuse
+	case e.Stage == core.StageGateway:
+		well = s != networkFail && s != networkRefuse
 	}
 	if well {
 		return append(b, `,"status_id":1,"status":"Success"`...)

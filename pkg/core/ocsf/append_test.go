@@ -73,7 +73,7 @@ func TestEncoderWritesWhatEncodingJSONWould(t *testing.T) {
 	for kind := core.EventUnspecified; kind <= core.EventInference+1; kind++ {
 		for _, reason := range []core.Reason{"", core.ReasonAllowed, core.ReasonPolicyDenied, core.EventAdminDecided, core.EventTokenGranted, core.EventAdminTokenWrong, core.EventLaunched, core.EventExited} {
 			for _, verdict := range []core.Verdict{core.Deny, core.Allow, 9} {
-				for _, stage := range []core.Stage{"", core.StageConnect, core.StageBypass, core.StageSSRF, core.StageListen, core.StageAPI, "made Up"} {
+				for _, stage := range []core.Stage{"", core.StageConnect, core.StageBypass, core.StageSSRF, core.StageListen, core.StageAPI, core.StageGateway, "made Up"} {
 					for severity := core.SeverityUnknown; severity <= core.SeverityCritical+1; severity++ {
 						for _, e := range []core.Event{everyField("get"), {}} {
 							e.Kind, e.Reason, e.Verdict, e.Stage, e.Severity = kind, reason, verdict, stage, severity

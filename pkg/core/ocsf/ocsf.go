@@ -109,6 +109,8 @@ func engineOf(e *core.Event) string {
 		return "http-parser"
 	case core.StageTLS:
 		return "tls"
+	case core.StageGateway:
+		return "gateway"
 	case core.StageRequest:
 		if e.Reason == core.ReasonAuthorityMismatch {
 			return "request-authority"

@@ -71,6 +71,14 @@ func events() []core.Event {
 		{Kind: core.EventInference, Time: when, RequestID: "0123456789abcdef", Stage: core.StageAPI, Severity: core.SeverityLow, Verdict: core.Allow, Reason: core.ReasonUpstreamTimeout,
 			Detail: "nothing came for 2m0s", Host: "inference.local", Port: 443, Method: "POST", Path: "/v1/messages", Status: 200, Duration: 125 * time.Second,
 			Source: netip.MustParseAddrPort("127.0.0.1:40113"), Model: "large model\x1b[31m", Provider: "anthropic", TokensIn: 25},
+		{Kind: core.EventLifecycle, Time: when, Stage: core.StageGateway, Severity: core.SeverityInfo, Verdict: core.Allow, Reason: core.EventGatewayOpened,
+			Detail: "session s-1", Host: "gateway.openshell.svc", Port: 8080, Protocol: "tcp"},
+		{Kind: core.EventLifecycle, Time: when, Stage: core.StageGateway, Severity: core.SeverityLow, Verdict: core.Allow, Reason: core.EventGatewayLost,
+			Detail: "Unavailable: connection refused", Host: "gateway.openshell.svc", Port: 8080, Protocol: "tcp"},
+		{Kind: core.EventLifecycle, Time: when, Stage: core.StageGateway, Severity: core.SeverityMedium, Reason: core.EventRelayRefused,
+			Detail: "relay \"c-1\" to 10.0.0.1:22: not the sandbox's loopback", Host: "10.0.0.1", Port: 22, Protocol: "tcp"},
+		{Kind: core.EventLifecycle, Time: when, Stage: core.StageGateway, Severity: core.SeverityInfo, Verdict: core.Allow, Reason: core.EventRelayClosed,
+			Detail: "relay \"c-2\" to 127.0.0.1:8123", Host: "127.0.0.1", Port: 8123, Protocol: "tcp", BytesUp: 7, BytesDn: 9, Duration: 2 * time.Second},
 		{Kind: core.EventUnspecified, Time: when, Severity: core.SeverityLow, Reason: "something_new", Detail: "of a newer build"},
 	}
 }

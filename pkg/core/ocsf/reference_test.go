@@ -280,7 +280,7 @@ func (r *record) status(e *core.Event, s *shape) {
 		r.StatusID, r.Status = 1, "Success"
 	case s.class == apiClass:
 		r.StatusID, r.Status = 2, "Failure"
-	case e.Kind == core.EventConnection && (e.Verdict != core.Allow || e.Reason != core.ReasonAllowed), s == processEnd && e.ExitCode != 0, s == sshFail, s == sshRefuse:
+	case e.Kind == core.EventConnection && (e.Verdict != core.Allow || e.Reason != core.ReasonAllowed), s == processEnd && e.ExitCode != 0, s == sshFail, s == sshRefuse, e.Kind == core.EventLifecycle && (s == networkFail || s == networkRefuse):
 		r.StatusID, r.Status = 2, "Failure"
 	default:
 		r.StatusID, r.Status = 1, "Success"

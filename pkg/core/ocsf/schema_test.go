@@ -213,8 +213,8 @@ func allKinds() []core.Event {
 	for _, e := range []core.Event{full, {}} {
 		for e.Kind = core.EventUnspecified; e.Kind <= core.EventInference+1; e.Kind++ {
 			for _, e.Verdict = range []core.Verdict{core.Deny, core.Allow} {
-				for _, e.Reason = range append(core.Reasons(), "started", "stopped", "policy_loaded", core.EventAdminDecided, core.EventLaunched, core.EventExited) {
-					for _, e.Stage = range []core.Stage{core.StageConnect, core.StageRequest, core.StageSSRF, core.StageTLS, core.StageListen, core.StageBypass, core.StageConfig, core.StageSSH, core.StageAPI} {
+				for _, e.Reason = range append(core.Reasons(), "started", "stopped", "policy_loaded", core.EventAdminDecided, core.EventLaunched, core.EventExited, core.EventGatewayOpened, core.EventRelayClosed, core.EventGatewayLost, core.EventRelayRefused) {
+					for _, e.Stage = range []core.Stage{core.StageConnect, core.StageRequest, core.StageSSRF, core.StageTLS, core.StageListen, core.StageBypass, core.StageConfig, core.StageSSH, core.StageAPI, core.StageGateway} {
 						for _, e.Method = range []string{"", "GET", "PROPFIND"} {
 							e.Severity = core.Severity(len(e.Reason) % 6)
 							e.Application = []core.Application{"", core.ApplicationREST, core.ApplicationGraphQL, core.ApplicationWebSocket, core.ApplicationJSONRPC, core.ApplicationMCP}[len(e.Reason)%6]

@@ -178,12 +178,27 @@ func lifecycleShape(e *core.Event) *shape {
 		return sshShape(e.Reason)
 	case e.Stage == core.StageAPI:
 		return apiOther
+	case e.Stage == core.StageGateway:
+		return gatewayShape(e.Reason)
 	case e.Reason == core.EventStarted:
 		return lifecycleStart
 	case e.Reason == core.EventStopped:
 		return lifecycleStop
 	default:
 		return lifecycleOther
+	}
+}
+
+func gatewayShape(r core.Reason) *shape {
+	switch r {
+	case core.EventGatewayClosed, core.EventRelayClosed:
+		return networkClose
+	case core.EventGatewayLost, core.EventGatewayFailed, core.EventRelayFailed:
+		return networkFail
+	case core.EventRelayRefused:
+		return networkRefuse
+	default:
+		return networkOpen
 	}
 }
 

@@ -72,6 +72,7 @@ func (d *daemon) Detached(peer core.Peer) {
 	defer a.mu.Unlock()
 	a.peer, a.workload, a.taking, a.serving = core.Peer{}, core.Workload{}, false, false
 	d.policies.serving("")
+	d.tellGateway(core.Workload{})
 	d.lifecycle(core.EventProcessDetached, peer.Build.String())
 }
 
@@ -86,6 +87,7 @@ func (d *daemon) Workload(ctx context.Context, w core.Workload) {
 	}
 	before := a.workload
 	a.workload = w
+	d.tellGateway(w)
 	if w.ResolvedGeneration != before.ResolvedGeneration {
 		if err := d.policies.resolvedAs(ctx, w.ResolvedGeneration, w.Resolved); err != nil {
 			d.log.Error("resolved binaries cannot be used", slog.Any("error", err))

@@ -26,6 +26,9 @@ func (d *daemon) checks() []observe.Check {
 		out = append(out, observe.Check{Name: "learning", OK: true,
 			Detail: "public destinations are allowed although no rule allows them, until " + d.advisor.LearnUntil().Format(time.RFC3339)})
 	}
+	if d.gateway != nil {
+		out = append(out, observe.Check{Name: "gateway", OK: true, Detail: d.gateway.State().String()})
+	}
 	if d.hub == nil {
 		return out
 	}
@@ -90,6 +93,16 @@ func (d *daemon) metrics() *prometheus.Registry {
 	if d.box != nil {
 		g.Add(observe.EventsWaiting, func() float64 { return float64(d.box.Stats().Waiting) })
 		g.Add(observe.EventsMerged, func() float64 { return float64(d.box.Stats().Undetailed) })
+	}
+	if d.gateway != nil {
+		g.Add(observe.GatewayAnswered, func() float64 {
+			if at := d.gateway.State().Answered; !at.IsZero() {
+				return float64(at.UnixMilli()) / 1000
+			}
+			return 0
+		})
+		g.Add(observe.GatewaySession, func() float64 { return observe.Truth(d.gateway.State().Session) })
+		g.Add(observe.GatewayRelays, func() float64 { return float64(d.gateway.State().Relays) })
 	}
 	g.AddAll(observe.CredentialUses, func(emit func(float64, ...string)) {
 		for key, n := range d.credentialUses() {

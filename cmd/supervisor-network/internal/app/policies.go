@@ -61,8 +61,11 @@ func (p *policies) load(ctx context.Context, f policyfile.File) error {
 		return nil
 	}
 	detail := "the previous policy stays in force: "
-	if p.denyOnInvalid && p.generation > 0 {
-		detail = "everything is denied until the file is valid: "
+	switch {
+	case p.generation == 0:
+		detail = "there is no policy, so that everything is denied: "
+	case p.denyOnInvalid || f.Deny:
+		detail = "everything is denied until it is valid: "
 		p.quarantine = true
 		p.engine.Publish(nil)
 		p.changed(nil)
@@ -193,8 +196,12 @@ func (p *policies) decideBy(snap *decide.Snapshot) {
 	p.send()
 }
 
-// send publishes the configuration. Preconditions: mu is held.
+// send publishes the configuration, which there is none of without a policy.
+// Preconditions: mu is held.
 func (p *policies) send() {
+	if p.file.Doc == nil {
+		return
+	}
 	c := p.base
 	c.Generation, c.PolicyDigest = p.generation, p.file.Digest
 	if p.serves != "" && !p.quarantine {

@@ -14,7 +14,6 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/control"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/identify"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/listen"
-	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/policyfile"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/proxy"
 	"github.com/splitpod/splitpod/pkg/core"
 )
@@ -72,7 +71,7 @@ func (d *daemon) run(ctx context.Context, digest string) (err error) {
 	g.Go(func() error { d.inference.Run(ctx); return nil })
 	g.Go(func() error { d.state.watch(ctx, d.log); return nil })
 	g.Go(func() error { spreadOn(ctx, cgroups); return nil })
-	g.Go(func() error { policyfile.Watch(ctx, d.cfg.Policy, digest, d.log, d.reload); return nil })
+	g.Go(func() error { d.follow(ctx, digest); return nil })
 	return g.Wait()
 }
 

@@ -26,6 +26,7 @@ import (
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/control"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/decide"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/export"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/gateway"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inference"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/seal"
 	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inspect/hold"
@@ -76,6 +77,7 @@ type daemon struct {
 	advisor    *advisor.Advisor
 	vault      *seal.Vault
 	inference  *inference.Router
+	gateway    *gateway.Gateway // nil: the policy is a file
 	bodies     *hold.Bodies
 	answers    *hold.Bodies // of origins of HTTP/2, unread
 	places     *proxy.Places
@@ -123,8 +125,11 @@ func Serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) er
 	d.gauge = listen.NewGauge(cfg.MaxConnections)
 
 	var err error
-	// The policy first: a mistake in it starts nothing.
-	file := policyfile.Read(cfg.Policy)
+	// The policy first: a mistake in it starts nothing. A gateway is asked later, and again.
+	var file policyfile.File
+	if cfg.Gateway == "" {
+		file = policyfile.Read(cfg.Policy)
+	}
 	for _, w := range file.Warnings {
 		d.log.Warn("policy warning", slog.String("problem", w.String()))
 	}
@@ -157,8 +162,13 @@ func Serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) er
 			Log: d.log, Outbox: d.box, Inbox: d.inbox, Handler: d, Ready: func() bool { return observe.Holds(d.checks()) },
 		})
 	}
-	if err := d.policies.load(ctx, file); err != nil {
-		return &ConfigError{fmt.Errorf("the policy is not usable, nothing was started:\n%w", err)}
+	if err := d.openGateway(); err != nil {
+		return &ConfigError{err}
+	}
+	if d.gateway == nil {
+		if err := d.policies.load(ctx, file); err != nil {
+			return &ConfigError{fmt.Errorf("the policy is not usable, nothing was started:\n%w", err)}
+		}
 	}
 	return d.run(ctx, file.Digest)
 }
@@ -249,12 +259,17 @@ func (d *daemon) policyChanged(snap *decide.Snapshot) {
 	}
 }
 
-func (d *daemon) reload(f policyfile.File) {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+func (d *daemon) reload(f policyfile.File) { _ = d.apply(context.Background(), f) }
+
+// apply puts a changed policy in force, or says why not.
+func (d *daemon) apply(ctx context.Context, f policyfile.File) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	if err := d.policies.load(ctx, f); err != nil {
-		d.log.Error("the changed policy file is not usable", slog.Any("error", err))
+	err := d.policies.load(ctx, f)
+	if err != nil {
+		d.log.Error("the changed policy is not usable", slog.Any("error", err))
 	}
+	return err
 }
 
 func (d *daemon) lifecycle(reason core.Reason, detail string) {

@@ -30,10 +30,37 @@ const Prefix = "SPLITPOD_NETWORK_"
 // Config is everything that can be set at start. What may change while the daemon
 // runs is in the policy file.
 type Config struct {
-	// Policy file, YAML. Required. It is watched: a valid new version replaces the
-	// old one as a whole, an invalid one is refused and reported (see
+	// Policy file, YAML. It or gateway is required. It is watched: a valid new version
+	// replaces the old one as a whole, an invalid one is refused and reported (see
 	// invalid-policy).
 	Policy string `env:"POLICY" flag:"policy"`
+	// Gateway is an OpenShell gateway that has the policy in the place of a file, and whose
+	// users get into the sandbox (see docs/gateway.md): https://host:port, or
+	// http://host:port for this pod and services of the cluster (name.namespace.svc).
+	// Until it gives a policy everything is denied. Empty: none.
+	Gateway string `env:"GATEWAY" flag:"gateway"`
+	// GatewaySandbox is the id that the gateway has given this sandbox.
+	GatewaySandbox string `env:"GATEWAY_SANDBOX" flag:"gateway-sandbox"`
+	// GatewayToken is a file with the token that the gateway has made for this sandbox. It is
+	// refreshed in memory; a changed file counts at once. This or
+	// gateway-service-account-token is required with a gateway.
+	GatewayToken string `env:"GATEWAY_TOKEN" flag:"gateway-token"`
+	// GatewayServiceAccountToken is a file with a service account's token for the gateway's
+	// audience, which the gateway exchanges for one of this sandbox.
+	GatewayServiceAccountToken string `env:"GATEWAY_SERVICE_ACCOUNT_TOKEN" flag:"gateway-service-account-token"`
+	// GatewayCA is a PEM file of the certificate authorities to trust for the gateway, and
+	// no other. Required with https.
+	GatewayCA string `env:"GATEWAY_CA" flag:"gateway-ca"`
+	// GatewayCert is a PEM file of this sandbox's certificate for the gateway, with
+	// gateway-key. Both are read for every connection. Empty: none.
+	GatewayCert string `env:"GATEWAY_CERT" flag:"gateway-cert"`
+	// GatewayKey is a PEM file of the key of gateway-cert.
+	GatewayKey string `env:"GATEWAY_KEY" flag:"gateway-key"`
+	// GatewayServerName is the name that the gateway's certificate has. Empty: the host of
+	// gateway.
+	GatewayServerName string `env:"GATEWAY_SERVER_NAME" flag:"gateway-server-name"`
+	// GatewayPoll is how often the gateway is asked for the policy.
+	GatewayPoll time.Duration `env:"GATEWAY_POLL" envDefault:"10s" flag:"gateway-poll"`
 	// Listen is an address such as 127.0.0.1:3128 on which to run as a standalone
 	// proxy, without a process daemon that hands over listeners. Empty: wait for the
 	// process daemon. Whoever can reach the address can use the proxy.
@@ -91,7 +118,8 @@ type Config struct {
 	// Empty: the view is read-only, for everybody on the pod's own loopback.
 	AdminToken string `env:"ADMIN_TOKEN" flag:"admin-token"`
 	// InvalidPolicy says what happens when a changed policy file is invalid. keep: the last
-	// valid policy stays in force. deny: everything is denied until the file is valid.
+	// valid policy stays in force. deny: everything is denied until the file is valid. A
+	// gateway has a word of its own, and the stricter of the two counts.
 	InvalidPolicy string `env:"INVALID_POLICY" envDefault:"keep" flag:"invalid-policy"`
 	// MaxConnections bounds the workload's simultaneous connections and, separately, its
 	// simultaneous requests over HTTP/2; more are answered 503. Each takes two descriptors.
@@ -178,7 +206,9 @@ func (c *Config) Validate() error {
 			errs = append(errs, fmt.Errorf(format, args...))
 		}
 	}
-	bad(c.Policy != "", "--policy: which policy file?")
+	bad(c.Policy != "" || c.Gateway != "", "--policy: which policy file?")
+	bad(c.Policy == "" || c.Gateway == "", "--policy and --gateway: the policy comes from one of them; take out the other")
+	errs = append(errs, c.gatewayProblems()...)
 	bad(c.Identity == "process" || c.Identity == "off" || c.Identity == "ignore", "--identity %q: say process, off or ignore", c.Identity)
 	bad(c.Listen != "" || c.Identity == "process", "--identity %s needs --listen: a sandbox's process daemon always identifies", c.Identity)
 	bad(c.Credentials == "" || filepath.IsAbs(c.Credentials), "--credentials %q: needs an absolute path", c.Credentials)

@@ -59,3 +59,44 @@ func TestFilesOfSecretsHaveTheirPlace(t *testing.T) {
 		}
 	}
 }
+
+// TestAPolicyComesFromOnePlace: a file or a gateway, and what belongs to a gateway is whole.
+func TestAPolicyComesFromOnePlace(t *testing.T) {
+	secure := []string{"--gateway", "https://g:1", "--gateway-sandbox", "s", "--gateway-token", "/t", "--gateway-ca", "/ca"}
+	clear := []string{"--gateway", "http://g:1", "--gateway-sandbox", "s", "--gateway-service-account-token", "/t"}
+	with := func(base []string, more ...string) []string { return append(base[:len(base):len(base)], more...) }
+	for rule, c := range map[string]struct {
+		args []string
+		err  string
+	}{
+		"over TLS":                       {secure, ""},
+		"over TLS, with everything":      {with(secure, "--gateway-cert", "/c", "--gateway-key", "/k", "--gateway-server-name", "n", "--gateway-poll", "1s"), ""},
+		"in the clear":                   {clear, ""},
+		"none":                           {nil, "--policy"},
+		"both":                           {with(secure, "--policy", "/p"), "--policy and --gateway"},
+		"no URL":                         {with(secure, "--gateway", "g:1"), "--gateway:"},
+		"a URL with a password":          {with(secure, "--gateway", "https://u:SECRET@g:1"), "--gateway:"},
+		"no sandbox":                     {with(secure, "--gateway-sandbox", ""), "--gateway-sandbox"},
+		"no token":                       {with(secure, "--gateway-token", ""), "--gateway-token"},
+		"two tokens":                     {with(secure, "--gateway-service-account-token", "/t"), "--gateway-token"},
+		"a token that is no file's":      {with(secure, "--gateway-token", "t"), "--gateway-token"},
+		"no authority":                   {with(secure, "--gateway-ca", ""), "--gateway-ca"},
+		"an authority in the clear":      {with(clear, "--gateway-ca", "/ca"), "--gateway-ca"},
+		"a certificate without a key":    {with(secure, "--gateway-cert", "/c"), "--gateway-cert"},
+		"a key without a certificate":    {with(secure, "--gateway-key", "/k"), "--gateway-cert"},
+		"a token for nobody":             {[]string{"--policy", "/p", "--gateway-token", "/t"}, "--gateway-token"},
+		"a sandbox of nobody":            {[]string{"--policy", "/p", "--gateway-sandbox", "s"}, "--gateway-sandbox"},
+		"without a pause":                {with(secure, "--gateway-poll", "0s"), "--gateway-poll"},
+		"for a proxy without a sandbox":  {with(secure, "--listen", "127.0.0.1:3128"), "--gateway"},
+		"a server's name and no gateway": {[]string{"--policy", "/p", "--gateway-server-name", "n"}, "--gateway-server-name"},
+	} {
+		cfg, _, err := Load("test", c.args, nil)
+		if err != nil {
+			t.Fatalf("%s: %v", rule, err)
+		}
+		err = cfg.Validate()
+		if (err == nil) != (c.err == "") || err != nil && (!strings.Contains(err.Error(), c.err) || strings.Contains(err.Error(), "SECRET")) {
+			t.Errorf("%s: %v, want %q", rule, err, c.err)
+		}
+	}
+}

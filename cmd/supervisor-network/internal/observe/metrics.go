@@ -45,6 +45,10 @@ var (
 	ModelCalls  = Metric{Counter, "splitpod_inference_calls_total", "Model calls that a provider answered, by the model of their route and the class of the answer's status (2xx).", []string{"model", "status"}}
 	ModelTokens = Metric{Counter, "splitpod_inference_tokens_total", "Tokens that providers counted in them, by the model of their route: of requests (in) and answers (out).", []string{"model", "direction"}}
 
+	GatewayAnswered = Metric{Gauge, "splitpod_gateway_answered_timestamp_seconds", "When the gateway last gave the configuration; 0: never. Only with a gateway, like the next two.", nil}
+	GatewaySession  = Metric{Gauge, "splitpod_gateway_session", "1 while the gateway has a session with this sandbox.", nil}
+	GatewayRelays   = Metric{Gauge, "splitpod_gateway_relays", "Connections into the sandbox by the gateway now.", nil}
+
 	AdminRefused = Metric{Counter, "splitpod_admin_refused_total", "Questions on the admin address and socket that were not answered for who asked them, by reason: admin_token_missing, admin_token_wrong, admin_token_unreadable, admin_refused.", []string{"reason"}}
 
 	PeerAttached  = Metric{Gauge, "splitpod_peer_attached", "1 while a process daemon is on the contract.", nil}

@@ -29,6 +29,7 @@ type File struct {
 	Warnings []strictyaml.Problem
 	Digest   string // hex SHA-256 of the bytes
 	Err      error
+	Deny     bool // an invalid one denies everything, whatever is configured
 }
 
 // Read reads the file as it is now.

@@ -57,7 +57,10 @@ app.kubernetes.io/component: sandbox
 {{- if not .Values.workload.image.repository }}{{ fail "workload.image.repository: which image is sandboxed?" }}{{ end -}}
 {{- if not .Values.workload.command }}{{ fail "workload.command: which program of the image is run? A pod does not know the image's entrypoint" }}{{ end -}}
 {{- if and .Values.policy.inline .Values.policy.configMap.name }}{{ fail "policy: give inline or configMap.name, not both" }}{{ end -}}
-{{- if not (or .Values.policy.inline .Values.policy.configMap.name) }}{{ fail "policy: give inline or configMap.name; without a policy nothing can be allowed" }}{{ end -}}
+{{- if not (or .Values.policy.inline .Values.policy.configMap.name .Values.gateway.url) }}{{ fail "policy: give inline or configMap.name, or gateway.url; without a policy nothing can be allowed" }}{{ end -}}
+{{- if and .Values.gateway.url (or .Values.policy.inline .Values.policy.configMap.name) }}{{ fail "gateway.url: the gateway has the policy; take out policy.inline and policy.configMap.name" }}{{ end -}}
+{{- if and .Values.gateway.url (not .Values.gateway.sandbox) }}{{ fail "gateway.sandbox: which sandbox of the gateway is this?" }}{{ end -}}
+{{- if and .Values.gateway.url (not .Values.gateway.secret) (or .Values.gateway.token (hasPrefix "https:" .Values.gateway.url)) }}{{ fail "gateway.secret: which Secret has the token or the certificate authority?" }}{{ end -}}
 {{- if and (eq .Values.kind "Job") (eq .Values.topology "containers") }}{{ fail "topology containers: a Job would never end, because the network daemon does not; use sidecar" }}{{ end -}}
 {{- if eq (int .Values.ports.network) (int .Values.ports.process) }}{{ fail "ports: network and process are two ports of one pod; give them different numbers" }}{{ end -}}
 {{- range list "name" "instance" "component" -}}

@@ -84,10 +84,22 @@ volumes:
     emptyDir: {medium: Memory, sizeLimit: 16Mi}
   - name: state # the interception CA's key; a restart of the container keeps it
     emptyDir: {medium: Memory, sizeLimit: 16Mi}
+  {{- if not .Values.gateway.url }}
   - name: policy
     configMap:
       name: {{ include "splitpod.policyName" . }}
       items: [{key: {{ .Values.policy.configMap.key }}, path: policy.yaml}]
+  {{- else }}
+  {{- with .Values.gateway.secret }}
+  - name: gateway # for the network daemon alone
+    secret: {secretName: {{ . }}}
+  {{- end }}
+  {{- if not .Values.gateway.token }}
+  - name: gateway-account # for the network daemon alone
+    projected:
+      sources: [{serviceAccountToken: {path: token, audience: {{ .Values.gateway.audience }}, expirationSeconds: 3600}}]
+  {{- end }}
+  {{- end }}
   {{- with .Values.credentials.secret }}
   - name: credentials # for the network daemon alone
     secret: {secretName: {{ . }}}
@@ -149,7 +161,24 @@ seccompProfile: {type: RuntimeDefault}
   {{- end }}
   args:
     - serve
+    {{- if not .Values.gateway.url }}
     - --policy=/etc/splitpod/policy.yaml
+    {{- else }}
+    - --gateway={{ .Values.gateway.url }}
+    - --gateway-sandbox={{ .Values.gateway.sandbox }}
+    {{- if .Values.gateway.token }}
+    - --gateway-token=/etc/splitpod-gateway/{{ .Values.gateway.token }}
+    {{- else }}
+    - --gateway-service-account-token=/var/run/splitpod-gateway/token
+    {{- end }}
+    {{- if hasPrefix "https:" .Values.gateway.url }}
+    - --gateway-ca=/etc/splitpod-gateway/{{ .Values.gateway.ca }}
+    {{- if .Values.gateway.clientCertificate }}
+    - --gateway-cert=/etc/splitpod-gateway/tls.crt
+    - --gateway-key=/etc/splitpod-gateway/tls.key
+    {{- end }}
+    {{- end }}
+    {{- end }}
     {{- if .Values.credentials.secret }}
     - --credentials=/etc/splitpod-credentials/{{ .Values.credentials.key }}
     {{- end }}
@@ -179,7 +208,16 @@ seccompProfile: {type: RuntimeDefault}
   volumeMounts:
     - {name: run, mountPath: /run/splitpod}
     - {name: state, mountPath: /var/lib/splitpod}
+    {{- if not .Values.gateway.url }}
     - {name: policy, mountPath: /etc/splitpod, readOnly: true}
+    {{- else }}
+    {{- if .Values.gateway.secret }}
+    - {name: gateway, mountPath: /etc/splitpod-gateway, readOnly: true}
+    {{- end }}
+    {{- if not .Values.gateway.token }}
+    - {name: gateway-account, mountPath: /var/run/splitpod-gateway, readOnly: true}
+    {{- end }}
+    {{- end }}
     {{- if .Values.credentials.secret }}
     - {name: credentials, mountPath: /etc/splitpod-credentials, readOnly: true}
     {{- end }}

@@ -1,0 +1,251 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Bounds of tokens and their refreshes.
+const (
+	maxToken     = 16 << 10
+	minRefresh   = time.Second
+	maxRefresh   = 12 * time.Hour
+	unknownUntil = 6 * time.Hour // the wait for a token that says no end
+	refreshAgain = 10 * time.Second
+)
+
+// tokens holds the sandbox's token: that of a file, or one that a service account's was
+// exchanged for, and what either was refreshed to. It is never written anywhere.
+type tokens struct {
+	file     string
+	exchange func(ctx context.Context) (string, error) // nil: the file holds the sandbox's token itself
+	renew    func(ctx context.Context) (string, error)
+	hide     func(error) string
+	log      *slog.Logger
+	changed  chan struct{} // there is another one
+
+	mu   sync.Mutex
+	now  string // guarded by mu; empty: none yet
+	last string // guarded by mu; the one before, which may still stand in an answer
+	from string // guarded by mu; what the file held when it was read last
+}
+
+// current is the token to show. The file is read every time, so that a replaced one counts
+// at once; one that cannot be read now does not take away what is known.
+func (t *tokens) current(ctx context.Context) (string, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.exchange != nil {
+		return t.exchanged(ctx)
+	}
+	text, err := readToken(t.file)
+	if err != nil && t.now == "" {
+		return "", err
+	}
+	if err == nil && text != t.from {
+		t.from = text
+		t.set(text)
+	}
+	return t.now, nil
+}
+
+// exchanged is the token that the service account's was exchanged for. Preconditions: mu is
+// held.
+func (t *tokens) exchanged(ctx context.Context) (string, error) {
+	if t.now != "" {
+		return t.now, nil
+	}
+	account, err := readToken(t.file)
+	if err != nil {
+		return "", err
+	}
+	t.from = account
+	token, err := t.exchange(context.WithValue(ctx, shownKey{}, account))
+	if err == nil {
+		err = usable(token)
+	}
+	if err != nil {
+		return "", fmt.Errorf("exchange the service account's token: %w", err)
+	}
+	t.set(token)
+	return token, nil
+}
+
+// set takes another token. Preconditions: mu is held.
+func (t *tokens) set(token string) {
+	t.last, t.now = t.now, token
+	select {
+	case t.changed <- struct{}{}:
+	default:
+	}
+}
+
+// refused forgets a token that was exchanged for, because the gateway does not take it.
+func (t *tokens) refused() {
+	if t.exchange == nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.now != "" {
+		t.last, t.now = t.now, ""
+	}
+}
+
+// without is a text in which no token stands.
+func (t *tokens) without(text string) string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, token := range []string{t.now, t.last, t.from} {
+		if token != "" {
+			text = strings.ReplaceAll(text, token, "REDACTED")
+		}
+	}
+	return text
+}
+
+// keep refreshes the token in time until ctx ends.
+func (t *tokens) keep(ctx context.Context) {
+	for {
+		t.mu.Lock()
+		token := t.now
+		t.mu.Unlock()
+		wait := maxRefresh
+		if token != "" {
+			wait = refreshIn(token, time.Now())
+		}
+		due := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			due.Stop()
+			return
+		case <-t.changed:
+			due.Stop()
+			continue
+		case <-due.C:
+		}
+		for token != "" && !t.refresh(ctx, token) {
+			if !sleep(ctx, refreshAgain) {
+				return
+			}
+		}
+	}
+}
+
+// refresh has the gateway give another token for one, and reports whether there is another.
+func (t *tokens) refresh(ctx context.Context, old string) bool {
+	t.mu.Lock()
+	replaced := t.now != old
+	t.mu.Unlock()
+	if replaced {
+		return true // by the file, or forgotten
+	}
+	token, err := t.renew(ctx)
+	if err == nil {
+		err = usable(token)
+	}
+	if err != nil {
+		if ctx.Err() == nil {
+			t.log.Warn("the gateway's token is not refreshed; it is tried again", slog.String("error", t.hide(err)))
+		}
+		return false
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.now == old {
+		t.last, t.now = old, token
+	}
+	return true
+}
+
+// refreshIn is how long a token is used until it is refreshed: most of its time, and more by
+// a little that differs from one token to the other.
+func refreshIn(token string, now time.Time) time.Duration {
+	wait := unknownUntil
+	if end, ok := expiry(token); ok {
+		wait = end.Sub(now) * 8 / 10
+	}
+	wait = min(max(wait, minRefresh), maxRefresh)
+	return wait + wait*time.Duration(len(token)%10)/100
+}
+
+// expiry is when a token ends (RFC 7519, exp); false: it does not say, or never. The
+// gateway judges its tokens, not this daemon.
+func expiry(token string) (time.Time, bool) {
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		return time.Time{}, false
+	}
+	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil {
+		return time.Time{}, false
+	}
+	var claims struct {
+		Exp int64 `json:"exp"`
+	}
+	if json.Unmarshal(payload, &claims) != nil || claims.Exp <= 0 {
+		return time.Time{}, false
+	}
+	return time.Unix(claims.Exp, 0), true
+}
+
+// readToken reads a file of one token. The error does not repeat what it holds.
+func readToken(file string) (string, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return "", fmt.Errorf("read the gateway's token: %w", err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxToken+1))
+	if err != nil {
+		return "", fmt.Errorf("read the gateway's token: %w", err)
+	}
+	text := string(bytes.TrimSpace(data))
+	if err := usable(text); err != nil {
+		return "", fmt.Errorf("the gateway's token in %s: %w", file, err)
+	}
+	return text, nil
+}
+
+var errToken = errors.New("say one token of visible ASCII characters, 16 KiB at most")
+
+func usable(token string) error {
+	if token == "" || len(token) > maxToken || strings.ContainsFunc(token, func(c rune) bool { return c <= ' ' || c > '~' }) {
+		return errToken
+	}
+	return nil
+}
+
+// shownKey is the context's key of the token that a call shows in the place of the current.
+type shownKey struct{}
+
+// bearer shows the token with every call (credentials.PerRPCCredentials).
+type bearer struct {
+	tokens *tokens
+	secure bool
+}
+
+// GetRequestMetadata implements credentials.PerRPCCredentials.
+func (b bearer) GetRequestMetadata(ctx context.Context, _ ...string) (map[string]string, error) {
+	token, ok := ctx.Value(shownKey{}).(string)
+	if !ok {
+		var err error
+		if token, err = b.tokens.current(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return map[string]string{"authorization": "Bearer " + token}, nil
+}
+
+// RequireTransportSecurity implements credentials.PerRPCCredentials.
+func (b bearer) RequireTransportSecurity() bool { return b.secure }
