@@ -122,6 +122,13 @@ func TestAGatewayGovernsASandbox(t *testing.T) {
 	if out != "hello\n1000\n" || code != 7 {
 		t.Errorf("a command by SSH: exit code %d, %q", code, out)
 	}
+	eventually(t, "a server in the sandbox", func() bool {
+		c, err := g.Open(&gatewayv1.TcpRelayTarget{Host: "127.0.0.1", Port: 8123})
+		if err == nil {
+			c.Close()
+		}
+		return err == nil
+	})
 	if body := servedBy(t, g, 8123, "/"); !strings.Contains(body, "Directory listing") {
 		t.Errorf("what the workload serves: %s", body)
 	}
