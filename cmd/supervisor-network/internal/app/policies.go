@@ -64,7 +64,7 @@ func (p *policies) load(ctx context.Context, f policyfile.File) error {
 	switch {
 	case p.generation == 0:
 		detail = "there is no policy, so that everything is denied: "
-	case p.denyOnInvalid || f.Deny:
+	case p.denyOnInvalid || f.Deny || p.quarantine: // what was denied stays so
 		detail = "everything is denied until it is valid: "
 		p.quarantine = true
 		p.engine.Publish(nil)

@@ -8,10 +8,12 @@ import (
 	"log/slog"
 	"net"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
@@ -73,6 +75,7 @@ type Gateway struct {
 	workload link.Watched[seen]
 	policy   judged        // of Run's polls alone
 	grace    time.Duration // exitGrace; tests change it
+	asks     *rate.Limiter // relays that are asked for, those that are refused included
 
 	relays  atomic.Int64
 	session atomic.Bool
@@ -100,7 +103,7 @@ func Open(opt Options) (*Gateway, error) {
 	if opt.Clear && !grants.Nearby(host) {
 		return nil, errors.New("plain http goes to this pod or to a service of the cluster (name.namespace.svc) only, because it shows the token and what happens in the sandbox to whoever is between; write https://")
 	}
-	g := &Gateway{opt: opt, grace: exitGrace, reports: make(chan *gatewayv1.ReportPolicyStatusRequest, maxReports)}
+	g := &Gateway{opt: opt, grace: exitGrace, asks: rate.NewLimiter(maxAsks, maxAsks), reports: make(chan *gatewayv1.ReportPolicyStatusRequest, maxReports)}
 	g.tokens = &tokens{file: opt.Token, changed: make(chan struct{}, 1), log: opt.Log, hide: g.say,
 		renew: func(ctx context.Context) (string, error) {
 			r, err := g.client.RefreshSandboxToken(ctx, &gatewayv1.RefreshSandboxTokenRequest{})
@@ -224,8 +227,15 @@ func (g *Gateway) say(err error) string {
 	if s, ok := status.FromError(err); ok {
 		text = s.Code().String() + ": " + s.Message()
 	}
-	text = g.tokens.without(text)
-	return text[:min(len(text), maxSaid)]
+	return g.shown(text)
+}
+
+// shown is a gateway's word as it may be repeated: without a token, and not too long.
+func (g *Gateway) shown(text string) string { return cut(g.tokens.without(text), maxSaid) }
+
+// cut is the beginning of a text, which is UTF-8 also where it ends: nothing else is sent.
+func cut(text string, most int) string {
+	return strings.ToValidUTF8(text[:min(len(text), most)], "")
 }
 
 // event records something about the gateway; target is where in the sandbox a relay leads.

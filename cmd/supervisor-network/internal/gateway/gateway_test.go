@@ -14,6 +14,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -260,6 +261,37 @@ func TestAPolicyIsJudgedOnceAndAcknowledged(t *testing.T) {
 				t.Errorf("the gateway is told %v", got)
 			}
 		})
+	}
+}
+
+// TestWhyAPolicyIsRefusedCanBeSent, however long it is and wherever it is cut.
+func TestWhyAPolicyIsRefusedCanBeSent(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	for _, before := range []string{"", "x"} {
+		w.report(configured(1, "a.test"), errors.New(before+strings.Repeat("é", maxLoadError)))
+		if r := <-w.reports; !utf8.ValidString(r.GetLoadError()) || len(r.GetLoadError()) < maxLoadError-1 {
+			t.Errorf("%d bytes, valid: %t", len(r.GetLoadError()), utf8.ValidString(r.GetLoadError()))
+		}
+		if said := w.say(errors.New(before + strings.Repeat("é", maxSaid))); !utf8.ValidString(said) {
+			t.Errorf("%q", said)
+		}
+	}
+}
+
+// TestTheEndOfThisDaemonSaysNothingAboutAPolicy: one that is judged then is judged whole.
+func TestTheEndOfThisDaemonSaysNothingAboutAPolicy(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	var judged error
+	w := newWorld(t, nil, func(o *Options) {
+		o.Apply = func(ctx context.Context, _ policyfile.File) error {
+			cancel()
+			judged = ctx.Err()
+			return judged
+		}
+	})
+	w.take(ctx, configured(1, "a.test"))
+	if judged != nil {
+		t.Error(judged)
 	}
 }
 

@@ -136,7 +136,7 @@ func (g *Gateway) take(ctx context.Context, c *gatewayv1.GetSandboxConfigRespons
 	}
 	f := candidate(c)
 	f.Deny = now.deny
-	now.err = g.opt.Apply(ctx, f)
+	now.err = g.opt.Apply(context.WithoutCancel(ctx), f) // the end of this daemon says nothing about a policy
 	if ctx.Err() != nil {
 		return
 	}
@@ -177,8 +177,7 @@ func (g *Gateway) report(c *gatewayv1.GetSandboxConfigResponse, err error) {
 	}
 	r := &gatewayv1.ReportPolicyStatusRequest{SandboxId: g.opt.SandboxID, Version: c.GetVersion(), Status: gatewayv1.PolicyStatus_POLICY_STATUS_LOADED}
 	if err != nil {
-		text := err.Error()
-		r.Status, r.LoadError = gatewayv1.PolicyStatus_POLICY_STATUS_FAILED, text[:min(len(text), maxLoadError)]
+		r.Status, r.LoadError = gatewayv1.PolicyStatus_POLICY_STATUS_FAILED, cut(err.Error(), maxLoadError)
 	}
 	select {
 	case g.reports <- r:
@@ -194,7 +193,7 @@ func (g *Gateway) deliver(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case r := <-g.reports:
-			err := persist(ctx, time.Second, longestPause, func() error {
+			err := persist(ctx, time.Second, longestPause, lasting, func() error {
 				_, err := g.client.ReportPolicyStatus(ctx, r)
 				return err
 			})
@@ -205,11 +204,11 @@ func (g *Gateway) deliver(ctx context.Context) {
 	}
 }
 
-// persist calls again, with growing pauses, what failed in a way that may pass.
-func persist(ctx context.Context, pause, longest time.Duration, call func() error) error {
+// persist calls again, with growing pauses, what failed in a way that is not final.
+func persist(ctx context.Context, pause, longest time.Duration, final func(codes.Code) bool, call func() error) error {
 	for {
 		err := call()
-		if err == nil || lasting(status.Code(err)) || !sleep(ctx, pause) {
+		if err == nil || final(status.Code(err)) || !sleep(ctx, pause) {
 			return err
 		}
 		pause = min(2*pause, longest)

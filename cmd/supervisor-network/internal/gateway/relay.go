@@ -22,6 +22,7 @@ import (
 // needs some.
 const (
 	maxRelays = 32
+	maxAsks   = 64 // a second, and at once; who asks for more is heard later
 	maxFrame  = 16 << 10
 	openTime  = 10 * time.Second // the gateway waits no longer for it to be claimed
 )
@@ -70,7 +71,7 @@ func (a *asked) answer(failed string) error {
 
 // told records what became of a relay.
 func (g *Gateway) told(a *asked, reason core.Reason, severity core.Severity, why string, more ...func(*core.Event)) {
-	verdict, detail := core.Allow, "relay "+strconv.Quote(a.channel)+" to "+a.to.String()
+	verdict, detail := core.Allow, "relay "+strconv.Quote(g.shown(a.channel))+" to "+a.to.String()
 	if reason == core.EventRelayRefused {
 		verdict = core.Deny
 	}
@@ -83,7 +84,11 @@ func (g *Gateway) told(a *asked, reason core.Reason, severity core.Severity, why
 // begin starts a relay, or refuses it before anything is done for it.
 func (g *Gateway) begin(ctx context.Context, s *session, instance core.InstanceID, open *gatewayv1.RelayOpen, relays *sync.WaitGroup) {
 	to, err := targetOf(open)
+	to.host = g.shown(to.host) // as it is, unless it is refused
 	a := &asked{s, instance, open.GetChannelId(), to}
+	if err == nil && len(a.channel) > maxSaid {
+		err = errors.New("the name of the relay is too long")
+	}
 	if err == nil && g.relays.Load() >= maxRelays {
 		err = fmt.Errorf("%d relays are open already", maxRelays)
 	}
@@ -164,7 +169,8 @@ func (g *Gateway) carry(ctx context.Context, cancel func(), inside Stream, chann
 	return up, down, err
 }
 
-// copyOut carries what the sandbox says, as fast as the gateway takes it.
+// copyOut carries what the sandbox says, as fast as the gateway takes it. What the gateway
+// does not hear any more keeps no relay open.
 func copyOut(out grpc.BidiStreamingClient[gatewayv1.RelayFrame, gatewayv1.RelayFrame], inside Stream, watch *relay.Watch) (n uint64) {
 	heard := true
 	for {
@@ -173,7 +179,6 @@ func copyOut(out grpc.BidiStreamingClient[gatewayv1.RelayFrame, gatewayv1.RelayF
 			_ = out.CloseSend()
 			return n
 		}
-		watch.Mark()
 		for heard && len(data) > 0 {
 			part := data[:min(len(data), maxFrame)]
 			if heard = out.Send(&gatewayv1.RelayFrame{Payload: &gatewayv1.RelayFrame_Data{Data: part}}) == nil; heard {

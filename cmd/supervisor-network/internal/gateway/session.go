@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"sync"
 	"time"
 
@@ -23,6 +24,8 @@ const (
 	exitAgain         = 250 * time.Millisecond
 	exitLongest       = 2 * time.Second
 	exitGrace         = 2 * time.Second // for the report, when this daemon has to end
+
+	settled = longestAgain // a session that ends sooner is no success: who accepts and closes is left alone for longer and longer
 )
 
 // seen is the workload now, and the last one that has ended: both, because whoever looks may
@@ -55,6 +58,17 @@ func (g *Gateway) attend(ctx context.Context) {
 		sessions.Wait()
 		relays.Wait()
 	}
+	report := func(w core.Workload) {
+		if w.Instance == told {
+			return
+		}
+		told = w.Instance
+		endReport() // of another one, which nobody asks for any more
+		reports.Wait()
+		var own context.Context
+		own, endReport = context.WithCancel(context.WithoutCancel(ctx))
+		reports.Go(func() { g.reportExit(own, w) })
+	}
 	_ = g.workload.Each(ctx, func(w seen) error {
 		if w.now.Instance != instance {
 			end()
@@ -74,17 +88,14 @@ func (g *Gateway) attend(ctx context.Context) {
 			endSession()
 			sessions.Wait()
 		}
-		if w.ended.Instance != told {
-			told = w.ended.Instance
-			endReport() // of another one, which nobody asks for any more
-			reports.Wait()
-			var own context.Context
-			own, endReport = context.WithCancel(context.WithoutCancel(ctx))
-			reports.Go(func() { g.reportExit(own, w.ended) })
-		}
+		report(w.ended)
 		return nil
 	})
 	end()
+	g.mu.Lock()
+	last := g.ended
+	g.mu.Unlock()
+	report(last) // both ends may come at one moment
 	patience := time.AfterFunc(g.grace, endReport)
 	defer patience.Stop()
 	reports.Wait()
@@ -93,7 +104,8 @@ func (g *Gateway) attend(ctx context.Context) {
 
 // reportExit tells the gateway how the workload ended.
 func (g *Gateway) reportExit(ctx context.Context, w core.Workload) {
-	err := persist(ctx, exitAgain, exitLongest, func() error {
+	unknown := func(c codes.Code) bool { return c == codes.Unimplemented }
+	err := persist(ctx, exitAgain, exitLongest, unknown, func() error {
 		_, err := g.client.ReportMainProcessExit(ctx, &gatewayv1.ReportMainProcessExitRequest{
 			SandboxId: g.opt.SandboxID, InstanceId: string(w.Instance), ExitCode: int32(w.Exit.Code),
 		})
@@ -112,6 +124,7 @@ func (g *Gateway) reportExit(ctx context.Context, w core.Workload) {
 func (g *Gateway) keep(ctx, inside context.Context, instance core.InstanceID, relays *sync.WaitGroup) {
 	pause, said := shortestAgain, ""
 	for ctx.Err() == nil {
+		begun := time.Now()
 		opened, err := g.hold(ctx, inside, instance, relays)
 		if status.Code(err) == codes.Unauthenticated {
 			g.tokens.refused()
@@ -120,7 +133,9 @@ func (g *Gateway) keep(ctx, inside context.Context, instance core.InstanceID, re
 		case ctx.Err() != nil:
 			return
 		case opened:
-			pause, said = shortestAgain, ""
+			if said = ""; time.Since(begun) > settled {
+				pause = shortestAgain
+			}
 		case said != text:
 			said = text
 			g.opt.Log.Warn("no session with the gateway; it is tried again", slog.String("error", text))
@@ -165,10 +180,11 @@ func (g *Gateway) hold(ctx, inside context.Context, instance core.InstanceID, re
 	}
 	g.session.Store(true)
 	begun := time.Now()
-	g.event(core.EventGatewayOpened, core.SeverityInfo, core.Allow, "session "+accepted.GetSessionId())
+	name := "session " + strconv.Quote(g.shown(accepted.GetSessionId()))
+	g.event(core.EventGatewayOpened, core.SeverityInfo, core.Allow, name)
 	defer func() {
 		g.session.Store(false)
-		g.event(core.EventGatewayClosed, core.SeverityInfo, core.Allow, "session "+accepted.GetSessionId()+": "+g.say(err), func(e *core.Event) { e.Duration = time.Since(begun) })
+		g.event(core.EventGatewayClosed, core.SeverityInfo, core.Allow, name+": "+g.say(err), func(e *core.Event) { e.Duration = time.Since(begun) })
 	}()
 	go s.beat(own, max(time.Duration(accepted.GetHeartbeatIntervalSecs())*time.Second, shortestHeartbeat))
 	for {
@@ -177,6 +193,9 @@ func (g *Gateway) hold(ctx, inside context.Context, instance core.InstanceID, re
 			return true, caused(own, err)
 		}
 		if open := m.GetRelayOpen(); open != nil {
+			if err := g.asks.Wait(own); err != nil {
+				return true, caused(own, err)
+			}
 			g.begin(inside, s, instance, open, relays)
 		}
 	}

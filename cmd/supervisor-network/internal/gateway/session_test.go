@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"slices"
 	"strings"
@@ -13,6 +14,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/time/rate"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -527,4 +530,172 @@ func TestARelayInWhichNothingMovesEnds(t *testing.T) {
 	if e := w.event(core.EventRelayFailed, 0); !strings.Contains(e.Detail, relay.ErrIdle.Error()) {
 		t.Error(e.Detail)
 	}
+}
+
+// TestAWorkloadThatNeverStopsTalkingKeepsNoRelay: what it says when the gateway has ended is
+// heard by nobody.
+func TestAWorkloadThatNeverStopsTalkingKeepsNoRelay(t *testing.T) {
+	w := newWorld(t, nil, func(o *Options) { o.Idle = 50 * time.Millisecond })
+	w.sandbox(func(c *net.TCPConn, _ core.RelayTarget, _ uint16) {
+		for {
+			if _, err := c.Write([]byte("tick")); err != nil {
+				return
+			}
+		}
+	})
+	w.run()
+	w.running()
+	r, result := w.server.Ask(&gatewayv1.RelayOpen{})
+	if !(<-result).GetSuccess() {
+		t.Fatal("it is not opened")
+	}
+	r.Close()
+	w.event(core.EventRelayFailed, 0)
+	w.counts(0)
+}
+
+// TestAnEndThatComesWithTheEndOfThisDaemonIsTold: whichever is seen first.
+func TestAnEndThatComesWithTheEndOfThisDaemonIsTold(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	w.grace = 5 * time.Minute
+	asked, leave := make(chan struct{}), make(chan struct{})
+	w.enters(func(context.Context, core.RelayTarget, uint16) (Stream, error) {
+		close(asked)
+		<-leave // holds the end of this daemon up
+		return nil, errors.New("no")
+	})
+	stop := w.run()
+	w.running()
+	w.server.Ask(&gatewayv1.RelayOpen{})
+	<-asked
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		stop()
+	}()
+	w.server.Idle() // the daemon ends
+	w.Workload(core.Workload{Instance: instance, Phase: core.PhaseExited, Exit: core.Exit{Code: 5}})
+	close(leave)
+	<-ended
+	if e := w.server.Exit(); e.GetExitCode() != 5 || e.GetInstanceId() != string(instance) {
+		t.Errorf("%v", e)
+	}
+}
+
+// TestAReportThatIsRefusedIsTriedAgain: whatever the reason is, it may pass.
+func TestAReportThatIsRefusedIsTriedAgain(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	w.server.Fail("ReportMainProcessExit", status.Error(codes.Unauthenticated, "not any more"))
+	w.run()
+	w.Workload(core.Workload{Instance: instance, Phase: core.PhaseExited, Exit: core.Exit{Code: 5}})
+	w.server.Called("ReportMainProcessExit", 2)
+	w.server.Fail("ReportMainProcessExit", nil)
+	if e := w.server.Exit(); e.GetExitCode() != 5 {
+		t.Errorf("%v", e)
+	}
+}
+
+// TestNamesOfTheGatewayAreNoPlaceForATokenNorForMuch: those of sessions, relays and hosts
+// are on record.
+func TestNamesOfTheGatewayAreNoPlaceForATokenNorForMuch(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	token, err := w.tokens.current(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.server.FirstWord(&gatewayv1.GatewayMessage{Payload: &gatewayv1.GatewayMessage_SessionAccepted{SessionAccepted: &gatewayv1.SessionAccepted{SessionId: token + strings.Repeat("x", 1000)}}})
+	w.run()
+	w.running()
+	e := w.event(core.EventGatewayOpened, 0)
+	s := &session{stream: &beats{}}
+	w.begin(t.Context(), s, instance, &gatewayv1.RelayOpen{ChannelId: token, Target: &gatewayv1.RelayOpen_Tcp{Tcp: loopback(token+strings.Repeat("x", 1000), 80)}}, nil)
+	w.begin(t.Context(), s, instance, &gatewayv1.RelayOpen{ChannelId: strings.Repeat("x", 1000)}, nil)
+	for _, e := range []core.Event{e, w.event(core.EventRelayRefused, 0), w.event(core.EventRelayRefused, 1)} {
+		if said := e.Host + " " + e.Detail; strings.Contains(said, token) || len(said) > 3*maxSaid {
+			t.Errorf("%s", said)
+		}
+	}
+}
+
+// TestWhoAcceptsAndClosesIsLeftAloneForLonger, as who does not accept is.
+func TestWhoAcceptsAndClosesIsLeftAloneForLonger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var sessions atomic.Int32
+		g := &Gateway{tokens: &tokens{}, opt: Options{Event: func(core.Event) {}, Log: slog.New(slog.DiscardHandler)},
+			client: closing{sessions: &sessions}}
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+		defer cancel()
+		g.keep(ctx, ctx, instance, nil)
+		if n := sessions.Load(); n < 10 || n > 15 {
+			t.Errorf("%d sessions in five minutes", n)
+		}
+	})
+}
+
+// closing is a gateway that accepts sessions and closes them.
+type closing struct {
+	gatewayv1.OpenShellClient
+	sessions *atomic.Int32
+}
+
+func (c closing) ConnectSupervisor(context.Context, ...grpc.CallOption) (grpc.BidiStreamingClient[gatewayv1.SupervisorMessage, gatewayv1.GatewayMessage], error) {
+	c.sessions.Add(1)
+	return &accepted{}, nil
+}
+
+type accepted struct {
+	grpc.BidiStreamingClient[gatewayv1.SupervisorMessage, gatewayv1.GatewayMessage]
+	heard bool
+}
+
+func (*accepted) Send(*gatewayv1.SupervisorMessage) error { return nil }
+
+func (a *accepted) Recv() (*gatewayv1.GatewayMessage, error) {
+	if a.heard {
+		return nil, io.EOF
+	}
+	a.heard = true
+	return &gatewayv1.GatewayMessage{Payload: &gatewayv1.GatewayMessage_SessionAccepted{SessionAccepted: &gatewayv1.SessionAccepted{}}}, nil
+}
+
+// asking is a session in which nothing but relays are asked for, all of which are refused.
+type asking struct {
+	accepted
+	ctx   context.Context
+	asked *atomic.Int32
+}
+
+func (a *asking) Recv() (*gatewayv1.GatewayMessage, error) {
+	if !a.heard {
+		return a.accepted.Recv()
+	}
+	if err := a.ctx.Err(); err != nil {
+		return nil, err
+	}
+	a.asked.Add(1)
+	return &gatewayv1.GatewayMessage{Payload: &gatewayv1.GatewayMessage_RelayOpen{RelayOpen: &gatewayv1.RelayOpen{Target: &gatewayv1.RelayOpen_Tcp{Tcp: loopback("10.0.0.1", 80)}}}}, nil
+}
+
+type storm struct {
+	gatewayv1.OpenShellClient
+	asked *atomic.Int32
+}
+
+func (s storm) ConnectSupervisor(ctx context.Context, _ ...grpc.CallOption) (grpc.BidiStreamingClient[gatewayv1.SupervisorMessage, gatewayv1.GatewayMessage], error) {
+	return &asking{ctx: ctx, asked: s.asked}, nil
+}
+
+// TestAStormOfRelaysIsHeardSlowly: each leaves a record.
+func TestAStormOfRelaysIsHeardSlowly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var asked, events atomic.Int32
+		g := &Gateway{tokens: &tokens{}, asks: rate.NewLimiter(maxAsks, maxAsks), client: storm{asked: &asked},
+			opt: Options{Event: func(core.Event) { events.Add(1) }, Log: slog.New(slog.DiscardHandler)}}
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		g.keep(ctx, ctx, instance, nil)
+		if n := asked.Load(); n < 10*maxAsks || n > 12*maxAsks {
+			t.Errorf("%d were heard in ten seconds, %d records", n, events.Load())
+		}
+	})
 }

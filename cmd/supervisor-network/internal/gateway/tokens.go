@@ -34,6 +34,8 @@ type tokens struct {
 	log      *slog.Logger
 	changed  chan struct{} // there is another one
 
+	exchanging sync.Mutex // one at a time; locked before mu
+
 	mu   sync.Mutex
 	now  string // guarded by mu; empty: none yet
 	last string // guarded by mu; the one before, which may still stand in an answer
@@ -43,11 +45,11 @@ type tokens struct {
 // current is the token to show. The file is read every time, so that a replaced one counts
 // at once; one that cannot be read now does not take away what is known.
 func (t *tokens) current(ctx context.Context) (string, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	if t.exchange != nil {
 		return t.exchanged(ctx)
 	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	text, err := readToken(t.file)
 	if err != nil && t.now == "" {
 		return "", err
@@ -59,17 +61,24 @@ func (t *tokens) current(ctx context.Context) (string, error) {
 	return t.now, nil
 }
 
-// exchanged is the token that the service account's was exchanged for. Preconditions: mu is
-// held.
+// exchanged is the token that the service account's was exchanged for. Whoever asks for it
+// waits for the gateway, and nobody else.
 func (t *tokens) exchanged(ctx context.Context) (string, error) {
-	if t.now != "" {
-		return t.now, nil
+	t.exchanging.Lock()
+	defer t.exchanging.Unlock()
+	t.mu.Lock()
+	now := t.now
+	t.mu.Unlock()
+	if now != "" {
+		return now, nil
 	}
 	account, err := readToken(t.file)
 	if err != nil {
 		return "", err
 	}
+	t.mu.Lock()
 	t.from = account
+	t.mu.Unlock()
 	token, err := t.exchange(context.WithValue(ctx, shownKey{}, account))
 	if err == nil {
 		err = usable(token)
@@ -77,6 +86,8 @@ func (t *tokens) exchanged(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("exchange the service account's token: %w", err)
 	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	t.set(token)
 	return token, nil
 }
@@ -116,6 +127,7 @@ func (t *tokens) without(text string) string {
 
 // keep refreshes the token in time until ctx ends.
 func (t *tokens) keep(ctx context.Context) {
+	said := ""
 	for {
 		t.mu.Lock()
 		token := t.now
@@ -134,7 +146,16 @@ func (t *tokens) keep(ctx context.Context) {
 			continue
 		case <-due.C:
 		}
-		for token != "" && !t.refresh(ctx, token) {
+		for token != "" {
+			err := t.refresh(ctx, token)
+			if err == nil {
+				said = ""
+				break
+			}
+			if text := t.hide(err); text != said && ctx.Err() == nil {
+				said = text
+				t.log.Warn("the gateway's token is not refreshed; it is tried again", slog.String("error", text))
+			}
 			if !sleep(ctx, refreshAgain) {
 				return
 			}
@@ -142,30 +163,27 @@ func (t *tokens) keep(ctx context.Context) {
 	}
 }
 
-// refresh has the gateway give another token for one, and reports whether there is another.
-func (t *tokens) refresh(ctx context.Context, old string) bool {
+// refresh has the gateway give another token for one, unless there is another already.
+func (t *tokens) refresh(ctx context.Context, old string) error {
 	t.mu.Lock()
 	replaced := t.now != old
 	t.mu.Unlock()
 	if replaced {
-		return true // by the file, or forgotten
+		return nil // by the file, or forgotten
 	}
 	token, err := t.renew(ctx)
 	if err == nil {
 		err = usable(token)
 	}
 	if err != nil {
-		if ctx.Err() == nil {
-			t.log.Warn("the gateway's token is not refreshed; it is tried again", slog.String("error", t.hide(err)))
-		}
-		return false
+		return err
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.now == old {
 		t.last, t.now = old, token
 	}
-	return true
+	return nil
 }
 
 // refreshIn is how long a token is used until it is refreshed: most of its time, and more by

@@ -146,3 +146,45 @@ func TestAFileThatHoldsNoTokenSaysSo(t *testing.T) {
 		}
 	}
 }
+
+// TestNobodyElseWaitsForAnExchange: what is said of the gateway meanwhile is looked through
+// for tokens.
+func TestNobodyElseWaitsForAnExchange(t *testing.T) {
+	tk := &tokens{file: t.TempDir() + "/token", changed: make(chan struct{}, 1)}
+	tk.exchange = func(context.Context) (string, error) {
+		if !tk.mu.TryLock() {
+			t.Error("whoever says something waits")
+			return "", errToken
+		}
+		tk.mu.Unlock()
+		if got := tk.without("account"); got != "REDACTED" {
+			t.Error(got)
+		}
+		return "token", nil
+	}
+	if err := os.WriteFile(tk.file, []byte("account"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := tk.current(t.Context()); err != nil || got != "token" {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// TestARefreshThatFailsIsSaidOnce, however often it is tried.
+func TestARefreshThatFailsIsSaidOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := &buffer{}
+		var asked atomic.Int32
+		tk := &tokens{now: "opaque", changed: make(chan struct{}, 1), log: slog.New(slog.NewTextHandler(log, nil)), hide: error.Error,
+			renew: func(context.Context) (string, error) {
+				asked.Add(1)
+				return "", status.Error(codes.Unimplemented, "unknown method")
+			}}
+		ctx, cancel := context.WithTimeout(t.Context(), 7*time.Hour)
+		defer cancel()
+		tk.keep(ctx)
+		if n := strings.Count(log.String(), "is not refreshed"); n != 1 || asked.Load() < 2 {
+			t.Errorf("%d lines of %d tries", n, asked.Load())
+		}
+	})
+}
