@@ -230,8 +230,11 @@ func (g *Gateway) say(err error) string {
 	return g.shown(text)
 }
 
-// shown is a gateway's word as it may be repeated: without a token, and not too long.
-func (g *Gateway) shown(text string) string { return cut(g.tokens.without(text), maxSaid) }
+// shown is a gateway's word as it may be repeated: without a token, in one line, and not too
+// long.
+func (g *Gateway) shown(text string) string {
+	return strings.Join(strings.Fields(cut(g.tokens.without(text), maxSaid)), " ")
+}
 
 // cut is the beginning of a text, which is UTF-8 also where it ends: nothing else is sent.
 func cut(text string, most int) string {

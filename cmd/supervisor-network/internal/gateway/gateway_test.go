@@ -303,7 +303,7 @@ func TestAGatewayThatIsGoneChangesNothing(t *testing.T) {
 	if s := w.State().String(); !strings.Contains(s, "is being asked") {
 		t.Error(s)
 	}
-	w.server.Fail("GetSandboxConfig", status.Error(codes.Internal, "its database is away"))
+	w.server.Fail("GetSandboxConfig", status.Error(codes.Internal, "its database\nis away"))
 	w.run()
 	w.event(core.EventGatewayLost, 0)
 	w.server.Called("GetSandboxConfig", 2)
