@@ -92,8 +92,8 @@ func TestWhatGoesOnInTheBackgroundIsNotWaitedFor(t *testing.T) {
 	o.Copy(writerFunc(func(p []byte) (int, error) { came <- struct{}{}; return len(p), nil }), r)
 	go func() { // something comes between any two looks, and is taken
 		for err := error(nil); err == nil; <-came {
+			time.Sleep(time.Millisecond) // for most of the time nothing of it waits
 			_, err = w.Write([]byte{'x'})
-			time.Sleep(time.Millisecond)
 		}
 	}()
 	o.Rest(20 * time.Millisecond) // or the test never ends
