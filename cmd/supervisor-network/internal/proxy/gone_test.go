@@ -149,3 +149,14 @@ func TestAStreamThatGoesWithItsConnectionIsNoRefusal(t *testing.T) {
 		t.Errorf("%d of %d", refused, clients)
 	}
 }
+
+// TestAStreamThatBreaksTheProtocolIsARefusal, and not a client that hung up.
+func TestAStreamThatBreaksTheProtocolIsARefusal(t *testing.T) {
+	w := newWorld(t, generous, endpoint("a.example.com", 443, ", protocol: rest, enforcement: enforce, access: full"))
+	w.echo("a.example.com")
+	c := w.streams("a.example.com")
+	c.next = 2 // which is not a client's
+	c.send(true, ":method", "GET", ":scheme", "https", ":authority", "a.example.com", ":path", "/")
+	_, _ = io.Copy(io.Discard, c.conn) // until it has ended
+	w.recorded(t, `"reason":"bad_request"`)
+}

@@ -43,6 +43,8 @@ func (s *session) serveHTTP2(ctx context.Context, tc *tls.Conn) {
 		s.ev.Deny(core.StageRequest, core.ReasonTooManyConnections, "there is no memory for one more large section of fields over HTTP/2")
 	case stats.Refused > 0:
 		s.ev.Deny(core.StageRequest, core.ReasonBadRequest, fmt.Sprintf("%d HTTP/2 streams were refused for their number or priority", stats.Refused))
+	case stats.Streams > stats.Handled && stats.Broken:
+		s.ev.Deny(core.StageRequest, core.ReasonBadRequest, "the connection was ended because its client broke the rules of HTTP/2")
 	case stats.Streams > stats.Handled && s.p.Stopping.Err() == nil && ctx.Err() == nil:
 		s.ev.Fail(core.ReasonClientClosed, fmt.Sprintf("%d HTTP/2 streams ended before anybody saw them", stats.Streams-stats.Handled))
 	case stats.Handled > 0:

@@ -3,6 +3,7 @@ package http2
 import (
 	"crypto/tls"
 	"encoding/binary"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -39,6 +40,7 @@ type meter struct {
 	opened  atomic.Int64 // streams the client began
 	refused atomic.Int64 // streams that the library refused
 	flooded atomic.Bool
+	broken  atomic.Bool  // the library ended it for what its client sent
 	crowded atomic.Bool  // there was no room for a section
 	window  atomic.Int64 // of the connection: what may be sent on it
 	narrow  atomic.Bool  // the windows of streams have been smaller than the usual ones
@@ -191,6 +193,10 @@ func (m *meter) fault(name string) {
 		m.refused.Add(1)
 	case "conn_ENHANCE_YOUR_CALM_too_many_early_resets":
 		m.flooded.Store(true)
+	default:
+		if strings.HasPrefix(name, "conn_") {
+			m.broken.Store(true)
+		}
 	}
 }
 

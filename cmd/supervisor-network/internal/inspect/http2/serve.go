@@ -28,6 +28,7 @@ type Stats struct {
 	Handled int64 // came to the handler or were refused with an answer
 	Refused int64 // by the library, for their number or priority, without a word to anybody else; the rest ended before anybody saw them
 	Flooded bool  // its frames were a flood
+	Broken  bool  // it ended because its client broke the protocol
 	Crowded bool  // it ended because there was no room for a section of fields
 }
 
@@ -60,7 +61,7 @@ func Serve(ctx context.Context, conn *tls.Conn, o Options, handle Handler) Stats
 	cancel(ErrClosed)
 	<-drained
 	s.wait()
-	return Stats{Streams: s.meter.opened.Load(), Handled: s.meter.handled.Load(), Refused: s.meter.refused.Load(), Flooded: s.meter.flooded.Load(), Crowded: s.meter.crowded.Load()}
+	return Stats{Streams: s.meter.opened.Load(), Handled: s.meter.handled.Load(), Refused: s.meter.refused.Load(), Flooded: s.meter.flooded.Load(), Broken: s.meter.broken.Load(), Crowded: s.meter.crowded.Load()}
 }
 
 // drain sends GOAWAY when there shall be no further stream, ends those that run with ctx,
