@@ -1,18 +1,16 @@
 package gateway
 
 import (
-	"bytes"
 	"context"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"os"
 	"strings"
 	"sync"
 	"time"
+
+	grants "github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/credentials"
+	"github.com/splitpod/splitpod/cmd/supervisor-network/internal/inject/secret"
 )
 
 // Bounds of tokens and their refreshes.
@@ -190,45 +188,20 @@ func (t *tokens) refresh(ctx context.Context, old string) error {
 // a little that differs from one token to the other.
 func refreshIn(token string, now time.Time) time.Duration {
 	wait := unknownUntil
-	if end, ok := expiry(token); ok {
-		wait = end.Sub(now) * 8 / 10
+	if end, err := grants.TokenExpiry(token); err == nil { // the gateway judges its tokens, not this daemon
+		wait = end.Sub(now) / 10 * 8 // in this order, which no far end overflows
 	}
 	wait = min(max(wait, minRefresh), maxRefresh)
 	return wait + wait*time.Duration(len(token)%10)/100
 }
 
-// expiry is when a token ends (RFC 7519, exp); false: it does not say, or never. The
-// gateway judges its tokens, not this daemon.
-func expiry(token string) (time.Time, bool) {
-	parts := strings.Split(token, ".")
-	if len(parts) != 3 {
-		return time.Time{}, false
-	}
-	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
-	if err != nil {
-		return time.Time{}, false
-	}
-	var claims struct {
-		Exp int64 `json:"exp"`
-	}
-	if json.Unmarshal(payload, &claims) != nil || claims.Exp <= 0 {
-		return time.Time{}, false
-	}
-	return time.Unix(claims.Exp, 0), true
-}
-
 // readToken reads a file of one token. The error does not repeat what it holds.
 func readToken(file string) (string, error) {
-	f, err := os.Open(file)
+	f, err := secret.Read(file)
 	if err != nil {
-		return "", fmt.Errorf("read the gateway's token: %w", err)
+		return "", fmt.Errorf("the gateway's token: %w", err)
 	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxToken+1))
-	if err != nil {
-		return "", fmt.Errorf("read the gateway's token: %w", err)
-	}
-	text := string(bytes.TrimSpace(data))
+	text := strings.TrimSpace(f.Value.Expose())
 	if err := usable(text); err != nil {
 		return "", fmt.Errorf("the gateway's token in %s: %w", file, err)
 	}

@@ -27,6 +27,7 @@ func TestWhenATokenIsRefreshed(t *testing.T) {
 	}{
 		"an hour":           {openshell.Token("a", now.Truncate(time.Second).Add(time.Hour)), 48 * time.Minute},
 		"a week":            {openshell.Token("b", now.Add(7*24*time.Hour)), 12 * time.Hour},
+		"centuries":         {openshell.Token("e", now.AddDate(3000, 0, 0)), 12 * time.Hour},
 		"over already":      {openshell.Token("c", now.Add(-time.Hour)), time.Second},
 		"no end":            {openshell.Token("d", time.Unix(0, 0)), 6 * time.Hour},
 		"not to be decoded": {"opaque", 6 * time.Hour},

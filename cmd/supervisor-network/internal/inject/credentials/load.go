@@ -85,7 +85,7 @@ func (h *history) number(id [32]byte, k *held) {
 func (e Expiry) of(f secret.File) (time.Time, error) {
 	switch {
 	case e.JWT:
-		return jwtExpiry(f.Value.Expose())
+		return TokenExpiry(f.Value.Expose())
 	case e.After > 0:
 		return f.Changed.Add(e.After), nil
 	default:
@@ -93,9 +93,9 @@ func (e Expiry) of(f secret.File) (time.Time, error) {
 	}
 }
 
-// jwtExpiry reads what a token says about itself. The issuer's signature does not
-// matter here: who writes the file may also write its expiry.
-func jwtExpiry(token string) (time.Time, error) {
+// TokenExpiry reads what a JSON web token says of its own end (RFC 7519, exp). The issuer's
+// signature does not matter here: who writes the file may also write its expiry.
+func TokenExpiry(token string) (time.Time, error) {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
 		return time.Time{}, errors.New("the value is not a JSON web token")
